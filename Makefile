@@ -1,0 +1,58 @@
+# make quickstart   pretrain a small model on this machine and fill a mask
+# make test         the checks that a change must pass
+
+PYTHON ?= python3
+# Pinned: an unpinned torch may bring gigabytes of CUDA packages to a machine without a GPU. For a GPU, or for PyTorch's
+# own index of CPU wheels, say e.g.  make test TORCH=torch PIP_ARGS="--extra-index-url <index>"
+TORCH ?= torch==2.13.0
+PIP_ARGS ?=
+PYTEST_ARGS ?= -n 2
+
+VENV := .venv
+BIN := $(VENV)/bin
+RECIPE ?= configuration/recipes/pretrain/quickstart.yaml
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test lint style clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+quickstart: $(VENV)/.core ## pretrain a small model on text of this machine, evaluate it at several lengths, fill a mask
+	$(BIN)/python run_pretrain.py --config $(RECIPE)
+
+# Two test processes on one core each; without the limit every process starts a thread per core and they get in each
+# other's way.
+test: lint ## lint, then run the tests
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.test ## check style and common mistakes
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+style: $(VENV)/.test ## format the code and repair what can be repaired
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove the environment
+	rm -rf $(VENV)
+
+# Stamps: each is written after its step succeeded, so an interrupted step is repeated and a finished one is not.
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Python 3.11 or newer is needed, but '$(PYTHON)' is $$($(PYTHON) --version 2>&1)."; \
+		echo "Name another one:  make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.torch: $(VENV)/.created
+	$(BIN)/python -m pip install $(PIP_ARGS) "$(TORCH)"
+	@touch $@
+
+$(VENV)/.core: setup.py pyproject.toml $(VENV)/.torch
+	$(BIN)/python -m pip install $(PIP_ARGS) --editable .
+	@touch $@
+
+$(VENV)/.test: setup.py pyproject.toml $(VENV)/.torch
+	$(BIN)/python -m pip install $(PIP_ARGS) --editable ".[test]"
+	@touch $@ $(VENV)/.core

@@ -1,0 +1,520 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""Attention of the gated attention unit: normalizations x backends, in two tables that nothing else repeats.
+
+Legend of axes: `batch, seq, query, key`; widths: `hidden, key_dim, value_dim`. There is one head:
+`query` is `(batch, 1, query, key_dim)`, `key` is `(batch, 1, key, key_dim)`, `value` is `(batch, 1, key, value_dim)` and
+attention weights are `(batch, 1, query, key)`. Backends follow transformers' signature, `(module, query, key, value,
+attention_mask, scaling, dropout, **kwargs) -> (output (batch, query, 1, value_dim), weights or None)`.
+
+Everything a normalization does with n, the number of real keys, is a factor on the query (`query_factor`), also for the
+squared ReLU: relu(c a)^2 = c^2 relu(a)^2, so c = n^(-1/2) divides the weights by n. A backend therefore asks for the family
+only: softmax over the scores, or weights made from the scores one by one.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.utils import logging
+
+
+logger = logging.get_logger(__name__)
+
+
+# --------------------------------------------------------------------------------------------------- normalizations
+
+
+def _softmax_plus_factor(key_count: torch.Tensor, config) -> torch.Tensor:
+    """log(max(n, n_min)) / log(N), the entropy-invariant scale of kexue.fm/archives/8823 and 9034."""
+    return key_count.clamp(min=config.softmax_plus_min_length).log() / math.log(config.reference_length)
+
+
+def _inverse_square_root_factor(key_count: torch.Tensor, config) -> torch.Tensor:
+    return key_count.rsqrt()
+
+
+@dataclass(frozen=True)
+class AttentionNormalization:
+    """How scores become weights.
+
+    Args:
+        family: `"softmax"` (softmax over scores) or `"squared_relu"` (relu(score)^2).
+        query_factor: maps the number of real keys n (float32) and the configuration to the factor on the query; `None`
+            where the normalization does not use n.
+        sum_normalized: whether weights of the squared-ReLU family are divided by the sum over their row.
+    """
+
+    family: str
+    query_factor: Callable[[torch.Tensor, object], torch.Tensor] | None = None
+    sum_normalized: bool = False
+
+    @property
+    def uses_n(self) -> bool:
+        return self.query_factor is not None
+
+    def weights(self, scores: torch.Tensor, visible: torch.Tensor | None) -> torch.Tensor:
+        """Attention weights of whole rows.
+
+        Args:
+            scores: `(..., query, key)` in any floating dtype.
+            visible: boolean, broadcastable to `scores`; `False` hides a key. `None`: every key is real.
+
+        Returns:
+            Weights of the shape and dtype of `scores`; exactly 0 where hidden, so a row without a real key is 0.
+        """
+        if visible is not None:
+            scores = scores.masked_fill(~visible, torch.finfo(scores.dtype).min)
+        if self.family == "softmax":
+            weights = scores.softmax(-1)  # reduces in float32 whatever the dtype
+            # A row of equal minima is uniform after softmax: hidden keys are zeroed again for rows without a real key.
+            return weights if visible is None else weights.masked_fill(~visible, 0.0)
+        weights = self._rectified(scores).square()
+        if self.sum_normalized:
+            weights = weights / _positive_sum(weights)
+        return weights.to(scores.dtype)
+
+    def scores_gradient(self, weights_gradient, weights, scores) -> torch.Tensor:
+        """Gradient by the scores of whole rows, given that by the weights; same shapes and dtype as in `weights`.
+
+        Hidden keys need no mask: their weight (softmax) or their rectified score is 0, and so is their gradient.
+        """
+        if self.family == "softmax":
+            return torch._softmax_backward_data(weights_gradient, weights, -1, weights.dtype)
+        rectified = self._rectified(scores)
+        if not self.sum_normalized:
+            return (2 * rectified * weights_gradient).to(scores.dtype)
+        inner = (weights_gradient * weights).sum(-1, keepdim=True, dtype=torch.float32)
+        gradient = (weights_gradient - inner.to(weights.dtype)) * rectified
+        return (2 * gradient / _positive_sum(rectified.square())).to(scores.dtype)
+
+    def _rectified(self, scores: torch.Tensor) -> torch.Tensor:
+        # Squares of float16 scores above 255 overflow; bfloat16 has the range, and its rounding is that of the products.
+        return (scores.float() if scores.dtype == torch.float16 else scores).relu()
+
+
+def _positive_sum(weights: torch.Tensor) -> torch.Tensor:
+    """Row sums, accumulated in float32; 1 for rows without a positive score, whose weights stay 0."""
+    total = weights.sum(-1, keepdim=True, dtype=torch.promote_types(weights.dtype, torch.float32))
+    return total.masked_fill(total == 0, 1.0).to(weights.dtype)
+
+
+ATTENTION_NORMALIZATIONS: dict[str, AttentionNormalization] = {
+    "softmax": AttentionNormalization("softmax"),
+    "softmax_plus": AttentionNormalization("softmax", _softmax_plus_factor),
+    "squared_relu": AttentionNormalization("squared_relu", _inverse_square_root_factor),
+    "normalized_squared_relu": AttentionNormalization("squared_relu", sum_normalized=True),
+}
+
+
+# ------------------------------------------------------------------------------------------------------------ masks
+
+
+def split_mask(attention_mask: torch.Tensor | None) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """Splits a mask into what is added to the scores and what is visible.
+
+    Args:
+        attention_mask: `(batch or 1, 1, query or 1, key)`: boolean (`True` is visible) or additive, where values at or
+            below half of the dtype's minimum hide a key (transformers writes the minimum, others write -inf).
+
+    Returns:
+        (bias, visible), each of the mask's shape or `None`; `bias` is finite everywhere.
+    """
+    if attention_mask is None:
+        return None, None
+    if attention_mask.dtype == torch.bool:
+        return None, attention_mask
+    visible = attention_mask > torch.finfo(attention_mask.dtype).min / 2
+    return attention_mask.masked_fill(~visible, 0.0), visible
+
+
+def key_padding_mask(
+    batch_size: int, q_length: int, kv_length: int, attention_mask: torch.Tensor | None = None, **kwargs
+) -> torch.Tensor | None:
+    """Mask function of our own backends for transformers' mask interface: `(batch, 1, 1, key)`, linear in the length."""
+    if attention_mask is None:
+        return None
+    return attention_mask[:, None, None, :].to(torch.bool)
+
+
+# --------------------------------------------------------------------------------------------------------- backends
+
+
+def eager_attention_forward(module, query, key, value, attention_mask, scaling=1.0, dropout=0.0, **kwargs):
+    """Reference: plain PyTorch, every normalization, returns the weights (after normalization, before dropout)."""
+    bias, visible = split_mask(attention_mask)
+    scores = torch.matmul(query, key.transpose(-1, -2)) * scaling
+    if bias is not None:
+        scores = scores + bias.to(scores.dtype)
+    weights = ATTENTION_NORMALIZATIONS[module.config.attention_normalization].weights(scores, visible)
+    dropped = nn.functional.dropout(weights, p=dropout, training=module.training)
+    return torch.matmul(dropped, value).transpose(1, 2).contiguous(), weights
+
+
+def sdpa_attention_forward(module, query, key, value, attention_mask, scaling=1.0, dropout=0.0, **kwargs):
+    """`torch.nn.functional.scaled_dot_product_attention` with the wide value as it is (softmax family)."""
+    empty = None
+    if attention_mask is not None:
+        bias, visible = split_mask(attention_mask)
+        # Kernels differ on rows without a real key (zeros, means or NaN): let them see everything, then zero the output.
+        empty = ~visible.any(-1, keepdim=True)
+        attention_mask = visible | empty
+        if bias is not None:
+            floor = torch.finfo(query.dtype).min
+            attention_mask = bias.to(query.dtype).masked_fill(~attention_mask, floor)
+    output = nn.functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=attention_mask, dropout_p=dropout, scale=scaling
+    )
+    if empty is not None:
+        output = output.masked_fill(empty, 0.0)
+    return output.transpose(1, 2).contiguous(), None
+
+
+def split_value_heads(query, key, value):
+    """Splits the wide value into heads of the key width, with query and key repeated, which is exact.
+
+    Args:
+        query, key: `(batch, 1, seq, key_dim)`; value: `(batch, 1, seq, value_dim)`.
+
+    Returns:
+        query, key, value of `(batch, heads, seq, key_dim)` with heads = ceil(value_dim / key_dim), the last head padded
+        with zeros: kernels want equal widths, and transformers' flash path crops a value wider than the key.
+    """
+    key_dim, value_dim = key.shape[-1], value.shape[-1]
+    heads = -(-value_dim // key_dim)
+    value = nn.functional.pad(value, (0, heads * key_dim - value_dim))
+    value = value.squeeze(1).unflatten(-1, (heads, key_dim)).transpose(1, 2)
+    return query.expand(-1, heads, -1, -1), key.expand(-1, heads, -1, -1), value
+
+
+def _split_heads_forward(name: str) -> Callable:
+    """transformers' own function for a kernel that wants equal widths, fed with the split value."""
+
+    def forward(module, query, key, value, attention_mask, scaling=1.0, dropout=0.0, **kwargs):
+        if isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 4 and "flash" in name:
+            raise ValueError(
+                f"attn_implementation='{name}' takes padding masks of shape (batch, seq) only, not a prepared 4-D mask. Use "
+                "attn_implementation='sdpa', 'gau_blocked' or 'eager' with such masks."
+            )
+        value_dim = value.shape[-1]
+        heads = split_value_heads(query, key, value)
+        kernel = AttentionInterface()[name]
+        output, _ = kernel(module, *heads, attention_mask, scaling=scaling, dropout=dropout, **kwargs)
+        return output.flatten(2)[..., :value_dim].unsqueeze(2), None
+
+    return forward
+
+
+def flex_attention_forward(module, query, key, value, attention_mask, scaling=1.0, dropout=0.0, **kwargs):
+    """FlexAttention (softmax family): the wide value as it is on CPU, where it has no backward; split on accelerators."""
+    if query.device.type == "cpu" and torch.is_grad_enabled() and query.requires_grad:
+        raise ValueError(
+            "FlexAttention has no backward pass on CPU. Use attn_implementation='gau_blocked' (or 'eager', 'sdpa') for "
+            "training, or run under torch.no_grad()."
+        )
+    name = "flex_attention"
+    if isinstance(attention_mask, torch.Tensor) and attention_mask.dtype == torch.bool:
+        # transformers adds a tensor mask to the scores.
+        attention_mask = torch.zeros_like(attention_mask, dtype=query.dtype).masked_fill(
+            ~attention_mask, torch.finfo(query.dtype).min
+        )
+    if query.device.type != "cpu":
+        return _split_heads_forward(name)(module, query, key, value, attention_mask, scaling, dropout, **kwargs)
+    output, _ = AttentionInterface()[name](
+        module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
+    )
+    return output, None
+
+
+# ----------------------------------------------------------------------------------------- blocks of rows (gau_blocked)
+
+# Scores held at once by the blocked backend, in elements: on CPU about what stays in the last-level cache, on accelerators
+# enough to fill them. Rows per block never fall below the minimum, under which the products lose their efficiency.
+_BLOCK_ELEMENTS = {"cpu": 2**20}
+_BLOCK_ELEMENTS_ACCELERATOR = 2**26
+_MIN_BLOCK_ROWS = 256
+
+
+def _blocks(query: torch.Tensor, key: torch.Tensor) -> list[tuple[slice, slice]]:
+    """Cuts the (batch, query) plane into blocks of whole rows: several short sequences, or some rows of one long one."""
+    batch, rows, keys = query.shape[0], query.shape[1], key.shape[1]
+    budget = _BLOCK_ELEMENTS.get(query.device.type, _BLOCK_ELEMENTS_ACCELERATOR)
+    sequences = max(1, min(batch, budget // max(1, rows * keys)))
+    block_rows = rows if sequences > 1 else min(rows, max(_MIN_BLOCK_ROWS, budget // max(1, keys)))
+    return [
+        (slice(b, min(b + sequences, batch)), slice(i, min(i + block_rows, rows)))
+        for b in range(0, batch, sequences)
+        for i in range(0, rows, block_rows)
+    ]
+
+
+def _part(mask: torch.Tensor | None, block: tuple[slice, slice]) -> torch.Tensor | None:
+    """The block's part of a mask `(batch or 1, query or 1, key)`."""
+    if mask is None:
+        return None
+    batch, rows = block
+    mask = mask if mask.shape[0] == 1 else mask[batch]
+    return mask if mask.shape[1] == 1 else mask[:, rows]
+
+
+def _keep_generator(query: torch.Tensor, seed: torch.Tensor | None) -> torch.Generator | None:
+    return None if seed is None else torch.Generator(query.device).manual_seed(int(seed))
+
+
+def _block_weights(block, query, key, bias, visible, normalization, dropout, generator):
+    """Scores, weights and the (scaled) keep mask of one block, each `(sequences, rows, key)`."""
+    batch, rows = block
+    scores = torch.bmm(query[batch, rows], key[batch].transpose(1, 2))
+    if bias is not None:
+        scores = scores + _part(bias, block).to(scores.dtype)
+    visible = _part(visible, block)
+    if visible is not None:
+        scores = scores.masked_fill_(~visible, torch.finfo(scores.dtype).min)
+    weights = ATTENTION_NORMALIZATIONS[normalization].weights(scores, visible)
+    keep = None
+    if generator is not None:
+        keep = torch.empty_like(weights).bernoulli_(1 - dropout, generator=generator).div_(1 - dropout)
+    return scores, weights, keep
+
+
+class _GradientSum:
+    """A gradient by keys or values, summed over blocks of rows: in float32, since rounding each partial sum to a narrow
+    type would cost more than the whole product does."""
+
+    def __init__(self, like: torch.Tensor):
+        self.total = torch.empty(like.shape, dtype=like.dtype, device=like.device)
+        self.partial = None
+
+    def add(self, block: tuple[slice, slice], rows: int, left: torch.Tensor, right: torch.Tensor) -> None:
+        """Adds left @ right, `(sequences, key, rows) @ (sequences, rows, width)`, to the sequences of the block."""
+        batch, part = block
+        total = self.total[batch]
+        if part.stop - part.start == rows:
+            torch.bmm(left, right, out=total)
+            return
+        if self.partial is None:
+            self.partial = torch.zeros_like(total, dtype=torch.promote_types(total.dtype, torch.float32))
+        if self.partial.dtype == left.dtype:
+            self.partial.baddbmm_(left, right)
+        else:
+            self.partial += torch.bmm(left, right)
+        if part.stop == rows:
+            total.copy_(self.partial)
+            self.partial = None
+
+
+@torch.library.custom_op("gau::blocked_attention", mutates_args=())
+def _blocked_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    bias: torch.Tensor | None,
+    visible: torch.Tensor | None,
+    seed: torch.Tensor | None,
+    normalization: str,
+    dropout: float,
+) -> torch.Tensor:
+    output = value.new_empty(query.shape[0], query.shape[1], value.shape[2])
+    key, value = key.contiguous(), value.contiguous()
+    generator = _keep_generator(query, seed)
+    with torch.autocast(query.device.type, enabled=False):
+        for block in _blocks(query, key):
+            _, weights, keep = _block_weights(
+                block, query, key, bias, visible, normalization, dropout, generator
+            )
+            if keep is not None:
+                weights = weights.mul_(keep)
+            torch.bmm(weights, value[block[0]], out=output[block])
+    return output
+
+
+@_blocked_attention.register_fake
+def _(query, key, value, bias, visible, seed, normalization, dropout):
+    return value.new_empty(query.shape[0], query.shape[1], value.shape[2])
+
+
+@torch.library.custom_op("gau::blocked_attention_backward", mutates_args=())
+def _blocked_attention_backward(
+    gradient: torch.Tensor,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    bias: torch.Tensor | None,
+    visible: torch.Tensor | None,
+    seed: torch.Tensor | None,
+    normalization: str,
+    dropout: float,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Gradients by query, key and value; the weights are computed again, which costs key_dim of the
+    3 (key_dim + value_dim) multiply-adds per pair."""
+    gradient, key, value = gradient.contiguous(), key.contiguous(), value.contiguous()
+    query_gradient = torch.empty(query.shape, dtype=query.dtype, device=query.device)
+    key_sum, value_sum = _GradientSum(key), _GradientSum(value)
+    generator = _keep_generator(query, seed)
+    with torch.autocast(query.device.type, enabled=False):
+        for block in _blocks(query, key):
+            batch, _ = block
+            scores, weights, keep = _block_weights(
+                block, query, key, bias, visible, normalization, dropout, generator
+            )
+            dropped = weights if keep is None else weights * keep
+            value_sum.add(block, query.shape[1], dropped.transpose(1, 2), gradient[block])
+            weights_gradient = torch.bmm(gradient[block], value[batch].transpose(1, 2))
+            if keep is not None:
+                weights_gradient.mul_(keep)
+            scores_gradient = ATTENTION_NORMALIZATIONS[normalization].scores_gradient(
+                weights_gradient, weights, scores
+            )
+            torch.bmm(scores_gradient, key[batch], out=query_gradient[block])
+            key_sum.add(block, query.shape[1], scores_gradient.transpose(1, 2), query[block])
+    return query_gradient, key_sum.total, value_sum.total
+
+
+@_blocked_attention_backward.register_fake
+def _(gradient, query, key, value, bias, visible, seed, normalization, dropout):
+    return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
+
+
+def _save_for_backward(ctx, inputs, output):
+    *tensors, ctx.normalization, ctx.dropout = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _backward(ctx, gradient):
+    gradients = _blocked_attention_backward(gradient, *ctx.saved_tensors, ctx.normalization, ctx.dropout)
+    return *gradients, None, None, None, None, None
+
+
+_blocked_attention.register_autograd(_backward, setup_context=_save_for_backward)
+
+
+def blocked_attention_forward(module, query, key, value, attention_mask, scaling=1.0, dropout=0.0, **kwargs):
+    """Blocks of whole rows, weights recomputed in the backward pass: every normalization, memory linear in the length."""
+    bias, visible = split_mask(attention_mask)
+    if bias is not None and bias.requires_grad:
+        raise ValueError(
+            "attn_implementation='gau_blocked' gives no gradient for an additive mask. Use attn_implementation='eager'."
+        )
+    # The seed, not the mask of dropped weights, is what forward and backward share. It comes from PyTorch's generator, so
+    # that seeds and gradient checkpointing work as usual.
+    seed = torch.randint(2**62, (1,)) if dropout > 0 else None
+    output = _blocked_attention(
+        query.squeeze(1) * scaling if scaling != 1.0 else query.squeeze(1),
+        key.squeeze(1),
+        value.squeeze(1),
+        None if bias is None else bias.squeeze(1),
+        None if visible is None else visible.squeeze(1),
+        seed,
+        module.config.attention_normalization,
+        dropout,
+    )
+    return output.unsqueeze(2), None
+
+
+# ------------------------------------------------------------------------------------------------- choice and the table
+
+
+def choose_attention_backend(device_type: str, query_length: int, weights_wanted: bool = False) -> str:
+    """Name of the backend that `gau_auto` uses.
+
+    The numbers behind it are in `benchmarks/results`; on accelerators nothing has been measured yet, and the rule rests on
+    memory: score matrices of one head are small, so plain products serve until they would no longer be.
+
+    Args:
+        device_type: `"cpu"`, `"cuda"`, ...
+        query_length: padded length of the batch.
+        weights_wanted: attention weights are asked for, or the model is being exported and must hold plain operations.
+    """
+    if weights_wanted:
+        return "eager"
+    if device_type == "cpu":
+        return "gau_blocked"
+    return "eager" if query_length <= 1024 else "gau_blocked"
+
+
+def auto_attention_forward(module, query, key, value, attention_mask, scaling=1.0, dropout=0.0, **kwargs):
+    """What a model uses when no backend is asked for: the fastest correct one for device, precision and length."""
+    exporting = torch.compiler.is_exporting() or torch.jit.is_tracing()
+    weights_wanted = exporting or kwargs.get("output_attentions") or module.config.output_attentions
+    name = choose_attention_backend(query.device.type, query.shape[2], bool(weights_wanted))
+    if not torch.compiler.is_compiling():
+        logger.info_once(
+            f"Attention backend chosen on {query.device.type}: {name} (length {query.shape[2]}, {query.dtype}). "
+            f"Ask for another with attn_implementation=..."
+        )
+    return ATTENTION_BACKENDS[name].forward(
+        module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
+    )
+
+
+@dataclass(frozen=True)
+class AttentionBackend:
+    """A forward function, the families of normalizations it can do, and its mask function for transformers' mask
+    interface (`None`: transformers has one under this name)."""
+
+    forward: Callable
+    families: tuple[str, ...] = ("softmax",)
+    mask: Callable | None = None
+
+
+_ALL_FAMILIES = ("softmax", "squared_relu")
+
+ATTENTION_BACKENDS: dict[str, AttentionBackend] = {
+    "eager": AttentionBackend(eager_attention_forward, _ALL_FAMILIES),
+    "sdpa": AttentionBackend(sdpa_attention_forward),
+    "flash_attention_2": AttentionBackend(_split_heads_forward("flash_attention_2")),
+    "flash_attention_3": AttentionBackend(_split_heads_forward("flash_attention_3")),
+    "flex_attention": AttentionBackend(flex_attention_forward),
+    "gau_blocked": AttentionBackend(blocked_attention_forward, _ALL_FAMILIES, key_padding_mask),
+    "gau_auto": AttentionBackend(auto_attention_forward, _ALL_FAMILIES, key_padding_mask),
+}
+DEFAULT_ATTENTION_BACKEND = "gau_auto"
+
+
+class GAUAttentionInterface(AttentionInterface):
+    """transformers' attention interface with this model's functions on top; other models keep theirs."""
+
+    def get_interface(self, attn_implementation: str, default: Callable) -> Callable:
+        """As in transformers; flash kernels from elsewhere (the Hub's, say) get the split value too."""
+        if attn_implementation not in self._local_mapping and "flash" in (attn_implementation or ""):
+            return _split_heads_forward(attn_implementation)
+        return super().get_interface(attn_implementation, default)
+
+
+ALL_ATTENTION_FUNCTIONS = GAUAttentionInterface()
+
+
+def register_attention_backend(name: str, backend: AttentionBackend) -> None:
+    """Makes a backend known to this model and, where it brings its own mask function, to transformers.
+
+    A function registered in transformers' attention interface alone would get no mask at all.
+    """
+    ATTENTION_BACKENDS[name] = backend
+    ALL_ATTENTION_FUNCTIONS[name] = backend.forward
+    if backend.mask is not None:
+        AttentionInterface.register(name, backend.forward)
+        AttentionMaskInterface.register(name, backend.mask)
+
+
+for _name, _backend in list(ATTENTION_BACKENDS.items()):
+    register_attention_backend(_name, _backend)
+
+
+def check_attention_backend(name: str, normalization: str) -> None:
+    """Raises a ValueError where a backend is unknown or cannot do a normalization, naming those that can."""
+    if name not in ALL_ATTENTION_FUNCTIONS and name not in ATTENTION_BACKENDS and "/" not in name:
+        raise ValueError(
+            f"Unknown attn_implementation='{name}'. Allowed: {', '.join(ATTENTION_BACKENDS)}; None chooses the fastest."
+        )
+    family = ATTENTION_NORMALIZATIONS[normalization].family
+    families = ATTENTION_BACKENDS[name].families if name in ATTENTION_BACKENDS else None
+    if families is None and "flash" in name:
+        families = ATTENTION_BACKENDS["flash_attention_2"].families
+    if families is not None and family not in families:
+        able = [other for other, backend in ATTENTION_BACKENDS.items() if family in backend.families]
+        raise ValueError(
+            f"attn_implementation='{name}' cannot compute attention_normalization='{normalization}'. "
+            f"Use one of {', '.join(able)}, or leave attn_implementation out."
+        )

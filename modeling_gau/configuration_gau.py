@@ -1,0 +1,195 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""Configuration of the GAU encoder."""
+
+import difflib
+from dataclasses import fields
+from typing import Any, Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers.configuration_utils import PreTrainedConfig
+from transformers.utils import logging
+
+from .attention_gau import ATTENTION_NORMALIZATIONS
+
+
+logger = logging.get_logger(__name__)
+
+
+@strict
+class GAUConfig(PreTrainedConfig):
+    r"""
+    Configuration of a [`GAUModel`]: an encoder of gated attention units (Hua et al. 2022, arXiv 2202.10447) in the form
+    of GAU-alpha (kexue.fm/archives/9052). The defaults give a base model of 24 layers.
+
+    Two gated attention units replace one Transformer layer: each has about `3 * intermediate_size * hidden_size`
+    parameters and a single attention head with keys of `attention_key_size` and values of `intermediate_size` columns.
+
+    Args:
+        vocab_size (`int`, *optional*, defaults to 30522):
+            Number of tokens in the vocabulary.
+        hidden_size (`int`, *optional*, defaults to 768):
+            Width of the hidden states.
+        intermediate_size (`int`, *optional*, defaults to 1536):
+            Width of the gate and of the value of the single attention head.
+        attention_key_size (`int`, *optional*, defaults to 128):
+            Width of queries and keys; even, since rotary positions pair neighbouring columns.
+        num_hidden_layers (`int`, *optional*, defaults to 24):
+            Number of gated attention units.
+        hidden_act (`str`, *optional*, defaults to `"silu"`):
+            Activation of the input projection.
+        attention_normalization (`str`, *optional*, defaults to `"softmax_plus"`):
+            How scores become attention weights: `"softmax"`, `"softmax_plus"` (softmax with the entropy-invariant scale
+            log n / log `reference_length`, kexue.fm/archives/8823), `"squared_relu"` (relu(a)^2 / n) or
+            `"normalized_squared_relu"` (relu(a)^2 divided by its row sum).
+        fixed_n (`int`, *optional*):
+            Replaces n, the number of real tokens of each sequence, wherever the normalization uses it. `None` keeps each
+            sequence's own n. It is a property of the forward pass, not of the weights, and may be changed when a
+            checkpoint is loaded. An error where the normalization does not use n.
+        reference_length (`int`, *optional*, defaults to 512):
+            Length N at which `softmax_plus` equals `softmax`: the length the model is trained at.
+        softmax_plus_min_length (`int`, *optional*, defaults to 16):
+            `softmax_plus` treats a shorter sequence as one of this length; 1 switches the clamp off.
+        max_position_embeddings (`int`, *optional*, defaults to 512):
+            Length the model was trained for. There is no position table, so longer inputs work; the value serves
+            tokenizers and the scaled kinds of rotary positions.
+        type_vocab_size (`int`, *optional*, defaults to 2):
+            Number of token types.
+        use_bias (`bool`, *optional*, defaults to `False`):
+            Whether the projections and the scale-offsets of queries and keys have biases.
+        hidden_dropout_prob (`float`, *optional*, defaults to 0.1):
+            Dropout on the embeddings and on the output of each unit.
+        attention_probs_dropout_prob (`float`, *optional*, defaults to 0.1):
+            Dropout on the attention weights.
+        classifier_dropout (`float`, *optional*):
+            Dropout before the classifier; `None` means `hidden_dropout_prob`.
+        classifier_pooling (`str`, *optional*, defaults to `"cls"`):
+            `"cls"` takes the first real token of a sequence, `"mean"` the mean over its real tokens.
+        initializer_range (`float`, *optional*):
+            Standard deviation of every weight matrix. `None` gives num_hidden_layers^(-1/3) / sqrt(fan-in)
+            (kexue.fm/archives/8990), with which deep post-norm stacks of the squared-ReLU form train without warm-up.
+        layer_norm_eps (`float`, *optional*, defaults to 1e-12):
+            Added to the mean square inside the normalization of hidden states.
+        pad_token_id (`int`, *optional*, defaults to 0):
+            Id of the padding token.
+        tie_word_embeddings (`bool`, *optional*, defaults to `True`):
+            Whether the masked-LM head shares its matrix with the word embeddings.
+        rope_parameters (`dict`, *optional*):
+            Rotary positions as everywhere in transformers, `{"rope_type": "default", "rope_theta": 10000.0}` by default;
+            `linear`, `dynamic` (NTK) and `yarn` scale positions, at load time too.
+        sparse_prediction (`bool`, *optional*, defaults to `False`):
+            Whether [`GAUForMaskedLM`], given labels, computes logits for the labelled positions only.
+
+    Raises:
+        ValueError: a value that is out of range, an unknown normalization, or `fixed_n` where it has no use.
+
+    Example:
+
+    ```python
+    >>> from modeling_gau import GAUConfig, GAUModel
+
+    >>> configuration = GAUConfig(attention_normalization="softmax_plus")
+    >>> model = GAUModel(configuration)
+    ```"""
+
+    model_type = "gau"
+    # Generic code (rotary parameters, cost estimates, PEFT) asks for the width of a head.
+    attribute_map = {"head_dim": "attention_key_size"}
+    default_theta = 10000.0
+
+    vocab_size: int = 30522
+    hidden_size: int = 768
+    intermediate_size: int = 1536
+    attention_key_size: int = 128
+    num_hidden_layers: int = 24
+    hidden_act: str = "silu"
+    attention_normalization: str = "softmax_plus"
+    fixed_n: int | None = None
+    reference_length: int = 512
+    softmax_plus_min_length: int = 16
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    use_bias: bool = False
+    hidden_dropout_prob: float | int = 0.1
+    attention_probs_dropout_prob: float | int = 0.1
+    classifier_dropout: float | int | None = None
+    classifier_pooling: Literal["cls", "mean"] = "cls"
+    initializer_range: float | None = None
+    layer_norm_eps: float = 1e-12
+    rope_parameters: dict | None = None
+    pad_token_id: int | None = 0
+    bos_token_id: int | None = None
+    eos_token_id: int | list[int] | None = None
+    tie_word_embeddings: bool = True
+    sparse_prediction: bool = False
+
+    def __post_init__(self, **kwargs):
+        self._report_unknown_keys(kwargs)
+        super().__post_init__(**kwargs)
+
+    @property
+    def num_attention_heads(self) -> int:
+        """1: a gated attention unit has one head, but generic code asks."""
+        return 1
+
+    @num_attention_heads.setter
+    def num_attention_heads(self, value: int):
+        if value != 1:
+            raise ValueError(f"num_attention_heads={value}: a gated attention unit has exactly one head.")
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs):
+        """As in the base class; values given beside the file (`from_pretrained(..., fixed_n=0)`) are validated too."""
+        loaded = super().from_dict(config_dict, **kwargs)
+        (loaded[0] if isinstance(loaded, tuple) else loaded).validate()
+        return loaded
+
+    def validate_attention_normalization(self):
+        """The normalization is known, and `fixed_n` is a positive integer where it has a use."""
+        normalization = ATTENTION_NORMALIZATIONS.get(self.attention_normalization)
+        if normalization is None:
+            raise ValueError(
+                f"Unknown attention_normalization='{self.attention_normalization}'. "
+                f"Allowed: {', '.join(ATTENTION_NORMALIZATIONS)}."
+            )
+        if self.fixed_n is None:
+            return
+        if not normalization.uses_n:
+            using = [name for name, other in ATTENTION_NORMALIZATIONS.items() if other.uses_n]
+            raise ValueError(
+                f"fixed_n={self.fixed_n} has no use with attention_normalization='{self.attention_normalization}', whose "
+                f"weights do not depend on n. Leave it out (None), or use one of {', '.join(using)}."
+            )
+        if self.fixed_n < 1:
+            raise ValueError(f"fixed_n={self.fixed_n} must be a positive integer, or None for each sequence's own n.")
+
+    def validate_sizes(self):
+        """Widths and counts are positive, the key width is even, and the padding token is in the vocabulary."""
+        positive = ("vocab_size", "hidden_size", "intermediate_size", "attention_key_size", "num_hidden_layers")
+        positive += ("type_vocab_size", "max_position_embeddings", "softmax_plus_min_length")
+        for name in positive:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
+        if self.attention_key_size % 2:
+            raise ValueError(
+                f"attention_key_size={self.attention_key_size} must be even: rotary positions pair neighbouring columns."
+            )
+        if self.reference_length < 2:
+            raise ValueError(f"reference_length={self.reference_length} must be at least 2: softmax_plus divides by its log.")
+        if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:
+            raise ValueError(f"pad_token_id={self.pad_token_id} is outside the vocabulary of {self.vocab_size} tokens.")
+
+    def validate_dropout(self):
+        """Dropout probabilities are in [0, 1)."""
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
+                raise ValueError(f"{name}={value} must be a probability in [0, 1).")
+
+    def _report_unknown_keys(self, kwargs: dict[str, Any]) -> None:
+        """Warns about keys that look like misspelt fields, which the base class would keep silently. No error: files
+        written by newer versions must stay readable."""
+        names = [field.name for field in fields(self)]
+        for key in kwargs:
+            nearest = [] if hasattr(type(self), key) else difflib.get_close_matches(key, names, n=1, cutoff=0.8)
+            if nearest:
+                logger.warning(f"GAUConfig has no field `{key}`: it has no effect. Did you mean `{nearest[0]}`?")

@@ -1,0 +1,396 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""Facts of a run -> `README.md` of a checkpoint."""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from transformers import PreTrainedConfig
+
+
+TEMPLATE_PATH = Path(__file__).with_name("model_card_template.md")
+
+# Metrics by length that a leaderboard can use; a loss is comparable with nothing outside its own table.
+INDEXED_LENGTH_METRICS = ("perplexity", "accuracy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCardFacts:
+    """What is known about a checkpoint. Everything but the first three is optional; what is unknown is left out.
+
+    Args:
+        model_name: title of the card.
+        task: pipeline tag: "fill-mask" or "text-classification".
+        config: the configuration of the saved model. Model types other than "gau" get no description of the unit.
+        repo_id: what the usage example loads: a Hub id or a path. Default: the directory the card is written to.
+        example: text of the usage example; `{mask}` stands for the mask token. A pair is a sentence pair.
+        language, license: Hub identifiers such as "en" and "apache-2.0". There is no default licence.
+        base_model: what was fine-tuned. A local directory is named in the text but not in the front matter.
+        datasets: Hub ids of the training data.
+        data_description: one sentence on the training data, needed where it is not on the Hub.
+        n_parameters: number of parameters, tied ones counted once.
+        n_tokens: tokens seen in training, repeated ones counted again, padding not counted.
+        training: label -> value, for the table of training facts (hyper-parameters, hardware, time).
+        length_results: one mapping per length, all with the same keys: "length" and e.g. "loss", "perplexity",
+            "accuracy".
+        task_metrics: metric name -> value on the evaluation split.
+        eval_dataset, eval_dataset_name, eval_config, eval_split: what the results were measured on: id, readable name,
+            configuration (GLUE: the task) and split.
+        software: package -> version.
+        limits: sentences added to the limits that follow from the configuration.
+    """
+
+    model_name: str
+    task: str
+    config: PreTrainedConfig
+    repo_id: str | None = None
+    example: str | tuple[str, str] | None = None
+    language: str | list[str] | None = None
+    license: str | None = None
+    base_model: str | None = None
+    datasets: Sequence[str] = ()
+    data_description: str | None = None
+    n_parameters: int | None = None
+    n_tokens: int | None = None
+    training: Mapping[str, object] = field(default_factory=dict)
+    length_results: Sequence[Mapping[str, float]] = ()
+    task_metrics: Mapping[str, float] = field(default_factory=dict)
+    eval_dataset: str | None = None
+    eval_dataset_name: str | None = None
+    eval_config: str | None = None
+    eval_split: str = "validation"
+    software: Mapping[str, str] = field(default_factory=dict)
+    limits: Sequence[str] = ()
+
+    def __post_init__(self):
+        if self.task not in USAGE_EXAMPLES:
+            raise ValueError(f"A model card is written for the tasks {', '.join(USAGE_EXAMPLES)}; got {self.task!r}.")
+        if isinstance(self.datasets, str):
+            raise ValueError(f"`datasets` is a list of Hub ids; got the string {self.datasets!r}.")
+        columns = [tuple(row) for row in self.length_results]
+        if any("length" not in row or row != columns[0] for row in columns):
+            raise ValueError(
+                "Every row of `length_results` needs the same keys, `length` among them; "
+                f"got {' and '.join(str(row) for row in dict.fromkeys(columns))}."
+            )
+
+    @property
+    def is_gau(self) -> bool:
+        # The class may come from remote code, so it is known by its name.
+        return self.config.model_type == "gau"
+
+
+def write_model_card(output_dir: str | Path, facts: ModelCardFacts) -> Path:
+    """Write `README.md` with metadata and text made from `facts` into `output_dir` (created if missing).
+
+    Returns the path of the file. An existing `README.md` is replaced.
+    """
+    output_dir = Path(output_dir)
+    card = ModelCard.from_template(
+        card_data(facts),
+        template_path=str(TEMPLATE_PATH),
+        facts=facts,
+        summary=summary(facts),
+        normalization=normalization_text(facts.config) if facts.is_gau else None,
+        usage=USAGE_EXAMPLES[facts.task](facts, facts.repo_id or output_dir.as_posix()),
+        architecture=architecture_table(facts),
+        training=training_table(facts),
+        length_table=length_table(facts.length_results),
+        metric_table=metric_table(facts.task_metrics),
+        evaluated_on=evaluated_on(facts),
+        limits=limits(facts),
+        software=", ".join(f"{package} {version}" for package, version in facts.software.items()),
+    )
+    path = output_dir / "README.md"
+    card.save(path)
+    return path
+
+
+# Front matter
+
+
+def card_data(facts: ModelCardFacts) -> ModelCardData:
+    results = evaluation_results(facts)
+    return ModelCardData(
+        model_name=facts.model_name,
+        library_name="transformers",
+        pipeline_tag=facts.task,
+        language=facts.language,
+        license=facts.license,
+        # The Hub refuses an id that it does not know, which a local directory never is.
+        base_model=None if facts.base_model is None or Path(facts.base_model).exists() else facts.base_model,
+        datasets=list(facts.datasets) or None,
+        metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
+        tags=["gau", "gated-attention-unit"] if facts.is_gau else None,
+        eval_results=results or None,
+    )
+
+
+def evaluation_results(facts: ModelCardFacts) -> list[EvalResult]:
+    """One entry per finite result: YAML can say `.nan`, the Hub's model index cannot."""
+    measured = [
+        (metric, f"{metric_title(metric)} at length {row['length']}", row[metric])
+        for row in facts.length_results
+        for metric in INDEXED_LENGTH_METRICS
+        if metric in row
+    ]
+    measured += [(metric, metric_title(metric), value) for metric, value in facts.task_metrics.items()]
+    return [
+        EvalResult(
+            task_type=facts.task,
+            dataset_type=facts.eval_dataset or "local",
+            dataset_name=facts.eval_dataset_name or facts.eval_dataset or "held-out documents",
+            dataset_config=facts.eval_config,
+            dataset_split=facts.eval_split,
+            metric_type=metric,
+            metric_name=name,
+            metric_value=round(float(value), 6),
+        )
+        for metric, name, value in measured
+        if math.isfinite(value)
+    ]
+
+
+def metric_title(metric: str) -> str:
+    return metric.replace("_", " ").capitalize()
+
+
+# Text
+
+
+def summary(facts: ModelCardFacts) -> str:
+    config = facts.config
+    size = "" if facts.n_parameters is None else f" with {count(facts.n_parameters)} parameters"
+    if facts.is_gau:
+        what = (
+            f"An encoder of {config.num_hidden_layers} gated attention units{size}. A unit does the work of "
+            "self-attention and feed-forward network in one layer: a single attention head, "
+            f"{config.attention_key_size} wide in query and key, mixes a value of width {config.intermediate_size}, "
+            "which a gate of the same width multiplies element by element"
+        )
+    else:
+        what = f"A `{config.model_type}` model{size}"
+    if facts.base_model is None:
+        return f"{what}."
+    return f"{what}. Fine-tuned from {base_model_link(facts.base_model)}."
+
+
+def base_model_link(base_model: str) -> str:
+    if Path(base_model).exists():
+        return f"`{Path(base_model).resolve().name}`"
+    return f"[{base_model}](https://huggingface.co/{base_model})"
+
+
+def normalization_text(config: PreTrainedConfig) -> str:
+    """One sentence on how scores become weights and two on what `fixed_n` is and can be for that normalization."""
+    name = config.attention_normalization
+    if name not in NORMALIZATION_TEXTS:
+        return f"Attention scores are normalized by `{name}`."
+    describe, explain_n = NORMALIZATION_TEXTS[name]
+    return f"{describe(config)} {explain_n(config)}"
+
+
+def describe_softmax(config: PreTrainedConfig) -> str:
+    return "Attention weights are the softmax of the scaled scores (`softmax`)."
+
+
+def describe_softmax_plus(config: PreTrainedConfig) -> str:
+    lower = config.softmax_plus_min_length
+    clamp = f" (counted as {lower} where there are fewer)" if lower > 1 else ""
+    return (
+        "Attention weights are the entropy-invariant softmax (`softmax_plus`): scores are multiplied by "
+        f"log n / log {config.reference_length} before the softmax, where n is the number of keys{clamp}, so that "
+        "attention stays about as sharp when sequences get longer."
+    )
+
+
+def describe_squared_relu(config: PreTrainedConfig) -> str:
+    return "Attention weights are relu(score)² / n, where n is the number of keys (`squared_relu`)."
+
+
+def describe_normalized_squared_relu(config: PreTrainedConfig) -> str:
+    return (
+        "Attention weights are relu(score)² divided by its sum over the keys; a query without a positive score "
+        "attends to nothing (`normalized_squared_relu`)."
+    )
+
+
+def explain_unused_n(config: PreTrainedConfig) -> str:
+    return (
+        "The number of keys does not enter this formula beyond the sum itself, so the weights mean the same at every "
+        "length. The option `fixed_n`, which replaces that number in other normalizations, does not apply here and is "
+        "refused."
+    )
+
+
+def explain_scaling_n(config: PreTrainedConfig) -> str:
+    if config.fixed_n is None:
+        return (
+            "`fixed_n` is not set, so n is each sequence's own number of tokens, padding not counted. "
+            f"`from_pretrained(..., fixed_n={config.reference_length})` gives every sequence the scale of that length "
+            "instead, with the same weights."
+        )
+    return (
+        f"`fixed_n` is {config.fixed_n}, which stands in for n in every sequence whatever its length. "
+        "`from_pretrained(..., fixed_n=None)` counts each sequence's own tokens instead, with the same weights."
+    )
+
+
+def explain_dividing_n(config: PreTrainedConfig) -> str:
+    if config.fixed_n is None:
+        return (
+            "`fixed_n` is not set, so n is each sequence's own number of tokens, padding not counted. At lengths rare "
+            "in training this divisor can be far off, because the number of keys that matter grows slower than n; "
+            f"compare `from_pretrained(..., fixed_n={config.reference_length})` before fine-tuning."
+        )
+    return (
+        f"`fixed_n` is {config.fixed_n}, which stands in for n in every sequence whatever its length. Keep it when "
+        "fine-tuning: the weights were trained with it, and dividing by each sequence's own n would rescale attention."
+    )
+
+
+NORMALIZATION_TEXTS: Mapping[str, tuple[Callable[[PreTrainedConfig], str], Callable[[PreTrainedConfig], str]]] = {
+    "softmax": (describe_softmax, explain_unused_n),
+    "softmax_plus": (describe_softmax_plus, explain_scaling_n),
+    "squared_relu": (describe_squared_relu, explain_dividing_n),
+    "normalized_squared_relu": (describe_normalized_squared_relu, explain_unused_n),
+}
+
+
+def fill_mask_usage(facts: ModelCardFacts, source: str) -> str:
+    example = facts.example or "The function returns the {mask} of the list."
+    if not isinstance(example, str) or example.count("{mask}") != 1:
+        raise ValueError(f"The example of a fill-mask card is one text with one `{{mask}}` in it; got {example!r}.")
+    before, after = example.split("{mask}")
+    return "\n".join(
+        [
+            "from transformers import pipeline",
+            "",
+            f'fill_mask = pipeline("fill-mask", model={literal(source)}{remote_code_argument(facts)})',
+            f"text = {literal(before)} + fill_mask.tokenizer.mask_token + {literal(after)}",
+            "for guess in fill_mask(text):",
+            "    print(f\"{guess['score']:.3f}  {guess['token_str']}\")",
+        ]
+    )
+
+
+def text_classification_usage(facts: ModelCardFacts, source: str) -> str:
+    example = facts.example or "A film that is better than its trailer."
+    if not isinstance(example, str):
+        example = [dict(zip(("text", "text_pair"), example, strict=True))]
+    return "\n".join(
+        [
+            "from transformers import pipeline",
+            "",
+            f'classify = pipeline("text-classification", model={literal(source)}{remote_code_argument(facts)})',
+            f"print(classify({literal(example)}))",
+        ]
+    )
+
+
+def literal(value: str | list) -> str:
+    """Python literal in double quotes, non-ASCII text left readable."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def remote_code_argument(facts: ModelCardFacts) -> str:
+    return ", trust_remote_code=True" if facts.is_gau else ""
+
+
+USAGE_EXAMPLES: Mapping[str, Callable[[ModelCardFacts, str], str]] = {
+    "fill-mask": fill_mask_usage,
+    "text-classification": text_classification_usage,
+}
+
+
+def evaluated_on(facts: ModelCardFacts) -> str:
+    data = facts.eval_dataset_name or facts.eval_dataset
+    if data is None:
+        return f"the {facts.eval_split} split"
+    config = f" ({facts.eval_config})" if facts.eval_config else ""
+    return f"the {facts.eval_split} split of {data}{config}"
+
+
+def limits(facts: ModelCardFacts) -> list[str]:
+    sentences = []
+    if facts.is_gau:
+        longest = facts.config.max_position_embeddings
+        longer = [row["length"] for row in facts.length_results if row["length"] > longest]
+        known = f"the table above goes up to {max(longer)}" if longer else "quality there was not measured"
+        sentences.append(
+            f"Made for sequences of up to {longest} tokens. Longer ones are accepted, since positions are rotary; "
+            f"{known}."
+        )
+        sentences.append("An encoder: it reads in both directions and does not generate text.")
+    if facts.task == "fill-mask" and facts.n_tokens is not None:
+        sentences.append(f"Knows no more than the {count(facts.n_tokens)} tokens it was pretrained on could teach it.")
+    return sentences + list(facts.limits)
+
+
+# Tables
+
+
+def architecture_table(facts: ModelCardFacts) -> str | None:
+    if not facts.is_gau:
+        return None
+    config = facts.config
+    rows = {
+        "Layers": config.num_hidden_layers,
+        "Hidden size": config.hidden_size,
+        "Value width": config.intermediate_size,
+        "Query and key width": config.attention_key_size,
+        "Vocabulary": config.vocab_size,
+        "Attention normalization": f"`{config.attention_normalization}`",
+        "Parameters": facts.n_parameters,
+    }
+    return markdown_table(("", "Value"), [(name, value) for name, value in rows.items() if value is not None])
+
+
+def training_table(facts: ModelCardFacts) -> str | None:
+    rows = list(facts.training.items())
+    if facts.n_tokens is not None:
+        rows.insert(0, ("Tokens seen", facts.n_tokens))
+    return markdown_table(("", "Value"), rows) if rows else None
+
+
+def length_table(results: Sequence[Mapping[str, float]]) -> str | None:
+    if not results:
+        return None
+    return markdown_table([metric_title(key) for key in results[0]], [list(row.values()) for row in results])
+
+
+def metric_table(metrics: Mapping[str, float]) -> str | None:
+    if not metrics:
+        return None
+    return markdown_table(("Metric", "Value"), [(metric_title(name), value) for name, value in metrics.items()])
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A pipe table; columns that hold only numbers are right-aligned."""
+    numeric = [all(is_number(row[column]) for row in rows) for column in range(len(header))]
+    lines = [header, ["---:" if right else "---" for right in numeric]]
+    lines += [[cell(value) for value in row] for row in rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def cell(value: object) -> str:
+    if not is_number(value):
+        return str(value).replace("|", "\\|").replace("\n", " ")
+    if isinstance(value, int) or (math.isfinite(value) and abs(value) >= 1000):
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
+
+
+def count(number: int) -> str:
+    """12345678 -> "12.3 million": the order of magnitude is what a reader needs in a sentence."""
+    for size, name in ((10**9, "billion"), (10**6, "million")):
+        if number >= size:
+            return f"{number / size:.1f} {name}"
+    return f"{number:,}"

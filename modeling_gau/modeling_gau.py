@@ -1,0 +1,652 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""The GAU encoder and its heads. Axes and widths are named as in `attention_gau.py`."""
+
+from collections.abc import Callable
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from transformers import initialization as init
+from transformers.activations import ACT2FN
+from transformers.masking_utils import create_bidirectional_mask
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import (
+    BaseModelOutput,
+    MaskedLMOutput,
+    MultipleChoiceModelOutput,
+    QuestionAnsweringModelOutput,
+    SequenceClassifierOutput,
+    TokenClassifierOutput,
+)
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS, dynamic_rope_update
+from transformers.modeling_utils import PreTrainedModel
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs, auto_docstring
+from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from .attention_gau import (
+    ALL_ATTENTION_FUNCTIONS,
+    ATTENTION_NORMALIZATIONS,
+    DEFAULT_ATTENTION_BACKEND,
+    check_attention_backend,
+    eager_attention_forward,
+    split_mask,
+)
+from .configuration_gau import GAUConfig
+
+
+# Ratio between the standard deviation of a normal distribution and that of its truncation at two standard deviations.
+_TRUNCATED_NORMAL_STD = 0.8796256610342398
+
+
+class GAURootMeanSquareNorm(nn.Module):
+    """N(x) = x / sqrt(mean(x^2) + eps), without parameters, computed in float32."""
+
+    def __init__(self, config: GAUConfig):
+        super().__init__()
+        self.eps = config.layer_norm_eps
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        wide = hidden_states.float()
+        return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)).to(hidden_states.dtype)
+
+    def extra_repr(self) -> str:
+        return f"eps={self.eps}"
+
+
+class GAUEmbeddings(nn.Module):
+    """N(E_token + E_type), then dropout."""
+
+    def __init__(self, config: GAUConfig):
+        super().__init__()
+        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size, padding_idx=config.pad_token_id)
+        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.hidden_size)
+        self.norm = GAURootMeanSquareNorm(config)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        token_type_ids: torch.LongTensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+    ) -> torch.Tensor:
+        if inputs_embeds is None:
+            inputs_embeds = self._look_up(self.word_embeddings, input_ids, "input_ids")
+        if token_type_ids is None:
+            types = self.token_type_embeddings.weight[0]
+        else:
+            types = self._look_up(self.token_type_embeddings, token_type_ids, "token_type_ids")
+        return self.dropout(self.norm(inputs_embeds + types))
+
+    @staticmethod
+    def _look_up(table: nn.Embedding, ids: torch.LongTensor, name: str) -> torch.Tensor:
+        try:
+            return table(ids)
+        except IndexError as error:  # CPU only: accelerators do not check ids
+            raise ValueError(
+                f"{name} must be in [0, {table.num_embeddings - 1}], the model's table of {table.num_embeddings}, but "
+                f"hold values from {int(ids.min())} to {int(ids.max())}. Do tokenizer and checkpoint belong together? "
+                "After adding tokens, call model.resize_token_embeddings(len(tokenizer))."
+            ) from error
+
+
+class GAURotaryEmbedding(nn.Module):
+    """Angles of rotary positions through transformers' rope parameters (linear, dynamic NTK, YaRN, ...)."""
+
+    def __init__(self, config: GAUConfig):
+        super().__init__()
+        self.max_seq_len_cached = config.max_position_embeddings
+        self.original_max_seq_len = config.max_position_embeddings
+        self.config = config
+        self.rope_type = config.rope_parameters["rope_type"]
+        rope_init = self.compute_default_rope_parameters
+        if self.rope_type != "default":
+            rope_init = ROPE_INIT_FUNCTIONS[self.rope_type]
+        inv_freq, self.attention_scaling = rope_init(config)
+        self.inv_freq = nn.Buffer(inv_freq, persistent=False)
+        self.original_inv_freq = nn.Buffer(inv_freq.clone(), persistent=False)
+
+    @staticmethod
+    def compute_default_rope_parameters(config: GAUConfig, *args, **kwargs) -> tuple[torch.Tensor, float]:
+        """Frequencies theta^(-2j/s) for j < s/2, with s = `attention_key_size`, and the scale 1 of cos and sin."""
+        exponents = torch.arange(0, config.attention_key_size, 2, dtype=torch.float) / config.attention_key_size
+        return config.rope_parameters["rope_theta"] ** -exponents, 1.0
+
+    @torch.no_grad()
+    @dynamic_rope_update
+    def forward(self, hidden_states: torch.Tensor, position_ids: torch.LongTensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """cos and sin, each `(batch or 1, seq, key_dim / 2)` in float32, for `position_ids` of `(batch or 1, seq)`."""
+        angles = position_ids[..., None].float() * self.inv_freq.to(device=hidden_states.device, dtype=torch.float)
+        return angles.cos() * self.attention_scaling, angles.sin() * self.attention_scaling
+
+
+def apply_rotary_positions(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Rotates the pairs of neighbouring columns (2j, 2j + 1).
+
+    Pairing (j, j + s/2), as most models of transformers do, gives another model unless the key columns are permuted.
+
+    Args:
+        states: `(batch, seq, key_dim)`; cos, sin: `(batch or 1, seq, key_dim / 2)`.
+    """
+    even, odd = states.unflatten(-1, (-1, 2)).unbind(-1)
+    return torch.stack((even * cos - odd * sin, odd * cos + even * sin), dim=-1).flatten(-2)
+
+
+class GAUScaleOffset(nn.Module):
+    """x * gamma (+ beta), column by column: what makes query and key of the shared base."""
+
+    def __init__(self, config: GAUConfig):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(config.attention_key_size))
+        self.bias = nn.Parameter(torch.zeros(config.attention_key_size)) if config.use_bias else None
+
+    def forward(self, base: torch.Tensor) -> torch.Tensor:
+        scaled = base * self.weight
+        return scaled if self.bias is None else scaled + self.bias
+
+
+class GatedAttentionUnit(nn.Module):
+    """(u * (A v)) W_o with u, v, base = SiLU(x W_i) (Hua et al. 2022; kexue.fm/archives/8934)."""
+
+    def __init__(self, config: GAUConfig, layer_idx: int):
+        super().__init__()
+        self.config = config
+        self.layer_idx = layer_idx
+        self.is_causal = False
+        self.attention_dropout = config.attention_probs_dropout_prob
+        self.widths = (config.intermediate_size, config.intermediate_size, config.attention_key_size)
+        self.scaling = config.attention_key_size**-0.5
+        self.i_dense = nn.Linear(config.hidden_size, sum(self.widths), bias=config.use_bias)
+        self.activation = ACT2FN[config.hidden_act]
+        self.q_scaleoffset = GAUScaleOffset(config)
+        self.k_scaleoffset = GAUScaleOffset(config)
+        self.o_dense = nn.Linear(config.intermediate_size, config.hidden_size, bias=config.use_bias)
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        position_embeddings: tuple[torch.Tensor, torch.Tensor],
+        attention_mask: torch.Tensor | None = None,
+        query_factor: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """
+        Args:
+            hidden_states: `(batch, seq, hidden)`.
+            position_embeddings: cos and sin of the rotary positions.
+            attention_mask: in the form the backend takes.
+            query_factor: `(batch or 1, seq or 1, 1)`, what the normalization does with n; `None` for 1.
+
+        Returns:
+            `(batch, seq, hidden)`, and the attention weights `(batch, 1, seq, seq)` where the backend has them.
+        """
+        gate, value, base = self.activation(self.i_dense(hidden_states)).split(self.widths, dim=-1)
+        cos, sin = position_embeddings
+        # Rotation and scale are applied in float32 and rounded once; scaling the narrow query spares the wide scores.
+        base = base.float()
+        scaling = self.scaling if query_factor is None else query_factor * self.scaling
+        query = (apply_rotary_positions(self.q_scaleoffset(base), cos, sin) * scaling).to(value.dtype)
+        key = apply_rotary_positions(self.k_scaleoffset(base), cos, sin).to(value.dtype)
+
+        attention_interface: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.config._attn_implementation, eager_attention_forward
+        )
+        attended, weights = attention_interface(
+            self,
+            query.unsqueeze(1),
+            key.unsqueeze(1),
+            value.unsqueeze(1),
+            attention_mask,
+            scaling=1.0,
+            dropout=self.attention_dropout if self.training else 0.0,
+            **kwargs,
+        )
+        return self.o_dense(gate * attended.squeeze(2)), weights
+
+
+class GAULayer(GradientCheckpointingLayer):
+    """x <- N(x + dropout(GAU(x)))."""
+
+    def __init__(self, config: GAUConfig, layer_idx: int):
+        super().__init__()
+        self.gau = GatedAttentionUnit(config, layer_idx)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.norm = GAURootMeanSquareNorm(config)
+
+    def forward(self, hidden_states: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> torch.Tensor:
+        output, _ = self.gau(hidden_states, **kwargs)
+        return self.norm(hidden_states + self.dropout(output))
+
+
+@auto_docstring
+class GAUPreTrainedModel(PreTrainedModel):
+    config: GAUConfig
+    base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["GAUEmbeddings", "GAULayer"]
+    _input_embed_layer = "word_embeddings"
+    _supports_flash_attn = True
+    _supports_sdpa = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_record_outputs = {"hidden_states": GAULayer, "attentions": GatedAttentionUnit}
+
+    def __init__(self, config: GAUConfig, *inputs, **kwargs):
+        config.validate()  # fields may have been changed since the configuration was made
+        super().__init__(config, *inputs, **kwargs)
+
+    def get_correct_attn_implementation(self, requested_attention: str | None, is_init_check: bool = False) -> str:
+        """Nothing asked for gives the backend that chooses by itself; what cannot work raises and names what can."""
+        if requested_attention is None:
+            return DEFAULT_ATTENTION_BACKEND
+        check_attention_backend(requested_attention, self.config.attention_normalization)
+        return super().get_correct_attn_implementation(requested_attention, is_init_check)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+        """As in transformers, with a hint where a weight file is damaged."""
+        try:
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        except SafetensorError as error:
+            raise ValueError(
+                f"The weights of '{pretrained_model_name_or_path}' cannot be read ({error}). The file is damaged or cut "
+                "short: copy it again, or load with force_download=True if it came from the Hub."
+            ) from error
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        """Truncated normal whose standard deviation is layers^(-1/3) / sqrt(fan-in) (kexue.fm/archives/8990), or
+        `initializer_range`; scale 1 and offset 0 for queries and keys."""
+        super()._init_weights(module)
+        if isinstance(module, nn.Linear):
+            self._init_matrix(module.weight, module.in_features)
+        elif isinstance(module, nn.Embedding):
+            self._init_matrix(module.weight, module.embedding_dim)
+            if module.padding_idx is not None and not getattr(module.weight, "_is_hf_initialized", False):
+                init.zeros_(module.weight[module.padding_idx])
+        elif isinstance(module, GAUScaleOffset):
+            init.ones_(module.weight)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+
+    def _init_matrix(self, weight: nn.Parameter, fan_in: int) -> None:
+        std = self.config.initializer_range
+        if std is None:
+            std = self.config.num_hidden_layers ** (-1 / 3) * fan_in**-0.5
+        std = std / _TRUNCATED_NORMAL_STD
+        init.trunc_normal_(weight, mean=0.0, std=std, a=-2 * std, b=2 * std)
+
+
+@auto_docstring
+class GAUModel(GAUPreTrainedModel):
+    def __init__(self, config: GAUConfig):
+        super().__init__(config)
+        self.embeddings = GAUEmbeddings(config)
+        self.rotary_emb = GAURotaryEmbedding(config)
+        self.layers = nn.ModuleList([GAULayer(config, index) for index in range(config.num_hidden_layers)])
+        self.gradient_checkpointing = False
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.embeddings.word_embeddings
+
+    def set_input_embeddings(self, value: nn.Embedding):
+        self.embeddings.word_embeddings = value
+
+    @merge_with_config_defaults
+    @capture_outputs
+    @auto_docstring
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.LongTensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutput:
+        r"""
+        attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)` or `(batch_size, 1, sequence_length, sequence_length)`, *optional*):
+            1 (or `True`) for real tokens, 0 for padding; n is each row's sum. A prepared 4-D mask, boolean or additive, is
+            used as it is, and n is then the number of keys that each position sees: block-diagonal masks keep packed
+            documents apart, each with its own n.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("Give exactly one of input_ids and inputs_embeds.")
+        shape = input_ids.shape if input_ids is not None else inputs_embeds.shape[:2]
+        if len(shape) != 2 or shape[0] == 0 or shape[1] == 0:
+            raise ValueError(
+                f"The batch is empty or not two-dimensional: its shape is {tuple(shape)}, (batch, seq) with at least one "
+                "sequence and one token is needed."
+            )
+
+        hidden_states = self.embeddings(input_ids, token_type_ids, inputs_embeds)
+        if position_ids is None:
+            position_ids = torch.arange(shape[1], device=hidden_states.device).unsqueeze(0)
+        query_factor = self._query_factor(attention_mask, shape, hidden_states.device)
+        attention_mask = create_bidirectional_mask(
+            config=self.config, inputs_embeds=hidden_states, attention_mask=attention_mask
+        )
+        position_embeddings = self.rotary_emb(hidden_states, position_ids)
+
+        for layer in self.layers:
+            hidden_states = layer(
+                hidden_states,
+                position_embeddings=position_embeddings,
+                attention_mask=attention_mask,
+                query_factor=query_factor,
+                **kwargs,
+            )
+        return BaseModelOutput(last_hidden_state=hidden_states)
+
+    def _query_factor(
+        self, attention_mask: torch.Tensor | None, shape: torch.Size, device: torch.device
+    ) -> torch.Tensor | None:
+        """What the normalization does with n, `(batch or 1, seq or 1, 1)` in float32; `None` where it does nothing.
+
+        n comes from the mask the caller gave, once: what backends get has other forms. It is at least 1, so that rows
+        without a real token stay finite (their weights are 0 all the same).
+        """
+        batch, seq = shape
+        if attention_mask is not None:
+            allowed = {2: (attention_mask.shape[0] in (1, batch), attention_mask.shape[-1] == seq)}
+            allowed[4] = (attention_mask.shape[0] in (1, batch), attention_mask.shape[-1] == seq)
+            if not all(allowed.get(attention_mask.ndim, (False,))):
+                raise ValueError(
+                    f"attention_mask has shape {tuple(attention_mask.shape)}; for a batch of shape {(batch, seq)} it must be "
+                    f"{(batch, seq)} or (batch or 1, 1, {seq}, {seq})."
+                )
+        normalization = ATTENTION_NORMALIZATIONS[self.config.attention_normalization]
+        if normalization.query_factor is None:
+            return None
+        if self.config.fixed_n is not None or attention_mask is None:
+            key_count = torch.full((1, 1, 1), self.config.fixed_n or seq, dtype=torch.float32, device=device)
+        elif attention_mask.ndim == 2:
+            key_count = (attention_mask != 0).sum(-1)[:, None, None]
+        else:
+            key_count = split_mask(attention_mask)[1].sum(-1).transpose(1, 2)
+        return normalization.query_factor(key_count.to(device, torch.float32).clamp(min=1), self.config)
+
+
+@auto_docstring(custom_intro="The GAU encoder with a masked-language-model head: its word embeddings, transposed.")
+class GAUForMaskedLM(GAUPreTrainedModel):
+    _tied_weights_keys = {"decoder.weight": "model.embeddings.word_embeddings.weight"}
+
+    def __init__(self, config: GAUConfig):
+        super().__init__(config)
+        self.model = GAUModel(config)
+        self.decoder = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.post_init()
+
+    def get_output_embeddings(self) -> nn.Linear:
+        return self.decoder
+
+    def set_output_embeddings(self, new_embeddings: nn.Linear):
+        self.decoder = new_embeddings
+
+    @can_return_tuple
+    @auto_docstring
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.LongTensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple[torch.Tensor] | MaskedLMOutput:
+        r"""
+        labels (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
+            Token ids to predict, -100 where there is none. A batch without any gives the loss 0. With
+            `config.sparse_prediction` the logits are those of the labelled positions only,
+            `(number of labelled positions, vocab_size)` in row order.
+        num_items_in_batch (`int`, *optional*):
+            Number of labelled positions that the summed loss is divided by; the batch's own by default.
+        """
+        outputs = self.model(
+            input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            **kwargs,
+        )
+        hidden_states = outputs.last_hidden_state
+        if labels is not None and self.config.sparse_prediction:
+            labelled = labels != -100
+            hidden_states, labels = hidden_states[labelled], labels[labelled]
+        logits = self.decoder(hidden_states)
+
+        loss = None
+        if labels is not None:
+            if num_items_in_batch is None:
+                num_items_in_batch = (labels != -100).sum()
+            num_items_in_batch = torch.as_tensor(num_items_in_batch).clamp(min=1)
+            loss = self.loss_function(
+                logits, labels, vocab_size=self.config.vocab_size, num_items_in_batch=num_items_in_batch, **kwargs
+            )
+        return MaskedLMOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+class GAUPooler(nn.Module):
+    """One vector per sequence, then dropout: the first real token (`"cls"`) or the mean over real tokens (`"mean"`)."""
+
+    def __init__(self, config: GAUConfig):
+        super().__init__()
+        self.pooling = config.classifier_pooling
+        self.dropout = _classifier_dropout(config)
+
+    def forward(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        """`(batch, hidden)` from `(batch, seq, hidden)`; without a 2-D mask every token counts as real."""
+        if attention_mask is not None and attention_mask.ndim != 2:
+            attention_mask = None
+        if self.pooling == "mean":
+            if attention_mask is None:
+                return self.dropout(hidden_states.mean(1))
+            real = (attention_mask != 0).to(hidden_states.dtype).unsqueeze(-1)
+            return self.dropout((hidden_states * real).sum(1) / real.sum(1).clamp(min=1))
+        if attention_mask is None:
+            return self.dropout(hidden_states[:, 0])
+        first = (attention_mask != 0).int().argmax(-1)
+        rows = torch.arange(hidden_states.shape[0], device=hidden_states.device)
+        return self.dropout(hidden_states[rows, first.to(hidden_states.device)])
+
+
+def _classifier_dropout(config: GAUConfig) -> nn.Dropout:
+    return nn.Dropout(config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout)
+
+
+@auto_docstring(custom_intro="The GAU encoder with a linear head on the pooled sequence, for classification and regression.")
+class GAUForSequenceClassification(GAUPreTrainedModel):
+    def __init__(self, config: GAUConfig):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.model = GAUModel(config)
+        self.pooler = GAUPooler(config)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    @can_return_tuple
+    @auto_docstring
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.LongTensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple[torch.Tensor] | SequenceClassifierOutput:
+        r"""
+        labels (`torch.Tensor` of shape `(batch_size,)` or `(batch_size, num_labels)`, *optional*):
+            Class ids, float targets (`num_labels` 1, or `problem_type="regression"`) or multi-label targets of 0 and 1.
+        """
+        outputs = self.model(
+            input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            **kwargs,
+        )
+        logits = self.classifier(self.pooler(outputs.last_hidden_state, attention_mask))
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(labels=labels, pooled_logits=logits, config=self.config, **kwargs)
+        return SequenceClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+@auto_docstring(custom_intro="The GAU encoder with a linear head on every token, such as for named entities.")
+class GAUForTokenClassification(GAUPreTrainedModel):
+    def __init__(self, config: GAUConfig):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.model = GAUModel(config)
+        self.dropout = _classifier_dropout(config)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    @can_return_tuple
+    @auto_docstring
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.LongTensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple[torch.Tensor] | TokenClassifierOutput:
+        r"""
+        labels (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
+            Class ids in `[0, num_labels - 1]`, -100 where there is none.
+        """
+        outputs = self.model(
+            input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            **kwargs,
+        )
+        logits = self.classifier(self.dropout(outputs.last_hidden_state))
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits, labels, self.config, **kwargs)
+        return TokenClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+@auto_docstring(custom_intro="The GAU encoder with a span head for extractive question answering.")
+class GAUForQuestionAnswering(GAUPreTrainedModel):
+    def __init__(self, config: GAUConfig):
+        super().__init__(config)
+        self.model = GAUModel(config)
+        self.dropout = _classifier_dropout(config)
+        self.qa_outputs = nn.Linear(config.hidden_size, 2)
+        self.post_init()
+
+    @can_return_tuple
+    @auto_docstring
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.LongTensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        start_positions: torch.LongTensor | None = None,
+        end_positions: torch.LongTensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple[torch.Tensor] | QuestionAnsweringModelOutput:
+        outputs = self.model(
+            input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            **kwargs,
+        )
+        start_logits, end_logits = self.qa_outputs(self.dropout(outputs.last_hidden_state)).unbind(-1)
+        loss = None
+        if start_positions is not None and end_positions is not None:
+            loss = self.loss_function(start_logits, end_logits, start_positions, end_positions, **kwargs)
+        return QuestionAnsweringModelOutput(
+            loss=loss,
+            start_logits=start_logits,
+            end_logits=end_logits,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+
+@auto_docstring(custom_intro="The GAU encoder with a linear head that scores each choice of a multiple-choice question.")
+class GAUForMultipleChoice(GAUPreTrainedModel):
+    def __init__(self, config: GAUConfig):
+        super().__init__(config)
+        self.model = GAUModel(config)
+        self.pooler = GAUPooler(config)
+        self.classifier = nn.Linear(config.hidden_size, 1)
+        self.post_init()
+
+    @can_return_tuple
+    @auto_docstring
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.LongTensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple[torch.Tensor] | MultipleChoiceModelOutput:
+        r"""
+        input_ids (`torch.LongTensor` of shape `(batch_size, num_choices, sequence_length)`):
+            Token ids; the other inputs have the same leading axes.
+        labels (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
+            Index of the right choice.
+        """
+        num_choices = (input_ids if input_ids is not None else inputs_embeds).shape[1]
+
+        def flat(tensor: torch.Tensor | None) -> torch.Tensor | None:
+            return None if tensor is None else tensor.flatten(0, 1)
+
+        attention_mask = flat(attention_mask)
+        outputs = self.model(
+            flat(input_ids),
+            attention_mask=attention_mask,
+            token_type_ids=flat(token_type_ids),
+            position_ids=flat(position_ids),
+            inputs_embeds=flat(inputs_embeds),
+            **kwargs,
+        )
+        scores = self.classifier(self.pooler(outputs.last_hidden_state, attention_mask))
+        logits = scores.view(-1, num_choices)
+        loss = None
+        if labels is not None:
+            loss = nn.functional.cross_entropy(logits, labels.to(logits.device))
+        return MultipleChoiceModelOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+__all__ = [
+    "GAUForMaskedLM",
+    "GAUForMultipleChoice",
+    "GAUForQuestionAnswering",
+    "GAUForSequenceClassification",
+    "GAUForTokenClassification",
+    "GAUModel",
+    "GAUPreTrainedModel",
+]

@@ -1,0 +1,436 @@
+#!/usr/bin/env python
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""Pretrain an encoder by masked language modelling, on your own text or on a corpus that every installation has.
+
+    python run_pretrain.py --config configuration/recipes/pretrain/quickstart.yaml
+    python run_pretrain.py --config_name gau-tiny --train_file notes/ --output_dir out --max_steps 2000
+    accelerate launch run_pretrain.py --config configuration/recipes/pretrain/gau-base.yaml --dataset_path corpus/
+
+Every argument of transformers.TrainingArguments is one here. A run always trains and evaluates: --do_train and
+--do_eval change nothing.
+"""
+
+import csv
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import datasets
+import transformers
+from transformers import (
+    AutoConfig,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerState,
+    pipeline,
+    set_seed,
+)
+from transformers.trainer import TRAINER_STATE_NAME
+
+from modeling_gau.arguments import DataArguments, ModelArguments, parse_arguments, resolve_config
+from modeling_gau.data import (
+    load_documents,
+    make_blocks,
+    make_length_evaluations,
+    most_frequent_token_accuracy,
+    tokenize_stream,
+    train_tokenizer,
+)
+from modeling_gau.model_card import ModelCardFacts, write_model_card
+from modeling_gau.training import (
+    EpochMaskingCollator,
+    MaskedLMTrainer,
+    PretrainingArguments,
+    find_checkpoint,
+    remove_checkpoints,
+)
+
+
+DEFAULT_EVAL_LENGTHS = (64, 128, 256, 512, 1024, 2048)
+# Fields that may differ between a checkpoint and the arguments of the run that continues it: what saving adds, and
+# what changes how a model is run but not what it computes. The ids of special tokens follow the tokenizer.
+BOOKKEEPING_FIELDS = {"architectures", "auto_map", "dtype", "sparse_prediction", "transformers_version", "use_cache"}
+
+
+def main(argv: list[str] | None = None) -> dict[str, float]:
+    """Runs the script with `argv` (the command line by default) and returns what `all_results.json` holds."""
+    # 1. Arguments
+    model_args, data_args, args = parse_arguments(
+        (ModelArguments, PretrainingDataArguments, PretrainingArguments), argv, description=__doc__
+    )
+    transformers.utils.logging.set_verbosity(args.get_process_log_level())
+    datasets.utils.logging.set_verbosity(args.get_process_log_level())
+    checkpoint = find_checkpoint(args)
+    resolve_config(name_model(model_args, checkpoint))  # a wrong name or override shows before the data is read
+    set_seed(args.seed)
+
+    # 2. Data
+    with args.main_process_first(desc="data preparation"):
+        data = prepare_data(model_args, data_args, args, checkpoint)
+
+    # 3. Model
+    config, saved_sparse_prediction = choose_config(model_args, data_args, data.tokenizer, checkpoint)
+    model = load_model(model_args, config, data.tokenizer)
+
+    # 4. Train
+    if args.overwrite_output_dir:
+        remove_checkpoints(args)
+    trainer = MaskedLMTrainer(
+        model=model,
+        args=args,
+        tokenizer=data.tokenizer,
+        data_collator=EpochMaskingCollator(data.tokenizer, mlm_probability=data_args.mlm_probability, seed=args.seed),
+        train_dataset=data.train,
+        eval_dataset=data.evaluations[data_args.max_seq_length],
+        saved_sparse_prediction=saved_sparse_prediction,
+    )
+    trained = trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.save_model()
+    trainer.save_state()
+
+    # 5. Report
+    table = length_table(trainer, data, data_args)
+    train_metrics = trained.metrics | training_facts(trainer, trained.metrics, checkpoint)
+    eval_metrics = evaluation_metrics(table, data_args.max_seq_length)
+    trainer.save_metrics("train", train_metrics)
+    trainer.save_metrics("eval", eval_metrics)
+    if trainer.is_world_process_zero():
+        report(trainer, data, model_args, data_args, train_metrics, table)
+    if args.push_to_hub:
+        trainer.push_to_hub()
+    trainer.end()
+    return train_metrics | eval_metrics
+
+
+# Arguments
+
+
+@dataclass
+class PretrainingDataArguments(DataArguments):
+    """[`DataArguments`] that remember whether the lengths to evaluate at were asked for or are the default."""
+
+    def __post_init__(self):
+        self.eval_lengths_given = self.eval_lengths is not None
+        super().__post_init__()
+
+
+def name_model(model_args: ModelArguments, checkpoint: str | None) -> ModelArguments:
+    """The model arguments; a resumed run that names no model takes its checkpoint's."""
+    if checkpoint is None or model_args.config_name or model_args.model_name_or_path:
+        return model_args
+    return ModelArguments(**(vars(model_args) | {"config_name": checkpoint}))
+
+
+# Data
+
+
+@dataclass
+class PretrainingData:
+    """Rows and texts of a run: `evaluations` are masked rows by length, `baseline` the accuracy of the most frequent
+    training token on them."""
+
+    tokenizer: PreTrainedTokenizerBase
+    train: datasets.Dataset
+    evaluations: dict[int, datasets.Dataset]
+    baseline: float
+    example: str
+    answer: str | None
+
+
+def prepare_data(
+    model_args: ModelArguments,
+    data_args: PretrainingDataArguments,
+    args: PretrainingArguments,
+    checkpoint: str | None,
+) -> PretrainingData:
+    documents = load_documents(data_args, seed=args.seed)
+    tokenizer = load_tokenizer(model_args, data_args, documents["train"], checkpoint)
+    example, answer = args.fill_mask_example, None
+    if example is None:
+        example, answer = mask_a_word(documents["validation"]["text"], tokenizer)
+    elif example.count(tokenizer.mask_token) != 1:
+        raise ValueError(f"--fill_mask_example needs {tokenizer.mask_token} exactly once, got {example!r}.")
+    train_stream = tokenize_stream(documents["train"], tokenizer, num_proc=data_args.preprocessing_num_workers)
+    stream = tokenize_stream(documents["validation"], tokenizer, num_proc=data_args.preprocessing_num_workers)
+    evaluations = make_length_evaluations(
+        stream,
+        tokenizer,
+        choose_lengths(data_args, len(stream)),
+        mlm_probability=data_args.eval_mlm_probability,
+        seed=args.seed,
+        max_tokens=data_args.max_eval_tokens,
+    )
+    return PretrainingData(
+        tokenizer=tokenizer,
+        train=make_blocks(train_stream, tokenizer, data_args.max_seq_length),
+        evaluations=evaluations,
+        baseline=most_frequent_token_accuracy(train_stream, evaluations[data_args.max_seq_length]),
+        example=example,
+        answer=answer,
+    )
+
+
+def load_tokenizer(
+    model_args: ModelArguments, data_args: DataArguments, documents: datasets.Dataset, checkpoint: str | None
+) -> PreTrainedTokenizerBase:
+    # A resumed run needs the tokenizer it began with, which training one again would give only on the very same text.
+    name = model_args.tokenizer_name or checkpoint or model_args.model_name_or_path
+    if name is None:
+        return train_tokenizer(
+            documents, data_args.tokenizer_type, data_args.vocab_size, lowercase=data_args.tokenizer_lowercase
+        )
+    hub = {"cache_dir": model_args.cache_dir, "revision": model_args.revision, "token": model_args.token}
+    tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=model_args.trust_remote_code, **hub)
+    missing = [role for role in ("cls", "sep", "mask", "pad") if getattr(tokenizer, f"{role}_token_id") is None]
+    if missing:
+        raise ValueError(
+            f"The tokenizer {name} has no {', '.join(missing)} token, which masked language modelling needs. Take a "
+            "tokenizer of the BERT kind, or leave --tokenizer_name out to have one trained."
+        )
+    return tokenizer
+
+
+def choose_lengths(data_args: PretrainingDataArguments, n_tokens: int) -> list[int]:
+    """The lengths to evaluate at, among them that of the training rows."""
+    if data_args.eval_lengths_given:
+        return sorted({*data_args.eval_lengths, data_args.max_seq_length})
+    n_tokens = min(n_tokens, data_args.max_eval_tokens or n_tokens)
+    lengths = [length for length in DEFAULT_EVAL_LENGTHS if length - 2 <= n_tokens]
+    if len(lengths) < len(DEFAULT_EVAL_LENGTHS):
+        left_out = ", ".join(map(str, DEFAULT_EVAL_LENGTHS[len(lengths) :]))
+        print(f"No evaluation at length {left_out}: the validation text has only {n_tokens:,} tokens.")
+    return sorted({*lengths, data_args.max_seq_length})
+
+
+def mask_a_word(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, width: int = 24) -> tuple[str, str]:
+    """A passage of `width` words with its middle word masked, and that word.
+
+    It is the first passage of running text whose middle word is a single token, if there is one.
+    """
+    passages = (
+        words[start : start + width]
+        for words in map(str.split, texts)
+        for start in range(0, max(1, len(words) - width), width)
+    )
+    best = []
+    for passage in passages:
+        best = best or passage
+        plain = sum(word.strip(".,;:()").isalpha() for word in passage)
+        middle = passage[len(passage) // 2 : len(passage) // 2 + 1]
+        if plain >= 0.9 * width and len(middle[0]) > 2 and len(tokenizer.tokenize(f" {middle[0]}")) == 1:
+            best = passage
+            break
+    middle = len(best) // 2
+    return " ".join([*best[:middle], tokenizer.mask_token, *best[middle + 1 :]]), best[middle]
+
+
+# Model
+
+
+def choose_config(
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    tokenizer: PreTrainedTokenizerBase,
+    checkpoint: str | None,
+) -> tuple[PreTrainedConfig, bool | None]:
+    """The configuration to train with, and the `sparse_prediction` to save (None where a model has no such field)."""
+    model_args = name_model(model_args, checkpoint)
+    base = resolve_config(model_args)
+    changes = {"sparse_prediction": True}
+    if model_args.model_name_or_path is None and model_args.config_name != checkpoint:
+        length = data_args.max_seq_length
+        changes |= {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+        changes |= {"reference_length": length, "max_position_embeddings": length}
+    overridden = re.findall(r"(?:^|,)\s*(\w+)\s*=", model_args.config_overrides or "")
+    changes = {key: value for key, value in changes.items() if key in base.to_dict() and key not in overridden}
+    config = resolve_config(model_args, **changes)
+    if model_args.model_name_or_path is None and config.vocab_size < len(tokenizer):
+        raise ValueError(
+            f"The configuration has a vocab_size of {config.vocab_size}, less than the {len(tokenizer)} tokens of the "
+            "tokenizer: take it out of --config_overrides."
+        )
+    if checkpoint is not None:
+        check_same_model(config, checkpoint)
+    # Sparse prediction is a means to train faster, not a property of the model: a saved model that returned logits for
+    # labelled positions only would surprise whoever calls it with labels. Who puts it in the configuration gets it.
+    return config, base.sparse_prediction if "sparse_prediction" in base.to_dict() else None
+
+
+def check_same_model(config: PreTrainedConfig, checkpoint: str) -> None:
+    """The Trainer takes the weights from a checkpoint and the configuration from here: they must belong together."""
+    saved, given = AutoConfig.from_pretrained(checkpoint).to_dict(), config.to_dict()
+    differing = [
+        f"{key} ({saved.get(key)} there, {given.get(key)} here)"
+        for key in sorted(saved.keys() | given.keys())
+        if saved.get(key) != given.get(key) and key not in BOOKKEEPING_FIELDS and not key.endswith("_token_id")
+    ]
+    if differing:
+        raise ValueError(
+            f"The checkpoint {checkpoint} holds another model than the arguments describe: {', '.join(differing)}. "
+            "Resume with the arguments the run began with, or begin a new run with --model_name_or_path."
+        )
+
+
+def load_model(
+    model_args: ModelArguments, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase
+) -> PreTrainedModel:
+    options = {
+        "attn_implementation": model_args.attn_implementation,
+        # Weights, gradients and optimizer states stay in float32 unless asked otherwise; --bf16 computes in bfloat16.
+        "dtype": model_args.dtype or "float32",
+        "trust_remote_code": model_args.trust_remote_code,
+    }
+    if model_args.model_name_or_path is None:
+        return AutoModelForMaskedLM.from_config(config, **options)
+    hub = {"cache_dir": model_args.cache_dir, "revision": model_args.revision, "token": model_args.token}
+    model = AutoModelForMaskedLM.from_pretrained(model_args.model_name_or_path, config=config, **options, **hub)
+    if len(tokenizer) > config.vocab_size:
+        model.resize_token_embeddings(len(tokenizer))
+    return model
+
+
+# Report
+
+
+def training_facts(trainer: MaskedLMTrainer, metrics: Mapping[str, float], checkpoint: str | None) -> dict[str, float]:
+    """Size of the model, tokens seen, and tokens per second of this call without the evaluations in between."""
+    start = TrainerState(global_step=-1)
+    if checkpoint is not None:
+        start = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME))
+    evaluations = [
+        entry["eval_runtime"]
+        for entry in trainer.state.log_history
+        if "eval_runtime" in entry and entry["step"] > start.global_step
+    ]
+    tokens = trainer.state.num_input_tokens_seen
+    seconds = metrics["train_runtime"] - sum(evaluations)
+    return {
+        "train_tokens": tokens,
+        "train_tokens_per_second": round((tokens - start.num_input_tokens_seen) / seconds, 1),
+        "train_parameters": trainer.model.num_parameters(),
+        "train_parameters_without_embeddings": trainer.model.num_parameters(exclude_embeddings=True),
+    }
+
+
+def length_table(trainer: MaskedLMTrainer, data: PretrainingData, data_args: DataArguments) -> list[dict[str, float]]:
+    # As many tokens in a batch at every length as --per_device_eval_batch_size rows of the training length have.
+    tokens_per_batch = trainer.args.per_device_eval_batch_size * data_args.max_seq_length
+    table = trainer.evaluate_lengths(data.evaluations, tokens_per_batch)
+    for row in table:
+        row["most_frequent_token_accuracy"] = data.baseline
+    return table
+
+
+def evaluation_metrics(table: Sequence[Mapping[str, float]], max_seq_length: int) -> dict[str, float]:
+    """Metrics at the training length as `eval_<metric>`, those of every length as `eval_length_<length>_<metric>`."""
+    metrics = {}
+    for row in table:
+        values = {name: value for name, value in row.items() if name != "length"}
+        metrics |= {f"eval_length_{row['length']}_{name}": value for name, value in values.items()}
+        if row["length"] == max_seq_length:
+            metrics |= {f"eval_{name}": value for name, value in values.items()}
+    return metrics
+
+
+def report(
+    trainer: MaskedLMTrainer,
+    data: PretrainingData,
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    metrics: Mapping[str, float],
+    table: Sequence[Mapping[str, float]],
+) -> None:
+    output_dir = Path(trainer.args.output_dir)
+    with open(output_dir / "length_results.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(table[0]))
+        writer.writeheader()
+        writer.writerows(table)
+    write_model_card(output_dir, model_card_facts(trainer, data, model_args, data_args, metrics, table))
+    print_table(table, data_args.max_seq_length)
+    print(
+        f"{metrics['train_parameters']:,} parameters, {metrics['train_parameters_without_embeddings']:,} without "
+        f"embeddings; {metrics['train_tokens']:,} tokens seen, {metrics['train_tokens_per_second']:,.0f} a second."
+    )
+    print_example(output_dir, data, trainer)
+    print(f"Wrote to {output_dir}:")
+    for path in sorted(output_dir.iterdir()):
+        print(f"  {path.name}{'/' if path.is_dir() else ''}")
+
+
+def print_table(table: Sequence[Mapping[str, float]], max_seq_length: int) -> None:
+    print(f"\nMasked-token prediction by length (trained at {max_seq_length}):")
+    print(f"{'length':>8}{'sequences':>11}{'tokens':>9}{'loss':>9}{'perplexity':>12}{'accuracy':>10}{'baseline':>10}")
+    for row in table:
+        print(
+            f"{row['length']:>8}{row['sequences']:>11}{row['masked_tokens']:>9}{row['loss']:>9.4f}"
+            f"{row['perplexity']:>12.2f}{row['accuracy']:>10.2%}{row['most_frequent_token_accuracy']:>10.2%}"
+        )
+    print("baseline: accuracy of always answering the most frequent token of the training text.")
+
+
+def print_example(output_dir: Path, data: PretrainingData, trainer: MaskedLMTrainer) -> None:
+    """Fills the example with the model as a user would load it from `output_dir`."""
+    fill_mask = pipeline("fill-mask", model=str(output_dir), device=trainer.args.device)
+    print(f"\n{data.example}" + ("" if data.answer is None else f"\n(the text has {data.answer!r})"))
+    for guess in fill_mask(data.example):
+        print(f"  {guess['score']:6.1%}  {guess['token_str']}")
+
+
+def model_card_facts(
+    trainer: MaskedLMTrainer,
+    data: PretrainingData,
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    metrics: Mapping[str, float],
+    table: Sequence[Mapping[str, float]],
+) -> ModelCardFacts:
+    args = trainer.args
+    return ModelCardFacts(
+        model_name=Path(args.output_dir).resolve().name,
+        task="fill-mask",
+        config=trainer.model.config,
+        repo_id=trainer.hub_model_id,
+        example=data.example.replace(data.tokenizer.mask_token, "{mask}"),
+        base_model=model_args.model_name_or_path,
+        datasets=[data_args.dataset_name] if data_args.dataset_name else (),
+        data_description=None if data_args.dataset_name else describe_data(data_args),
+        n_parameters=metrics["train_parameters"],
+        n_tokens=metrics["train_tokens"],
+        training={
+            "Sequence length": data_args.max_seq_length,
+            "Masked tokens": f"{data_args.mlm_probability:.0%}",
+            "Steps": trainer.state.global_step,
+            "Sequences per step": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
+            "Optimizer": f"{args.optim}, betas ({args.adam_beta1}, {args.adam_beta2})",
+            "Peak learning rate": args.learning_rate,
+            "Schedule": args.lr_scheduler_type,
+            "Warm-up steps": args.get_warmup_steps(trainer.state.max_steps),
+            "Weight decay": args.weight_decay,
+            "Precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
+            "Seed": args.seed,
+            "Training time (seconds)": metrics["train_runtime"],
+            "Tokens per second": metrics["train_tokens_per_second"],
+        },
+        length_results=[{name: row[name] for name in row if name != "runtime"} for row in table],
+        software={name: version(name) for name in ("transformers", "torch", "accelerate", "datasets", "tokenizers")},
+    )
+
+
+def describe_data(data_args: DataArguments) -> str:
+    if data_args.dataset_path is not None:
+        return f"Pretrained on the local data set `{Path(data_args.dataset_path).name}`."
+    if data_args.train_file is not None:
+        return f"Pretrained on local text ({', '.join(f'`{Path(name).name}`' for name in data_args.train_file)})."
+    return (
+        "Pretrained on the embedded corpus: the topics of the Python manual and the docstrings of the standard "
+        "library and of the installed packages."
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+from pathlib import Path
+
+from setuptools import setup
+
+
+# A floor is the oldest release that works, not the newest one seen: transformers 5.17 itself wants torch 2.6 and
+# accelerate 1.1; FSDP2 came with accelerate 1.6; datasets 4 and evaluate 0.4.5 are the first without loading scripts.
+INSTALL_REQUIRES = [
+    "transformers>=5.17",
+    "torch>=2.6",
+    "accelerate>=1.6",
+    "datasets>=4.0",
+    "evaluate>=0.4.5",
+    "safetensors>=0.8",
+]
+
+EXTRAS = {
+    "plot": ["matplotlib>=3.8"],
+    "tensorboard": ["tensorboard>=2.16"],
+    "peft": ["peft>=0.18"],
+}
+EXTRAS["test"] = [
+    "pytest>=8.4",
+    "pytest-timeout>=2.3",
+    "pytest-xdist>=3.6",
+    "ruff>=0.14",
+    "scikit-learn>=1.5",
+    "scipy>=1.11",
+    *EXTRAS["peft"],
+]
+EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
+
+setup(
+    name="modeling-gau",
+    version="0.1.0",
+    description="The Gated Attention Unit as a Hugging Face Transformers model, with pretraining and fine-tuning",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    author="The modeling_gau authors",
+    license_expression="Apache-2.0",
+    license_files=["LICENSE"],
+    keywords="transformers pytorch nlp encoder gated-attention-unit masked-language-model length-generalization",
+    packages=["modeling_gau"],
+    package_data={"modeling_gau": ["model_card_template.md"]},
+    python_requires=">=3.11",
+    install_requires=INSTALL_REQUIRES,
+    extras_require=EXTRAS,
+    zip_safe=False,
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

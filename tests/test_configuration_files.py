@@ -1,0 +1,125 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.commands.launch import launch_command_parser
+from accelerate.utils import DistributedType
+
+from modeling_gau import GAUConfig, GAUForMaskedLM
+from modeling_gau.modeling_gau import GAULayer
+
+
+CONFIGURATION = Path(__file__).parents[1] / "configuration"
+
+# Millions of parameters: of the whole model, and of its layers alone. See the table of presets in README.md.
+PRESET_SIZES = {
+    "gau-tiny": (3.4, 1.9),
+    "gau-small": (28.7, 13.1),
+    "gau-base": (110.7, 87.3),
+    "gau-alpha-base": (96.5, 87.3),
+}
+
+
+def preset_paths() -> list[Path]:
+    return sorted((CONFIGURATION / "models").iterdir())
+
+
+def recipe_paths(script: str) -> list[Path]:
+    return sorted((CONFIGURATION / "recipes" / script).glob("*"))
+
+
+def test_every_preset_has_a_stated_size():
+    assert {path.name for path in preset_paths()} == set(PRESET_SIZES)
+
+
+@pytest.mark.parametrize("path", preset_paths(), ids=lambda path: path.name)
+def test_preset_builds_with_its_stated_size(path):
+    config = GAUConfig.from_pretrained(path)
+    with torch.device("meta"):
+        model = GAUForMaskedLM(config)
+    model.tie_weights()
+    total = sum(parameter.numel() for parameter in model.parameters())
+    layers = sum(parameter.numel() for parameter in model.model.layers.parameters())
+    assert (round(total / 1e6, 1), round(layers / 1e6, 1)) == PRESET_SIZES[path.name]
+
+
+@pytest.mark.parametrize("path", preset_paths(), ids=lambda path: path.name)
+def test_layer_size_follows_the_formula(path):
+    config = GAUConfig.from_pretrained(path)
+    hidden, value_dim, key_dim = config.hidden_size, config.intermediate_size, config.attention_key_size
+    with torch.device("meta"):
+        layer = GAUForMaskedLM(config).model.layers[0]
+    expected = hidden * (2 * value_dim + key_dim) + value_dim * hidden + 2 * key_dim
+    assert sum(parameter.numel() for parameter in layer.parameters()) == expected
+
+
+@pytest.mark.parametrize("path", preset_paths(), ids=lambda path: path.name)
+def test_preset_holds_only_fields_that_it_changes(path):
+    fields = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    assert fields.pop("model_type") == "gau"
+    default = GAUConfig().to_dict()
+    assert set(fields) <= set(default)
+    assert {name for name, value in fields.items() if value == default[name]} == set()
+
+
+def test_alpha_preset_is_the_published_model():
+    """Shape of GAU-alpha base (kexue.fm/archives/9052), spelt out: a changed default must not change it."""
+    published = {
+        "vocab_size": 12000,
+        "hidden_size": 768,
+        "intermediate_size": 1536,
+        "attention_key_size": 128,
+        "num_hidden_layers": 24,
+        "hidden_act": "silu",
+        "attention_normalization": "softmax_plus",
+        "softmax_plus_min_length": 1,
+        "reference_length": 512,
+        "fixed_n": None,
+        "max_position_embeddings": 512,
+        "type_vocab_size": 2,
+        "use_bias": False,
+        "hidden_dropout_prob": 0.1,
+        "attention_probs_dropout_prob": 0.1,
+        "layer_norm_eps": 1e-12,
+        "pad_token_id": 0,
+        "tie_word_embeddings": True,
+    }
+    config = GAUConfig.from_pretrained(CONFIGURATION / "models" / "gau-alpha-base").to_dict()
+    assert {name: config[name] for name in published} == published
+
+
+@pytest.mark.parametrize(
+    ("name", "distributed_type", "machines"),
+    [
+        ("cpu", DistributedType.NO, 1),
+        ("ddp", DistributedType.MULTI_GPU, 1),
+        ("fsdp2", DistributedType.FSDP, 1),
+        ("multi_node", DistributedType.MULTI_GPU, 2),
+    ],
+)
+def test_accelerate_file_loads(name, distributed_type, machines):
+    path = CONFIGURATION / "accelerate" / f"{name}.yaml"
+    config = load_config_from_file(str(path))
+    assert config.distributed_type == distributed_type
+    assert config.num_machines == machines
+    assert config.num_processes % machines == 0
+    # Precision is the recipe's business.
+    assert config.mixed_precision == "no"
+    launcher = {action.dest for action in launch_command_parser()._actions}
+    assert set(config.fsdp_config) <= launcher
+
+
+def test_no_accelerate_file_is_untested():
+    assert {path.stem for path in (CONFIGURATION / "accelerate").iterdir()} == {"cpu", "ddp", "fsdp2", "multi_node"}
+
+
+def test_fsdp_wraps_the_layers_of_the_model():
+    options = load_config_from_file(str(CONFIGURATION / "accelerate" / "fsdp2.yaml")).fsdp_config
+    assert options["fsdp_version"] == 2
+    # The layers alone: the embedding is tied to the head, and a shared parameter belongs into one FSDP unit, the root.
+    assert options["fsdp_transformer_layer_cls_to_wrap"] == GAULayer.__name__
+    # The Trainer saves a model under FSDP only from full state dicts.
+    assert options["fsdp_state_dict_type"] == "FULL_STATE_DICT"

@@ -1,0 +1,171 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""The GLUE metrics against scikit-learn and scipy, on random, tied and degenerate data."""
+
+import json
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import evaluate
+import numpy as np
+import pytest
+from scipy.stats import pearsonr, rankdata, spearmanr
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+
+from modeling_gau import glue_metric
+from modeling_gau.glue_metric import TASK_METRICS, GlueMetric, average_ranks
+
+
+ACCURACY_TASKS = ["sst2", "mnli", "mnli_matched", "mnli_mismatched", "qnli", "rte", "wnli", "hans"]
+
+
+def labels(classes: int, rows: int = 500, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions that agree with the references more often than chance, so that no metric is near 0."""
+    generator = np.random.default_rng(seed)
+    references = generator.integers(classes, size=rows)
+    noise = generator.integers(classes, size=rows)
+    return np.where(generator.random(rows) < 0.5, references, noise), references
+
+
+def compute(task: str, predictions, references) -> dict[str, float]:
+    return GlueMetric(task, keep_in_memory=True).compute(predictions=predictions, references=references)
+
+
+@pytest.mark.parametrize("task", ACCURACY_TASKS)
+def test_accuracy_tasks(task):
+    predictions, references = labels(3)
+    assert compute(task, predictions, references) == {"accuracy": accuracy_score(references, predictions)}
+
+
+@pytest.mark.parametrize("task", ["mrpc", "qqp"])
+@pytest.mark.parametrize("seed", range(3))
+def test_accuracy_and_f1(task, seed):
+    predictions, references = labels(2, rows=201, seed=seed)
+    expected = {"accuracy": accuracy_score(references, predictions), "f1": f1_score(references, predictions)}
+    assert compute(task, predictions, references) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("task, classes", [("cola", 2), ("ax", 3), ("ax", 7)])
+@pytest.mark.parametrize("seed", range(3))
+def test_matthews(task, classes, seed):
+    predictions, references = labels(classes, seed=seed)
+    expected = {"matthews_correlation": matthews_corrcoef(references, predictions)}
+    assert compute(task, predictions, references) == pytest.approx(expected, abs=1e-12)
+    assert expected["matthews_correlation"] > 0.3
+
+
+def test_matthews_of_many_rows_does_not_overflow():
+    predictions, references = labels(2, rows=200_000)
+    expected = matthews_corrcoef(references, predictions)
+    assert glue_metric.matthews_correlation(predictions, references) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("constant", [0, 1])
+def test_constant_predictions(constant):
+    _, references = labels(2)
+    predictions = np.full_like(references, constant)
+    assert compute("cola", predictions, references) == {"matthews_correlation": 0.0}
+    assert compute("cola", references, predictions) == {"matthews_correlation": 0.0}
+    expected = {"accuracy": accuracy_score(references, predictions), "f1": f1_score(references, predictions)}
+    assert compute("mrpc", predictions, references) == pytest.approx(expected, abs=1e-12)
+
+
+def test_f1_without_any_positive_is_zero():
+    assert compute("mrpc", [0, 0, 0], [0, 0, 0]) == {"accuracy": 1.0, "f1": 0.0}
+
+
+def test_matthews_extremes():
+    assert compute("cola", [0, 1, 1], [0, 1, 1]) == pytest.approx({"matthews_correlation": 1.0})
+    assert compute("cola", [1, 0, 0], [0, 1, 1]) == pytest.approx({"matthews_correlation": -1.0})
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_stsb(ties, seed):
+    generator = np.random.default_rng(seed)
+    references = generator.uniform(0, 5, size=300)
+    predictions = references + generator.normal(size=300)
+    if ties:
+        references, predictions = references.round(), predictions.round()
+    references, predictions = references.astype(np.float32), predictions.astype(np.float32)
+    wide = references.astype(np.float64), predictions.astype(np.float64)
+    expected = {"pearson": pearsonr(*wide).statistic, "spearmanr": spearmanr(*wide).statistic}
+    assert compute("stsb", predictions, references) == pytest.approx(expected, abs=1e-12)
+
+
+def test_average_ranks():
+    values = np.array([3.0, 1.0, 3.0, 3.0, -2.0, 1.0])
+    assert average_ranks(values).tolist() == [5.0, 2.5, 5.0, 5.0, 1.0, 2.5]
+    random = np.random.default_rng(0).integers(20, size=1000)
+    np.testing.assert_array_equal(average_ranks(random), rankdata(random))
+
+
+def test_far_from_zero_the_correlation_keeps_its_digits():
+    generator = np.random.default_rng(0)
+    first, second = 1e6 + generator.normal(size=(2, 200))
+    assert glue_metric.pearson_correlation(first, second) == pytest.approx(pearsonr(first, second).statistic, abs=1e-9)
+
+
+def test_constant_scores_have_no_correlation():
+    scores, constant = [1.0, 2.0, 4.0], [2.5, 2.5, 2.5]
+    for predictions, references in [(constant, scores), (scores, constant)]:
+        with pytest.warns(RuntimeWarning, match="constant"):
+            results = compute("stsb", predictions, references)
+        assert np.isnan(results["pearson"]) and np.isnan(results["spearmanr"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert np.isnan(pearsonr(constant, scores).statistic) and np.isnan(spearmanr(constant, scores).statistic)
+
+
+def test_nan_scores_give_nan():
+    results = compute("stsb", [1.0, float("nan"), 2.0], [1.0, 2.0, 3.0])
+    assert np.isnan(results["pearson"]) and np.isnan(results["spearmanr"])
+
+
+@pytest.mark.parametrize("task", ["default", "sst-2", "boolq"])
+def test_unknown_task(task):
+    with pytest.raises(ValueError, match=f"no task '{task}'.*cola, sst2"):
+        GlueMetric(task)
+
+
+def test_no_task():
+    with pytest.raises(ValueError, match="no task 'default'"):
+        GlueMetric()
+
+
+def test_no_predictions():
+    with pytest.raises(ValueError, match="empty split"):
+        compute("sst2", [], [])
+
+
+def test_loads_by_path(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate.config, "HF_MODULES_CACHE", str(tmp_path))
+    for task in TASK_METRICS:
+        metric = evaluate.load(glue_metric.__file__, task, keep_in_memory=True)
+        results = metric.compute(predictions=[0, 1, 1, 0], references=[0, 1, 0, 0])
+        assert results == compute(task, [0, 1, 1, 0], [0, 1, 0, 0])
+        assert set(results) == set(TASK_METRICS[task])
+
+
+def test_batches_add_up():
+    predictions, references = labels(2)
+    metric = GlueMetric("mrpc", keep_in_memory=True)
+    for start in range(0, len(references), 128):
+        rows = slice(start, start + 128)
+        metric.add_batch(predictions=predictions[rows], references=references[rows])
+    assert metric.compute() == compute("mrpc", predictions, references)
+
+
+def test_needs_neither_scikit_learn_nor_scipy(tmp_path):
+    """The module alone, copied away from the package, in an interpreter that refuses both."""
+    copy = tmp_path / "glue_metric.py"
+    copy.write_text(Path(glue_metric.__file__).read_text(encoding="utf-8"), encoding="utf-8")
+    code = (
+        "import sys; sys.modules['sklearn'] = sys.modules['scipy'] = None\n"
+        "from glue_metric import GlueMetric\n"
+        "print(GlueMetric('stsb', keep_in_memory=True).compute(predictions=[1, 2, 3], references=[1, 3, 2]))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout.replace("'", '"')) == pytest.approx({"pearson": 0.5, "spearmanr": 0.5})

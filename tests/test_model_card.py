@@ -1,0 +1,269 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+import dataclasses
+import re
+
+import pytest
+from huggingface_hub import ModelCard
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import BertConfig, PreTrainedTokenizerFast
+
+from modeling_gau import GAUConfig, GAUForMaskedLM, GAUForSequenceClassification
+from modeling_gau.attention_gau import ATTENTION_NORMALIZATIONS
+from modeling_gau.model_card import ModelCardFacts, cell, count, markdown_table, normalization_text, write_model_card
+
+
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "The", "function", "returns", "the", "of", "list", "."]
+
+LENGTH_RESULTS = [
+    {"length": 128, "loss": 3.25, "perplexity": 25.79, "accuracy": 0.4125},
+    {"length": 512, "loss": 3.0, "perplexity": 20.0855, "accuracy": 0.45},
+    {"length": 1024, "loss": 3.5, "perplexity": 33.1154, "accuracy": 0.39},
+]
+
+
+def tiny_config(**changes) -> GAUConfig:
+    sizes = {
+        "vocab_size": len(VOCABULARY),
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "attention_key_size": 16,
+        "num_hidden_layers": 2,
+    }
+    return GAUConfig(**sizes | changes)
+
+
+def pretraining_facts(**changes) -> ModelCardFacts:
+    facts = ModelCardFacts(
+        model_name="gau-tiny-example",
+        task="fill-mask",
+        config=tiny_config(),
+        language="en",
+        license="apache-2.0",
+        data_description="Trained on 3 text files.",
+        n_parameters=3_440_000,
+        n_tokens=12_345_678,
+        training={"Learning rate": 5e-4, "Steps": 1200, "Precision": "bf16 | float32 weights"},
+        length_results=LENGTH_RESULTS,
+        eval_dataset_name="held-out files",
+        software={"transformers": "5.23.0", "torch": "2.13.0"},
+        limits=["Knows only the language of manuals."],
+    )
+    return dataclasses.replace(facts, **changes)
+
+
+def glue_facts(**changes) -> ModelCardFacts:
+    facts = ModelCardFacts(
+        model_name="gau-tiny-mrpc",
+        task="text-classification",
+        config=tiny_config(),
+        language="en",
+        base_model="someone/gau-tiny-example",
+        datasets=["nyu-mll/glue"],
+        task_metrics={"accuracy": 0.8125, "f1": 0.875},
+        eval_dataset="nyu-mll/glue",
+        eval_dataset_name="GLUE",
+        eval_config="mrpc",
+        example=("The list returns.", "The function returns the list."),
+    )
+    return dataclasses.replace(facts, **changes)
+
+
+def write_and_load(output_dir, facts: ModelCardFacts) -> ModelCard:
+    path = write_model_card(output_dir, facts)
+    assert path == output_dir / "README.md"
+    return ModelCard.load(path)
+
+
+def sections(card: ModelCard) -> dict[str, str]:
+    title, *rest = re.split(r"^## ", card.text, flags=re.MULTILINE)
+    return dict([("", title)] + [section.split("\n", 1) for section in rest])
+
+
+def code_of(card: ModelCard) -> str:
+    (code,) = re.findall(r"^```python\n(.*?)^```$", card.text, flags=re.MULTILINE | re.DOTALL)
+    return code
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerFast:
+    backend = Tokenizer(models.WordLevel({token: i for i, token in enumerate(VOCABULARY)}, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.post_processor = processors.BertProcessing(sep=("[SEP]", 3), cls=("[CLS]", 2))
+    names = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, **{f"{name}_token": token for name, token in names.items()}
+    )
+
+
+def test_front_matter_of_a_pretrained_model(tmp_path):
+    data = write_and_load(tmp_path, pretraining_facts(datasets=["someone/manuals"])).data
+    assert data.library_name == "transformers"
+    assert data.pipeline_tag == "fill-mask"
+    assert (data.language, data.license) == ("en", "apache-2.0")
+    assert data.datasets == ["someone/manuals"]
+    assert "gau" in data.tags
+    assert data.metrics == ["perplexity", "accuracy"]
+
+
+def test_model_index_has_every_length(tmp_path):
+    data = write_and_load(tmp_path, pretraining_facts()).data
+    assert data.model_name == "gau-tiny-example"
+    results = {result.metric_name: result for result in data.eval_results}
+    assert len(results) == 2 * len(LENGTH_RESULTS)
+    for row in LENGTH_RESULTS:
+        assert results[f"Perplexity at length {row['length']}"].metric_value == row["perplexity"]
+        assert results[f"Accuracy at length {row['length']}"].metric_value == row["accuracy"]
+    assert {result.task_type for result in data.eval_results} == {"fill-mask"}
+    assert {result.dataset_name for result in data.eval_results} == {"held-out files"}
+
+
+def test_front_matter_of_a_fine_tuned_model(tmp_path):
+    data = write_and_load(tmp_path, glue_facts()).data
+    assert data.base_model == "someone/gau-tiny-example"
+    assert [(r.metric_type, r.metric_value) for r in data.eval_results] == [("accuracy", 0.8125), ("f1", 0.875)]
+    assert {(r.dataset_type, r.dataset_config, r.dataset_split) for r in data.eval_results} == {
+        ("nyu-mll/glue", "mrpc", "validation")
+    }
+
+
+def test_what_is_unknown_is_left_out(tmp_path):
+    card = write_and_load(tmp_path, ModelCardFacts(model_name="bare", task="fill-mask", config=tiny_config()))
+    front_matter = card.data.to_dict()
+    assert set(front_matter) == {"library_name", "pipeline_tag", "tags"}
+    assert list(sections(card)) == ["", "How to use", "Limits", "Citation"]
+    assert "None" not in card.content
+
+
+@pytest.mark.parametrize("facts", [pretraining_facts(), glue_facts()], ids=["pretrained", "fine-tuned"])
+def test_no_section_is_empty(tmp_path, facts):
+    card = write_and_load(tmp_path, facts)
+    found = sections(card)
+    assert {"Training", "Results"} <= set(found)
+    assert all(body.strip() for body in found.values())
+    assert "\n\n\n" not in card.text
+
+
+def test_facts_appear_in_the_text(tmp_path):
+    found = sections(write_and_load(tmp_path, pretraining_facts()))
+    assert "3.4 million parameters" in found[""]
+    assert "Trained on 3 text files." in found["Training"]
+    assert "| Tokens seen | 12,345,678 |" in found["Training"]
+    assert "| Precision | bf16 \\| float32 weights |" in found["Training"]
+    assert "transformers 5.23.0, torch 2.13.0" in found["Training"]
+    assert "| 1,024 | 3.5 | 33.12 | 0.39 |" in found["Results"]
+    assert "the table above goes up to 1024" in found["Limits"]
+    assert "- Knows only the language of manuals." in found["Limits"]
+    assert "2202.10447" in found["Citation"]
+
+
+def test_local_base_model_is_named_but_not_linked(tmp_path):
+    base = tmp_path / "pretrained"
+    base.mkdir()
+    card = write_and_load(tmp_path / "fine-tuned", glue_facts(base_model=str(base)))
+    assert card.data.base_model is None
+    assert "Fine-tuned from `pretrained`." in card.text
+    assert str(base) not in card.text
+
+
+def test_results_that_are_not_finite_stay_out_of_the_model_index(tmp_path):
+    card = write_and_load(tmp_path, glue_facts(task_metrics={"accuracy": 0.5, "matthews_correlation": float("nan")}))
+    assert [result.metric_type for result in card.data.eval_results] == ["accuracy"]
+    assert "| Matthews correlation | nan |" in card.text
+
+
+def test_other_model_types_are_not_described_as_gau(tmp_path):
+    card = write_and_load(tmp_path, glue_facts(config=BertConfig()))
+    assert card.data.tags is None
+    assert "trust_remote_code" not in card.text
+    assert "Citation" not in sections(card)
+    assert "`bert` model" in card.text
+
+
+@pytest.mark.parametrize("normalization", ATTENTION_NORMALIZATIONS)
+def test_normalization_text(normalization):
+    text = normalization_text(tiny_config(attention_normalization=normalization))
+    assert f"`{normalization}`" in text
+    assert "`fixed_n`" in text
+    if not ATTENTION_NORMALIZATIONS[normalization].uses_n:
+        assert "does not apply here" in text
+        return
+    assert "is not set" in text
+    fixed = normalization_text(tiny_config(attention_normalization=normalization, fixed_n=300))
+    assert "`fixed_n` is 300" in fixed
+
+
+def test_softmax_plus_text_states_the_clamp():
+    assert "(counted as 16 where there are fewer)" in normalization_text(tiny_config())
+    assert "where there are fewer" not in normalization_text(tiny_config(softmax_plus_min_length=1))
+
+
+@pytest.mark.parametrize("normalization", ATTENTION_NORMALIZATIONS)
+def test_fill_mask_code_of_the_card_runs(tmp_path, tokenizer, normalization, capsys):
+    config = tiny_config(attention_normalization=normalization)
+    GAUForMaskedLM(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    card = write_and_load(tmp_path, pretraining_facts(config=config))
+    exec(compile(code_of(card), "card", "exec"), {})
+    guesses = capsys.readouterr().out.splitlines()
+    assert len(guesses) == 5
+    assert all(re.fullmatch(r"0\.\d{3}  \S+", guess) for guess in guesses)
+
+
+@pytest.mark.parametrize("example", [None, ("The list.", "The function's list.")], ids=["default", "pair"])
+def test_text_classification_code_of_the_card_runs(tmp_path, tokenizer, example, capsys):
+    GAUForSequenceClassification(tiny_config()).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    card = write_and_load(tmp_path, glue_facts(example=example))
+    exec(compile(code_of(card), "card", "exec"), {})
+    assert "'label': 'LABEL_" in capsys.readouterr().out
+
+
+def test_repo_id_and_example_go_into_the_code(tmp_path):
+    facts = pretraining_facts(repo_id="someone/gau", example='It\'s a "{mask}".')
+    code = code_of(write_and_load(tmp_path, facts))
+    compile(code, "card", "exec")
+    assert 'model="someone/gau"' in code
+    assert str(tmp_path) not in code
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"task": "translation"}, "fill-mask, text-classification; got 'translation'"),
+        ({"datasets": "someone/manuals"}, "`datasets` is a list"),
+        ({"length_results": [{"loss": 3.0}]}, "`length` among them"),
+        ({"length_results": [{"length": 8, "loss": 3.0}, {"length": 16}]}, "the same keys"),
+    ],
+)
+def test_wrong_facts_are_refused(changes, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        pretraining_facts(**changes)
+
+
+@pytest.mark.parametrize("example", ["no mask", "{mask} and {mask}", ("a", "{mask}")])
+def test_wrong_example_leaves_no_file(tmp_path, example):
+    with pytest.raises(ValueError, match=r"one `\{mask\}` in it"):
+        write_model_card(tmp_path, pretraining_facts(example=example))
+    assert not list(tmp_path.iterdir())
+
+
+def test_tables_align_numbers_only():
+    table = markdown_table(("Name", "Value"), [("a", 1), ("b|c", 0.5)])
+    assert table.splitlines() == ["| Name | Value |", "| --- | ---: |", "| a | 1 |", "| b\\|c | 0.5 |"]
+
+
+def test_numbers_are_readable():
+    assert [cell(value) for value in (12345, 8192.4, 5e-4, 1e-5, 20.0855, True)] == [
+        "12,345",
+        "8,192",
+        "0.0005",
+        "1e-05",
+        "20.09",
+        "True",
+    ]
+    assert [count(value) for value in (999, 15_000, 3_440_000, 2_500_000_000)] == [
+        "999",
+        "15,000",
+        "3.4 million",
+        "2.5 billion",
+    ]

@@ -1,0 +1,78 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+import email
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+import modeling_gau
+
+
+ROOT = Path(__file__).parents[1]
+BUILD_WHEEL = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> zipfile.ZipFile:
+    """The wheel, built from a copy: a build leaves files beside the sources."""
+    copy = tmp_path_factory.mktemp("sources")
+    for name in ("setup.py", "pyproject.toml", "LICENSE", "README.md"):
+        shutil.copy(ROOT / name, copy)
+    for name in ("modeling_gau", "tests", "configuration"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    output = tmp_path_factory.mktemp("wheel")
+    build = subprocess.run([sys.executable, "-c", BUILD_WHEEL, output], cwd=copy, capture_output=True, text=True)
+    assert build.returncode == 0, build.stderr
+    (path,) = output.glob("*.whl")
+    with zipfile.ZipFile(path) as archive:
+        yield archive
+
+
+@pytest.fixture(scope="module")
+def metadata(wheel) -> email.message.Message:
+    (name,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+    return email.message_from_bytes(wheel.read(name))
+
+
+def test_wheel_holds_the_package_and_nothing_else(wheel):
+    contents = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    sources = {f"modeling_gau/{path.name}" for path in (ROOT / "modeling_gau").glob("*.py")}
+    assert "modeling_gau/modeling_gau.py" in sources
+    assert contents == sources | {"modeling_gau/model_card_template.md"}
+
+
+def test_wheel_holds_the_licence(wheel):
+    (name,) = [name for name in wheel.namelist() if name.endswith("/LICENSE")]
+    assert wheel.read(name) == (ROOT / "LICENSE").read_bytes()
+
+
+def test_metadata(metadata):
+    assert metadata["Name"] == "modeling-gau"
+    assert metadata["Version"] == modeling_gau.__version__
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert SpecifierSet(metadata["Requires-Python"]) == SpecifierSet(">=3.11")
+    assert metadata["Description-Content-Type"] == "text/markdown"
+
+
+def test_core_requirements_are_six_and_have_floors(metadata):
+    requirements = [Requirement(text) for text in metadata.get_all("Requires-Dist")]
+    core = {requirement.name for requirement in requirements if requirement.marker is None}
+    assert core == {"transformers", "torch", "accelerate", "datasets", "evaluate", "safetensors"}
+    assert all([clause.operator for clause in requirement.specifier] == [">="] for requirement in requirements)
+
+
+def test_extra_all_holds_every_other_extra(metadata):
+    extras = metadata.get_all("Provides-Extra")
+    assert set(extras) == {"all", "peft", "plot", "tensorboard", "test"}
+    requirements = [Requirement(text) for text in metadata.get_all("Requires-Dist")]
+
+    def required_by(extra: str) -> set[str]:
+        return {r.name for r in requirements if r.marker is not None and r.marker.evaluate({"extra": extra})}
+
+    assert required_by("all") == set().union(*(required_by(extra) for extra in extras if extra != "all"))
+    assert {"pytest", "pytest-xdist", "ruff"} <= required_by("test")
