@@ -4,15 +4,14 @@
 
     python run_glue.py --config configuration/recipes/glue/sst2.yaml --model_name_or_path out/pretrained
     python run_glue.py --task_name rte --train_file train.jsonl --validation_file validation.jsonl \\
-        --model_name_or_path out/pretrained --output_dir out/rte --do_train --do_eval
-    python run_glue.py --validation_file reviews.csv --model_name_or_path out/sst2 --output_dir out/reviews --do_eval
+        --model_name_or_path out/pretrained --output_dir out/rte
+    python run_glue.py --do_eval --validation_file reviews.csv --model_name_or_path out/sst2 --output_dir out/reviews
 
-Every argument of transformers.TrainingArguments is one here. --config names a recipe, --config_name the configuration of
-a model that starts from random weights.
+Every argument of transformers.TrainingArguments is one here; with none of --do_train, --do_eval and --do_predict a run
+trains and evaluates. --config names a recipe, --config_name the configuration of a model with random weights.
 """
 
 import csv
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from importlib.metadata import version
@@ -106,13 +105,18 @@ def choose_base_config(model_args: ModelArguments, glue_args: GlueArguments) -> 
         raise ValueError(f"--fixed_n {model_args.fixed_n} and --dynamic_n exclude each other: give one of them.")
     if not (model_args.tokenizer_name or model_args.model_name_or_path):
         raise ValueError("Give --tokenizer_name: a model that starts from --config_name brings no tokenizer.")
-    config = resolve_config(replace(model_args, fixed_n=None))
-    if (model_args.fixed_n is not None or glue_args.dynamic_n) and "fixed_n" not in {f.name for f in fields(config)}:
-        option = "--dynamic_n" if glue_args.dynamic_n else f"--fixed_n {model_args.fixed_n}"
-        raise ValueError(
-            f"{option}: a model of type {config.model_type} has no fixed_n, only the attention normalization of a GAU "
-            "uses one. Leave it out, or give a GAU checkpoint."
-        )
+    plain = resolve_config(replace(model_args, fixed_n=None, attention_normalization=None, config_overrides=None))
+    asked = {
+        "fixed_n": model_args.fixed_n is not None or glue_args.dynamic_n,
+        "attention_normalization": model_args.attention_normalization is not None,
+    }
+    for name in asked.keys() - {entry.name for entry in fields(plain)}:
+        if asked[name]:
+            option = "--dynamic_n" if name == "fixed_n" and glue_args.dynamic_n else f"--{name}"
+            raise ValueError(
+                f"{option}: a model of type {plain.model_type} has no {name}, only a gated attention unit has. Leave "
+                "the option out, or give a GAU checkpoint."
+            )
     return resolve_config(model_args, **n_changes(glue_args))
 
 
@@ -139,6 +143,8 @@ def prepare_data(
     splits = load_splits(glue_args, args, model_args.cache_dir, model_args.token)
     saved = saved_label_names(base_config) if model_args.model_name_or_path else None
     task = GLUE_TASKS[glue_args.task_name] if glue_args.task_name else infer_task(splits, saved)
+    if saved is None and not args.do_train:
+        print("The classifier has random weights and is not going to be trained: its results are those of chance.")
     label_names = model_label_names(task, saved, args.do_train, glue_args.ignore_mismatched_sizes)
     args.resolve_best_metric(task)
     encoder = LabelEncoder(task, label_names)
@@ -283,13 +289,16 @@ def print_table(data: GlueData, results: Mapping[str, float]) -> None:
     splits = {prefix: split for prefix, split in splits.items() if f"{prefix}_samples" in results}
     if not splits:
         return
-    width = max(len(name) for name in (data.task.name, *splits.values()))
-    print(f"\n{data.task.name:<{width}}{'samples':>10}" + "".join(f"{name:>{len(name) + 3}}" for name in columns))
+    rows = [(data.task.name, "samples", *columns)]
     for prefix, split in splits.items():
-        values = (results.get(f"{prefix}_{name}", math.nan) for name in columns)
-        cells = (f"{'-' if math.isnan(value) else f'{value:.4f}'}" for value in values)
-        line = "".join(f"{cell:>{len(name) + 3}}" for name, cell in zip(columns, cells, strict=True))
-        print(f"{split:<{width}}{results[f'{prefix}_samples']:>10}{line}")
+        values = (results.get(f"{prefix}_{name}") for name in columns)
+        cells = ("-" if value is None else f"{value:.4f}" for value in values)
+        rows.append((split, str(results[f"{prefix}_samples"]), *cells))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    print()
+    for name, *cells in rows:
+        line = "".join(f"   {cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True))
+        print(name.ljust(widths[0]) + line)
     print()
 
 
@@ -317,9 +326,9 @@ def model_card_facts(
             "Epochs": round(results["epoch"], 2),
             "Steps": trainer.state.global_step,
             "Rows per step": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
-            "Optimizer": f"{args.optim}, betas ({args.adam_beta1}, {args.adam_beta2})",
+            "Optimizer": f"{args.optim.value}, betas ({args.adam_beta1}, {args.adam_beta2})",
             "Peak learning rate": args.learning_rate,
-            "Schedule": args.lr_scheduler_type,
+            "Schedule": args.lr_scheduler_type.value,
             "Warm-up steps": args.get_warmup_steps(trainer.state.max_steps),
             "Weight decay": args.weight_decay,
             "Precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
@@ -331,6 +340,7 @@ def model_card_facts(
         eval_dataset_name=f"{glue_args.task_name or 'local data'} (local files)" if is_local else "GLUE",
         eval_config=None if is_local else glue_args.task_name,
         eval_split=data.task.evaluation_splits["eval"],
+        limits=partial_evaluation(glue_args),
         software={name: version(name) for name in ("transformers", "torch", "accelerate", "datasets", "tokenizers")},
     )
 
@@ -338,11 +348,14 @@ def model_card_facts(
 def describe_data(glue_args: GlueArguments, data: GlueData) -> str:
     what = "a score" if data.task.is_regression else f"classes: {', '.join(data.label_names)}"
     if not glue_args.files():
-        return (
-            f"Trained on the task {data.task.name} of [GLUE](https://huggingface.co/datasets/{HUB_DATASET}) ({what})."
-        )
+        return f"Trained on {data.task.name} of [GLUE](https://huggingface.co/datasets/{HUB_DATASET}) ({what})."
     of = f" with the columns of the GLUE task {data.task.name}" if glue_args.task_name else ""
     return f"Trained on the local file `{Path(glue_args.train_file).name}`{of} ({what})."
+
+
+def partial_evaluation(glue_args: GlueArguments) -> list[str]:
+    limit = glue_args.max_eval_samples
+    return [] if limit is None else [f"Evaluated on at most {limit} rows: the results do not compare with others."]
 
 
 def card_metrics(data: GlueData, results: Mapping[str, float]) -> dict[str, float]:

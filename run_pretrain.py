@@ -148,28 +148,36 @@ def prepare_data(
     args: PretrainingArguments,
     checkpoint: str | None,
 ) -> PretrainingData:
-    documents = load_documents(data_args, seed=args.seed)
+    documents = load_documents(data_args, args.seed, cache_dir=model_args.cache_dir, token=model_args.token)
     tokenizer = load_tokenizer(model_args, data_args, documents["train"], checkpoint)
     example, answer = args.fill_mask_example, None
     if example is None:
         example, answer = mask_a_word(documents["validation"]["text"], tokenizer)
     elif example.count(tokenizer.mask_token) != 1:
         raise ValueError(f"--fill_mask_example needs {tokenizer.mask_token} exactly once, got {example!r}.")
-    train_stream = tokenize_stream(documents["train"], tokenizer, num_proc=data_args.preprocessing_num_workers)
-    stream = tokenize_stream(documents["validation"], tokenizer, num_proc=data_args.preprocessing_num_workers)
+    streams = {
+        split: tokenize_stream(
+            documents[split],
+            tokenizer,
+            num_proc=data_args.preprocessing_num_workers,
+            overwrite_cache=data_args.overwrite_cache,
+            description=f"Tokenising the {split} text",
+        )
+        for split in documents
+    }
     evaluations = make_length_evaluations(
-        stream,
+        streams["validation"],
         tokenizer,
-        choose_lengths(data_args, len(stream)),
+        choose_lengths(data_args, len(streams["validation"])),
         mlm_probability=data_args.eval_mlm_probability,
         seed=args.seed,
         max_tokens=data_args.max_eval_tokens,
     )
     return PretrainingData(
         tokenizer=tokenizer,
-        train=make_blocks(train_stream, tokenizer, data_args.max_seq_length),
+        train=make_blocks(streams["train"], tokenizer, data_args.max_seq_length),
         evaluations=evaluations,
-        baseline=most_frequent_token_accuracy(train_stream, evaluations[data_args.max_seq_length]),
+        baseline=most_frequent_token_accuracy(streams["train"], evaluations[data_args.max_seq_length], tokenizer),
         example=example,
         answer=answer,
     )

@@ -4,12 +4,12 @@ from pathlib import Path
 from setuptools import setup
 
 
-# A floor is the oldest release that works, not the newest one seen: transformers 5.17 itself wants torch 2.6 and
-# accelerate 1.1; FSDP2 came with accelerate 1.6; datasets 4 and evaluate 0.4.5 are the first without loading scripts.
+# A floor is the oldest release that works, not the newest one seen. transformers 5.17 refuses an older torch; with
+# accelerate 1.6 a run resumed after its first epoch takes other batches; evaluate 0.4.4 fails with datasets 4.
 INSTALL_REQUIRES = [
     "transformers>=5.17",
     "torch>=2.6",
-    "accelerate>=1.6",
+    "accelerate>=1.7",
     "datasets>=4.0",
     "evaluate>=0.4.5",
     "safetensors>=0.8",

@@ -2,13 +2,13 @@
 """Attention of the gated attention unit: normalizations x backends, in two tables that nothing else repeats.
 
 Legend of axes: `batch, seq, query, key`; widths: `hidden, key_dim, value_dim`. There is one head:
-`query` is `(batch, 1, query, key_dim)`, `key` is `(batch, 1, key, key_dim)`, `value` is `(batch, 1, key, value_dim)` and
-attention weights are `(batch, 1, query, key)`. Backends follow transformers' signature, `(module, query, key, value,
-attention_mask, scaling, dropout, **kwargs) -> (output (batch, query, 1, value_dim), weights or None)`.
+`query` is `(batch, 1, query, key_dim)`, `key` is `(batch, 1, key, key_dim)`, `value` is `(batch, 1, key, value_dim)`
+and attention weights are `(batch, 1, query, key)`. Backends follow transformers' signature, `(module, query, key,
+value, attention_mask, scaling, dropout, **kwargs) -> (output (batch, query, 1, value_dim), weights or None)`.
 
-Everything a normalization does with n, the number of real keys, is a factor on the query (`query_factor`), also for the
-squared ReLU: relu(c a)^2 = c^2 relu(a)^2, so c = n^(-1/2) divides the weights by n. A backend therefore asks for the family
-only: softmax over the scores, or weights made from the scores one by one.
+Everything a normalization does with n, the number of real keys, is a factor on the query (`query_factor`), also for
+the squared ReLU: relu(c a)^2 = c^2 relu(a)^2, so c = n^(-1/2) divides the weights by n. A backend therefore asks for
+the family only: softmax over the scores, or weights made from the scores one by one.
 """
 
 import math
@@ -86,18 +86,23 @@ class AttentionNormalization:
         rectified = self._rectified(scores)
         if not self.sum_normalized:
             return (2 * rectified * weights_gradient).to(scores.dtype)
-        inner = (weights_gradient * weights).sum(-1, keepdim=True, dtype=torch.float32)
+        inner = (weights_gradient * weights).sum(-1, keepdim=True, dtype=_sum_dtype(weights))
         gradient = (weights_gradient - inner.to(weights.dtype)) * rectified
         return (2 * gradient / _positive_sum(rectified.square())).to(scores.dtype)
 
     def _rectified(self, scores: torch.Tensor) -> torch.Tensor:
-        # Squares of float16 scores above 255 overflow; bfloat16 has the range, and its rounding is that of the products.
+        # Squares of float16 scores above 255 overflow; bfloat16 has the range, and its rounding is that of the
+        # products.
         return (scores.float() if scores.dtype == torch.float16 else scores).relu()
+
+
+def _sum_dtype(tensor: torch.Tensor) -> torch.dtype:
+    return torch.promote_types(tensor.dtype, torch.float32)
 
 
 def _positive_sum(weights: torch.Tensor) -> torch.Tensor:
     """Row sums, accumulated in float32; 1 for rows without a positive score, whose weights stay 0."""
-    total = weights.sum(-1, keepdim=True, dtype=torch.promote_types(weights.dtype, torch.float32))
+    total = weights.sum(-1, keepdim=True, dtype=_sum_dtype(weights))
     return total.masked_fill(total == 0, 1.0).to(weights.dtype)
 
 
@@ -133,7 +138,7 @@ def split_mask(attention_mask: torch.Tensor | None) -> tuple[torch.Tensor | None
 def key_padding_mask(
     batch_size: int, q_length: int, kv_length: int, attention_mask: torch.Tensor | None = None, **kwargs
 ) -> torch.Tensor | None:
-    """Mask function of our own backends for transformers' mask interface: `(batch, 1, 1, key)`, linear in the length."""
+    """Mask of our own backends for transformers' mask interface: `(batch, 1, 1, key)`, linear in the length."""
     if attention_mask is None:
         return None
     return attention_mask[:, None, None, :].to(torch.bool)
@@ -158,7 +163,8 @@ def sdpa_attention_forward(module, query, key, value, attention_mask, scaling=1.
     empty = None
     if attention_mask is not None:
         bias, visible = split_mask(attention_mask)
-        # Kernels differ on rows without a real key (zeros, means or NaN): let them see everything, then zero the output.
+        # Kernels differ on rows without a real key (zeros, means or NaN): let them see everything, then zero the
+        # output.
         empty = ~visible.any(-1, keepdim=True)
         attention_mask = visible | empty
         if bias is not None:
@@ -179,8 +185,8 @@ def split_value_heads(query, key, value):
         query, key: `(batch, 1, seq, key_dim)`; value: `(batch, 1, seq, value_dim)`.
 
     Returns:
-        query, key, value of `(batch, heads, seq, key_dim)` with heads = ceil(value_dim / key_dim), the last head padded
-        with zeros: kernels want equal widths, and transformers' flash path crops a value wider than the key.
+        query, key, value of `(batch, heads, seq, key_dim)` with heads = ceil(value_dim / key_dim), the last head
+        padded with zeros: kernels want equal widths, and transformers' flash path crops a value wider than the key.
     """
     key_dim, value_dim = key.shape[-1], value.shape[-1]
     heads = -(-value_dim // key_dim)
@@ -195,8 +201,8 @@ def _split_heads_forward(name: str) -> Callable:
     def forward(module, query, key, value, attention_mask, scaling=1.0, dropout=0.0, **kwargs):
         if isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 4 and "flash" in name:
             raise ValueError(
-                f"attn_implementation='{name}' takes padding masks of shape (batch, seq) only, not a prepared 4-D mask. Use "
-                "attn_implementation='sdpa', 'gau_blocked' or 'eager' with such masks."
+                f"attn_implementation='{name}' takes padding masks of shape (batch, seq) only, not a 4-D mask. "
+                "Use attn_implementation='sdpa', 'gau_blocked' or 'eager' with such masks."
             )
         value_dim = value.shape[-1]
         heads = split_value_heads(query, key, value)
@@ -208,11 +214,11 @@ def _split_heads_forward(name: str) -> Callable:
 
 
 def flex_attention_forward(module, query, key, value, attention_mask, scaling=1.0, dropout=0.0, **kwargs):
-    """FlexAttention (softmax family): the wide value as it is on CPU, where it has no backward; split on accelerators."""
+    """FlexAttention (softmax family): the value as it is on CPU, which has no backward; split on accelerators."""
     if query.device.type == "cpu" and torch.is_grad_enabled() and query.requires_grad:
         raise ValueError(
-            "FlexAttention has no backward pass on CPU. Use attn_implementation='gau_blocked' (or 'eager', 'sdpa') for "
-            "training, or run under torch.no_grad()."
+            "FlexAttention has no backward pass on CPU. Use attn_implementation='gau_blocked' (or 'eager', 'sdpa') "
+            "for training, or run under torch.no_grad()."
         )
     name = "flex_attention"
     if isinstance(attention_mask, torch.Tensor) and attention_mask.dtype == torch.bool:
@@ -228,17 +234,18 @@ def flex_attention_forward(module, query, key, value, attention_mask, scaling=1.
     return output, None
 
 
-# ----------------------------------------------------------------------------------------- blocks of rows (gau_blocked)
+# ---------------------------------------------------------------------------------------- blocks of rows (gau_blocked)
 
-# Scores held at once by the blocked backend, in elements: on CPU about what stays in the last-level cache, on accelerators
-# enough to fill them. Rows per block never fall below the minimum, under which the products lose their efficiency.
+# Scores held at once by the blocked backend, in elements: on CPU about what stays in the last-level cache, on
+# accelerators enough to fill them. Rows per block never fall below the minimum, under which the products lose their
+# efficiency.
 _BLOCK_ELEMENTS = {"cpu": 2**20}
 _BLOCK_ELEMENTS_ACCELERATOR = 2**26
 _MIN_BLOCK_ROWS = 256
 
 
 def _blocks(query: torch.Tensor, key: torch.Tensor) -> list[tuple[slice, slice]]:
-    """Cuts the (batch, query) plane into blocks of whole rows: several short sequences, or some rows of one long one."""
+    """Cuts the (batch, query) plane into blocks: several short sequences, or some whole rows of one long one."""
     batch, rows, keys = query.shape[0], query.shape[1], key.shape[1]
     budget = _BLOCK_ELEMENTS.get(query.device.type, _BLOCK_ELEMENTS_ACCELERATOR)
     sequences = max(1, min(batch, budget // max(1, rows * keys)))
@@ -280,8 +287,8 @@ def _block_weights(block, query, key, bias, visible, normalization, dropout, gen
 
 
 class _GradientSum:
-    """A gradient by keys or values, summed over blocks of rows: in float32, since rounding each partial sum to a narrow
-    type would cost more than the whole product does."""
+    """A gradient by keys or values, summed over blocks of rows: in float32, since rounding each partial sum to a
+    narrow type would cost more than the whole product does."""
 
     def __init__(self, like: torch.Tensor):
         self.total = torch.empty(like.shape, dtype=like.dtype, device=like.device)
@@ -295,7 +302,7 @@ class _GradientSum:
             torch.bmm(left, right, out=total)
             return
         if self.partial is None:
-            self.partial = torch.zeros_like(total, dtype=torch.promote_types(total.dtype, torch.float32))
+            self.partial = torch.zeros_like(total, dtype=_sum_dtype(total))
         if self.partial.dtype == left.dtype:
             self.partial.baddbmm_(left, right)
         else:
@@ -321,9 +328,7 @@ def _blocked_attention(
     generator = _keep_generator(query, seed)
     with torch.autocast(query.device.type, enabled=False):
         for block in _blocks(query, key):
-            _, weights, keep = _block_weights(
-                block, query, key, bias, visible, normalization, dropout, generator
-            )
+            _, weights, keep = _block_weights(block, query, key, bias, visible, normalization, dropout, generator)
             if keep is not None:
                 weights = weights.mul_(keep)
             torch.bmm(weights, value[block[0]], out=output[block])
@@ -356,9 +361,7 @@ def _blocked_attention_backward(
     with torch.autocast(query.device.type, enabled=False):
         for block in _blocks(query, key):
             batch, _ = block
-            scores, weights, keep = _block_weights(
-                block, query, key, bias, visible, normalization, dropout, generator
-            )
+            scores, weights, keep = _block_weights(block, query, key, bias, visible, normalization, dropout, generator)
             dropped = weights if keep is None else weights * keep
             value_sum.add(block, query.shape[1], dropped.transpose(1, 2), gradient[block])
             weights_gradient = torch.bmm(gradient[block], value[batch].transpose(1, 2))
@@ -391,14 +394,15 @@ _blocked_attention.register_autograd(_backward, setup_context=_save_for_backward
 
 
 def blocked_attention_forward(module, query, key, value, attention_mask, scaling=1.0, dropout=0.0, **kwargs):
-    """Blocks of whole rows, weights recomputed in the backward pass: every normalization, memory linear in the length."""
+    """Blocks of whole rows, weights recomputed in the backward pass: all normalizations, memory linear in length."""
     bias, visible = split_mask(attention_mask)
     if bias is not None and bias.requires_grad:
         raise ValueError(
-            "attn_implementation='gau_blocked' gives no gradient for an additive mask. Use attn_implementation='eager'."
+            "attn_implementation='gau_blocked' gives no gradient for an additive mask. "
+            "Use attn_implementation='eager'."
         )
-    # The seed, not the mask of dropped weights, is what forward and backward share. It comes from PyTorch's generator, so
-    # that seeds and gradient checkpointing work as usual.
+    # The seed, not the mask of dropped weights, is what forward and backward share. It comes from PyTorch's generator,
+    # so that seeds and gradient checkpointing work as usual.
     seed = torch.randint(2**62, (1,)) if dropout > 0 else None
     output = _blocked_attention(
         query.squeeze(1) * scaling if scaling != 1.0 else query.squeeze(1),
@@ -413,14 +417,14 @@ def blocked_attention_forward(module, query, key, value, attention_mask, scaling
     return output.unsqueeze(2), None
 
 
-# ------------------------------------------------------------------------------------------------- choice and the table
+# ------------------------------------------------------------------------------------------------ choice and the table
 
 
 def choose_attention_backend(device_type: str, query_length: int, weights_wanted: bool = False) -> str:
     """Name of the backend that `gau_auto` uses.
 
-    The numbers behind it are in `benchmarks/results`; on accelerators nothing has been measured yet, and the rule rests on
-    memory: score matrices of one head are small, so plain products serve until they would no longer be.
+    The numbers behind it are in `benchmarks/results`; on accelerators nothing has been measured yet, and the rule
+    rests on memory: score matrices of one head are small, so plain products serve until they would no longer be.
 
     Args:
         device_type: `"cpu"`, `"cuda"`, ...
@@ -506,7 +510,8 @@ def check_attention_backend(name: str, normalization: str) -> None:
     """Raises a ValueError where a backend is unknown or cannot do a normalization, naming those that can."""
     if name not in ALL_ATTENTION_FUNCTIONS and name not in ATTENTION_BACKENDS and "/" not in name:
         raise ValueError(
-            f"Unknown attn_implementation='{name}'. Allowed: {', '.join(ATTENTION_BACKENDS)}; None chooses the fastest."
+            f"Unknown attn_implementation='{name}'. Allowed: {', '.join(ATTENTION_BACKENDS)}; None chooses the "
+            "fastest."
         )
     family = ATTENTION_NORMALIZATIONS[normalization].family
     families = ATTENTION_BACKENDS[name].families if name in ATTENTION_BACKENDS else None

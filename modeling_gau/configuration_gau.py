@@ -6,7 +6,9 @@ from dataclasses import fields
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
+from transformers.activations import ACT2FN
 from transformers.configuration_utils import PreTrainedConfig
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.utils import logging
 
 from .attention_gau import ATTENTION_NORMALIZATIONS
@@ -80,7 +82,8 @@ class GAUConfig(PreTrainedConfig):
             Whether [`GAUForMaskedLM`], given labels, computes logits for the labelled positions only.
 
     Raises:
-        ValueError: a value that is out of range, an unknown normalization, or `fixed_n` where it has no use.
+        huggingface_hub.errors.StrictDataclassError: a value of a wrong type or out of range, an unknown normalization,
+            activation or kind of rotary positions, or `fixed_n` where it has no use. The message says what is allowed.
 
     Example:
 
@@ -113,8 +116,8 @@ class GAUConfig(PreTrainedConfig):
     attention_probs_dropout_prob: float | int = 0.1
     classifier_dropout: float | int | None = None
     classifier_pooling: Literal["cls", "mean"] = "cls"
-    initializer_range: float | None = None
-    layer_norm_eps: float = 1e-12
+    initializer_range: float | int | None = None
+    layer_norm_eps: float | int = 1e-12
     rope_parameters: dict | None = None
     pad_token_id: int | None = 0
     bos_token_id: int | None = None
@@ -138,10 +141,13 @@ class GAUConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs):
-        """As in the base class; values given beside the file (`from_pretrained(..., fixed_n=0)`) are validated too."""
-        loaded = super().from_dict(config_dict, **kwargs)
-        (loaded[0] if isinstance(loaded, tuple) else loaded).validate()
-        return loaded
+        """As in the base class; fields given beside the file (`from_pretrained(..., fixed_n=512)`) take part in construction,
+        so that they are validated and completed like those of the file."""
+        cls._report_unknown_keys(kwargs)
+        # The base class resolves the dtype, and leaves it to the model.
+        names = {field.name for field in fields(cls)} - {"dtype"}
+        given = {name: kwargs.pop(name) for name in names & kwargs.keys()}
+        return super().from_dict({**config_dict, **given}, **kwargs)
 
     def validate_attention_normalization(self):
         """The normalization is known, and `fixed_n` is a positive integer where it has a use."""
@@ -178,6 +184,30 @@ class GAUConfig(PreTrainedConfig):
         if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:
             raise ValueError(f"pad_token_id={self.pad_token_id} is outside the vocabulary of {self.vocab_size} tokens.")
 
+    def validate_activation(self):
+        """The activation is one of transformers'."""
+        if self.hidden_act not in ACT2FN:
+            raise ValueError(f"Unknown hidden_act='{self.hidden_act}'. Allowed: {', '.join(ACT2FN)}.")
+
+    def validate_rotary_positions(self):
+        """The kind of rotary positions is known, and all key columns are rotated."""
+        rope_type = self.rope_parameters["rope_type"]
+        if rope_type not in ("default", *ROPE_INIT_FUNCTIONS):
+            allowed = ", ".join(("default", *ROPE_INIT_FUNCTIONS))
+            raise ValueError(f"Unknown rope_type='{rope_type}' in rope_parameters. Allowed: {allowed}.")
+        if self.rope_parameters.get("partial_rotary_factor", 1.0) != 1.0:
+            raise ValueError(
+                f"partial_rotary_factor={self.rope_parameters['partial_rotary_factor']} in rope_parameters: a gated attention "
+                "unit rotates all key columns. Leave it out."
+            )
+
+    def validate_scales(self):
+        """`layer_norm_eps` and `initializer_range` are positive."""
+        for name in ("layer_norm_eps", "initializer_range"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name}={value} must be positive.")
+
     def validate_dropout(self):
         """Dropout probabilities are in [0, 1)."""
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"):
@@ -185,11 +215,12 @@ class GAUConfig(PreTrainedConfig):
             if value is not None and not 0 <= value < 1:
                 raise ValueError(f"{name}={value} must be a probability in [0, 1).")
 
-    def _report_unknown_keys(self, kwargs: dict[str, Any]) -> None:
+    @classmethod
+    def _report_unknown_keys(cls, kwargs: dict[str, Any]) -> None:
         """Warns about keys that look like misspelt fields, which the base class would keep silently. No error: files
         written by newer versions must stay readable."""
-        names = [field.name for field in fields(self)]
+        names = [field.name for field in fields(cls)]
         for key in kwargs:
-            nearest = [] if hasattr(type(self), key) else difflib.get_close_matches(key, names, n=1, cutoff=0.8)
+            nearest = [] if hasattr(cls, key) else difflib.get_close_matches(key, names, n=1, cutoff=0.8)
             if nearest:
                 logger.warning(f"GAUConfig has no field `{key}`: it has no effect. Did you mean `{nearest[0]}`?")

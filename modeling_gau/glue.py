@@ -166,7 +166,10 @@ class GlueArguments:
 
 @dataclass
 class GlueTrainingArguments(TrainingArguments):
-    """[`TrainingArguments`] in which the best model is the one with the best key metric of the task."""
+    """[`TrainingArguments`] in which the best model is the one with the best key metric of the task.
+
+    With none of `do_train`, `do_eval` and `do_predict`, a run trains and evaluates.
+    """
 
     KEY_METRIC = "key_metric"
 
@@ -178,12 +181,13 @@ class GlueTrainingArguments(TrainingArguments):
     )
 
     def __post_init__(self):
+        # Before `super()`, which switches `do_eval` on where evaluations during training are asked for.
+        if not (self.do_train or self.do_eval or self.do_predict):
+            self.do_train = self.do_eval = True
         # The Trainer's own default is the loss. It is replaced here and resolved when the task is known.
         if self.metric_for_best_model is None and (self.load_best_model_at_end or self.save_strategy == "best"):
             self.metric_for_best_model = self.KEY_METRIC
         super().__post_init__()
-        if not (self.do_train or self.do_eval or self.do_predict):
-            raise ValueError("Nothing to do: give at least one of --do_train, --do_eval and --do_predict.")
 
     def resolve_best_metric(self, task: GlueTask) -> None:
         """Replaces `key_metric` by the task's; raises ValueError for a metric that evaluations will not report."""
@@ -279,7 +283,7 @@ def _read_file(name: str, cache_dir: str | None) -> Dataset:
     builder, options = FILE_FORMATS[path.suffix]
     try:
         return load_dataset(builder, data_files=str(path.resolve()), split="train", cache_dir=cache_dir, **options)
-    except DatasetGenerationError as error:
+    except (DatasetGenerationError, ValueError) as error:  # the first is only a wrapper of what went wrong
         cause = error.__cause__ or error
         raise ValueError(f"{name} cannot be read as {path.suffix[1:]}: {cause}") from error
 

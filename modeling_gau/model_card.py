@@ -115,7 +115,8 @@ def write_model_card(output_dir: str | Path, facts: ModelCardFacts) -> Path:
 def card_data(facts: ModelCardFacts) -> ModelCardData:
     results = evaluation_results(facts)
     return ModelCardData(
-        model_name=facts.model_name,
+        # Only the model index has a place for the name.
+        model_name=facts.model_name if results else None,
         library_name="transformers",
         pipeline_tag=facts.task,
         language=facts.language,

@@ -18,7 +18,7 @@ from transformers.modeling_outputs import (
     SequenceClassifierOutput,
     TokenClassifierOutput,
 )
-from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS, dynamic_rope_update
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.modeling_utils import PreTrainedModel
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, auto_docstring
@@ -96,8 +96,6 @@ class GAURotaryEmbedding(nn.Module):
 
     def __init__(self, config: GAUConfig):
         super().__init__()
-        self.max_seq_len_cached = config.max_position_embeddings
-        self.original_max_seq_len = config.max_position_embeddings
         self.config = config
         self.rope_type = config.rope_parameters["rope_type"]
         rope_init = self.compute_default_rope_parameters
@@ -114,11 +112,17 @@ class GAURotaryEmbedding(nn.Module):
         return config.rope_parameters["rope_theta"] ** -exponents, 1.0
 
     @torch.no_grad()
-    @dynamic_rope_update
     def forward(self, hidden_states: torch.Tensor, position_ids: torch.LongTensor) -> tuple[torch.Tensor, torch.Tensor]:
         """cos and sin, each `(batch or 1, seq, key_dim / 2)` in float32, for `position_ids` of `(batch or 1, seq)`."""
-        angles = position_ids[..., None].float() * self.inv_freq.to(device=hidden_states.device, dtype=torch.float)
-        return angles.cos() * self.attention_scaling, angles.sin() * self.attention_scaling
+        inv_freq, attention_scaling = self.inv_freq, self.attention_scaling
+        if self.rope_type in ("dynamic", "longrope"):
+            # From this batch's length alone. transformers' `dynamic_rope_update` keeps the longest length seen so far, and
+            # outputs then depend on the batches that came before.
+            inv_freq, attention_scaling = ROPE_INIT_FUNCTIONS[self.rope_type](
+                self.config, position_ids.device, seq_len=position_ids.max() + 1
+            )
+        angles = position_ids[..., None].float() * inv_freq.to(device=hidden_states.device, dtype=torch.float)
+        return angles.cos() * attention_scaling, angles.sin() * attention_scaling
 
 
 def apply_rotary_positions(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
@@ -202,6 +206,11 @@ class GatedAttentionUnit(nn.Module):
             dropout=self.attention_dropout if self.training else 0.0,
             **kwargs,
         )
+        if weights is None and kwargs.get("output_attentions", self.config.output_attentions):
+            raise ValueError(
+                f"attn_implementation='{self.config._attn_implementation}' gives no attention weights. Use 'eager' or leave "
+                "attn_implementation out to get output_attentions."
+            )
         return self.o_dense(gate * attended.squeeze(2)), weights
 
 
@@ -314,17 +323,21 @@ class GAUModel(GAUPreTrainedModel):
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give exactly one of input_ids and inputs_embeds.")
-        shape = input_ids.shape if input_ids is not None else inputs_embeds.shape[:2]
+        shape = input_ids.shape if input_ids is not None else inputs_embeds.shape[:-1]
         if len(shape) != 2 or shape[0] == 0 or shape[1] == 0:
             raise ValueError(
                 f"The batch is empty or not two-dimensional: its shape is {tuple(shape)}, (batch, seq) with at least one "
                 "sequence and one token is needed."
             )
+        if input_ids is not None:
+            self.warn_if_padding_and_no_attention_mask(input_ids, attention_mask)
 
         hidden_states = self.embeddings(input_ids, token_type_ids, inputs_embeds)
         if position_ids is None:
             position_ids = torch.arange(shape[1], device=hidden_states.device).unsqueeze(0)
-        query_factor = self._query_factor(attention_mask, shape, hidden_states.device)
+        if attention_mask is not None:
+            self._check_attention_mask(attention_mask, *shape)
+        query_factor = self._query_factor(attention_mask, shape[1], hidden_states.device)
         attention_mask = create_bidirectional_mask(
             config=self.config, inputs_embeds=hidden_states, attention_mask=attention_mask
         )
@@ -340,28 +353,35 @@ class GAUModel(GAUPreTrainedModel):
             )
         return BaseModelOutput(last_hidden_state=hidden_states)
 
+    @staticmethod
+    def _check_attention_mask(attention_mask: torch.Tensor, batch: int, seq: int) -> None:
+        shape = tuple(attention_mask.shape)
+        if shape == (batch, seq):
+            return
+        if len(shape) != 4 or shape[0] not in (1, batch) or shape[1] != 1 or shape[2] not in (1, seq) or shape[3] != seq:
+            raise ValueError(
+                f"attention_mask has shape {shape}; for a batch of shape {(batch, seq)} it must be {(batch, seq)} or "
+                f"(batch or 1, 1, {seq} or 1, {seq})."
+            )
+        if attention_mask.dtype != torch.bool and not attention_mask.is_floating_point():
+            raise ValueError(
+                f"A 4-D attention_mask must be boolean (True is visible) or floating (added to the scores), but its dtype is "
+                f"{attention_mask.dtype}. Convert 0 and 1 with attention_mask.bool()."
+            )
+
     def _query_factor(
-        self, attention_mask: torch.Tensor | None, shape: torch.Size, device: torch.device
+        self, attention_mask: torch.Tensor | None, seq_length: int, device: torch.device
     ) -> torch.Tensor | None:
         """What the normalization does with n, `(batch or 1, seq or 1, 1)` in float32; `None` where it does nothing.
 
         n comes from the mask the caller gave, once: what backends get has other forms. It is at least 1, so that rows
         without a real token stay finite (their weights are 0 all the same).
         """
-        batch, seq = shape
-        if attention_mask is not None:
-            allowed = {2: (attention_mask.shape[0] in (1, batch), attention_mask.shape[-1] == seq)}
-            allowed[4] = (attention_mask.shape[0] in (1, batch), attention_mask.shape[-1] == seq)
-            if not all(allowed.get(attention_mask.ndim, (False,))):
-                raise ValueError(
-                    f"attention_mask has shape {tuple(attention_mask.shape)}; for a batch of shape {(batch, seq)} it must be "
-                    f"{(batch, seq)} or (batch or 1, 1, {seq}, {seq})."
-                )
         normalization = ATTENTION_NORMALIZATIONS[self.config.attention_normalization]
         if normalization.query_factor is None:
             return None
         if self.config.fixed_n is not None or attention_mask is None:
-            key_count = torch.full((1, 1, 1), self.config.fixed_n or seq, dtype=torch.float32, device=device)
+            key_count = torch.full((1, 1, 1), self.config.fixed_n or seq_length, dtype=torch.float32, device=device)
         elif attention_mask.ndim == 2:
             key_count = (attention_mask != 0).sum(-1)[:, None, None]
         else:
@@ -412,6 +432,7 @@ class GAUForMaskedLM(GAUPreTrainedModel):
             token_type_ids=token_type_ids,
             position_ids=position_ids,
             inputs_embeds=inputs_embeds,
+            return_dict=True,
             **kwargs,
         )
         hidden_states = outputs.last_hidden_state
@@ -493,6 +514,7 @@ class GAUForSequenceClassification(GAUPreTrainedModel):
             token_type_ids=token_type_ids,
             position_ids=position_ids,
             inputs_embeds=inputs_embeds,
+            return_dict=True,
             **kwargs,
         )
         logits = self.classifier(self.pooler(outputs.last_hidden_state, attention_mask))
@@ -536,6 +558,7 @@ class GAUForTokenClassification(GAUPreTrainedModel):
             token_type_ids=token_type_ids,
             position_ids=position_ids,
             inputs_embeds=inputs_embeds,
+            return_dict=True,
             **kwargs,
         )
         logits = self.classifier(self.dropout(outputs.last_hidden_state))
@@ -575,6 +598,7 @@ class GAUForQuestionAnswering(GAUPreTrainedModel):
             token_type_ids=token_type_ids,
             position_ids=position_ids,
             inputs_embeds=inputs_embeds,
+            return_dict=True,
             **kwargs,
         )
         start_logits, end_logits = self.qa_outputs(self.dropout(outputs.last_hidden_state)).unbind(-1)
@@ -629,6 +653,7 @@ class GAUForMultipleChoice(GAUPreTrainedModel):
             token_type_ids=flat(token_type_ids),
             position_ids=flat(position_ids),
             inputs_embeds=flat(inputs_embeds),
+            return_dict=True,
             **kwargs,
         )
         scores = self.classifier(self.pooler(outputs.last_hidden_state, attention_mask))

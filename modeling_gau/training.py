@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import torch
 from datasets import Dataset
@@ -36,9 +37,8 @@ IGNORED_LABEL = -100
 class PretrainingArguments(TrainingArguments):
     """[`TrainingArguments`] plus what a pretraining run needs, with two defaults of its own."""
 
-    include_num_input_tokens_seen: str | bool = field(
-        default="non_padding",
-        metadata={"help": "Which input tokens to count: `all`, `non_padding` or `no`. Tokens per second need them."},
+    include_num_input_tokens_seen: Literal["all", "non_padding", "no"] = field(
+        default="non_padding", metadata={"help": "Which input tokens to count. Tokens per second need them."}
     )
     # The Trainer replaces a NaN loss in the log by the average of the losses before it. A diverged pretraining run
     # must not look like a healthy one.

@@ -1,5 +1,7 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,11 @@ from accelerate.commands.launch import launch_command_parser
 from accelerate.utils import DistributedType
 
 from modeling_gau import GAUConfig, GAUForMaskedLM
+from modeling_gau.arguments import ModelArguments, parse_arguments
+from modeling_gau.glue import GlueArguments, GlueTrainingArguments
 from modeling_gau.modeling_gau import GAULayer
+from modeling_gau.training import PretrainingArguments
+from run_pretrain import PretrainingDataArguments
 
 
 CONFIGURATION = Path(__file__).parents[1] / "configuration"
@@ -22,13 +28,27 @@ PRESET_SIZES = {
     "gau-alpha-base": (96.5, 87.3),
 }
 
+SCRIPT_ARGUMENTS = {
+    "run_pretrain.py": (ModelArguments, PretrainingDataArguments, PretrainingArguments),
+    "run_glue.py": (ModelArguments, GlueArguments, GlueTrainingArguments),
+}
+
 
 def preset_paths() -> list[Path]:
     return sorted((CONFIGURATION / "models").iterdir())
 
 
-def recipe_paths(script: str) -> list[Path]:
-    return sorted((CONFIGURATION / "recipes" / script).glob("*"))
+def recipe_paths() -> list[Path]:
+    return sorted((CONFIGURATION / "recipes").glob("*/*"))
+
+
+def stated_command(recipe: Path) -> list[str]:
+    """The command that the header of a recipe tells the reader to run, as words."""
+    header = [line[1:].strip() for line in recipe.read_text(encoding="utf-8").split("\n\n")[0].splitlines()]
+    start = next(i for i, line in enumerate(header) if line.startswith("Command:"))
+    stop = next(i for i in range(start, len(header)) if not header[i].endswith("\\"))
+    lines = [line.removesuffix("\\") for line in header[start : stop + 1]]
+    return shlex.split(re.sub("<[^>]*>", "placeholder", " ".join(lines).removeprefix("Command:")))
 
 
 def test_every_preset_has_a_stated_size():
@@ -89,6 +109,24 @@ def test_alpha_preset_is_the_published_model():
     }
     config = GAUConfig.from_pretrained(CONFIGURATION / "models" / "gau-alpha-base").to_dict()
     assert {name: config[name] for name in published} == published
+
+
+@pytest.mark.parametrize("path", recipe_paths(), ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_recipe_and_its_command_parse(path, monkeypatch):
+    monkeypatch.chdir(CONFIGURATION.parent)
+    command = stated_command(path)
+    (script,) = set(command) & set(SCRIPT_ARGUMENTS)
+    words = command[command.index(script) + 1 :]
+    assert Path(words[words.index("--config") + 1]).resolve() == path
+    # A recipe for a GPU must parse where there is none.
+    model_arguments, *_, arguments = parse_arguments(SCRIPT_ARGUMENTS[script], [*words, "--use_cpu"])
+    assert arguments.output_dir
+    assert model_arguments.config_name in (None, *PRESET_SIZES)
+
+
+def test_there_is_a_recipe_for_every_script():
+    assert {path.parent.name for path in recipe_paths()} == {"glue", "pretrain"}
+    assert "quickstart" in {path.stem for path in recipe_paths()}
 
 
 @pytest.mark.parametrize(

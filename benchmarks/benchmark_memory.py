@@ -1,0 +1,94 @@
+"""How does the peak memory of a training step grow with the length?
+
+    python benchmarks/benchmark_memory.py --output benchmarks/results/memory.csv
+
+One sequence, a forward and a backward pass of a model of base width, each cell in a process of its own. What is
+reported is the peak resident memory beyond that of a step with 64 tokens, so that weights, gradients and libraries do
+not count.
+"""
+
+import argparse
+import csv
+import datetime
+import resource
+import subprocess
+import sys
+
+import torch
+from tqdm.auto import tqdm
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lengths", type=int, nargs="+", default=[2048, 4096, 8192, 16384])
+    parser.add_argument("--backends", nargs="+", default=["gau_blocked", "eager"])
+    parser.add_argument("--normalization", default="softmax_plus")
+    parser.add_argument("--num_hidden_layers", type=int, default=2)
+    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--dropout", type=float, default=0.1)
+    parser.add_argument("--output", help="CSV file to write")
+    parser.add_argument("--cell", nargs=2, metavar=("BACKEND", "LENGTH"), help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def peak_resident_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
+
+
+def training_step(model, length: int) -> None:
+    input_ids = torch.randint(5, model.config.vocab_size, (1, length))
+    labels = torch.full_like(input_ids, -100)
+    labels[:, ::7] = input_ids[:, ::7]
+    model(input_ids, labels=labels).loss.backward()
+    model.zero_grad(set_to_none=False)
+
+
+def run_cell(args: argparse.Namespace) -> None:
+    from modeling_gau import GAUConfig, GAUForMaskedLM
+
+    backend, length = args.cell[0], int(args.cell[1])
+    config = GAUConfig(
+        vocab_size=1000,
+        num_hidden_layers=args.num_hidden_layers,
+        attention_normalization=args.normalization,
+        attention_probs_dropout_prob=args.dropout,
+        sparse_prediction=True,
+    )
+    config._attn_implementation = backend
+    model = GAUForMaskedLM(config).to(getattr(torch, args.dtype)).train()
+    training_step(model, 64)
+    before = peak_resident_bytes()
+    training_step(model, length)
+    print(peak_resident_bytes() - before)
+
+
+def main() -> None:
+    args = parse_arguments()
+    if args.cell:
+        run_cell(args)
+        return
+    rows = []
+    cells = [(backend, length) for backend in args.backends for length in args.lengths]
+    for backend, length in tqdm(cells, desc="memory", unit="cell"):
+        command = [sys.executable, __file__, *sys.argv[1:], "--cell", backend, str(length)]
+        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        extra = int(output.split()[-1])
+        rows.append({
+            "date": datetime.date.today().isoformat(), "torch": torch.__version__, "dtype": args.dtype,
+            "layers": args.num_hidden_layers, "normalization": args.normalization, "dropout": args.dropout,
+            "backend": backend, "length": length, "peak_mib": round(extra / 2**20),
+            "kib_per_token": round(extra / 2**10 / length, 1),
+        })  # fmt: skip
+    print(f"{'backend':12} {'length':>7} {'peak MiB':>9} {'KiB per token':>14}")
+    for row in rows:
+        print(f"{row['backend']:12} {row['length']:7} {row['peak_mib']:9} {row['kib_per_token']:14}")
+    if args.output:
+        with open(args.output, "w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        print(f"Wrote {args.output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,285 @@
+"""Recipes and the command line: what wins, what is converted, and what is refused."""
+
+import json
+import sys
+from dataclasses import dataclass, field
+
+import pytest
+from transformers import BertConfig, TrainingArguments
+from transformers.trainer_utils import IntervalStrategy
+
+from modeling_gau import GAUConfig
+from modeling_gau.arguments import DataArguments, ModelArguments, parse_arguments, resolve_config
+
+
+@dataclass
+class Run:
+    """One field of each kind that recipes have to fill."""
+
+    output: str = field()
+    steps: int = 10
+    rate: float = 0.1
+    flag: bool = False
+    default_on: bool = True
+    maybe: bool | None = None
+    lengths: list[int] = field(default_factory=lambda: [1, 2])
+    files: list[str] | None = None
+    options: dict | str | None = None
+    word: str | None = None
+
+
+def write(path, text):
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def parse(tmp_path, recipe, *command_line, classes=(Run,), name="recipe.yaml"):
+    return parse_arguments(classes, ["--config", write(tmp_path / name, recipe), *command_line])
+
+
+def test_command_line_alone():
+    (run,) = parse_arguments([Run], ["--output", "out", "--lengths", "3", "4", "--flag", "--no_default_on"])
+    assert run == Run(output="out", lengths=[3, 4], flag=True, default_on=False)
+
+
+def test_recipe_fills_every_kind_of_field(tmp_path):
+    (run,) = parse(
+        tmp_path,
+        "output: out\nsteps: 20\nrate: 5e-4\nflag: yes\ndefault_on: false\nmaybe: false\nlengths: [64, 128]\n"
+        "files: a.txt\noptions: {min_lr: 1e-5, deep: {x: [1, no]}}\nword: 'no'\n",
+    )
+    assert run == Run(
+        output="out", steps=20, rate=5e-4, flag=True, default_on=False, maybe=False, lengths=[64, 128], files=["a.txt"],
+        options={"min_lr": 1e-5, "deep": {"x": [1, "no"]}}, word="no",
+    )  # fmt: skip
+
+
+def test_recipe_types_are_those_of_the_arguments(tmp_path):
+    (run,) = parse(tmp_path, "output: out\nrate: 3\nsteps: '7'\nlengths: ['5']\n")
+    assert type(run.rate) is float and run.rate == 3.0
+    assert type(run.steps) is int and run.steps == 7
+    assert run.lengths == [5]
+
+
+def test_command_line_wins_over_recipe(tmp_path, capsys):
+    recipe = "output: out\nsteps: 20\nrate: 0.5\ndefault_on: true\nlengths: [64, 128]\n"
+    (run,) = parse(tmp_path, recipe, "--steps", "30", "--no_default_on", "--lengths", "8")
+    assert run == Run(output="out", steps=30, rate=0.5, default_on=False, lengths=[8])
+    reported = capsys.readouterr().out
+    assert str(tmp_path / "recipe.yaml") in reported
+    assert "overrides default_on, lengths, steps." in reported
+
+
+def test_command_line_wins_with_the_value_of_the_default(tmp_path):
+    (run,) = parse(tmp_path, "output: out\nsteps: 20\nmaybe: true\n", "--steps", "10", "--maybe", "false")
+    assert (run.steps, run.maybe) == (10, False)
+
+
+def test_other_processes_do_not_report(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    parse(tmp_path, "output: out\n")
+    assert capsys.readouterr().out == ""
+
+
+def test_json_recipe(tmp_path):
+    text = json.dumps({"output": "out", "rate": 5e-4, "options": {"a\t": "\u00e9"}, "word": None}, indent="\t")
+    (run,) = parse(tmp_path, text, name="recipe.json")
+    assert run == Run(output="out", rate=5e-4, options={"a\t": "\u00e9"})
+
+
+def test_empty_recipe_is_no_values(tmp_path):
+    (run,) = parse(tmp_path, "# nothing yet\n", "--output", "out")
+    assert run == Run(output="out")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("step: 3", "no argument 'step'. Did you mean steps?"),
+        ("default-on: true", "no argument 'default-on'. Did you mean default_on?"),
+        ("no_default_on: true", "no argument 'no_default_on'. Did you mean default_on?"),
+        ("config: other.yaml", "no argument 'config'"),
+        ("steps: many", "steps must be an integer, got 'many'"),
+        ("steps: 1e3", "steps must be an integer, got 1000.0"),
+        ("steps: true", "steps must be an integer, got True"),
+        ("steps:", "steps must be an integer, got None"),
+        ("rate: [1, 2]", "rate must be a number, got [1, 2]"),
+        ("flag: 1", "flag must be true or false, got 1"),
+        ("flag: maybe", "flag must be true or false, got 'maybe'"),
+        ("lengths: {a: 1}", "lengths must be a list of items that are an integer, got {'a': 1}"),
+        ("lengths: [1, x]", "lengths must be a list of items that are an integer, got [1, 'x']"),
+        ("word: 3", "word must be a word or null, got 3. Quote it if it is meant as a word."),
+        ("word: [a]", "word must be a word or null, got ['a']"),
+        ("steps: 3\nsteps: 4", "steps given more than once"),
+        ("steps: [", "cannot be read"),
+    ],
+)
+def test_bad_recipe_values(tmp_path, line, message):
+    with pytest.raises(ValueError) as error:
+        parse(tmp_path, f"output: out\n{line}\n")
+    assert message in str(error.value)
+    assert str(tmp_path / "recipe.yaml") in str(error.value)
+
+
+def test_recipe_must_be_a_mapping(tmp_path):
+    with pytest.raises(ValueError, match="must be a mapping of arguments to values, got a list"):
+        parse(tmp_path, "- output: out\n")
+
+
+def test_missing_recipe_names_a_near_one(tmp_path):
+    write(tmp_path / "tiny.yaml", "steps: 3\n")
+    with pytest.raises(ValueError, match=r"tinny\.yaml: there is no such recipe file\. Did you mean .*tiny\.yaml\?"):
+        parse_arguments([Run], ["--config", str(tmp_path / "tinny.yaml")])
+
+
+@pytest.mark.parametrize(
+    ("command_line", "message"),
+    [
+        (["--output", "out", "--stpes", "3"], "there is no option --stpes (did you mean --steps?)"),
+        (["--output", "out", "--step=3"], "there is no option --step (did you mean --steps?)"),
+        (["--output", "out", "recipe.yaml"], "a recipe is given as --config recipe.yaml"),
+        (["--steps", "3"], "required: --output"),
+        (["--output", "out", "--steps", "x"], "invalid int value: 'x'"),
+    ],
+)
+def test_bad_command_line(command_line, message, capsys):
+    with pytest.raises(SystemExit):
+        parse_arguments([Run], command_line)
+    assert message in capsys.readouterr().err
+
+
+def test_training_arguments(tmp_path):
+    recipe = """
+        learning_rate: 5e-4
+        output_dir: out
+        eval_strategy: no
+        save_strategy: epoch
+        warmup_steps: 100
+        max_steps: 7
+        lr_scheduler_kwargs: {num_cycles: 2}
+        accelerator_config: '{"split_batches": true}'
+        report_to: [none]
+        include_num_input_tokens_seen: all
+        dataloader_pin_memory: false
+        greater_is_better: false
+        tf32: null
+        optim: adamw_torch
+        use_cpu: true
+        eval_lengths: [64, 128]
+        fixed_n: 512
+        dtype: bfloat16
+    """
+    model, data, training = parse(
+        tmp_path, recipe, "--learning_rate", "1e-3", classes=(ModelArguments, DataArguments, TrainingArguments)
+    )
+    assert (model.fixed_n, model.dtype, data.eval_lengths) == (512, "bfloat16", [64, 128])
+    assert (training.learning_rate, training.output_dir, training.warmup_steps) == (1e-3, "out", 100)
+    assert training.eval_strategy is IntervalStrategy.NO and training.save_strategy.value == "epoch"
+    assert training.lr_scheduler_kwargs == {"num_cycles": 2}
+    assert training.accelerator_config.split_batches is True
+    assert training.report_to == [] and training.include_num_input_tokens_seen == "all"
+    assert training.dataloader_pin_memory is False and training.greater_is_better is False
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("eval_strategy: never", "eval_strategy must be one of no, steps, epoch, got 'never'"),
+        ("optim: adamm", "optim must be one of"),
+        ("text_unit: word", "text_unit must be 'document' or 'paragraph' or 'line', got 'word'"),
+        ("lr_scheduler_kwargs: [1]", "lr_scheduler_kwargs must be a mapping or a word or null"),
+        ("lerning_rate: 1", "Did you mean learning_rate?"),
+        ("overwrite_output_dir: true", "no argument 'overwrite_output_dir'"),
+    ],
+)
+def test_bad_values_for_the_scripts(tmp_path, line, message):
+    with pytest.raises(ValueError) as error:
+        parse(tmp_path, line, classes=(ModelArguments, DataArguments, TrainingArguments))
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"train_file": ["a"], "dataset_name": "b"}, "--train_file and --dataset_name"),
+        ({"validation_file": ["a"]}, "--validation_file needs"),
+        ({"dataset_config_name": "a"}, "needs --dataset_name"),
+        ({"mlm_probability": 0.0}, "--mlm_probability must lie between 0 and 1"),
+        ({"eval_mlm_probability": 1.0}, "--eval_mlm_probability must lie between 0 and 1"),
+        ({"max_seq_length": 2}, "--max_seq_length must be at least 3"),
+        ({"eval_lengths": [64, 2]}, "--eval_lengths must be at least 3"),
+        ({"eval_lengths": []}, "--eval_lengths must be at least 3"),
+        ({"max_train_samples": 0}, "--max_train_samples must be at least 1"),
+        ({"validation_split_percentage": 100.0}, "--validation_split_percentage must lie"),
+    ],
+)
+def test_data_arguments_refuse(values, message):
+    with pytest.raises(ValueError) as error:
+        DataArguments(**values)
+    assert message in str(error.value)
+
+
+def test_data_arguments_follow_each_other():
+    data = DataArguments(max_seq_length=128, mlm_probability=0.3)
+    assert (data.eval_lengths, data.eval_mlm_probability) == ([128], 0.3)
+
+
+def test_model_arguments_refuse_fixed_n_of_zero():
+    with pytest.raises(ValueError, match="--fixed_n must be a positive number"):
+        ModelArguments(fixed_n=0)
+
+
+@pytest.fixture
+def presets(tmp_path, monkeypatch):
+    """A script beside configuration/models/small-one."""
+    folder = tmp_path / "configuration" / "models" / "small-one"
+    folder.mkdir(parents=True)
+    write(folder / "config.json", '{"model_type": "gau", "hidden_size": 48, "num_hidden_layers": 2}')
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "run.py")])
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+def test_resolve_config_of_a_preset(presets):
+    config = resolve_config(
+        ModelArguments(
+            config_name="small-one",
+            config_overrides="num_hidden_layers=3, hidden_dropout_prob=0,rope_parameters={rope_type: linear, factor: 2.0,"
+            " rope_theta: 1e4},classifier_pooling=mean, use_bias=true",
+            attention_normalization="squared_relu",
+            fixed_n=256,
+        ),
+        vocab_size=99,
+    )
+    assert type(config) is GAUConfig
+    assert (config.hidden_size, config.num_hidden_layers, config.hidden_dropout_prob) == (48, 3, 0)
+    assert (config.rope_parameters["factor"], config.classifier_pooling, config.use_bias) == (2.0, "mean", True)
+    assert (config.attention_normalization, config.fixed_n, config.vocab_size) == ("squared_relu", 256, 99)
+
+
+def test_resolve_config_of_a_directory(tmp_path):
+    BertConfig(hidden_size=36, num_attention_heads=3).save_pretrained(tmp_path / "bert")
+    model = ModelArguments(model_name_or_path=str(tmp_path / "bert"), config_overrides="num_hidden_layers=2")
+    config = resolve_config(model)
+    assert type(config) is BertConfig and (config.hidden_size, config.num_hidden_layers) == (36, 2)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, "Give --model_name_or_path for a checkpoint"),
+        ({"config_overrides": "num_hidden_layer=3"}, "no field 'num_hidden_layer'. Did you mean num_hidden_layers?"),
+        ({"config_overrides": "num_hidden_layers=3.5"}, "num_hidden_layers must be an integer, got '3.5'"),
+        ({"config_overrides": "num_hidden_layers"}, "is a list of field=value, got 'num_hidden_layers'"),
+    ],
+)
+def test_resolve_config_refuses(presets, values, message):
+    with pytest.raises(ValueError) as error:
+        resolve_config(ModelArguments(config_name="small-one" if values else None, **values))
+    assert message in str(error.value)
+
+
+def test_resolve_config_names_the_nearest_preset(presets, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match=r"smal-one is neither a preset \(.*small-one.*Did you mean small-one\?"):
+        resolve_config(ModelArguments(config_name="smal-one"))

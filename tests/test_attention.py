@@ -1,0 +1,398 @@
+"""Attention backends against the formulas, written out in float64."""
+
+import itertools
+import math
+import shutil
+from types import SimpleNamespace
+
+import pytest
+import torch
+from transformers import AttentionInterface, AttentionMaskInterface
+
+from modeling_gau import GAUConfig, GAUForMaskedLM, GAUModel, attention_gau
+from modeling_gau.attention_gau import (
+    ALL_ATTENTION_FUNCTIONS,
+    ATTENTION_BACKENDS,
+    ATTENTION_NORMALIZATIONS,
+    AttentionBackend,
+    check_attention_backend,
+    choose_attention_backend,
+    split_mask,
+    split_value_heads,
+)
+
+
+KEY_DIM, VALUE_DIM = 16, 40
+LENGTHS = (1, 7, 63, 130)
+PADDINGS = ("none", "right", "left", "empty row")
+BACKENDS = ("eager", "sdpa", "gau_blocked", "gau_auto")
+
+
+def able(backend: str, normalization: str) -> bool:
+    return ATTENTION_NORMALIZATIONS[normalization].family in ATTENTION_BACKENDS[backend].families
+
+
+PAIRS = [(b, n) for b, n in itertools.product(BACKENDS, ATTENTION_NORMALIZATIONS) if able(b, n)]
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    """Blocks so small that a length of 63 makes several of them and a batch of short sequences shares one."""
+    monkeypatch.setitem(attention_gau._BLOCK_ELEMENTS, "cpu", 1200)
+    monkeypatch.setattr(attention_gau, "_MIN_BLOCK_ROWS", 16)
+
+
+def stand_in(normalization: str, training: bool = False, **fields) -> SimpleNamespace:
+    config = GAUConfig(attention_normalization=normalization, attention_key_size=KEY_DIM, **fields)
+    return SimpleNamespace(config=config, training=training)
+
+
+def random_states(length: int, dtype=torch.float64, batch: int = 3) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(length)
+    widths = (KEY_DIM, KEY_DIM, VALUE_DIM)
+    states = [torch.randn(batch, 1, length, w, generator=generator, dtype=torch.float64) for w in widths]
+    states[0] *= 1.5 * KEY_DIM**-0.5  # scores of a few units: rows are far from uniform
+    return tuple(s.to(dtype).requires_grad_() for s in states)
+
+
+def real_tokens(padding: str, length: int, batch: int = 3) -> torch.Tensor:
+    mask = torch.ones(batch, length, dtype=torch.bool)
+    if padding == "right":
+        mask[1, (length + 1) // 2 :] = False
+    elif padding == "left":
+        mask[1, : length // 2] = False
+    elif padding == "empty row":
+        mask[1] = False
+    return mask
+
+
+def reference(query, key, value, real, normalization):
+    """The table of normalizations, sequence by sequence; scores already hold every factor."""
+    outputs = []
+    for q, k, v, m in zip(query[:, 0], key[:, 0], value[:, 0], real, strict=True):
+        scores = (q @ k.T)[:, m]
+        if not m.any():
+            outputs.append(q.sum() * 0 + v * 0)
+            continue
+        if normalization.startswith("softmax"):
+            weights = scores.exp() / scores.exp().sum(-1, keepdim=True)
+        else:
+            weights = scores.clamp(min=0) ** 2
+            if normalization == "normalized_squared_relu":
+                total = weights.sum(-1, keepdim=True)
+                weights = weights / torch.where(total > 0, total, torch.ones_like(total))
+        outputs.append(weights @ v[m])
+    return torch.stack(outputs)
+
+
+def mask_for(backend: str, real: torch.Tensor, dtype: torch.dtype) -> torch.Tensor | None:
+    """The mask as transformers hands it to this backend."""
+    length = real.shape[1]
+    function = AttentionMaskInterface()[backend]
+    return function(
+        batch_size=real.shape[0], q_length=length, kv_length=length, attention_mask=real, dtype=dtype,
+        mask_function=lambda batch, head, q, k: q >= 0, allow_is_causal_skip=False,
+    )  # fmt: skip
+
+
+def run(backend, module, states, real, dropout=0.0):
+    mask = mask_for(backend, real, states[0].dtype)
+    return ATTENTION_BACKENDS[backend].forward(module, *states, mask, scaling=1.0, dropout=dropout)
+
+
+def relative_error(value: torch.Tensor, reference: torch.Tensor) -> float:
+    return ((value.double() - reference.double()).norm() / reference.double().norm().clamp(min=1e-12)).item()
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize(("backend", "normalization"), PAIRS)
+def test_output_and_gradients_equal_the_formula(backend, normalization, padding, length):
+    states, real = random_states(length), real_tokens(padding, length)
+    expected = reference(*states, real, normalization)
+    gradient = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    expected_gradients = torch.autograd.grad(expected, states, gradient)
+
+    output, _ = run(backend, stand_in(normalization), states, real)
+    assert output.shape == (3, length, 1, VALUE_DIM)
+    torch.testing.assert_close(output.squeeze(2), expected, rtol=1e-10, atol=1e-10)
+    gradients = torch.autograd.grad(output, states, gradient.unsqueeze(2))
+    for ours, theirs in zip(gradients, expected_gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize(("backend", "normalization"), [pair for pair in PAIRS if pair[0] != "eager"])
+def test_low_precision_errs_at_most_twice_as_much_as_plain_pytorch(backend, normalization, dtype):
+    """Against the formula in float64: at most 2x the error of plain products in that precision, 3x for gradients."""
+    real = real_tokens("right", 130)
+    narrow = random_states(130, dtype)
+    exact = tuple(s.detach().double().requires_grad_() for s in narrow)
+    gradient = torch.randn(3, 130, VALUE_DIM, generator=torch.Generator().manual_seed(1)).to(dtype)
+
+    expected = reference(*exact, real, normalization)
+    expected_gradients = torch.autograd.grad(expected, exact, gradient.double())
+    results = {}
+    for name in ("eager", backend):
+        output, _ = run(name, stand_in(normalization), narrow, real)
+        assert output.dtype == dtype
+        gradients = torch.autograd.grad(output, narrow, gradient.unsqueeze(2))
+        errors = [relative_error(g, e) for g, e in zip(gradients, expected_gradients, strict=True)]
+        results[name] = (relative_error(output.squeeze(2), expected), errors)
+    floor = 4 * torch.finfo(dtype).eps * 130**-0.5
+    assert results[backend][0] <= 2 * results["eager"][0] + floor
+    for ours, plain in zip(results[backend][1], results["eager"][1], strict=True):
+        assert ours <= 3 * plain + floor
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize(("backend", "normalization"), PAIRS)
+def test_a_row_without_a_real_key_gives_zeros(backend, normalization, dtype):
+    states, real = random_states(9, dtype), real_tokens("empty row", 9)
+    output, weights = run(backend, stand_in(normalization), states, real)
+    assert (output[1] == 0).all() and output.isfinite().all() and output[0].abs().sum() > 0
+    assert weights is None or (weights[1] == 0).all()
+    gradients = torch.autograd.grad(output.float().square().sum(), states)
+    assert all(g.isfinite().all() and (g[1] == 0).all() for g in gradients)
+
+
+@pytest.mark.parametrize(("backend", "normalization"), PAIRS)
+def test_prepared_masks_with_a_pattern_of_their_own(backend, normalization):
+    """4-D masks, boolean and additive (with a finite bias, the dtype's minimum and -inf), against eager's formula."""
+    states = random_states(21)
+    generator = torch.Generator().manual_seed(3)
+    visible = torch.rand(3, 1, 21, 21, generator=generator) > 0.4
+    visible[0, 0, 4] = False
+    bias = torch.randn(3, 1, 21, 21, generator=generator, dtype=torch.float64)
+    for hidden in (torch.finfo(torch.float64).min, -math.inf):
+        additive = bias.masked_fill(~visible, hidden)
+        for mask, shift in ((visible, 0 * bias), (additive, bias)):
+            scores = (states[0] @ states[1].mT + shift)[:, 0]
+            seen = visible[:, 0]
+            if normalization.startswith("softmax"):
+                weights = scores.exp() * seen
+                weights = weights / weights.sum(-1, keepdim=True).clamp(min=1e-300)
+            else:
+                weights = scores.clamp(min=0) ** 2 * seen
+                if normalization == "normalized_squared_relu":
+                    weights = weights / weights.sum(-1, keepdim=True).clamp(min=1e-300)
+            expected = weights @ states[2][:, 0]
+            output, _ = ATTENTION_BACKENDS[backend].forward(stand_in(normalization), *states, mask)
+            torch.testing.assert_close(output.squeeze(2), expected, rtol=1e-9, atol=1e-10)
+            assert all(g.isfinite().all() for g in torch.autograd.grad(output.sum(), states))
+
+
+def test_scaling_multiplies_the_scores():
+    states, real = random_states(7), real_tokens("none", 7)
+    expected = reference(states[0] * 0.3, *states[1:], real, "softmax")
+    for backend in BACKENDS:
+        mask = mask_for(backend, real, torch.float64)
+        output, _ = ATTENTION_BACKENDS[backend].forward(stand_in("softmax"), *states, mask, scaling=0.3)
+        torch.testing.assert_close(output.squeeze(2), expected)
+
+
+def test_factors_of_n():
+    """log max(n, n_min) / log N for softmax_plus; n^(-1/2) on the query divides relu(a)^2 by n."""
+    config = GAUConfig(reference_length=512, softmax_plus_min_length=16)
+    n = torch.tensor([1.0, 16.0, 100.0, 512.0, 4096.0])
+    expected = [math.log(max(x, 16)) / math.log(512) for x in n.tolist()]
+    torch.testing.assert_close(
+        ATTENTION_NORMALIZATIONS["softmax_plus"].query_factor(n, config), torch.tensor(expected)
+    )
+    factor = ATTENTION_NORMALIZATIONS["squared_relu"].query_factor(n, config)
+    torch.testing.assert_close((3.0 * factor) ** 2, 9.0 / n)
+    assert not ATTENTION_NORMALIZATIONS["softmax"].uses_n
+    assert not ATTENTION_NORMALIZATIONS["normalized_squared_relu"].uses_n
+
+
+# ------------------------------------------------------------------------------------------------ blocks and dropout
+
+
+def effective_weights(normalization: str, length: int, dropout: float, seed: int) -> tuple[torch.Tensor, ...]:
+    """Weights after dropout, read off as the output for the value I and as the value's gradient for the gradient I."""
+    query, key, _ = random_states(length)
+    value = torch.eye(length, dtype=torch.float64).expand(3, 1, -1, -1).clone().requires_grad_()
+    torch.manual_seed(seed)
+    module = stand_in(normalization, training=True)
+    output, _ = ATTENTION_BACKENDS["gau_blocked"].forward(module, query, key, value, None, dropout=dropout)
+    eye = torch.eye(length, dtype=torch.float64).expand(3, -1, -1).unsqueeze(2)
+    (gradient,) = torch.autograd.grad(output, value, eye)
+    return output.squeeze(2).detach(), gradient[:, 0].mT
+
+
+@pytest.mark.parametrize("normalization", ATTENTION_NORMALIZATIONS)
+def test_dropout_of_blocks_is_the_same_in_forward_and_backward(normalization):
+    plain, _ = effective_weights(normalization, 63, 0.0, seed=0)
+    dropped, in_backward = effective_weights(normalization, 63, 0.25, seed=0)
+    torch.testing.assert_close(dropped, in_backward)
+    kept = dropped != 0
+    torch.testing.assert_close(dropped[kept], plain[kept] / 0.75)
+    positive = plain > 0
+    assert (kept & ~positive).sum() == 0
+    share = (kept & positive).sum() / positive.sum()
+    assert abs(share - 0.75) < 0.02  # three standard deviations are 0.012 and less for about 12000 weights
+    other, _ = effective_weights(normalization, 63, 0.25, seed=1)
+    assert (other != dropped).any()
+    again, _ = effective_weights(normalization, 63, 0.25, seed=0)
+    assert torch.equal(again, dropped)
+
+
+def test_gradients_with_dropout_equal_finite_differences():
+    states = random_states(23, batch=2)
+    module = stand_in("softmax", training=True)
+
+    def function(*states):
+        torch.manual_seed(5)
+        return ATTENTION_BACKENDS["gau_blocked"].forward(module, *states, None, dropout=0.3)[0]
+
+    assert torch.autograd.gradcheck(function, states, fast_mode=True)
+
+
+@pytest.mark.parametrize(("batch", "rows", "keys"), [(1, 1, 1), (5, 7, 7), (2, 130, 130), (64, 4, 4), (3, 33, 70)])
+def test_blocks_cover_every_row_once(batch, rows, keys):
+    seen = torch.zeros(batch, rows)
+    for part in attention_gau._blocks(torch.empty(batch, rows, 2), torch.empty(batch, keys, 2)):
+        seen[part] += 1
+        assert seen[part].numel() * keys <= max(1200, 16 * keys)
+    assert (seen == 1).all()
+
+
+def test_blocks_refuse_a_learned_mask():
+    states = random_states(7)
+    mask = torch.zeros(1, 1, 7, 7, dtype=torch.float64, requires_grad=True)
+    with pytest.raises(ValueError, match=r"no gradient for an additive mask.*eager"):
+        ATTENTION_BACKENDS["gau_blocked"].forward(stand_in("softmax"), *states, mask)
+
+
+def test_operator_schemas_and_fake_functions():
+    query, key, value = (s[:, 0] for s in random_states(23))
+    visible = real_tokens("right", 23)[:, None, :]
+    arguments = (query, key, value, None, visible, None, "softmax", 0.0)
+    torch.library.opcheck(
+        torch.ops.gau.blocked_attention.default,
+        tuple(a.detach().requires_grad_() if torch.is_tensor(a) and a.is_floating_point() else a for a in arguments),
+    )
+
+
+# ------------------------------------------------------------------------------------------------------ wide value
+
+
+def equal_widths_kernel(module, query, key, value, attention_mask, scaling=None, dropout=0.0, **kwargs):
+    """Stands in for FlashAttention: equal widths and 2-D masks only."""
+    assert query.shape == key.shape == value.shape, "a flash kernel wants equal widths"
+    visible = None if attention_mask is None else attention_mask[:, None, None, :].bool()
+    output = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=visible, scale=scaling)
+    return output.transpose(1, 2).contiguous(), None
+
+
+@pytest.mark.parametrize("name", ["flash_attention_2", "flash_attention_3", "kernels-community/flash-attn2"])
+@pytest.mark.parametrize("padding", ["none", "right"])
+def test_flash_kernels_get_the_value_in_heads_of_the_key_width(monkeypatch, name, padding):
+    monkeypatch.setitem(AttentionInterface._global_mapping, name, equal_widths_kernel)
+    states, real = random_states(63), real_tokens(padding, 63)
+    forward = ALL_ATTENTION_FUNCTIONS.get_interface(name, None)
+    output, weights = forward(stand_in("softmax"), *states, None if padding == "none" else real)
+    assert weights is None
+    torch.testing.assert_close(output.squeeze(2), reference(*states, real, "softmax"))
+
+
+def test_flash_refuses_prepared_masks():
+    with pytest.raises(ValueError, match=r"padding masks .* only.*sdpa"):
+        mask = torch.ones(3, 1, 7, 7, dtype=torch.bool)
+        ATTENTION_BACKENDS["flash_attention_2"].forward(stand_in("softmax"), *random_states(7), mask)
+
+
+def test_split_of_the_value_keeps_its_columns_in_order():
+    query, key, value = random_states(5)
+    heads = split_value_heads(query, key, value)
+    assert [tuple(h.shape) for h in heads] == [(3, 3, 5, KEY_DIM)] * 3  # 40 columns: two heads of 16 and one half full
+    assert torch.equal(heads[2].transpose(1, 2).flatten(2)[..., :VALUE_DIM], value[:, 0])
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="FlexAttention is compiled, which takes a C++ compiler")
+def test_flex_attention_on_cpu_is_for_inference():
+    config = GAUConfig(
+        vocab_size=50, hidden_size=32, intermediate_size=48, attention_key_size=16, num_hidden_layers=2,
+        initializer_range=0.3,
+    )  # fmt: skip
+    model = GAUModel(config).eval()
+    real = real_tokens("right", 63)
+    real[2] = False
+    input_ids = torch.randint(5, 50, (3, 63), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = model(input_ids, attention_mask=real).last_hidden_state
+        model.set_attn_implementation("flex_attention")
+        output = model(input_ids, attention_mask=real).last_hidden_state
+    torch.testing.assert_close(output[real], expected[real], rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match=r"no backward pass on CPU.*gau_blocked"):
+        model(input_ids, attention_mask=real)
+
+
+# -------------------------------------------------------------------------------------------------- choice and errors
+
+
+def test_masks_that_hide_keys():
+    additive = torch.tensor([[0.0, -1.5, torch.finfo(torch.float32).min, -math.inf]]).view(1, 1, 1, 4)
+    bias, visible = split_mask(additive)
+    assert visible.flatten().tolist() == [True, True, False, False]
+    assert bias.flatten().tolist() == [0.0, -1.5, 0.0, 0.0]
+    assert split_mask(None) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("backend", "normalization"),
+    [("sdpa", "squared_relu"), ("flash_attention_2", "squared_relu"), ("flex_attention", "normalized_squared_relu")],
+)
+def test_a_backend_that_cannot_do_the_normalization_names_those_that_can(backend, normalization):
+    config = GAUConfig(num_hidden_layers=1, attention_normalization=normalization)
+    config._attn_implementation = backend
+    with pytest.raises(ValueError, match=f"'{backend}' cannot compute.*'{normalization}'.*eager, gau_blocked"):
+        GAUForMaskedLM(config)
+
+
+def test_an_unknown_backend_is_named_with_those_allowed():
+    with pytest.raises(ValueError, match=r"Unknown attn_implementation='sdpaa'.*eager, sdpa.*gau_blocked"):
+        check_attention_backend("sdpaa", "softmax")
+    with pytest.raises(ValueError, match="cannot compute"):
+        check_attention_backend("kernels-community/flash-attn2", "squared_relu")
+
+
+def test_the_default_chooses_by_itself():
+    config = GAUConfig(vocab_size=50, hidden_size=16, intermediate_size=32, attention_key_size=8, num_hidden_layers=1)
+    assert GAUModel(config).config._attn_implementation == "gau_auto"
+    assert choose_attention_backend("cpu", 512) in ATTENTION_BACKENDS
+    assert choose_attention_backend("cuda", 16384) == "gau_blocked"
+    assert choose_attention_backend("cpu", 16384) == "gau_blocked"
+    assert choose_attention_backend("cpu", 16384, weights_wanted=True) == "eager"
+
+
+def test_the_default_returns_weights_where_they_are_wanted():
+    states, real = random_states(7), real_tokens("right", 7)
+    mask = mask_for("gau_auto", real, torch.float64)
+    forward = ATTENTION_BACKENDS["gau_auto"].forward
+    module = stand_in("softmax_plus")
+    assert forward(module, *states, mask)[1] is None
+    _, weights = forward(module, *states, mask, output_attentions=True)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(3, 1, 7, dtype=torch.float64))
+
+
+def test_a_registered_backend_works_in_a_model_with_its_mask():
+    seen = []
+
+    def forward(module, query, key, value, attention_mask, scaling=1.0, dropout=0.0, **kwargs):
+        seen.append(attention_mask)
+        return ATTENTION_BACKENDS["eager"].forward(module, query, key, value, attention_mask, scaling, dropout)
+
+    backend = AttentionBackend(forward, ("softmax",), attention_gau.key_padding_mask)
+    attention_gau.register_attention_backend("of_this_test", backend)
+    try:
+        config = GAUConfig(
+            vocab_size=50, hidden_size=16, intermediate_size=32, attention_key_size=8, num_hidden_layers=1
+        )
+        config._attn_implementation = "of_this_test"
+        real = real_tokens("right", 7)
+        GAUModel(config)(torch.randint(5, 50, (3, 7)), attention_mask=real)
+        assert torch.equal(seen[0], real[:, None, None, :])
+    finally:
+        del ATTENTION_BACKENDS["of_this_test"], ALL_ATTENTION_FUNCTIONS["of_this_test"]
+        del AttentionInterface._global_mapping["of_this_test"], AttentionMaskInterface._global_mapping["of_this_test"]

@@ -1,0 +1,178 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""torch.compile without graph breaks and torch.export with dynamic shapes, both equal to eager execution."""
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch._dynamo.testing import CompileCounterWithBackend
+
+from modeling_gau import GAUConfig, GAUForMaskedLM, GAUForSequenceClassification, GAUModel
+from modeling_gau.attention_gau import ATTENTION_NORMALIZATIONS
+
+
+VOCAB_SIZE = 40
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler():
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def make_model(model_class: type = GAUForMaskedLM, backend: str | None = None, layers: int = 2, **kwargs):
+    torch.manual_seed(0)
+    # Weights far from their initialization: otherwise a dropped mask would hardly change the outputs.
+    config = GAUConfig(
+        vocab_size=VOCAB_SIZE,
+        hidden_size=16,
+        intermediate_size=32,
+        attention_key_size=8,
+        num_hidden_layers=layers,
+        initializer_range=0.5,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        **kwargs,
+    )
+    return model_class._from_config(config, attn_implementation=backend)
+
+
+def make_batch(batch: int = 3, seq: int = 9, labels: bool = False) -> dict[str, torch.Tensor]:
+    """The first row is padded on the right, the last one on the left; every other token is labelled."""
+    mask = torch.ones(batch, seq, dtype=torch.long)
+    mask[0, seq // 2 + 1 :], mask[-1, : seq // 3] = 0, 0
+    ids = torch.randint(1, VOCAB_SIZE, (batch, seq), generator=torch.Generator().manual_seed(seq)) * mask
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    if labels:
+        inputs["labels"] = ids.where((mask == 1) & (torch.arange(seq) % 2 == 0), -100)
+    return inputs
+
+
+def loss_and_gradients(call, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    model.zero_grad()
+    outputs = call(**batch)
+    outputs.loss.backward()
+    gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    return {"logits": outputs.logits.detach(), "loss": outputs.loss.detach()} | gradients
+
+
+def targets_of(graph_module: torch.nn.Module) -> Iterator:
+    """Everything that a graph and the graphs inside it call."""
+    for module in graph_module.modules():
+        if isinstance(module, torch.fx.GraphModule):
+            yield from (node.target for node in module.graph.nodes if node.op == "call_function")
+
+
+# ---------------------------------------------------------------------------------------------------- torch.compile
+
+
+@pytest.mark.parametrize(
+    ("normalization", "backend"),
+    [
+        *((name, None) for name in ATTENTION_NORMALIZATIONS),
+        ("softmax_plus", "eager"),
+        ("softmax_plus", "sdpa"),
+        ("squared_relu", "eager"),
+    ],
+)
+def test_compiled_training_step(normalization, backend):
+    model = make_model(backend=backend, attention_normalization=normalization)
+    batch = make_batch(labels=True)
+    expected = loss_and_gradients(model, model, batch)
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(loss_and_gradients(compiled, model, batch), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("model_class", [GAUModel, GAUForSequenceClassification])
+def test_compiled_inference(model_class):
+    model = make_model(model_class).eval()
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    for padded in (True, False):
+        batch = make_batch()
+        if not padded:
+            del batch["attention_mask"]
+        with torch.no_grad():
+            torch.testing.assert_close(compiled(**batch)[0], model(**batch)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_compiled_once_for_all_shapes():
+    model = make_model()
+    counter = CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(model, backend=counter, fullgraph=True, dynamic=True)
+    for batch, seq in ((3, 9), (2, 17), (4, 30)):
+        inputs = make_batch(batch, seq, labels=True)
+        expected = loss_and_gradients(model, model, inputs)
+        torch.testing.assert_close(loss_and_gradients(compiled, model, inputs), expected, rtol=1e-4, atol=1e-5)
+    assert counter.frame_count == 1
+
+
+def test_compiled_default_keeps_the_blocked_attention():
+    """Plain operations are for export only: compiled, the default must not take quadratic memory."""
+    counter = CompileCounterWithBackend("eager")
+    torch.compile(make_model().eval(), backend=counter, fullgraph=True)(**make_batch())
+    names = [str(target) for graph in counter.graphs for target in targets_of(graph)]
+    assert sum("blocked_attention" in name for name in names) == 2
+    assert not any("softmax" in name for name in names)
+
+
+def test_compiled_sparse_prediction():
+    """The number of labelled positions depends on the data, so the graph breaks there; the numbers stay."""
+    model = make_model(layers=1, sparse_prediction=True)
+    compiled = torch.compile(model, backend="aot_eager")
+    for seq in (9, 12):
+        batch = make_batch(seq=seq, labels=True)
+        expected = loss_and_gradients(model, model, batch)
+        assert len(expected["logits"]) == (batch["labels"] != -100).sum()
+        torch.testing.assert_close(loss_and_gradients(compiled, model, batch), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="the inductor backend needs a C++ compiler")
+def test_compiled_by_inductor(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    model = make_model(layers=1)
+    batch = make_batch(labels=True)
+    expected = loss_and_gradients(model, model, batch)
+    compiled = torch.compile(model, fullgraph=True)
+    torch.testing.assert_close(loss_and_gradients(compiled, model, batch), expected, rtol=1e-4, atol=1e-5)
+
+
+# ----------------------------------------------------------------------------------------------------- torch.export
+
+
+@pytest.mark.parametrize("model_class", [GAUModel, GAUForMaskedLM])
+@pytest.mark.parametrize("normalization", ATTENTION_NORMALIZATIONS)
+def test_export_with_dynamic_shapes(model_class, normalization):
+    model = make_model(model_class, attention_normalization=normalization).eval()
+    batch = make_batch()
+    axes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    program = torch.export.export(model, (), batch, dynamic_shapes=dict.fromkeys(batch, axes))
+
+    operators = [target for target in targets_of(program.graph_module) if isinstance(target, torch._ops.OpOverload)]
+    assert {operator.namespace for operator in operators} == {"aten"}
+    for shape in ((3, 9), (2, 5), (5, 70)):
+        inputs = make_batch(*shape)
+        with torch.no_grad():
+            torch.testing.assert_close(program.module()(**inputs)[0], model(**inputs)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_export_without_mask():
+    model = make_model().eval()
+    axes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    program = torch.export.export(
+        model, (), {"input_ids": make_batch()["input_ids"]}, dynamic_shapes={"input_ids": axes}
+    )
+    for shape in ((2, 5), (4, 33)):
+        ids = make_batch(*shape)["input_ids"]
+        with torch.no_grad():
+            torch.testing.assert_close(program.module()(input_ids=ids).logits, model(ids).logits, rtol=1e-4, atol=1e-5)
+
+
+def test_exported_program_is_saved_and_loaded(tmp_path):
+    model = make_model().eval()
+    batch = make_batch()
+    torch.export.save(torch.export.export(model, (), batch), tmp_path / "model.pt2")
+    loaded = torch.export.load(tmp_path / "model.pt2").module()
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(**batch).logits, model(**batch).logits, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,186 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""GAUConfig: defaults, validation and its messages, round trips, values changed when a checkpoint is loaded."""
+
+import json
+import logging
+
+import pytest
+from huggingface_hub.errors import StrictDataclassError
+from transformers import AutoConfig
+
+from modeling_gau import GAUConfig, GAUForSequenceClassification, GAUModel
+
+
+SMALL = {
+    "vocab_size": 50,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "attention_key_size": 8,
+    "num_hidden_layers": 2,
+}
+
+
+def test_defaults_are_the_base_model():
+    config = GAUConfig()
+    assert (config.hidden_size, config.intermediate_size, config.attention_key_size) == (768, 1536, 128)
+    assert (config.num_hidden_layers, config.attention_normalization, config.fixed_n) == (24, "softmax_plus", None)
+    assert (config.reference_length, config.softmax_plus_min_length) == (512, 16)
+    assert config.rope_parameters == {"rope_type": "default", "rope_theta": 10000.0}
+    assert config.tie_word_embeddings and not config.use_bias and not config.sparse_prediction
+
+
+def test_there_is_one_head_as_wide_as_the_key():
+    config = GAUConfig(**SMALL)
+    assert config.num_attention_heads == 1
+    assert config.head_dim == 8
+    with pytest.raises(ValueError, match="num_attention_heads=12: a gated attention unit has exactly one head"):
+        config.num_attention_heads = 12
+    with pytest.raises(ValueError, match="exactly one head"):
+        GAUConfig(**SMALL, num_attention_heads=2)
+
+
+REFUSED = [
+    ({"attention_normalization": "sparsemax"}, "Unknown attention_normalization='sparsemax'.*softmax_plus.*squared_relu"),
+    ({"attention_normalization": "softmax", "fixed_n": 512}, "fixed_n=512 has no use.*Leave it out.*softmax_plus"),
+    ({"attention_normalization": "normalized_squared_relu", "fixed_n": 9}, "fixed_n=9 has no use.*squared_relu"),
+    ({"fixed_n": 0}, "fixed_n=0 must be a positive integer"),
+    ({"fixed_n": -3}, "fixed_n=-3 must be a positive integer"),
+    ({"fixed_n": 1.5}, "'fixed_n'.*float"),
+    ({"vocab_size": 0}, "vocab_size=0 must be at least 1"),
+    ({"hidden_size": 0}, "hidden_size=0 must be at least 1"),
+    ({"intermediate_size": -1}, "intermediate_size=-1 must be at least 1"),
+    ({"num_hidden_layers": 0}, "num_hidden_layers=0 must be at least 1"),
+    ({"type_vocab_size": 0}, "type_vocab_size=0 must be at least 1"),
+    ({"max_position_embeddings": 0}, "max_position_embeddings=0 must be at least 1"),
+    ({"softmax_plus_min_length": 0}, "softmax_plus_min_length=0 must be at least 1"),
+    ({"attention_key_size": 3}, "attention_key_size=3 must be even"),
+    ({"reference_length": 1}, "reference_length=1 must be at least 2"),
+    ({"pad_token_id": 50}, "pad_token_id=50 is outside the vocabulary of 50 tokens"),
+    ({"pad_token_id": -1}, "pad_token_id=-1 is outside the vocabulary"),
+    ({"hidden_act": "swoosh"}, "Unknown hidden_act='swoosh'.*silu"),
+    ({"hidden_dropout_prob": 1.0}, r"hidden_dropout_prob=1.0 must be a probability in \[0, 1\)"),
+    ({"attention_probs_dropout_prob": -0.1}, "attention_probs_dropout_prob=-0.1 must be a probability"),
+    ({"classifier_dropout": 2}, "classifier_dropout=2 must be a probability"),
+    ({"classifier_pooling": "max"}, "'classifier_pooling'.*'cls', 'mean'.*max"),
+    ({"initializer_range": 0.0}, "initializer_range=0.0 must be positive"),
+    ({"layer_norm_eps": 0}, "layer_norm_eps=0 must be positive"),
+    ({"rope_parameters": {"rope_type": "spiral"}}, "Unknown rope_type='spiral'.*linear, dynamic, yarn"),
+    ({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "partial_rotary_factor=0.5"),
+    ({"hidden_size": "16"}, "'hidden_size' expected int, got str"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), REFUSED, ids=[str(changes) for changes, _ in REFUSED])
+def test_bad_values_are_refused_with_a_message(changes, message):
+    with pytest.raises(StrictDataclassError, match=f"(?s){message}"):
+        GAUConfig(**{**SMALL, **changes})
+
+
+def test_bounds_themselves_are_allowed():
+    GAUConfig(**SMALL, fixed_n=1, softmax_plus_min_length=1, pad_token_id=49, hidden_dropout_prob=0)
+    GAUConfig(**SMALL, pad_token_id=None, reference_length=2, classifier_dropout=0.0)
+
+
+def test_a_field_changed_afterwards_is_validated_by_the_model():
+    config = GAUConfig(**SMALL, attention_normalization="softmax")
+    config.fixed_n = 512
+    with pytest.raises(StrictDataclassError, match="fixed_n=512 has no use"):
+        GAUModel(config)
+
+
+def test_round_trips(tmp_path):
+    config = GAUConfig(
+        **SMALL,
+        attention_normalization="squared_relu",
+        fixed_n=77,
+        use_bias=True,
+        classifier_pooling="mean",
+        classifier_dropout=0.3,
+        initializer_range=0.05,
+        sparse_prediction=True,
+        rope_parameters={"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128},
+        num_labels=4,
+    )
+    config.save_pretrained(tmp_path)
+    for loaded in (GAUConfig.from_pretrained(tmp_path), AutoConfig.from_pretrained(tmp_path)):
+        assert type(loaded) is GAUConfig
+        assert {**loaded.to_dict(), "_name_or_path": ""} == config.to_dict()
+    assert GAUConfig.from_dict(config.to_dict()).to_dict() == config.to_dict()
+    assert loaded.fixed_n == 77 and loaded.num_labels == 4
+    assert loaded.rope_parameters == {**config.rope_parameters, "rope_theta": 10000.0}
+
+
+def test_derived_names_are_not_written(tmp_path):
+    GAUConfig(**SMALL).save_pretrained(tmp_path)
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert written["model_type"] == "gau" and written["attention_key_size"] == 8
+    assert not {"head_dim", "num_attention_heads"} & written.keys()
+
+
+def test_fixed_n_is_changed_at_load_and_back(tmp_path):
+    GAUConfig(**SMALL, fixed_n=512).save_pretrained(tmp_path / "fixed")
+    GAUConfig(**SMALL).save_pretrained(tmp_path / "own")
+    assert GAUConfig.from_pretrained(tmp_path / "fixed").fixed_n == 512
+    assert GAUConfig.from_pretrained(tmp_path / "fixed", fixed_n=None).fixed_n is None
+    assert AutoConfig.from_pretrained(tmp_path / "fixed", fixed_n=None).fixed_n is None
+    assert GAUConfig.from_pretrained(tmp_path / "own", fixed_n=64).fixed_n == 64
+    with pytest.raises(StrictDataclassError, match="fixed_n=512 has no use"):
+        GAUConfig.from_pretrained(tmp_path / "fixed", attention_normalization="softmax")
+    changed = GAUConfig.from_pretrained(tmp_path / "fixed", attention_normalization="softmax", fixed_n=None)
+    assert (changed.attention_normalization, changed.fixed_n) == ("softmax", None)
+
+
+@pytest.mark.parametrize("load", [GAUConfig.from_pretrained, AutoConfig.from_pretrained])
+def test_values_given_at_load_are_validated(tmp_path, load):
+    GAUConfig(**SMALL).save_pretrained(tmp_path)
+    with pytest.raises(StrictDataclassError, match="fixed_n=0 must be a positive integer"):
+        load(tmp_path, fixed_n=0)
+    with pytest.raises(StrictDataclassError, match="hidden_dropout_prob=1.5"):
+        load(tmp_path, hidden_dropout_prob=1.5)
+
+
+def test_rotary_positions_given_at_load_get_the_base(tmp_path):
+    GAUConfig(**SMALL).save_pretrained(tmp_path)
+    loaded = GAUConfig.from_pretrained(tmp_path, rope_parameters={"rope_type": "linear", "factor": 4.0})
+    assert loaded.rope_parameters == {"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0}
+
+
+def test_a_value_out_of_range_in_the_file_is_refused(tmp_path):
+    GAUConfig(**SMALL).save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "reference_length": 1}))
+    with pytest.raises(StrictDataclassError, match="reference_length=1 must be at least 2"):
+        GAUConfig.from_pretrained(tmp_path)
+
+
+def test_misspelt_keys_warn_with_the_nearest_field(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        config = GAUConfig(**SMALL, atention_normalization="softmax")
+    assert "no field `atention_normalization`" in caplog.text
+    assert "Did you mean `attention_normalization`?" in caplog.text
+    assert config.attention_normalization == "softmax_plus"
+
+    caplog.clear()
+    GAUConfig(**SMALL).save_pretrained(tmp_path)
+    with caplog.at_level(logging.WARNING):
+        assert GAUConfig.from_pretrained(tmp_path, fixd_n=5).fixed_n is None
+    assert "Did you mean `fixed_n`?" in caplog.text
+
+
+def test_keys_of_other_versions_and_known_aliases_do_not_warn(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        config = GAUConfig(**SMALL, a_future_option=3, num_labels=3, head_dim=8, finetuning_task="mnli")
+        config.save_pretrained(tmp_path)
+        loaded = GAUConfig.from_pretrained(tmp_path)
+    assert loaded.a_future_option == 3
+    assert "has no field" not in caplog.text
+
+
+def test_label_maps(tmp_path):
+    config = GAUConfig(**SMALL, id2label={0: "no", 1: "perhaps", 2: "yes"}, label2id={"no": 0, "perhaps": 1, "yes": 2})
+    assert config.num_labels == 3
+    GAUForSequenceClassification(config).save_pretrained(tmp_path)
+    loaded = GAUForSequenceClassification.from_pretrained(tmp_path)
+    assert loaded.config.id2label == {0: "no", 1: "perhaps", 2: "yes"}
+    assert loaded.classifier.out_features == 3
+    assert GAUConfig(**SMALL, num_labels=5).id2label[4] == "LABEL_4"

@@ -1,0 +1,776 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""The encoder and its heads against an independent NumPy model of the formulas, and what transformers expects of them.
+
+Weights are drawn large: at the usual scale every row of attention is nearly uniform, and a wrong scale or a dropped mask
+would not show.
+"""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from torch import nn
+from transformers import AutoModel, AutoModelForMaskedLM
+
+from modeling_gau import (
+    GAUConfig,
+    GAUForMaskedLM,
+    GAUForMultipleChoice,
+    GAUForQuestionAnswering,
+    GAUForSequenceClassification,
+    GAUForTokenClassification,
+    GAUModel,
+)
+
+
+NORMALIZATIONS = ("softmax", "softmax_plus", "squared_relu", "normalized_squared_relu")
+USING_N = ("softmax_plus", "squared_relu")
+ALL_MODELS = (
+    GAUModel,
+    GAUForMaskedLM,
+    GAUForSequenceClassification,
+    GAUForTokenClassification,
+    GAUForQuestionAnswering,
+    GAUForMultipleChoice,
+)
+VOCABULARY = 60
+
+
+def small_config(**changes) -> GAUConfig:
+    """Value width 36 is no multiple of the key width 8; the clamp of n is between the tested lengths."""
+    fields = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 24,
+        "intermediate_size": 36,
+        "attention_key_size": 8,
+        "num_hidden_layers": 3,
+        "max_position_embeddings": 16,
+        "reference_length": 20,
+        "softmax_plus_min_length": 5,
+        "type_vocab_size": 3,
+        "initializer_range": 0.4,
+        "layer_norm_eps": 1e-3,
+    }
+    return GAUConfig(**{**fields, **changes})
+
+
+def build(model_class=GAUModel, seed: int = 0, attn_implementation: str | None = None, **changes):
+    """A model in evaluation mode, with scale-offsets and biases away from 1 and 0."""
+    torch.manual_seed(seed)
+    model = model_class._from_config(small_config(**changes), attn_implementation=attn_implementation)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "scaleoffset" in name or name.endswith("bias"):
+                parameter.add_(0.5 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def random_ids(*shape: int, seed: int = 1) -> torch.Tensor:
+    return torch.randint(1, VOCABULARY, shape, generator=torch.Generator().manual_seed(seed))
+
+
+def padding_mask(counts: list[int], width: int, side: str) -> torch.Tensor:
+    columns = torch.arange(width)
+    return torch.stack([(columns < n if side == "right" else columns >= width - n).long() for n in counts])
+
+
+def close(actual: torch.Tensor, expected: torch.Tensor, tolerance: float = 2e-4) -> None:
+    torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
+
+
+# --------------------------------------------------------------------------------- the formulas, in float64 NumPy
+
+
+def numpy_norm(x, eps):
+    return x / np.sqrt((x**2).mean(-1, keepdims=True) + eps)
+
+
+def numpy_rope(x, theta):
+    """Rotates the pair (2j, 2j+1) of the row at position p by the angle p * theta^(-2j/s)."""
+    seq, width = x.shape
+    rotated = np.empty_like(x)
+    for j in range(width // 2):
+        angle = np.arange(seq) * theta ** (-2 * j / width)
+        a, b = x[:, 2 * j], x[:, 2 * j + 1]
+        rotated[:, 2 * j] = a * np.cos(angle) - b * np.sin(angle)
+        rotated[:, 2 * j + 1] = a * np.sin(angle) + b * np.cos(angle)
+    return rotated
+
+
+def numpy_attention(a, real, config):
+    """Attention weights of one sequence from its scores `(seq, seq)`; `real` marks the real tokens."""
+    n = config.fixed_n or real.sum()
+    weights = np.zeros_like(a)
+    if not real.any():
+        return weights
+    scores = a[:, real]
+    if config.attention_normalization in ("softmax", "softmax_plus"):
+        if config.attention_normalization == "softmax_plus":
+            scores = scores * math.log(max(n, config.softmax_plus_min_length)) / math.log(config.reference_length)
+        exponentials = np.exp(scores - scores.max(-1, keepdims=True))
+        weights[:, real] = exponentials / exponentials.sum(-1, keepdims=True)
+    else:
+        squares = np.maximum(scores, 0) ** 2
+        total = n
+        if config.attention_normalization == "normalized_squared_relu":
+            total = squares.sum(-1, keepdims=True)
+            total[total == 0] = 1
+        weights[:, real] = squares / total
+    return weights
+
+
+def numpy_hidden_states(model, ids, real, types):
+    """Hidden states of one sequence after the embeddings and after each layer, and the attention weights."""
+    config = model.config
+    p = {name: tensor.numpy().astype(np.float64) for name, tensor in model.state_dict().items()}
+    e = config.intermediate_size
+    x = p["embeddings.word_embeddings.weight"][ids] + p["embeddings.token_type_embeddings.weight"][types]
+    states, attentions = [numpy_norm(x, config.layer_norm_eps)], []
+    for index in range(config.num_hidden_layers):
+        layer = f"layers.{index}.gau."
+        z = states[-1] @ p[layer + "i_dense.weight"].T + p.get(layer + "i_dense.bias", 0)
+        z = z / (1 + np.exp(-z))
+        u, v, base = z[:, :e], z[:, e : 2 * e], z[:, 2 * e :]
+        q, k = (
+            numpy_rope(base * p[layer + name + ".weight"] + p.get(layer + name + ".bias", 0), 10000.0)
+            for name in ("q_scaleoffset", "k_scaleoffset")
+        )
+        attentions.append(numpy_attention(q @ k.T / math.sqrt(config.attention_key_size), real, config))
+        o = (u * (attentions[-1] @ v)) @ p[layer + "o_dense.weight"].T + p.get(layer + "o_dense.bias", 0)
+        states.append(numpy_norm(states[-1] + o, config.layer_norm_eps))
+    return np.stack(states), np.stack(attentions)
+
+
+CASES = [(name, n) for name in NORMALIZATIONS for n in ((None, 11) if name in USING_N else (None,))]
+
+
+@pytest.mark.parametrize("attn_implementation", [None, "eager"])
+@pytest.mark.parametrize("with_types", [False, True])
+@pytest.mark.parametrize("use_bias", [False, True])
+@pytest.mark.parametrize(("normalization", "fixed_n"), CASES)
+@torch.no_grad()
+def test_hidden_states_follow_the_formulas(normalization, fixed_n, use_bias, with_types, attn_implementation):
+    model = build(
+        attention_normalization=normalization,
+        fixed_n=fixed_n,
+        use_bias=use_bias,
+        attn_implementation=attn_implementation,
+    )
+    for length in (1, 7, 33):
+        for side in ("none", "right", "left"):
+            counts = [length, length] if side == "none" else [length, length // 2 + 1]
+            width = length if side == "none" else length + 2
+            mask = padding_mask(counts, width, side)
+            ids = random_ids(2, width) * mask
+            types = torch.arange(width).expand(2, -1) % 3 if with_types else torch.zeros(2, width, dtype=torch.long)
+            outputs = model(
+                ids,
+                attention_mask=None if side == "none" else mask,
+                token_type_ids=types if with_types else None,
+                output_hidden_states=True,
+            )
+            for row in range(2):
+                states, _ = numpy_hidden_states(model, ids[row].numpy(), mask[row].numpy() == 1, types[row].numpy())
+                actual = torch.stack(outputs.hidden_states)[:, row]
+                close(actual.double(), torch.from_numpy(states))
+
+
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@torch.no_grad()
+def test_attention_weights_follow_the_formulas_and_are_far_from_uniform(normalization):
+    model = build(attention_normalization=normalization)
+    ids, mask = random_ids(2, 12), padding_mask([12, 7], 12, "right")
+    attentions = model(ids, attention_mask=mask, output_attentions=True).attentions
+    assert len(attentions) == 3 and attentions[0].shape == (2, 1, 12, 12)
+    for row in range(2):
+        _, expected = numpy_hidden_states(model, ids[row].numpy(), mask[row].numpy() == 1, np.zeros(12, dtype=int))
+        close(torch.stack(attentions)[:, row, 0].double(), torch.from_numpy(expected))
+        assert expected.max() > 3 * expected.mean()
+    assert all(layer[1, :, :, 7:].eq(0).all() for layer in attentions)
+
+
+# ------------------------------------------------------------------------------------------------- masks and batching
+
+
+@pytest.mark.parametrize("fixed_n", [None, 9])
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@pytest.mark.parametrize("side", ["right", "left"])
+@torch.no_grad()
+def test_a_padded_row_gives_what_it_gives_alone(normalization, side, fixed_n):
+    if fixed_n and normalization not in USING_N:
+        return
+    model = build(attention_normalization=normalization, fixed_n=fixed_n)
+    counts, width = [11, 4, 1, 14], 14
+    mask = padding_mask(counts, width, side)
+    ids = random_ids(4, width) * mask
+    together = model(ids, attention_mask=mask).last_hidden_state
+    for row, n in enumerate(counts):
+        alone = model(ids[row, mask[row] == 1][None]).last_hidden_state
+        assert alone.shape[1] == n
+        close(together[row, mask[row] == 1], alone[0])
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+@torch.no_grad()
+def test_pooled_logits_do_not_depend_on_padding(pooling):
+    model = build(GAUForSequenceClassification, classifier_pooling=pooling, num_labels=3)
+    ids = random_ids(1, 6)
+    alone = model(ids).logits
+    for side, pad in (("right", (0, 5)), ("left", (5, 0))):
+        padded = nn.functional.pad(ids, pad)
+        close(model(padded, attention_mask=padding_mask([6], 11, side)).logits, alone)
+    states = model.model(ids).last_hidden_state
+    pooled = states.mean(1) if pooling == "mean" else states[:, 0]
+    close(alone, model.classifier(pooled))
+
+
+@pytest.mark.parametrize("attn_implementation", [None, "eager"])
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_a_row_of_padding_alone_stays_finite_and_leaves_the_others(normalization, attn_implementation):
+    model = build(attention_normalization=normalization, attn_implementation=attn_implementation)
+    ids, mask = random_ids(2, 6), padding_mask([6, 0], 6, "right")
+    states = model(ids, attention_mask=mask).last_hidden_state
+    close(states[:1], model(ids[:1]).last_hidden_state)
+    # Without a visible key the unit adds nothing.
+    expected = model.embeddings(ids)[1]
+    for layer in model.layers:
+        expected = layer.norm(expected)
+    close(states[1], expected)
+    states.square().sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+def block_mask(lengths: list[int]) -> torch.Tensor:
+    segments = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+    return (segments[:, None] == segments[None, :])[None, None]
+
+
+@pytest.mark.parametrize("attn_implementation", [None, "eager"])
+@pytest.mark.parametrize("additive", [False, True])
+@pytest.mark.parametrize(("normalization", "fixed_n"), CASES)
+@torch.no_grad()
+def test_packed_documents_give_what_they_give_apart(normalization, fixed_n, additive, attn_implementation):
+    model = build(
+        attention_normalization=normalization,
+        fixed_n=fixed_n,
+        softmax_plus_min_length=1,
+        attn_implementation=attn_implementation,
+    )
+    lengths = [3, 9, 6]
+    ids, mask = random_ids(1, sum(lengths)), block_mask(lengths)
+    positions = torch.cat([torch.arange(n) for n in lengths])[None]
+    if additive:
+        mask = torch.zeros(mask.shape).masked_fill(~mask, torch.finfo(torch.float32).min)
+    packed = model(ids, attention_mask=mask, position_ids=positions).last_hidden_state
+    for document, states in zip(ids.split(lengths, 1), packed.split(lengths, 1), strict=True):
+        close(states, model(document).last_hidden_state)
+
+
+@pytest.mark.parametrize("attn_implementation", [None, "eager", "sdpa"])
+@torch.no_grad()
+def test_forms_of_the_mask_agree(attn_implementation):
+    model = build(attn_implementation=attn_implementation)
+    ids, mask = random_ids(2, 9), padding_mask([9, 4], 9, "left")
+    expected = model(ids, attention_mask=mask).last_hidden_state
+    assert (expected - model(ids).last_hidden_state).abs().max() > 0.1
+    four = mask.bool()[:, None, None, :]
+    for form in (mask.bool(), mask.float(), four, four.expand(-1, -1, 9, -1)):
+        close(model(ids, attention_mask=form).last_hidden_state, expected)
+    for low in (float("-inf"), torch.finfo(torch.float32).min):
+        added = torch.zeros(2, 1, 9, 9).masked_fill(~four, low)
+        close(model(ids, attention_mask=added).last_hidden_state, expected)
+
+
+@torch.no_grad()
+def test_positions_are_relative():
+    model = build()
+    ids = random_ids(1, 9)
+    expected = model(ids).last_hidden_state
+    close(model(ids, position_ids=torch.arange(9)[None] + 40).last_hidden_state, expected)
+    stretched = model(ids, position_ids=torch.arange(9)[None] * 3).last_hidden_state
+    assert (stretched - expected).abs().max() > 0.05
+
+
+# ---------------------------------------------------------------------------------------------- rotary positions, scaled
+
+
+@torch.no_grad()
+def test_linear_positions_are_divided_by_the_factor(tmp_path):
+    model = build()
+    model.save_pretrained(tmp_path)
+    rope = {"rope_type": "linear", "factor": 4.0}
+    scaled = GAUModel.from_pretrained(tmp_path, rope_parameters=rope)
+    ids = random_ids(1, 40)
+    positions = torch.arange(40)[None]
+    close(scaled(ids, position_ids=positions * 4).last_hidden_state, model(ids).last_hidden_state)
+    assert (scaled(ids).last_hidden_state - model(ids).last_hidden_state).abs().max() > 0.05
+
+
+@torch.no_grad()
+def test_dynamic_positions_change_beyond_the_trained_length_only(tmp_path):
+    model = build()
+    model.save_pretrained(tmp_path)
+    scaled = GAUModel.from_pretrained(tmp_path, rope_parameters={"rope_type": "dynamic", "factor": 2.0})
+    at_length, beyond, far = random_ids(1, 16), random_ids(1, 24), random_ids(1, 64)
+    close(scaled(at_length).last_hidden_state, model(at_length).last_hidden_state)
+    first = scaled(beyond).last_hidden_state
+    assert (first - model(beyond).last_hidden_state).abs().max() > 0.05
+    # NTK: the base grows with the length of this batch, whatever came before it.
+    base = 10000.0 * (2.0 * 24 / 16 - 1.0) ** (8 / 6)
+    expected = build(rope_parameters={"rope_type": "default", "rope_theta": base})
+    close(first, expected(beyond).last_hidden_state)
+    scaled(far)
+    torch.testing.assert_close(scaled(beyond).last_hidden_state, first, rtol=0, atol=0)
+    close(scaled(at_length).last_hidden_state, model(at_length).last_hidden_state)
+
+
+@torch.no_grad()
+def test_yarn_positions_change_every_length_and_reach_beyond(tmp_path):
+    model = build()
+    model.save_pretrained(tmp_path)
+    rope = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
+    scaled = GAUModel.from_pretrained(tmp_path, rope_parameters=rope, max_position_embeddings=64)
+    for length in (8, 64):
+        states = scaled(random_ids(1, length)).last_hidden_state
+        assert states.isfinite().all()
+        assert (states - model(random_ids(1, length)).last_hidden_state).abs().max() > 0.05
+
+
+# -------------------------------------------------------------------------------------------------- inputs and outputs
+
+
+@torch.no_grad()
+def test_embeddings_given_instead_of_ids():
+    model = build()
+    ids, mask = random_ids(2, 7), padding_mask([7, 5], 7, "right")
+    types = torch.ones_like(ids)
+    expected = model(ids, attention_mask=mask, token_type_ids=types).last_hidden_state
+    embeds = model.get_input_embeddings()(ids)
+    actual = model(inputs_embeds=embeds, attention_mask=mask, token_type_ids=types).last_hidden_state
+    torch.testing.assert_close(actual, expected, rtol=0, atol=0)
+
+
+@torch.no_grad()
+def test_hidden_states_begin_with_the_embeddings_and_end_with_the_output():
+    model = build()
+    ids = random_ids(2, 7)
+    outputs = model(ids, output_hidden_states=True)
+    assert len(outputs.hidden_states) == 4 and outputs.attentions is None
+    assert outputs.hidden_states[1].shape == (2, 7, 24)
+    torch.testing.assert_close(outputs.hidden_states[0], model.embeddings(ids), rtol=0, atol=0)
+    torch.testing.assert_close(outputs.hidden_states[-1], outputs.last_hidden_state, rtol=0, atol=0)
+
+
+def inputs_for(model_class, rows: int = 2, width: int = 6) -> dict[str, torch.Tensor]:
+    if model_class is GAUForMultipleChoice:
+        return {"input_ids": random_ids(rows, 3, width)}
+    return {"input_ids": random_ids(rows, width)}
+
+
+def labels_for(model_class, rows: int = 2, width: int = 6) -> dict[str, torch.Tensor]:
+    return {
+        GAUModel: {},
+        GAUForMaskedLM: {"labels": random_ids(rows, width, seed=5)},
+        GAUForSequenceClassification: {"labels": torch.arange(rows) % 2},
+        GAUForTokenClassification: {"labels": random_ids(rows, width, seed=5) % 2},
+        GAUForQuestionAnswering: {"start_positions": torch.arange(rows), "end_positions": torch.arange(rows) + 2},
+        GAUForMultipleChoice: {"labels": torch.arange(rows) % 3},
+    }[model_class]
+
+
+@pytest.mark.parametrize("model_class", ALL_MODELS)
+@torch.no_grad()
+def test_tuples_hold_what_the_output_holds(model_class):
+    model = build(model_class)
+    inputs = {**inputs_for(model_class), **labels_for(model_class)}
+    flags = {"output_hidden_states": True, "output_attentions": True}
+    expected = model(**inputs, **flags)
+    as_argument = model(**inputs, **flags, return_dict=False)
+    model.config.return_dict = False
+    as_field = model(**inputs, **flags)
+    for values in (as_argument, as_field):
+        assert type(values) is tuple and len(values) == len(expected)
+        for value, other in zip(values, expected.to_tuple(), strict=True):
+            pairs = zip(value, other, strict=True) if isinstance(value, tuple) else [(value, other)]
+            assert all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("attn_implementation", ["sdpa", "gau_blocked"])
+def test_backends_without_weights_refuse_to_return_them(attn_implementation):
+    model = build(attn_implementation=attn_implementation)
+    with pytest.raises(ValueError, match=f"attn_implementation='{attn_implementation}' gives no attention weights"):
+        model(random_ids(1, 4), output_attentions=True)
+
+
+IDS = random_ids(2, 4)
+REFUSED_INPUTS = [
+    ({}, "exactly one of input_ids and inputs_embeds"),
+    ({"input_ids": IDS, "inputs_embeds": torch.zeros(2, 4, 24)}, "exactly one of input_ids and inputs_embeds"),
+    ({"input_ids": torch.tensor([[1, VOCABULARY]])}, r"input_ids must be in \[0, 59\].*from 1 to 60.*resize_token"),
+    ({"input_ids": torch.tensor([[1, -100]])}, r"input_ids must be in \[0, 59\].*from -100 to 1"),
+    ({"input_ids": IDS, "token_type_ids": torch.full_like(IDS, 3)}, r"token_type_ids must be in \[0, 2\]"),
+    ({"input_ids": IDS[:0]}, r"empty or not two-dimensional.*\(0, 4\)"),
+    ({"input_ids": IDS[:, :0]}, r"empty or not two-dimensional.*\(2, 0\)"),
+    ({"input_ids": IDS[0]}, r"empty or not two-dimensional.*\(4,\)"),
+    ({"inputs_embeds": torch.zeros(4, 24)}, r"empty or not two-dimensional.*\(4,\)"),
+    ({"input_ids": IDS, "attention_mask": torch.ones(2, 5)}, r"shape \(2, 5\).*must be \(2, 4\)"),
+    ({"input_ids": IDS, "attention_mask": torch.ones(1, 4)}, r"shape \(1, 4\).*must be \(2, 4\)"),
+    ({"input_ids": IDS, "attention_mask": torch.ones(2, 4, 4)}, r"shape \(2, 4, 4\)"),
+    ({"input_ids": IDS, "attention_mask": torch.ones(2, 1, 3, 4)}, r"shape \(2, 1, 3, 4\)"),
+    ({"input_ids": IDS, "attention_mask": torch.ones(2, 2, 4, 4)}, r"shape \(2, 2, 4, 4\)"),
+    ({"input_ids": IDS, "attention_mask": torch.ones(2, 1, 4, 4).long()}, r"boolean.*torch.int64.*\.bool\(\)"),
+]
+
+
+@pytest.mark.parametrize(("inputs", "message"), REFUSED_INPUTS, ids=[message for _, message in REFUSED_INPUTS])
+def test_bad_inputs_are_refused_with_a_message(inputs, message):
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        build()(**inputs)
+
+
+# --------------------------------------------------------------------------------------------------------------- losses
+
+
+@torch.no_grad()
+def test_masked_lm_loss_and_tied_head():
+    model = build(GAUForMaskedLM)
+    ids = random_ids(2, 6)
+    labels = torch.where(torch.arange(6) % 2 == 0, ids, -100)
+    outputs = model(ids, labels=labels)
+    states = model.model(ids).last_hidden_state
+    close(outputs.logits, states @ model.model.embeddings.word_embeddings.weight.T)
+    close(outputs.loss, nn.functional.cross_entropy(outputs.logits[:, ::2].flatten(0, 1), ids[:, ::2].flatten()))
+
+
+@pytest.mark.parametrize(
+    ("problem", "num_labels", "labels"),
+    [
+        (None, 1, torch.tensor([0.5, -1.0])),
+        (None, 3, torch.tensor([2, 0])),
+        (None, 3, torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]])),
+        ("regression", 3, torch.randn(2, 3)),
+    ],
+)
+@torch.no_grad()
+def test_sequence_classification_losses(problem, num_labels, labels):
+    model = build(GAUForSequenceClassification, num_labels=num_labels, problem_type=problem)
+    outputs = model(random_ids(2, 6), labels=labels)
+    assert outputs.logits.shape == (2, num_labels)
+    if num_labels == 1 or problem == "regression":
+        expected = nn.functional.mse_loss(outputs.logits.squeeze(), labels)
+    elif labels.ndim == 2:
+        expected = nn.functional.binary_cross_entropy_with_logits(outputs.logits, labels)
+    else:
+        expected = nn.functional.cross_entropy(outputs.logits, labels)
+    close(outputs.loss, expected)
+
+
+@torch.no_grad()
+def test_token_classification_loss_ignores_unlabelled_tokens():
+    model = build(GAUForTokenClassification, num_labels=5)
+    labels = torch.tensor([[0, 4, -100, -100], [-100, 2, 1, -100]])
+    outputs = model(random_ids(2, 4), labels=labels)
+    assert outputs.logits.shape == (2, 4, 5)
+    close(outputs.loss, nn.functional.cross_entropy(outputs.logits[labels != -100], labels[labels != -100]))
+
+
+@torch.no_grad()
+def test_question_answering_loss_is_the_mean_of_both_ends():
+    model = build(GAUForQuestionAnswering)
+    start, end = torch.tensor([1, 0]), torch.tensor([3, 2])
+    outputs = model(random_ids(2, 5), start_positions=start, end_positions=end)
+    assert outputs.start_logits.shape == outputs.end_logits.shape == (2, 5)
+    ends = (outputs.start_logits, start), (outputs.end_logits, end)
+    close(outputs.loss, sum(nn.functional.cross_entropy(logits, target) for logits, target in ends) / 2)
+    assert not torch.equal(outputs.start_logits, outputs.end_logits)
+
+
+@torch.no_grad()
+def test_multiple_choice_scores_each_choice_alone():
+    model = build(GAUForMultipleChoice)
+    ids, mask = random_ids(2, 3, 6), padding_mask([6, 4, 2, 6, 1, 3], 6, "right").view(2, 3, 6)
+    outputs = model(ids, attention_mask=mask, labels=torch.tensor([2, 0]))
+    assert outputs.logits.shape == (2, 3)
+    for row in range(2):
+        for choice in range(3):
+            one = ids[row, choice, mask[row, choice] == 1][None, None]
+            close(outputs.logits[row, choice], model(one).logits[0, 0])
+    close(outputs.loss, nn.functional.cross_entropy(outputs.logits, torch.tensor([2, 0])))
+
+
+def loss_and_gradients(model, **inputs):
+    model.zero_grad()
+    outputs = model(**inputs)
+    outputs.loss.backward()
+    return outputs, {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+
+
+@pytest.mark.parametrize("num_items", [None, 40])
+def test_sparse_prediction_gives_the_dense_loss_and_gradients(num_items):
+    model = build(GAUForMaskedLM)
+    ids, mask = random_ids(3, 8), padding_mask([8, 5, 7], 8, "right")
+    labelled = (torch.rand(3, 8, generator=torch.Generator().manual_seed(3)) < 0.4) & mask.bool()
+    inputs = {"input_ids": ids, "attention_mask": mask, "labels": ids.masked_fill(~labelled, -100)}
+    if num_items:
+        inputs["num_items_in_batch"] = torch.tensor(num_items)
+    dense, dense_gradients = loss_and_gradients(model, **inputs)
+    model.config.sparse_prediction = True
+    sparse, sparse_gradients = loss_and_gradients(model, **inputs)
+    assert sparse.logits.shape == (labelled.sum(), VOCABULARY)
+    close(sparse.logits, dense.logits[labelled], 1e-5)
+    close(sparse.loss, dense.loss, 1e-5)
+    for name, gradient in dense_gradients.items():
+        assert gradient.abs().max() > 0
+        close(sparse_gradients[name], gradient, 1e-5)
+    assert model(ids).logits.shape == (3, 8, VOCABULARY)
+
+
+@torch.no_grad()
+def test_loss_is_the_sum_over_num_items_in_batch():
+    model = build(GAUForMaskedLM)
+    ids = random_ids(2, 6)
+    labels = ids.masked_fill(torch.arange(6) > 3, -100)
+    own = model(ids, labels=labels).loss
+    close(model(ids, labels=labels, num_items_in_batch=torch.tensor(16)).loss, own * 8 / 16)
+    close(model(ids, labels=labels, num_items_in_batch=32).loss, own * 8 / 32)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_batch_without_labels_gives_zero_not_nan(sparse):
+    model = build(GAUForMaskedLM, sparse_prediction=sparse)
+    outputs, gradients = loss_and_gradients(model, input_ids=random_ids(2, 6), labels=torch.full((2, 6), -100))
+    assert outputs.loss.item() == 0.0
+    assert all(gradient.eq(0).all() for gradient in gradients.values())
+
+
+# ------------------------------------------------------------------------------------- weights: initial, tied, on disk
+
+
+def test_initial_standard_deviations_of_the_base_model():
+    with torch.device("meta"):
+        model = GAUModel(GAUConfig())
+    torch.manual_seed(0)
+    expected = ((nn.Linear(768, 400, bias=False), 0.0125), (nn.Linear(1536, 400), 0.0088), (nn.Embedding(400, 768), 0.0125))
+    for module, std in expected:
+        model._init_weights(module)
+        assert module.weight.std().item() == pytest.approx(std, rel=0.01)
+        # Truncated at two standard deviations of the normal distribution it is cut from.
+        assert 2.2 * std < module.weight.abs().max() < 2.3 * std
+
+
+def test_initial_weights_of_a_small_model():
+    torch.manual_seed(0)
+    config = small_config(
+        vocab_size=2000,
+        hidden_size=256,
+        intermediate_size=512,
+        attention_key_size=64,
+        num_hidden_layers=8,
+        initializer_range=None,
+        use_bias=True,
+    )
+    model = GAUForMaskedLM(config)
+    weights = dict(model.named_parameters())
+    layer = "model.layers.5.gau."
+    assert weights["model.embeddings.word_embeddings.weight"].std().item() == pytest.approx(0.5 / 16, rel=0.02)
+    assert weights[layer + "i_dense.weight"].std().item() == pytest.approx(0.5 / 16, rel=0.02)
+    assert weights[layer + "o_dense.weight"].std().item() == pytest.approx(0.5 / 512**0.5, rel=0.02)
+    assert weights[layer + "q_scaleoffset.weight"].eq(1).all() and weights[layer + "k_scaleoffset.weight"].eq(1).all()
+    assert all(weight.eq(0).all() for name, weight in weights.items() if name.endswith("bias"))
+    assert weights["model.embeddings.word_embeddings.weight"][0].eq(0).all()
+    config.initializer_range = 0.07
+    assert GAUModel(config).layers[0].gau.o_dense.weight.std().item() == pytest.approx(0.07, rel=0.02)
+
+
+def test_resized_embeddings_stay_tied(tmp_path):
+    model = build(GAUForMaskedLM)
+    before = model.model.embeddings.word_embeddings.weight.detach().clone()
+    model.resize_token_embeddings(VOCABULARY + 5)
+    table = model.model.embeddings.word_embeddings.weight
+    assert model.decoder.weight is table and table.shape == (VOCABULARY + 5, 24)
+    assert model.config.vocab_size == VOCABULARY + 5
+    torch.testing.assert_close(table[:VOCABULARY], before, rtol=0, atol=0)
+    ids = torch.tensor([[VOCABULARY + 4, 1]])
+    outputs = model(ids, labels=ids)
+    assert outputs.logits.shape == (1, 2, VOCABULARY + 5) and outputs.loss.isfinite()
+    model.save_pretrained(tmp_path)
+    loaded = GAUForMaskedLM.from_pretrained(tmp_path)
+    assert loaded.decoder.weight is loaded.model.embeddings.word_embeddings.weight
+    torch.testing.assert_close(loaded(ids).logits, outputs.logits, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("model_class", ALL_MODELS)
+@torch.no_grad()
+def test_save_and_load_are_bit_equal(tmp_path, model_class):
+    model = build(model_class, use_bias=True, attention_normalization="squared_relu", fixed_n=9)
+    model.save_pretrained(tmp_path)
+    loaded = model_class.from_pretrained(tmp_path)
+    assert loaded.config.fixed_n == 9 and not loaded.training
+    assert loaded.state_dict().keys() == model.state_dict().keys()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor), name
+    inputs = inputs_for(model_class)
+    for value, other in zip(loaded(**inputs).to_tuple(), model(**inputs).to_tuple(), strict=True):
+        assert torch.equal(value, other)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_tied_weights_are_written_once(tmp_path, tied):
+    model = build(GAUForMaskedLM, tie_word_embeddings=tied)
+    assert (model.decoder.weight is model.model.embeddings.word_embeddings.weight) is tied
+    model.save_pretrained(tmp_path)
+    with safe_open(tmp_path / "model.safetensors", framework="pt") as file:
+        assert ("decoder.weight" in file.keys()) is not tied
+        assert "model.embeddings.word_embeddings.weight" in file.keys()
+    loaded = AutoModelForMaskedLM.from_pretrained(tmp_path)
+    assert torch.equal(loaded.decoder.weight, model.decoder.weight)
+
+
+@torch.no_grad()
+def test_encoder_is_loaded_from_a_head_and_back(tmp_path):
+    model = build(GAUForMaskedLM)
+    model.save_pretrained(tmp_path)
+    ids = random_ids(2, 5)
+    encoder = AutoModel.from_pretrained(tmp_path)
+    assert torch.equal(encoder(ids).last_hidden_state, model.model(ids).last_hidden_state)
+    encoder.save_pretrained(tmp_path / "encoder")
+    classifier = GAUForSequenceClassification.from_pretrained(tmp_path / "encoder", num_labels=4)
+    assert torch.equal(classifier.model(ids).last_hidden_state, encoder(ids).last_hidden_state)
+    assert classifier.classifier.weight.std() > 0
+
+
+@torch.no_grad()
+def test_fixed_n_changed_at_load_changes_the_output_and_back(tmp_path):
+    model = build(attention_normalization="squared_relu")
+    model.save_pretrained(tmp_path)
+    ids = random_ids(1, 7)
+    fixed = GAUModel.from_pretrained(tmp_path, fixed_n=100)
+    assert fixed.config.fixed_n == 100
+    assert (fixed(ids).last_hidden_state - model(ids).last_hidden_state).abs().max() > 0.05
+    same = GAUModel.from_pretrained(tmp_path, fixed_n=7)
+    close(same(ids).last_hidden_state, model(ids).last_hidden_state, 1e-6)
+    fixed.save_pretrained(tmp_path / "fixed")
+    back = GAUModel.from_pretrained(tmp_path / "fixed", fixed_n=None)
+    assert torch.equal(back(ids).last_hidden_state, model(ids).last_hidden_state)
+
+
+def test_a_truncated_weight_file_gives_a_clear_error(tmp_path):
+    build().save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="(?s)weights of .* cannot be read.*damaged or cut short"):
+        GAUModel.from_pretrained(tmp_path)
+
+
+def test_weights_of_other_shapes_are_refused(tmp_path):
+    build().save_pretrained(tmp_path)
+    with pytest.raises(RuntimeError, match="ignore_mismatched_sizes"):
+        GAUModel.from_pretrained(tmp_path, intermediate_size=40)
+
+
+# ------------------------------------------------------------------------------------------------- training, precision
+
+
+def gradients_in_training(model, inputs):
+    torch.manual_seed(7)
+    return loss_and_gradients(model, **inputs)
+
+
+@pytest.mark.parametrize("attn_implementation", [None, "eager"])
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_gradient_checkpointing_gives_equal_gradients_with_dropout(use_reentrant, attn_implementation):
+    model = build(
+        GAUForMaskedLM,
+        hidden_dropout_prob=0.2,
+        attention_probs_dropout_prob=0.3,
+        attn_implementation=attn_implementation,
+    ).train()
+    ids = random_ids(2, 9)
+    inputs = {"input_ids": ids, "attention_mask": padding_mask([9, 5], 9, "right"), "labels": ids}
+    plain, expected = gradients_in_training(model, inputs)
+    calls = []
+    hook = model.model.layers[1].gau.register_forward_hook(lambda *_: calls.append(1))
+    model.gradient_checkpointing_enable({"use_reentrant": use_reentrant})
+    checkpointed, actual = gradients_in_training(model, inputs)
+    hook.remove()
+    assert len(calls) == 2  # computed again in the backward pass
+    assert torch.equal(checkpointed.loss, plain.loss)
+    for name, gradient in expected.items():
+        assert gradient.abs().max() > 0, name
+        close(actual[name], gradient, 1e-6)
+
+
+@pytest.mark.parametrize("attn_implementation", [None, "eager", "sdpa"])
+@pytest.mark.parametrize("field", ["hidden_dropout_prob", "attention_probs_dropout_prob"])
+@torch.no_grad()
+def test_each_dropout_acts_in_training_and_not_in_evaluation(field, attn_implementation):
+    off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    model = build(attn_implementation=attn_implementation, **{**off, field: 0.5})
+    reference = build(attn_implementation=attn_implementation, **off)
+    ids = random_ids(2, 9)
+    expected = reference(ids).last_hidden_state
+    assert torch.equal(model(ids).last_hidden_state, expected)
+    assert torch.equal(reference.train()(ids).last_hidden_state, expected)
+    first, second = (model.train()(ids).last_hidden_state for _ in range(2))
+    assert (first - expected).abs().max() > 0.05
+    assert (first - second).abs().max() > 0.05
+
+
+@torch.no_grad()
+def test_dropout_on_embeddings_keeps_the_mean():
+    model = build(hidden_dropout_prob=0.25)
+    ids = random_ids(40, 30)
+    clean = model.embeddings(ids)
+    dropped = model.embeddings.train()(ids)
+    zero = dropped == 0
+    assert zero.float().mean().item() == pytest.approx(0.25, abs=0.02)
+    close(dropped[~zero], clean[~zero] / 0.75, 1e-6)
+
+
+@pytest.mark.parametrize("classifier_dropout", [None, 0.0, 0.5])
+@torch.no_grad()
+def test_classifier_dropout(classifier_dropout):
+    model = build(
+        GAUForSequenceClassification,
+        hidden_dropout_prob=0.4,
+        attention_probs_dropout_prob=0.0,
+        classifier_dropout=classifier_dropout,
+    )
+    assert model.pooler.dropout.p == (0.4 if classifier_dropout is None else classifier_dropout)
+    states, mask = torch.ones(1, 4, 1000), torch.ones(1, 4)
+    fraction = (model.pooler.train()(states, mask) == 0).float().mean().item()
+    assert fraction == pytest.approx(model.pooler.dropout.p, abs=0.06)
+    assert torch.equal(model.pooler.eval()(states, mask), torch.ones(1, 1000))
+
+
+@pytest.mark.parametrize("attn_implementation", [None, "eager"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@torch.no_grad()
+def test_half_precision_is_finite_and_near_float32(normalization, dtype, attn_implementation):
+    model = build(attention_normalization=normalization, attn_implementation=attn_implementation)
+    ids, mask = random_ids(3, 33), padding_mask([33, 20, 0], 33, "left")
+    expected = model(ids, attention_mask=mask).last_hidden_state
+    actual = model.to(dtype)(ids, attention_mask=mask).last_hidden_state
+    assert actual.dtype == dtype and actual.isfinite().all()
+    error = (actual.float() - expected).square().mean().sqrt().item()
+    assert error < (0.1 if dtype == torch.bfloat16 else 0.02)
+
+
+def test_padding_without_a_mask_is_warned_about(caplog):
+    from transformers.utils import logging
+
+    logger = logging.get_logger("transformers.modeling_utils")
+    logger.warning_once.cache_clear()
+    logging.enable_propagation()
+    try:
+        model, ids = build(), random_ids(1, 4)
+        model(ids)
+        model(nn.functional.pad(ids, (0, 2)), attention_mask=padding_mask([4], 6, "right"))
+        assert "attention_mask" not in caplog.text
+        model(nn.functional.pad(ids, (0, 2)))
+        assert "We strongly recommend passing in an `attention_mask`" in caplog.text
+    finally:
+        logging.disable_propagation()

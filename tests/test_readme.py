@@ -1,0 +1,82 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""The README states commands, files and names: each is held against what is there."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from modeling_gau.arguments import ModelArguments, parse_arguments
+from modeling_gau.attention_gau import ATTENTION_BACKENDS, ATTENTION_NORMALIZATIONS
+from modeling_gau.glue import GlueArguments, GlueTrainingArguments
+from modeling_gau.training import PretrainingArguments
+from run_pretrain import PretrainingDataArguments
+
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SCRIPT_ARGUMENTS = {
+    "run_pretrain.py": (ModelArguments, PretrainingDataArguments, PretrainingArguments),
+    "run_glue.py": (ModelArguments, GlueArguments, GlueTrainingArguments),
+}
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[str]:
+    return [line for block in blocks("bash") for line in block.replace("\\\n", "").splitlines()]
+
+
+def section(title: str) -> str:
+    return re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", README, flags=re.MULTILINE | re.DOTALL)[1]
+
+
+def first_column(title: str) -> set[str]:
+    return set(re.findall(r"^\| `(\w+)`", section(title), flags=re.MULTILINE))
+
+
+@pytest.mark.parametrize("command", [line for line in commands() if ".py" in line])
+def test_script_commands_parse(command, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    words = shlex.split(command, comments=True)
+    (script,) = set(words) & set(SCRIPT_ARGUMENTS)
+    assert parse_arguments(SCRIPT_ARGUMENTS[script], [*words[words.index(script) + 1 :], "--use_cpu"])
+    for word in words:
+        assert not word.startswith("configuration/") or (ROOT / word).is_file()
+
+
+def test_make_targets_exist():
+    stated = {line.split()[1] for line in commands() if line.startswith("make ")}
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert stated == {"quickstart", "test"}
+    assert stated <= set(re.findall(r"^(\w+):", makefile, flags=re.MULTILINE))
+
+
+def test_python_code_compiles():
+    assert blocks("python")
+    for code in blocks("python"):
+        compile(code, "README.md", "exec")
+
+
+def test_files_exist():
+    (tree,) = re.findall(r"^```\n(.*?)^```$", section("Files"), flags=re.MULTILINE | re.DOTALL)
+    folder = ""
+    for line in tree.splitlines():
+        names = re.split(r"  +", line.strip())[0].split(", ")
+        folder = names[0] if not line.startswith(" ") and names[0].endswith("/") else folder if line[0] == " " else ""
+        for name in names:
+            pattern = name if name == folder else folder + name
+            assert list(ROOT.glob(pattern.rstrip("/"))), pattern
+
+
+def test_every_module_is_listed():
+    modules = {path.name for path in (ROOT / "modeling_gau").glob("*.py")} - {"__init__.py"}
+    assert {name for name in modules if name not in section("Files")} == set()
+
+
+def test_tables_list_every_normalization_and_backend():
+    assert first_column("Attention normalizations") == set(ATTENTION_NORMALIZATIONS)
+    assert first_column("Attention backends") == set(ATTENTION_BACKENDS)
