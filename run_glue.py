@@ -2,10 +2,11 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """Fine-tune and evaluate an encoder on a task of GLUE, or on local files of the same shape.
 
-    python run_glue.py --config configuration/recipes/glue/sst2.yaml --model_name_or_path out/pretrained
+    python run_glue.py --config configuration/recipes/glue/sst2.yaml --model_name_or_path outputs/pretrained
     python run_glue.py --task_name rte --train_file train.jsonl --validation_file validation.jsonl \\
-        --model_name_or_path out/pretrained --output_dir out/rte
-    python run_glue.py --do_eval --validation_file reviews.csv --model_name_or_path out/sst2 --output_dir out/reviews
+        --model_name_or_path outputs/pretrained --output_dir outputs/rte
+    python run_glue.py --do_eval --validation_file reviews.csv \\
+        --model_name_or_path outputs/sst2 --output_dir outputs/reviews
 
 Every argument of transformers.TrainingArguments is one here; with none of --do_train, --do_eval and --do_predict a run
 trains and evaluates. --config names a recipe, --config_name the configuration of a model with random weights.
@@ -143,7 +144,7 @@ def prepare_data(
     splits = load_splits(glue_args, args, model_args.cache_dir, model_args.token)
     saved = saved_label_names(base_config) if model_args.model_name_or_path else None
     task = GLUE_TASKS[glue_args.task_name] if glue_args.task_name else infer_task(splits, saved)
-    if saved is None and not args.do_train:
+    if saved is None and not args.do_train and args.should_log:
         print("The classifier has random weights and is not going to be trained: its results are those of chance.")
     label_names = model_label_names(task, saved, args.do_train, glue_args.ignore_mismatched_sizes)
     args.resolve_best_metric(task)

@@ -6,7 +6,13 @@ import os
 import re
 import sys
 import types
-from argparse import Action, ArgumentParser, Namespace
+from argparse import (
+    Action,
+    ArgumentDefaultsHelpFormatter,
+    ArgumentParser,
+    Namespace,
+    RawDescriptionHelpFormatter,
+)
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from enum import Enum
@@ -176,6 +182,10 @@ class _RecipeLoader(yaml.SafeLoader):
         return _unique_keys(super().construct_pairs(node, deep=True))
 
 
+class _HelpFormatter(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
+    """Shows defaults, and keeps the lines of a script's description."""
+
+
 def parse_arguments(
     argument_classes: Sequence[type], argv: list[str] | None = None, description: str | None = None
 ) -> tuple:
@@ -199,8 +209,10 @@ def parse_arguments(
             value of another type than the argument's; or an argument class refuses a value.
         SystemExit: the command line itself is wrong, as argparse reports it.
     """
-    parser = HfArgumentParser(argument_classes, description=description, allow_abbrev=False)
-    parser.add_argument("--config", metavar="RECIPE", help="YAML or JSON recipe with values for the arguments below.")
+    parser = HfArgumentParser(
+        argument_classes, description=description, formatter_class=_HelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--config", metavar="RECIPE", help="YAML or JSON recipe with values for these arguments.")
     argv = sys.argv[1:] if argv is None else list(argv)
     recipe_path = _recipe_path(argv)
     recipe = {} if recipe_path is None else _recipe_values(recipe_path, parser, argument_classes)

@@ -20,8 +20,8 @@ logger = logging.get_logger(__name__)
 @strict
 class GAUConfig(PreTrainedConfig):
     r"""
-    Configuration of a [`GAUModel`]: an encoder of gated attention units (Hua et al. 2022, arXiv 2202.10447) in the form
-    of GAU-alpha (kexue.fm/archives/9052). The defaults give a base model of 24 layers.
+    Configuration of a [`GAUModel`]: an encoder of gated attention units (Hua et al. 2022, arXiv 2202.10447) in the
+    form of GAU-alpha (kexue.fm/archives/9052). The defaults give a base model of 24 layers.
 
     Two gated attention units replace one Transformer layer: each has about `3 * intermediate_size * hidden_size`
     parameters and a single attention head with keys of `attention_key_size` and values of `intermediate_size` columns.
@@ -40,13 +40,13 @@ class GAUConfig(PreTrainedConfig):
         hidden_act (`str`, *optional*, defaults to `"silu"`):
             Activation of the input projection.
         attention_normalization (`str`, *optional*, defaults to `"softmax_plus"`):
-            How scores become attention weights: `"softmax"`, `"softmax_plus"` (softmax with the entropy-invariant scale
-            log n / log `reference_length`, kexue.fm/archives/8823), `"squared_relu"` (relu(a)^2 / n) or
+            How scores become attention weights: `"softmax"`, `"softmax_plus"` (softmax with the entropy-invariant
+            scale log n / log `reference_length`, kexue.fm/archives/8823), `"squared_relu"` (relu(a)^2 / n) or
             `"normalized_squared_relu"` (relu(a)^2 divided by its row sum).
         fixed_n (`int`, *optional*):
-            Replaces n, the number of real tokens of each sequence, wherever the normalization uses it. `None` keeps each
-            sequence's own n. It is a property of the forward pass, not of the weights, and may be changed when a
-            checkpoint is loaded. An error where the normalization does not use n.
+            Replaces n, the number of real tokens of each sequence, wherever the normalization uses it. `None` keeps
+            each sequence's own n. It is a property of the forward pass, not of the weights, and may be changed when
+            a checkpoint is loaded. An error where the normalization does not use n.
         reference_length (`int`, *optional*, defaults to 512):
             Length N at which `softmax_plus` equals `softmax`: the length the model is trained at.
         softmax_plus_min_length (`int`, *optional*, defaults to 16):
@@ -76,8 +76,8 @@ class GAUConfig(PreTrainedConfig):
         tie_word_embeddings (`bool`, *optional*, defaults to `True`):
             Whether the masked-LM head shares its matrix with the word embeddings.
         rope_parameters (`dict`, *optional*):
-            Rotary positions as everywhere in transformers, `{"rope_type": "default", "rope_theta": 10000.0}` by default;
-            `linear`, `dynamic` (NTK) and `yarn` scale positions, at load time too.
+            Rotary positions as everywhere in transformers, `{"rope_type": "default", "rope_theta": 10000.0}` by
+            default; `linear`, `dynamic` (NTK) and `yarn` scale positions, at load time too.
         sparse_prediction (`bool`, *optional*, defaults to `False`):
             Whether [`GAUForMaskedLM`], given labels, computes logits for the labelled positions only.
 
@@ -141,8 +141,8 @@ class GAUConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs):
-        """As in the base class; fields given beside the file (`from_pretrained(..., fixed_n=512)`) take part in construction,
-        so that they are validated and completed like those of the file."""
+        """As in the base class; fields given beside the file (`from_pretrained(..., fixed_n=512)`) take part in
+        construction, so that they are validated and completed like those of the file."""
         cls._report_unknown_keys(kwargs)
         # The base class resolves the dtype, and leaves it to the model.
         names = {field.name for field in fields(cls)} - {"dtype"}
@@ -162,8 +162,8 @@ class GAUConfig(PreTrainedConfig):
         if not normalization.uses_n:
             using = [name for name, other in ATTENTION_NORMALIZATIONS.items() if other.uses_n]
             raise ValueError(
-                f"fixed_n={self.fixed_n} has no use with attention_normalization='{self.attention_normalization}', whose "
-                f"weights do not depend on n. Leave it out (None), or use one of {', '.join(using)}."
+                f"fixed_n={self.fixed_n} has no use with attention_normalization='{self.attention_normalization}', "
+                f"whose weights do not depend on n. Leave it out (None), or use one of {', '.join(using)}."
             )
         if self.fixed_n < 1:
             raise ValueError(f"fixed_n={self.fixed_n} must be a positive integer, or None for each sequence's own n.")
@@ -177,12 +177,17 @@ class GAUConfig(PreTrainedConfig):
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
         if self.attention_key_size % 2:
             raise ValueError(
-                f"attention_key_size={self.attention_key_size} must be even: rotary positions pair neighbouring columns."
+                f"attention_key_size={self.attention_key_size} must be even: rotary positions pair neighbouring "
+                "columns."
             )
         if self.reference_length < 2:
-            raise ValueError(f"reference_length={self.reference_length} must be at least 2: softmax_plus divides by its log.")
+            raise ValueError(
+                f"reference_length={self.reference_length} must be at least 2: softmax_plus divides by its log."
+            )
         if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:
-            raise ValueError(f"pad_token_id={self.pad_token_id} is outside the vocabulary of {self.vocab_size} tokens.")
+            raise ValueError(
+                f"pad_token_id={self.pad_token_id} is outside the vocabulary of {self.vocab_size} tokens."
+            )
 
     def validate_activation(self):
         """The activation is one of transformers'."""
@@ -197,8 +202,8 @@ class GAUConfig(PreTrainedConfig):
             raise ValueError(f"Unknown rope_type='{rope_type}' in rope_parameters. Allowed: {allowed}.")
         if self.rope_parameters.get("partial_rotary_factor", 1.0) != 1.0:
             raise ValueError(
-                f"partial_rotary_factor={self.rope_parameters['partial_rotary_factor']} in rope_parameters: a gated attention "
-                "unit rotates all key columns. Leave it out."
+                f"partial_rotary_factor={self.rope_parameters['partial_rotary_factor']} in rope_parameters: a gated "
+                "attention unit rotates all key columns. Leave it out."
             )
 
     def validate_scales(self):

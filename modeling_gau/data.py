@@ -161,9 +161,9 @@ def _load_embedded(cache_dir: str | None, overwrite_cache: bool) -> Dataset:
     logger.warning(
         f"No training text is given: using the documentation of the installed software (embedded corpus {name})."
     )
-    if overwrite_cache:
-        name = digest(f"{name}, read again: {np.random.default_rng().integers(2**63)}")
     features = Features({"id": Value("string"), "text": Value("string")})
+    if overwrite_cache:
+        return Dataset.from_list(embedded_documents(), features=features)
     return Dataset.from_generator(_generate_embedded, features=features, cache_dir=cache_dir, fingerprint=name)
 
 
@@ -189,7 +189,7 @@ def _load_path(data_args: DataArguments, options: dict) -> dict[str, Dataset]:
         splits = {name: _text_of(documents, data_args.text_column, str(path)) for name, documents in splits.items()}
     else:
         find_files([str(path)])  # raises where there is none
-        files = load_dataset_builder(str(path)).config.data_files
+        files = load_dataset_builder(str(path), cache_dir=options["cache_dir"]).config.data_files
         files = _choose_splits({str(name): [Path(file) for file in found] for name, found in files.items()}, str(path))
         splits = {name: _load_files(found, data_args, options) for name, found in files.items()}
     return splits | _named_validation(data_args, options)
@@ -270,15 +270,15 @@ def _load_group(files: list[Path], data_args: DataArguments, options: dict) -> D
     column = "text" if _kind(files[0]) == "text" else data_args.text_column
     try:
         documents = load_dataset(split="train", **_builder_options(files, data_args), **options)
-    except DatasetGenerationError as error:
-        _report_bad_row(files, column, data_args)
+    except (DatasetGenerationError, ValueError) as error:  # pyarrow, pandas and json raise subclasses of ValueError
+        _report_bad_row(files, column, data_args, options["cache_dir"])
         raise ValueError(
             f"{', '.join(map(str, files))} cannot be read together: {error.__cause__ or error}"
         ) from error
     try:
         return _text_of(documents, column, ", ".join(map(str, files)))
     except ValueError:
-        _report_bad_row(files, column, data_args)
+        _report_bad_row(files, column, data_args, options["cache_dir"])
         raise
 
 
@@ -321,7 +321,7 @@ def _text_of(documents: Dataset, column: str, source: str) -> Dataset:
     if column not in documents.column_names:
         names = ", ".join(documents.column_names)
         raise ValueError(f"{source} has no column {column!r}, but {names}: choose one with --text_column.")
-    if documents.features[column].dtype not in ("string", "large_string"):
+    if documents.features[column] not in (Value("string"), Value("large_string")):
         raise ValueError(f"Column {column!r} of {source} holds {documents.features[column]}, not text.")
     documents = documents.select_columns(column)
     documents = documents if column == "text" else documents.rename_column(column, "text")
@@ -334,10 +334,10 @@ def _text_of(documents: Dataset, column: str, source: str) -> Dataset:
     return documents
 
 
-def _report_bad_row(files: list[Path], column: str, data_args: DataArguments) -> None:
+def _report_bad_row(files: list[Path], column: str, data_args: DataArguments, cache_dir: str | None) -> None:
     """Reads the files slowly, one row after the other, to raise a ValueError that names the first bad one."""
     for path in files:
-        for place, row in _rows(path, data_args):
+        for place, row in _rows(path, data_args, cache_dir):
             if not isinstance(row, dict):
                 raise ValueError(f"{path}, {place}: expected an object with the key {column!r}, got {row!r:.80}.")
             if column not in row:
@@ -347,14 +347,15 @@ def _report_bad_row(files: list[Path], column: str, data_args: DataArguments) ->
                 raise ValueError(f"{path}, {place}: {column!r} must be text, got {row[column]!r:.80}.")
 
 
-def _rows(path: Path, data_args: DataArguments) -> Iterator[tuple[str, object]]:
+def _rows(path: Path, data_args: DataArguments, cache_dir: str | None) -> Iterator[tuple[str, object]]:
     if _kind(path) == "json":
         yield from _json_rows(path)
         return
     try:
-        rows = load_dataset(split="train", streaming=True, **_builder_options([path], data_args))
+        options = _builder_options([path], data_args)
+        rows = load_dataset(split="train", streaming=True, cache_dir=cache_dir, **options)
         yield from ((f"row {number}", row) for number, row in enumerate(rows, 1))
-    except (ValueError, OSError) as error:  # pandas and pyarrow raise subclasses of ValueError
+    except (ValueError, OSError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
 
 

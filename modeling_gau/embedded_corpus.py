@@ -85,7 +85,10 @@ def digest(text: str) -> str:
 
 def _candidates(files: list[tuple[str, Path]], seen: set[str]) -> Iterator[tuple[str, str]]:
     for topic, text in _manual_topics().items():
-        yield f"manual/{topic}", inspect.cleandoc(text)
+        text = inspect.cleandoc(text).rstrip()
+        if text not in seen:
+            yield f"manual/{topic}", text
+        seen.add(text)
     for identifier, path in files:
         docstrings = [text for text in _docstrings(path) if text not in seen]
         seen.update(docstrings)
@@ -154,7 +157,7 @@ def _docstrings_of(node: ast.AST) -> Iterator[str]:
     if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
         text = ast.get_docstring(node)  # through inspect.cleandoc
         if text:
-            yield _SURROGATES.sub("\ufffd", text)
+            yield _SURROGATES.sub("\ufffd", text.rstrip())
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
         return
     for child in ast.iter_child_nodes(node):

@@ -10,7 +10,7 @@ import csv
 import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 
@@ -19,6 +19,7 @@ import torch
 from datasets import ClassLabel, Dataset, load_dataset
 from datasets.exceptions import DatasetGenerationError
 from transformers import EvalPrediction, PreTrainedConfig, PreTrainedTokenizerBase, Trainer, TrainingArguments
+from transformers.trainer_utils import PredictionOutput
 
 from .glue_metric import TASK_METRICS, GlueMetric
 
@@ -74,6 +75,9 @@ class GlueTask:
 
 _SENTENCE, _SENTENCES = ("sentence",), ("sentence1", "sentence2")
 _NLI, _RTE = ("entailment", "neutral", "contradiction"), ("entailment", "not_entailment")
+
+# Rows of one's own before anything is known of them.
+LOCAL_TASK = GlueTask("local", _SENTENCE, (), "sst2")
 
 GLUE_TASKS: Mapping[str, GlueTask] = {
     task.name: task
@@ -153,7 +157,7 @@ class GlueArguments:
 
     def files(self) -> dict[str, str]:
         """Split -> local file, with the split names of the task."""
-        task = GLUE_TASKS.get(self.task_name, GLUE_TASKS["sst2"])
+        task = GLUE_TASKS.get(self.task_name, LOCAL_TASK)
         files = {
             "train": self.train_file,
             task.evaluation_splits["eval"]: self.validation_file,
@@ -235,7 +239,7 @@ def load_splits(
 
 def _needed_splits(arguments: GlueArguments, training: TrainingArguments) -> tuple[dict[str, str], list[str]]:
     """The splits that must be there, with the option that asks for them, and all that are used if they are there."""
-    task = GLUE_TASKS.get(arguments.task_name, GLUE_TASKS["sst2"])
+    task = GLUE_TASKS.get(arguments.task_name, LOCAL_TASK)
     needed, wanted = {}, []
     if training.do_train:
         needed["train"] = "--do_train"
@@ -318,7 +322,9 @@ def infer_task(splits: Mapping[str, Dataset], saved_label_names: Sequence[str] |
         is_regression = labelled.features["label"].dtype.startswith("float")
         names = ("score",) if is_regression else _infer_label_names(labelled)
     metric = "stsb" if is_regression else "sst2"
-    return GlueTask("local", text_columns, names, metric, is_regression=is_regression)
+    return replace(
+        LOCAL_TASK, text_columns=text_columns, label_names=names, metric=metric, is_regression=is_regression
+    )
 
 
 def _infer_text_columns(splits: Mapping[str, Dataset]) -> tuple[str, ...]:
@@ -535,6 +541,15 @@ class GlueTrainer(Trainer):
             predictions, references = self.task_ids[predictions], self.task_ids[references]
         results = self.metric.compute(predictions=predictions, references=references)
         return results if len(results) == 1 else {**results, "combined_score": fmean(results.values())}
+
+    def predict(self, *args, **kwargs) -> PredictionOutput:
+        # The Trainer groups the rows of evaluations by length too, and would return predictions in that order.
+        strategy = self.args.train_sampling_strategy
+        self.args.train_sampling_strategy = "random"
+        try:
+            return super().predict(*args, **kwargs)
+        finally:
+            self.args.train_sampling_strategy = strategy
 
     def create_model_card(self, *args, **kwargs):
         # Called before every push: the card that is there says more than the Trainer's draft.

@@ -112,12 +112,14 @@ class GAURotaryEmbedding(nn.Module):
         return config.rope_parameters["rope_theta"] ** -exponents, 1.0
 
     @torch.no_grad()
-    def forward(self, hidden_states: torch.Tensor, position_ids: torch.LongTensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(
+        self, hidden_states: torch.Tensor, position_ids: torch.LongTensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """cos and sin, each `(batch or 1, seq, key_dim / 2)` in float32, for `position_ids` of `(batch or 1, seq)`."""
         inv_freq, attention_scaling = self.inv_freq, self.attention_scaling
         if self.rope_type in ("dynamic", "longrope"):
-            # From this batch's length alone. transformers' `dynamic_rope_update` keeps the longest length seen so far, and
-            # outputs then depend on the batches that came before.
+            # From this batch's length alone. transformers' `dynamic_rope_update` keeps the longest length seen so far,
+            # and outputs then depend on the batches that came before.
             inv_freq, attention_scaling = ROPE_INIT_FUNCTIONS[self.rope_type](
                 self.config, position_ids.device, seq_len=position_ids.max() + 1
             )
@@ -193,9 +195,7 @@ class GatedAttentionUnit(nn.Module):
         query = (apply_rotary_positions(self.q_scaleoffset(base), cos, sin) * scaling).to(value.dtype)
         key = apply_rotary_positions(self.k_scaleoffset(base), cos, sin).to(value.dtype)
 
-        attention_interface: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
-            self.config._attn_implementation, eager_attention_forward
-        )
+        attention_interface = self._attention_interface(attention_mask, kwargs)
         attended, weights = attention_interface(
             self,
             query.unsqueeze(1),
@@ -206,12 +206,19 @@ class GatedAttentionUnit(nn.Module):
             dropout=self.attention_dropout if self.training else 0.0,
             **kwargs,
         )
-        if weights is None and kwargs.get("output_attentions", self.config.output_attentions):
-            raise ValueError(
-                f"attn_implementation='{self.config._attn_implementation}' gives no attention weights. Use 'eager' or leave "
-                "attn_implementation out to get output_attentions."
-            )
         return self.o_dense(gate * attended.squeeze(2)), weights
+
+    def _attention_interface(self, attention_mask: torch.Tensor | None, kwargs: dict) -> Callable:
+        """The backend's function, or the eager one where weights are asked for: no other returns them."""
+        name = self.config._attn_implementation
+        if not kwargs.get("output_attentions", self.config.output_attentions):
+            return ALL_ATTENTION_FUNCTIONS.get_interface(name, eager_attention_forward)
+        if attention_mask is not None and not (isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 4):
+            raise ValueError(
+                f"attn_implementation='{name}' gives no attention weights. Use 'eager' or leave attn_implementation "
+                "out to get output_attentions."
+            )
+        return eager_attention_forward
 
 
 class GAULayer(GradientCheckpointingLayer):
@@ -259,8 +266,8 @@ class GAUPreTrainedModel(PreTrainedModel):
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         except SafetensorError as error:
             raise ValueError(
-                f"The weights of '{pretrained_model_name_or_path}' cannot be read ({error}). The file is damaged or cut "
-                "short: copy it again, or load with force_download=True if it came from the Hub."
+                f"The weights of '{pretrained_model_name_or_path}' cannot be read ({error}). The file is damaged or "
+                "cut short: copy it again, or load with force_download=True if it came from the Hub."
             ) from error
 
     @torch.no_grad()
@@ -316,18 +323,19 @@ class GAUModel(GAUPreTrainedModel):
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutput:
         r"""
-        attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)` or `(batch_size, 1, sequence_length, sequence_length)`, *optional*):
-            1 (or `True`) for real tokens, 0 for padding; n is each row's sum. A prepared 4-D mask, boolean or additive, is
+        attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*):
+            1 (or `True`) for real tokens, 0 for padding; n is each row's sum. A prepared mask of shape
+            `(batch_size or 1, 1, sequence_length or 1, sequence_length)`, boolean (`True` is visible) or additive, is
             used as it is, and n is then the number of keys that each position sees: block-diagonal masks keep packed
-            documents apart, each with its own n.
+            documents apart, each with its own n. Let `position_ids` restart with each document then.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give exactly one of input_ids and inputs_embeds.")
         shape = input_ids.shape if input_ids is not None else inputs_embeds.shape[:-1]
         if len(shape) != 2 or shape[0] == 0 or shape[1] == 0:
             raise ValueError(
-                f"The batch is empty or not two-dimensional: its shape is {tuple(shape)}, (batch, seq) with at least one "
-                "sequence and one token is needed."
+                f"The batch is empty or not two-dimensional: its shape is {tuple(shape)}, (batch, seq) with at least "
+                "one sequence and one token is needed."
             )
         if input_ids is not None:
             self.warn_if_padding_and_no_attention_mask(input_ids, attention_mask)
@@ -358,15 +366,16 @@ class GAUModel(GAUPreTrainedModel):
         shape = tuple(attention_mask.shape)
         if shape == (batch, seq):
             return
-        if len(shape) != 4 or shape[0] not in (1, batch) or shape[1] != 1 or shape[2] not in (1, seq) or shape[3] != seq:
+        allowed = ((1, batch), (1,), (1, seq), (seq,))
+        if len(shape) != 4 or any(size not in sizes for size, sizes in zip(shape, allowed, strict=True)):
             raise ValueError(
                 f"attention_mask has shape {shape}; for a batch of shape {(batch, seq)} it must be {(batch, seq)} or "
                 f"(batch or 1, 1, {seq} or 1, {seq})."
             )
         if attention_mask.dtype != torch.bool and not attention_mask.is_floating_point():
             raise ValueError(
-                f"A 4-D attention_mask must be boolean (True is visible) or floating (added to the scores), but its dtype is "
-                f"{attention_mask.dtype}. Convert 0 and 1 with attention_mask.bool()."
+                "A 4-D attention_mask must be boolean (True is visible) or floating (added to the scores), but its "
+                f"dtype is {attention_mask.dtype}. Convert 0 and 1 with attention_mask.bool()."
             )
 
     def _query_factor(
@@ -455,7 +464,7 @@ class GAUForMaskedLM(GAUPreTrainedModel):
 
 
 class GAUPooler(nn.Module):
-    """One vector per sequence, then dropout: the first real token (`"cls"`) or the mean over real tokens (`"mean"`)."""
+    """One vector per sequence, then dropout: the first real token (`"cls"`) or the mean over real ones (`"mean"`)."""
 
     def __init__(self, config: GAUConfig):
         super().__init__()
@@ -482,7 +491,9 @@ def _classifier_dropout(config: GAUConfig) -> nn.Dropout:
     return nn.Dropout(config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout)
 
 
-@auto_docstring(custom_intro="The GAU encoder with a linear head on the pooled sequence, for classification and regression.")
+@auto_docstring(
+    custom_intro="The GAU encoder with a linear head on the pooled sequence, for classification and regression."
+)
 class GAUForSequenceClassification(GAUPreTrainedModel):
     def __init__(self, config: GAUConfig):
         super().__init__(config)
@@ -506,7 +517,7 @@ class GAUForSequenceClassification(GAUPreTrainedModel):
     ) -> tuple[torch.Tensor] | SequenceClassifierOutput:
         r"""
         labels (`torch.Tensor` of shape `(batch_size,)` or `(batch_size, num_labels)`, *optional*):
-            Class ids, float targets (`num_labels` 1, or `problem_type="regression"`) or multi-label targets of 0 and 1.
+            Class ids, float targets (`num_labels` 1, or `problem_type="regression"`) or multi-label targets, 0 or 1.
         """
         outputs = self.model(
             input_ids,
@@ -614,7 +625,9 @@ class GAUForQuestionAnswering(GAUPreTrainedModel):
         )
 
 
-@auto_docstring(custom_intro="The GAU encoder with a linear head that scores each choice of a multiple-choice question.")
+@auto_docstring(
+    custom_intro="The GAU encoder with a linear head that scores each choice of a multiple-choice question."
+)
 class GAUForMultipleChoice(GAUPreTrainedModel):
     def __init__(self, config: GAUConfig):
         super().__init__(config)

@@ -49,9 +49,17 @@ def test_recipe_fills_every_kind_of_field(tmp_path):
         "files: a.txt\noptions: {min_lr: 1e-5, deep: {x: [1, no]}}\nword: 'no'\n",
     )
     assert run == Run(
-        output="out", steps=20, rate=5e-4, flag=True, default_on=False, maybe=False, lengths=[64, 128], files=["a.txt"],
-        options={"min_lr": 1e-5, "deep": {"x": [1, "no"]}}, word="no",
-    )  # fmt: skip
+        output="out",
+        steps=20,
+        rate=5e-4,
+        flag=True,
+        default_on=False,
+        maybe=False,
+        lengths=[64, 128],
+        files=["a.txt"],
+        options={"min_lr": 1e-5, "deep": {"x": [1, "no"]}},
+        word="no",
+    )
 
 
 def test_recipe_types_are_those_of_the_arguments(tmp_path):
@@ -146,6 +154,13 @@ def test_bad_command_line(command_line, message, capsys):
     with pytest.raises(SystemExit):
         parse_arguments([Run], command_line)
     assert message in capsys.readouterr().err
+
+
+def test_help_keeps_the_lines_of_the_description(capsys):
+    with pytest.raises(SystemExit):
+        parse_arguments([Run], ["--help"], description="What it does.\n\n    run.py --steps 3\n")
+    shown = capsys.readouterr().out
+    assert "\n    run.py --steps 3\n" in shown and "--config RECIPE" in shown and "(default: None)" in shown
 
 
 def test_training_arguments(tmp_path):
@@ -244,8 +259,8 @@ def test_resolve_config_of_a_preset(presets):
     config = resolve_config(
         ModelArguments(
             config_name="small-one",
-            config_overrides="num_hidden_layers=3, hidden_dropout_prob=0,rope_parameters={rope_type: linear, factor: 2.0,"
-            " rope_theta: 1e4},classifier_pooling=mean, use_bias=true",
+            config_overrides="num_hidden_layers=3, hidden_dropout_prob=0,classifier_pooling=mean, use_bias=true,"
+            "rope_parameters={rope_type: linear, factor: 2.0, rope_theta: 1e4}",
             attention_normalization="squared_relu",
             fixed_n=256,
         ),

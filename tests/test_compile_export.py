@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from modeling_gau import GAUConfig, GAUForMaskedLM, GAUForSequenceClassification, GAUModel
+from modeling_gau import GAUConfig, GAUForMaskedLM, GAUForSequenceClassification
 from modeling_gau.attention_gau import ATTENTION_NORMALIZATIONS
 
 
@@ -22,7 +22,7 @@ def fresh_compiler():
     torch._dynamo.reset()
 
 
-def make_model(model_class: type = GAUForMaskedLM, backend: str | None = None, layers: int = 2, **kwargs):
+def make_model(model_class: type = GAUForMaskedLM, backend: str | None = None, layers: int = 1, **kwargs):
     torch.manual_seed(0)
     # Weights far from their initialization: otherwise a dropped mask would hardly change the outputs.
     config = GAUConfig(
@@ -71,10 +71,10 @@ def targets_of(graph_module: torch.nn.Module) -> Iterator:
 @pytest.mark.parametrize(
     ("normalization", "backend"),
     [
-        *((name, None) for name in ATTENTION_NORMALIZATIONS),
-        ("softmax_plus", "eager"),
+        ("softmax_plus", None),
         ("softmax_plus", "sdpa"),
         ("squared_relu", "eager"),
+        ("normalized_squared_relu", "eager"),
     ],
 )
 def test_compiled_training_step(normalization, backend):
@@ -85,9 +85,8 @@ def test_compiled_training_step(normalization, backend):
     torch.testing.assert_close(loss_and_gradients(compiled, model, batch), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("model_class", [GAUModel, GAUForSequenceClassification])
-def test_compiled_inference(model_class):
-    model = make_model(model_class).eval()
+def test_compiled_inference():
+    model = make_model(GAUForSequenceClassification).eval()
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
     for padded in (True, False):
         batch = make_batch()
@@ -99,13 +98,13 @@ def test_compiled_inference(model_class):
 
 def test_compiled_once_for_all_shapes():
     model = make_model()
-    counter = CompileCounterWithBackend("aot_eager")
-    compiled = torch.compile(model, backend=counter, fullgraph=True, dynamic=True)
-    for batch, seq in ((3, 9), (2, 17), (4, 30)):
-        inputs = make_batch(batch, seq, labels=True)
-        expected = loss_and_gradients(model, model, inputs)
-        torch.testing.assert_close(loss_and_gradients(compiled, model, inputs), expected, rtol=1e-4, atol=1e-5)
-    assert counter.frame_count == 1
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True, dynamic=True)
+    loss_and_gradients(compiled, model, make_batch(3, 9, labels=True))
+    for shape in ((2, 17), (4, 30)):
+        batch = make_batch(*shape, labels=True)
+        expected = loss_and_gradients(model, model, batch)
+        with torch.compiler.set_stance("fail_on_recompile"):
+            torch.testing.assert_close(loss_and_gradients(compiled, model, batch), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_compiled_default_keeps_the_blocked_attention():
@@ -113,13 +112,13 @@ def test_compiled_default_keeps_the_blocked_attention():
     counter = CompileCounterWithBackend("eager")
     torch.compile(make_model().eval(), backend=counter, fullgraph=True)(**make_batch())
     names = [str(target) for graph in counter.graphs for target in targets_of(graph)]
-    assert sum("blocked_attention" in name for name in names) == 2
+    assert sum("blocked_attention" in name for name in names) == 1
     assert not any("softmax" in name for name in names)
 
 
 def test_compiled_sparse_prediction():
     """The number of labelled positions depends on the data, so the graph breaks there; the numbers stay."""
-    model = make_model(layers=1, sparse_prediction=True)
+    model = make_model(sparse_prediction=True)
     compiled = torch.compile(model, backend="aot_eager")
     for seq in (9, 12):
         batch = make_batch(seq=seq, labels=True)
@@ -128,10 +127,11 @@ def test_compiled_sparse_prediction():
         torch.testing.assert_close(loss_and_gradients(compiled, model, batch), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="the inductor backend needs a C++ compiler")
 def test_compiled_by_inductor(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    model = make_model(layers=1)
+    model = make_model()
     batch = make_batch(labels=True)
     expected = loss_and_gradients(model, model, batch)
     compiled = torch.compile(model, fullgraph=True)
@@ -141,20 +141,21 @@ def test_compiled_by_inductor(tmp_path, monkeypatch):
 # ----------------------------------------------------------------------------------------------------- torch.export
 
 
-@pytest.mark.parametrize("model_class", [GAUModel, GAUForMaskedLM])
 @pytest.mark.parametrize("normalization", ATTENTION_NORMALIZATIONS)
-def test_export_with_dynamic_shapes(model_class, normalization):
-    model = make_model(model_class, attention_normalization=normalization).eval()
+def test_export_with_dynamic_shapes(tmp_path, normalization):
+    model = make_model(layers=2, attention_normalization=normalization).eval()
     batch = make_batch()
     axes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     program = torch.export.export(model, (), batch, dynamic_shapes=dict.fromkeys(batch, axes))
 
     operators = [target for target in targets_of(program.graph_module) if isinstance(target, torch._ops.OpOverload)]
     assert {operator.namespace for operator in operators} == {"aten"}
+    torch.export.save(program, tmp_path / "model.pt2")
+    loaded = torch.export.load(tmp_path / "model.pt2").module()
     for shape in ((3, 9), (2, 5), (5, 70)):
         inputs = make_batch(*shape)
         with torch.no_grad():
-            torch.testing.assert_close(program.module()(**inputs)[0], model(**inputs)[0], rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(loaded(**inputs).logits, model(**inputs).logits, rtol=1e-4, atol=1e-5)
 
 
 def test_export_without_mask():
@@ -167,12 +168,3 @@ def test_export_without_mask():
         ids = make_batch(*shape)["input_ids"]
         with torch.no_grad():
             torch.testing.assert_close(program.module()(input_ids=ids).logits, model(ids).logits, rtol=1e-4, atol=1e-5)
-
-
-def test_exported_program_is_saved_and_loaded(tmp_path):
-    model = make_model().eval()
-    batch = make_batch()
-    torch.export.save(torch.export.export(model, (), batch), tmp_path / "model.pt2")
-    loaded = torch.export.load(tmp_path / "model.pt2").module()
-    with torch.no_grad():
-        torch.testing.assert_close(loaded(**batch).logits, model(**batch).logits, rtol=1e-4, atol=1e-5)

@@ -40,7 +40,10 @@ def test_there_is_one_head_as_wide_as_the_key():
 
 
 REFUSED = [
-    ({"attention_normalization": "sparsemax"}, "Unknown attention_normalization='sparsemax'.*softmax_plus.*squared_relu"),
+    (
+        {"attention_normalization": "sparsemax"},
+        "Unknown attention_normalization='sparsemax'.*softmax_plus.*squared_relu",
+    ),
     ({"attention_normalization": "softmax", "fixed_n": 512}, "fixed_n=512 has no use.*Leave it out.*softmax_plus"),
     ({"attention_normalization": "normalized_squared_relu", "fixed_n": 9}, "fixed_n=9 has no use.*squared_relu"),
     ({"fixed_n": 0}, "fixed_n=0 must be a positive integer"),
@@ -135,7 +138,7 @@ def test_values_given_at_load_are_validated(tmp_path, load):
     GAUConfig(**SMALL).save_pretrained(tmp_path)
     with pytest.raises(StrictDataclassError, match="fixed_n=0 must be a positive integer"):
         load(tmp_path, fixed_n=0)
-    with pytest.raises(StrictDataclassError, match="hidden_dropout_prob=1.5"):
+    with pytest.raises(StrictDataclassError, match=r"hidden_dropout_prob=1\.5"):
         load(tmp_path, hidden_dropout_prob=1.5)
 
 

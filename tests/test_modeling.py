@@ -1,8 +1,8 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""The encoder and its heads against an independent NumPy model of the formulas, and what transformers expects of them.
+"""The encoder and its heads against an independent NumPy model of the formulas, and what transformers expects.
 
-Weights are drawn large: at the usual scale every row of attention is nearly uniform, and a wrong scale or a dropped mask
-would not show.
+Weights are drawn large: at the usual scale every row of attention is nearly uniform, and a wrong scale or a dropped
+mask would not show.
 """
 
 import math
@@ -194,13 +194,10 @@ def test_attention_weights_follow_the_formulas_and_are_far_from_uniform(normaliz
 # ------------------------------------------------------------------------------------------------- masks and batching
 
 
-@pytest.mark.parametrize("fixed_n", [None, 9])
-@pytest.mark.parametrize("normalization", NORMALIZATIONS)
 @pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize(("normalization", "fixed_n"), CASES)
 @torch.no_grad()
 def test_a_padded_row_gives_what_it_gives_alone(normalization, side, fixed_n):
-    if fixed_n and normalization not in USING_N:
-        return
     model = build(attention_normalization=normalization, fixed_n=fixed_n)
     counts, width = [11, 4, 1, 14], 14
     mask = padding_mask(counts, width, side)
@@ -293,7 +290,7 @@ def test_positions_are_relative():
     assert (stretched - expected).abs().max() > 0.05
 
 
-# ---------------------------------------------------------------------------------------------- rotary positions, scaled
+# ------------------------------------------------------------------------------------------ scaled rotary positions
 
 
 @torch.no_grad()
@@ -397,11 +394,24 @@ def test_tuples_hold_what_the_output_holds(model_class):
             assert all(torch.equal(a, b) for a, b in pairs)
 
 
-@pytest.mark.parametrize("attn_implementation", ["sdpa", "gau_blocked"])
-def test_backends_without_weights_refuse_to_return_them(attn_implementation):
-    model = build(attn_implementation=attn_implementation)
-    with pytest.raises(ValueError, match=f"attn_implementation='{attn_implementation}' gives no attention weights"):
-        model(random_ids(1, 4), output_attentions=True)
+@pytest.mark.parametrize("attn_implementation", [None, "sdpa", "gau_blocked"])
+@torch.no_grad()
+def test_weights_are_those_of_eager_attention_whatever_the_backend(attn_implementation):
+    model, eager = build(attn_implementation=attn_implementation), build(attn_implementation="eager")
+    inputs = {"input_ids": random_ids(2, 7), "attention_mask": padding_mask([7, 4], 7, "right")}
+    outputs, expected = (m(**inputs, output_attentions=True) for m in (model, eager))
+    assert len(outputs.attentions) == 3
+    close(torch.stack(outputs.attentions), torch.stack(expected.attentions), 1e-6)
+    close(outputs.last_hidden_state, model(**inputs).last_hidden_state)
+
+
+def test_backends_whose_mask_eager_cannot_read_refuse_to_return_weights():
+    unit = build().layers[0].gau
+    # What flash attention takes.
+    mask = padding_mask([7, 4], 7, "right")
+    with pytest.raises(ValueError, match=r"gives no attention weights\. Use 'eager'"):
+        unit._attention_interface(mask, {"output_attentions": True})
+    assert unit._attention_interface(mask, {}) is not unit._attention_interface(None, {"output_attentions": True})
 
 
 IDS = random_ids(2, 4)
@@ -430,7 +440,7 @@ def test_bad_inputs_are_refused_with_a_message(inputs, message):
         build()(**inputs)
 
 
-# --------------------------------------------------------------------------------------------------------------- losses
+# -------------------------------------------------------------------------------------------------------------- losses
 
 
 @torch.no_grad()
@@ -552,7 +562,11 @@ def test_initial_standard_deviations_of_the_base_model():
     with torch.device("meta"):
         model = GAUModel(GAUConfig())
     torch.manual_seed(0)
-    expected = ((nn.Linear(768, 400, bias=False), 0.0125), (nn.Linear(1536, 400), 0.0088), (nn.Embedding(400, 768), 0.0125))
+    expected = (
+        (nn.Linear(768, 400, bias=False), 0.0125),
+        (nn.Linear(1536, 400), 0.0088),
+        (nn.Embedding(400, 768), 0.0125),
+    )
     for module, std in expected:
         model._init_weights(module)
         assert module.weight.std().item() == pytest.approx(std, rel=0.01)
@@ -660,7 +674,7 @@ def test_a_truncated_weight_file_gives_a_clear_error(tmp_path):
     build().save_pretrained(tmp_path)
     path = tmp_path / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ValueError, match="(?s)weights of .* cannot be read.*damaged or cut short"):
+    with pytest.raises(ValueError, match=r"(?s)weights of .* cannot be read.*damaged or cut short"):
         GAUModel.from_pretrained(tmp_path)
 
 

@@ -139,7 +139,9 @@ def test_feature_extraction(save, tokenizer):
 
 
 def test_zero_shot_classification(save, tokenizer):
-    folder, model = save(GAUForSequenceClassification, id2label={0: "contradiction", 1: "neutral", 2: "entailment"})
+    labels = ["contradiction", "neutral", "entailment"]
+    ids = {label: i for i, label in enumerate(labels)}
+    folder, model = save(GAUForSequenceClassification, id2label=dict(enumerate(labels)), label2id=ids)
     classify = pipeline("zero-shot-classification", model=folder)
     template = "this example is about {} ."
     answer = classify(LONG, ["animals", "weather"], hypothesis_template=template, multi_label=True)

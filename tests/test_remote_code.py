@@ -190,7 +190,9 @@ def test_remote_model_saves_its_code_again(checkpoints, inputs, facts):
     auto_map = json.loads((checkpoints / "again" / "config.json").read_text())["auto_map"]
     assert auto_map == json.loads((checkpoints / head / "config.json").read_text())["auto_map"]
     expected = outputs_of(GAUForMaskedLM.from_pretrained(checkpoints / head), inputs[head])
-    torch.testing.assert_close(outputs_of(GAUForMaskedLM.from_pretrained(checkpoints / "again"), inputs[head]), expected)
+    torch.testing.assert_close(
+        outputs_of(GAUForMaskedLM.from_pretrained(checkpoints / "again"), inputs[head]), expected
+    )
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

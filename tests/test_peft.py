@@ -1,0 +1,114 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""LoRA on the two projections of the unit: trains, merges, and round-trips."""
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+
+from modeling_gau import GAUConfig, GAUForSequenceClassification
+
+
+TARGETS = ["i_dense", "o_dense"]
+
+
+def make_model() -> GAUForSequenceClassification:
+    torch.manual_seed(0)
+    return GAUForSequenceClassification(
+        GAUConfig(
+            vocab_size=40,
+            hidden_size=16,
+            intermediate_size=32,
+            attention_key_size=8,
+            num_hidden_layers=2,
+            initializer_range=0.5,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+        )
+    )
+
+
+def make_batch() -> dict[str, torch.Tensor]:
+    mask = torch.ones(6, 9, dtype=torch.long)
+    mask[0, 5:], mask[-1, :3] = 0, 0
+    ids = torch.randint(1, 40, (6, 9), generator=torch.Generator().manual_seed(0)) * mask
+    return {"input_ids": ids, "attention_mask": mask, "labels": torch.tensor([0, 1, 0, 1, 1, 0])}
+
+
+def logits_of(model: torch.nn.Module) -> torch.Tensor:
+    with torch.no_grad():
+        return model.eval()(**make_batch()).logits
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[PeftModel, list[float], dict[str, torch.Tensor]]:
+    """A model with trained adapters, its losses, and the encoder's weights before training."""
+    base = make_model()
+    before = {name: parameter.detach().clone() for name, parameter in base.named_parameters()}
+    lora = LoraConfig(task_type=TaskType.SEQ_CLS, r=4, lora_alpha=8, lora_dropout=0.0, target_modules=TARGETS)
+    model = get_peft_model(base, lora).train()
+    optimizer = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=0.02)
+    losses = []
+    for _ in range(15):
+        loss = model(**make_batch()).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return model, losses, before
+
+
+def test_only_adapters_and_the_classifier_train(trained):
+    model, losses, before = trained
+    trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert all("lora_" in name or "classifier" in name for name in trainable)
+    adapted = {name.split(".lora_")[0].rpartition("model.layers.")[2] for name in trainable if "lora_" in name}
+    assert adapted == {f"{layer}.gau.{target}" for layer in range(2) for target in TARGETS}
+    assert losses[-1] < losses[0] / 2
+
+    after = {
+        name.removeprefix("base_model.model.").replace(".base_layer", ""): p for name, p in model.named_parameters()
+    }
+    frozen = {name for name in before if not name.startswith("classifier")}
+    assert frozen <= set(after)
+    for name in frozen:
+        torch.testing.assert_close(after[name], before[name], rtol=0, atol=0)
+
+
+def test_adapters_change_the_encoder(trained):
+    model, _, _ = trained
+    adapted = logits_of(model)
+    with model.disable_adapter():
+        assert (logits_of(model) - adapted).abs().max() > 0.01
+
+
+def test_saved_adapters_load_and_merge(trained, tmp_path):
+    model, _, _ = trained
+    expected = logits_of(model)
+    model.save_pretrained(tmp_path / "adapters")
+    loaded = PeftModel.from_pretrained(make_model(), tmp_path / "adapters")
+    torch.testing.assert_close(logits_of(loaded), expected)
+
+    merged = loaded.merge_and_unload()
+    assert type(merged) is GAUForSequenceClassification
+    torch.testing.assert_close(logits_of(merged), expected, rtol=1e-4, atol=1e-5)
+    merged.save_pretrained(tmp_path / "merged")
+    reloaded = GAUForSequenceClassification.from_pretrained(tmp_path / "merged")
+    torch.testing.assert_close(logits_of(reloaded), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_gradient_checkpointing_with_frozen_embeddings(trained):
+    """Frozen embeddings give hidden states without gradient: adapters inside checkpointed layers must get theirs."""
+    model, _, _ = trained
+
+    def gradients() -> list[torch.Tensor]:
+        model.zero_grad()
+        model.train()(**make_batch()).loss.backward()
+        return [p.grad.clone() for name, p in model.named_parameters() if "lora_" in name]
+
+    expected = gradients()
+    model.gradient_checkpointing_enable()
+    try:
+        torch.testing.assert_close(gradients(), expected)
+    finally:
+        model.gradient_checkpointing_disable()
+    assert all(gradient.abs().max() > 0 for gradient in expected)

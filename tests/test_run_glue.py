@@ -1,0 +1,396 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""`run_glue.py` from end to end, on tiny data, with a tiny tokenizer and a tiny masked-LM checkpoint."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForMaskedLM,
+    BertTokenizer,
+    pipeline,
+)
+
+import run_glue
+from modeling_gau import GAUConfig, GAUForMaskedLM, GAUForSequenceClassification
+from modeling_gau.arguments import ModelArguments, parse_arguments
+from modeling_gau.glue import GlueArguments, GlueTrainingArguments
+
+
+RECIPES = Path(__file__).parents[1] / "configuration" / "recipes" / "glue"
+WORDS = ["good", "bad", "same", "other", "film", "book", "a", "is", "the", "this"]
+QUICK = {"use_cpu": True, "disable_tqdm": True, "save_strategy": "no", "per_device_train_batch_size": 8}
+
+
+@pytest.fixture(autouse=True)
+def private_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+    path = tmp_path_factory.mktemp("tokenizer")
+    BertTokenizer(vocab={word: index for index, word in enumerate(vocabulary)}).save_pretrained(path)
+    return str(path)
+
+
+def tiny_config(**changes) -> GAUConfig:
+    widths = {"vocab_size": 15, "hidden_size": 32, "intermediate_size": 64, "attention_key_size": 16}
+    dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    return GAUConfig(**widths, **dropout, num_hidden_layers=2, **changes)
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory, tokenizer):
+    path = tmp_path_factory.mktemp("pretrained")
+    torch.manual_seed(0)
+    GAUForMaskedLM(tiny_config(attention_normalization="squared_relu", fixed_n=16)).save_pretrained(path)
+    BertTokenizer.from_pretrained(tokenizer).save_pretrained(path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory, tokenizer):
+    """A sequence classifier whose classes are not in the order of the task."""
+    path = tmp_path_factory.mktemp("classifier")
+    torch.manual_seed(0)
+    config = tiny_config(id2label={0: "positive", 1: "negative"}, label2id={"positive": 0, "negative": 1})
+    GAUForSequenceClassification(config).save_pretrained(path)
+    BertTokenizer.from_pretrained(tokenizer).save_pretrained(path)
+    return str(path)
+
+
+def write(path: Path, rows: list[dict]) -> str:
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    else:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    return str(path)
+
+
+def sentiment(count: int) -> list[dict]:
+    """One word decides: the rows are bad and good by turns."""
+    return [
+        {"sentence": f"{'this' if row % 3 else 'the'} {WORDS[4 + row % 3]} is {WORDS[1 - row % 2]}", "label": row % 2}
+        for row in range(count)
+    ]
+
+
+def pairs(count: int, first: str = "sentence1", second: str = "sentence2", names=(0, 1)) -> list[dict]:
+    return [
+        {first: f"a {WORDS[4 + row % 2]}", second: WORDS[2 + row % 2], "label": names[row % len(names)]}
+        for row in range(count)
+    ]
+
+
+def run(output_dir: Path, *flags: str, **options: object) -> dict[str, float]:
+    """Runs the script with `--flag` for every flag and `--name value` for every option."""
+    argv = [f"--{flag}" for flag in flags]
+    for name, value in {**QUICK, **options, "output_dir": output_dir}.items():
+        argv += [f"--{name}", str(value)]
+    return run_glue.main(argv)
+
+
+def read_json(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_predictions(path: Path) -> list[str]:
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    assert [row["index"] for row in rows] == [str(index) for index in range(len(rows))]
+    return [row["prediction"] for row in rows]
+
+
+def test_classification_learns_reports_and_predicts(tmp_path, pretrained, capsys):
+    hidden = [{"sentence": row["sentence"], "label": -1} for row in sentiment(6)]
+    output = tmp_path / "out"
+    results = run(
+        output,
+        "do_train",
+        "do_eval",
+        "do_predict",
+        "load_best_model_at_end",
+        task_name="sst2",
+        train_file=write(tmp_path / "train.jsonl", sentiment(48)),
+        validation_file=write(tmp_path / "dev.csv", sentiment(11)),
+        test_file=write(tmp_path / "test.jsonl", hidden),
+        model_name_or_path=pretrained,
+        learning_rate=3e-3,
+        num_train_epochs=8,
+        train_sampling_strategy="group_by_length",
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        save_total_limit=1,
+    )
+    assert results["eval_accuracy"] == 1.0
+    assert results["eval_samples"] == 11 and results["train_samples"] == 48
+    assert read_json(output / "all_results.json").items() >= {"eval_accuracy": 1.0, "test_samples": 6}.items()
+    assert read_json(output / "eval_results.json")["eval_loss"] == results["eval_loss"]
+    assert "test_accuracy" not in results
+    assert read_json(output / "trainer_state.json")["best_metric"] == 1.0
+    # In the order of the file, although rows are grouped by length.
+    assert read_predictions(output / "predictions_test.tsv") == ["negative", "positive"] * 3
+
+    config = AutoConfig.from_pretrained(output)
+    assert config.id2label == {0: "negative", 1: "positive"} and config.label2id == {"negative": 0, "positive": 1}
+    assert (config.problem_type, config.fixed_n) == ("single_label_classification", 16)
+    answers = pipeline("text-classification", model=str(output))(["this film is bad", "the book is good"])
+    assert [answer["label"] for answer in answers] == ["negative", "positive"]
+
+    card = (output / "README.md").read_text(encoding="utf-8")
+    assert "pipeline_tag: text-classification" in card and "train.jsonl" in card
+    printed = capsys.readouterr().out.splitlines()
+    table = [line.split() for line in printed if line.startswith(("sst2 ", "validation ", "test "))]
+    assert table[0] == ["sst2", "samples", "loss", "accuracy"]
+    assert table[1] == ["validation", "11", f"{results['eval_loss']:.4f}", "1.0000"]
+    assert table[2] == ["test", "6", "-", "-"]
+    assert f"Wrote to {output}:" in printed and "  predictions_test.tsv" in printed
+
+
+def test_regression(tmp_path, pretrained):
+    data = write(tmp_path / "rows.csv", pairs(24, names=(0.5, 4.5)))
+    output = tmp_path / "out"
+    results = run(
+        output,
+        "do_train",
+        "do_eval",
+        "do_predict",
+        task_name="stsb",
+        train_file=data,
+        validation_file=data,
+        test_file=data,
+        model_name_or_path=pretrained,
+        learning_rate=3e-3,
+        num_train_epochs=15,
+    )
+    assert results["eval_pearson"] > 0.95
+    assert results["eval_combined_score"] == pytest.approx((results["eval_pearson"] + results["eval_spearmanr"]) / 2)
+    assert results["test_pearson"] == pytest.approx(results["eval_pearson"])  # the labels of the test file are known
+    config = AutoConfig.from_pretrained(output)
+    assert (config.problem_type, config.id2label) == ("regression", {0: "similarity"})
+    scores = [float(score) for score in read_predictions(output / "predictions_test.tsv")]
+    assert len(scores) == 24 and max(scores[::2]) < min(scores[1::2])
+
+
+def test_local_pairs_of_any_classes_and_their_checkpoint(tmp_path, pretrained):
+    output = tmp_path / "out"
+    trained = run(
+        output,
+        train_file=write(tmp_path / "train.csv", pairs(32, names=("yes", "no"))),
+        validation_file=write(tmp_path / "dev.csv", pairs(8, names=("yes", "no"))),
+        model_name_or_path=pretrained,
+        learning_rate=3e-3,
+        num_train_epochs=8,
+    )
+    assert trained["eval_accuracy"] == 1.0
+    assert AutoConfig.from_pretrained(output).id2label == {0: "no", 1: "yes"}
+
+    # The classes now come from the checkpoint: the rows show only one of them.
+    only_yes = write(tmp_path / "yes.csv", pairs(8, names=("yes", "no"))[::2])
+    again = tmp_path / "again"
+    results = run(
+        again, "do_eval", "do_predict", validation_file=only_yes, test_file=only_yes, model_name_or_path=output
+    )
+    assert results["eval_accuracy"] == 1.0 and results["eval_samples"] == 4
+    assert read_predictions(again / "predictions_test.tsv") == ["yes"] * 4
+
+
+def test_mnli_has_two_validation_splits(tmp_path, pretrained):
+    names = ("entailment", "neutral", "contradiction")
+    matched = write(tmp_path / "matched.jsonl", pairs(9, "premise", "hypothesis", names))
+    mismatched = write(tmp_path / "mismatched.jsonl", pairs(6, "premise", "hypothesis", names=(0, 1, 2)))
+    output = tmp_path / "out"
+    results = run(
+        output,
+        "do_train",
+        "do_eval",
+        "do_predict",
+        task_name="mnli",
+        train_file=matched,
+        validation_file=matched,
+        validation_mismatched_file=mismatched,
+        test_file=matched,
+        test_mismatched_file=mismatched,
+        model_name_or_path=pretrained,
+        max_steps=2,
+    )
+    saved = read_json(output / "eval_results.json")
+    assert saved["eval_samples"] == 9 and saved["eval_mm_samples"] == 6
+    assert results["eval_mm_accuracy"] == saved["eval_mm_accuracy"]
+    assert len(read_predictions(output / "predictions_test_matched.tsv")) == 9
+    assert set(read_predictions(output / "predictions_test_mismatched.tsv")) <= set(names)
+    assert results["test_mm_accuracy"] == results["eval_mm_accuracy"]
+    assert "Mismatched accuracy" in (output / "README.md").read_text(encoding="utf-8")
+
+
+def test_evaluation_alone_needs_no_training_rows(tmp_path, pretrained, capsys):
+    data = write(tmp_path / "dev.jsonl", pairs(10, "question", "sentence"))
+    results = run(
+        tmp_path / "out",
+        "do_eval",
+        task_name="qnli",
+        validation_file=data,
+        model_name_or_path=pretrained,
+        max_eval_samples=6,
+    )
+    assert results["eval_samples"] == 6 and 0 <= results["eval_accuracy"] <= 1
+    assert "classifier has random weights" in capsys.readouterr().out
+    assert not (tmp_path / "out" / "README.md").exists()
+
+
+def test_a_classifier_in_another_order_is_evaluated_in_its_own(tmp_path, classifier):
+    rows = sentiment(10)
+    data = write(tmp_path / "dev.jsonl", rows)
+    options = {"task_name": "sst2", "validation_file": data, "test_file": data, "model_name_or_path": classifier}
+    results = run(tmp_path / "out", "do_eval", "do_predict", **options)
+    answers = pipeline("text-classification", model=classifier)([row["sentence"] for row in rows])
+    names = [answer["label"] for answer in answers]
+    assert read_predictions(tmp_path / "out" / "predictions_test.tsv") == names
+    right = [name == ("negative", "positive")[row["label"]] for name, row in zip(names, rows, strict=True)]
+    assert results["eval_accuracy"] == sum(right) / 10
+
+
+def test_pretrained_weights_are_the_start(tmp_path, pretrained):
+    data = write(tmp_path / "rows.jsonl", sentiment(8))
+    options = {"task_name": "sst2", "train_file": data, "model_name_or_path": pretrained}
+    run(tmp_path / "out", "do_train", learning_rate=0, max_steps=1, **options)
+    before = GAUForMaskedLM.from_pretrained(pretrained).model.state_dict()
+    after = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize(
+    "flags, options, fixed_n",
+    [((), {}, 16), ((), {"fixed_n": 64}, 64), (("dynamic_n",), {}, None)],
+    ids=["kept", "fixed", "dynamic"],
+)
+def test_n_of_the_checkpoint_may_be_replaced(tmp_path, pretrained, flags, options, fixed_n):
+    data = write(tmp_path / "rows.jsonl", sentiment(8))
+    options |= {"task_name": "sst2", "train_file": data, "validation_file": data, "model_name_or_path": pretrained}
+    results = run(tmp_path / "out", *flags, max_steps=1, **options)
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
+    assert model.config.fixed_n == fixed_n
+    # The loss that was reported is the loss with that n, and n matters.
+    rows = BertTokenizer.from_pretrained(pretrained)([row["sentence"] for row in sentiment(8)], return_tensors="pt")
+    losses = {}
+    for n in (16, 64, None):
+        model.config.fixed_n = n
+        losses[n] = model(**rows, labels=torch.tensor([row["label"] for row in sentiment(8)])).loss.item()
+    assert results["eval_loss"] == pytest.approx(losses.pop(fixed_n), abs=1e-6)
+    assert all(abs(results["eval_loss"] - loss) > 1e-5 for loss in losses.values())
+
+
+def test_recipe_and_random_weights(tmp_path, tokenizer):
+    data = write(tmp_path / "rows.csv", sentiment(8))
+    tiny_config().save_pretrained(tmp_path / "config")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"task_name: cola\ntrain_file: {data}\nvalidation_file: {data}\nlearning_rate: 1e-3\nmax_steps: 1\n"
+        f"config_name: {tmp_path / 'config'}\noutput_dir: {tmp_path / 'out'}\nuse_cpu: true\nsave_strategy: no\n",
+        encoding="utf-8",
+    )
+    results = run_glue.main(["--config", str(recipe), "--tokenizer_name", tokenizer, "--max_steps", "2"])
+    assert "eval_matthews_correlation" in results
+    assert read_json(tmp_path / "out" / "trainer_state.json")["global_step"] == 2
+    assert AutoConfig.from_pretrained(tmp_path / "out").id2label == {0: "unacceptable", 1: "acceptable"}
+
+
+def test_a_run_is_resumed(tmp_path, pretrained):
+    data = write(tmp_path / "rows.jsonl", sentiment(32))
+    options = {"task_name": "sst2", "train_file": data, "model_name_or_path": pretrained, "learning_rate": 1e-3}
+    options |= {"save_strategy": "steps", "save_steps": 2, "max_steps": 4}
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    run(whole, "do_train", **options)
+    run(parts, "do_train", **options)
+    with pytest.raises(ValueError, match="holds an earlier run"):
+        run(parts, "do_train", **options)
+    (parts / "model.safetensors").unlink()
+    run(parts, "do_train", resume_from_checkpoint=parts / "checkpoint-2", **options)
+    expected, resumed = (
+        AutoModelForSequenceClassification.from_pretrained(path).state_dict() for path in (whole, parts)
+    )
+    assert all(torch.equal(expected[name], resumed[name]) for name in expected)
+
+
+def test_any_encoder_can_be_fine_tuned_but_has_no_n(tmp_path, tokenizer):
+    widths = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
+    BertForMaskedLM(BertConfig(vocab_size=15, **widths)).save_pretrained(tmp_path / "bert")
+    data = write(tmp_path / "rows.jsonl", pairs(8))
+    options = {"task_name": "mrpc", "train_file": data, "validation_file": data, "tokenizer_name": tokenizer}
+    options |= {"model_name_or_path": tmp_path / "bert", "max_steps": 1}
+    with pytest.raises(ValueError, match="--fixed_n: a model of type bert has no fixed_n"):
+        run(tmp_path / "out", fixed_n=8, **options)
+    with pytest.raises(ValueError, match="--dynamic_n: a model of type bert has no fixed_n"):
+        run(tmp_path / "out", "dynamic_n", **options)
+    with pytest.raises(ValueError, match="bert has no attention_normalization"):
+        run(tmp_path / "out", attention_normalization="softmax", **options)
+    assert not (tmp_path / "out").exists()
+    results = run(tmp_path / "out", **options)
+    assert {"eval_accuracy", "eval_f1", "eval_combined_score"} <= set(results)
+
+
+def test_bfloat16_checkpoints_are_fine_tuned_in_float32(tmp_path, tokenizer):
+    GAUForMaskedLM(tiny_config()).to(torch.bfloat16).save_pretrained(tmp_path / "half")
+    data = write(tmp_path / "rows.jsonl", sentiment(8))
+    options = {"train_file": data, "model_name_or_path": tmp_path / "half", "tokenizer_name": tokenizer}
+    run(tmp_path / "out", "do_train", max_steps=1, **options)
+    assert AutoConfig.from_pretrained(tmp_path / "out").dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    "flags, options, rows, message",
+    [
+        ((), {"task_name": "sst2"}, [{"sentence": "a", "label": -1}], r"Split train, row 0 .*label -1"),
+        ((), {"task_name": "rte"}, sentiment(4), "Split train has no column sentence1"),
+        ((), {"task_name": "sst2", "metric_for_best_model": "f1"}, sentiment(4), "report loss, accuracy"),
+        (("dynamic_n",), {"fixed_n": 8}, sentiment(4), "--fixed_n 8 and --dynamic_n exclude each other"),
+        (("do_eval",), {"task_name": "sst2"}, sentiment(4), "--do_eval needs the split validation"),
+        ((), {}, [{"text": "a", "label": 0}], "the data has text, label"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_written(tmp_path, pretrained, flags, options, rows, message):
+    data = write(tmp_path / "rows.jsonl", rows)
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path / "out", "do_train", *flags, train_file=data, model_name_or_path=pretrained, **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_tokenizer_that_does_not_fit(tmp_path, pretrained):
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijkl"]
+    BertTokenizer(vocab={word: index for index, word in enumerate(words)}).save_pretrained(tmp_path / "large")
+    data = write(tmp_path / "rows.jsonl", sentiment(4))
+    options = {"train_file": data, "model_name_or_path": pretrained, "tokenizer_name": tmp_path / "large"}
+    with pytest.raises(ValueError, match=r"has 17 tokens, the checkpoint .* embeds 15"):
+        run(tmp_path / "out", "do_train", **options)
+    with pytest.raises(ValueError, match="Give --tokenizer_name"):
+        run(tmp_path / "out", "do_train", train_file=data, config_name="gau-tiny")
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*")), ids=lambda path: path.name)
+def test_recipes(recipe, tmp_path):
+    command = ["--config", str(recipe), "--output_dir", str(tmp_path), "--model_name_or_path", "m", "--bf16", "false"]
+    if recipe.name == "glue.yaml":
+        command += ["--task_name", "mrpc"]
+    _, glue_args, args = parse_arguments((ModelArguments, GlueArguments, GlueTrainingArguments), command)
+    assert args.do_train and args.do_eval and args.load_best_model_at_end
+    assert args.metric_for_best_model == GlueTrainingArguments.KEY_METRIC
+    header = recipe.read_text(encoding="utf-8").split("\n\n")[0]
+    assert all(line.startswith("#") for line in header.splitlines())
+    assert all(f"# {word}:" in header for word in ("Command", "Hardware", "Time"))
+    assert f"configuration/recipes/glue/{recipe.name}" in header
+    assert glue_args.task_name in recipe.name or recipe.name == "glue.yaml"
+
+
+def test_there_are_recipes():
+    assert {path.name for path in RECIPES.iterdir()} == {"cola.yaml", "glue.yaml", "sst2.yaml"}

@@ -1,0 +1,265 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""The pretraining script from end to end, on a little text of its own."""
+
+import csv
+import json
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer, HfArgumentParser, pipeline
+
+import run_pretrain
+from modeling_gau import GAUConfig, GAUForMaskedLM
+from modeling_gau.arguments import ModelArguments, parse_arguments
+from modeling_gau.training import PretrainingArguments
+
+
+RECIPES = sorted(Path(run_pretrain.__file__).parent.glob("configuration/recipes/pretrain/*.yaml"))
+TINY = "hidden_size=32,intermediate_size=64,attention_key_size=16,num_hidden_layers=2"
+LENGTH = 32
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory) -> Path:
+    """Twelve documents of sentences whose next word mostly follows from the one before."""
+    folder = tmp_path_factory.mktemp("text")
+    generator = random.Random(0)
+    words = "the cat dog house garden sees likes builds leaves small green old quickly never often and or with".split()
+    follows = {word: generator.sample(words, 3) for word in words}
+    for i in range(12):
+        word, sentence = "the", []
+        for _ in range(400):
+            sentence.append(word)
+            word = generator.choice(follows[word])
+        (folder / f"{i:02}.txt").write_text(" ".join(sentence) + ".")
+    return folder
+
+
+def command(text: Path, output_dir: Path, **changes) -> list[str]:
+    """A command line of six quick steps; a value of None leaves the option out, True makes it a flag."""
+    options = {
+        "config_name": "gau-tiny",
+        "config_overrides": TINY,
+        "train_file": text,
+        "validation_split_percentage": 20,
+        "vocab_size": 120,
+        "max_seq_length": LENGTH,
+        "eval_lengths": "16 32 64",
+        "output_dir": output_dir,
+        "max_steps": 6,
+        "per_device_train_batch_size": 4,
+        "per_device_eval_batch_size": 4,
+        "learning_rate": 1e-2,
+        "logging_steps": 1,
+        "save_steps": 3,
+        "use_cpu": True,
+        "disable_tqdm": "true",
+        "cache_dir": output_dir.parent / "cache",
+    } | changes
+    argv = []
+    for name, value in options.items():
+        if value is not None:
+            argv += [f"--{name}", *([] if value is True else str(value).split(" "))]
+    return argv
+
+
+@pytest.fixture(scope="module")
+def finished(text, tmp_path_factory) -> tuple[Path, dict[str, float], str]:
+    """Output directory, metrics and printed text of one run."""
+    output_dir = tmp_path_factory.mktemp("finished") / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        printed = []
+        patch.setattr("builtins.print", lambda *words, **kwargs: printed.append(" ".join(map(str, words))))
+        metrics = run_pretrain.main(command(text, output_dir, eval_strategy="steps", eval_steps=3))
+    return output_dir, metrics, "\n".join(printed)
+
+
+def test_a_run_leaves_a_checkpoint_that_loads(finished):
+    output_dir, metrics, _ = finished
+    model, tokenizer = AutoModelForMaskedLM.from_pretrained(output_dir), AutoTokenizer.from_pretrained(output_dir)
+    assert isinstance(model, GAUForMaskedLM)
+    config = model.config
+    assert (config.vocab_size, config.pad_token_id) == (len(tokenizer), tokenizer.pad_token_id)
+    assert (config.reference_length, config.max_position_embeddings) == (LENGTH, LENGTH)
+    assert config.num_hidden_layers == 2
+    assert not config.sparse_prediction
+    assert model.dtype == torch.float32
+    assert tokenizer.decode(tokenizer("the old cat")["input_ids"]) == "[CLS] the old cat [SEP]"
+    batch = tokenizer("the old [MASK] sees", return_tensors="pt")
+    assert model(**batch, labels=batch["input_ids"]).logits.shape == (1, 6, len(tokenizer))
+    assert metrics["train_parameters"] == model.num_parameters()
+    assert metrics["train_parameters_without_embeddings"] == 2 * (32 * (2 * 64 + 16) + 64 * 32 + 2 * 16)
+    assert len(pipeline("fill-mask", model=str(output_dir))("the old [MASK] sees")) == 5
+
+
+def test_a_run_reports_what_it_did(finished):
+    output_dir, metrics, printed = finished
+    saved = {name: json.loads((output_dir / f"{name}_results.json").read_text()) for name in ("all", "train", "eval")}
+    assert saved["all"] == saved["train"] | saved["eval"] == metrics
+    assert metrics["train_tokens"] == 6 * 4 * LENGTH
+    assert metrics["train_tokens_per_second"] > 0
+    state = json.loads((output_dir / "trainer_state.json").read_text())
+    assert [entry["step"] for entry in state["log_history"] if "eval_loss" in entry] == [3, 6]
+    assert {"README.md", "length_results.csv", "checkpoint-3", "checkpoint-6"} <= {
+        p.name for p in output_dir.iterdir()
+    }
+    for path in output_dir.iterdir():
+        assert path.name in printed
+    assert "a second" in printed and "[MASK]" in printed
+    card = (output_dir / "README.md").read_text()
+    assert "pipeline_tag: fill-mask" in card and f"{metrics['eval_length_64_masked_tokens']}" in card
+
+
+def test_the_table_of_lengths_asks_for_the_same_tokens(finished):
+    output_dir, metrics, _ = finished
+    with open(output_dir / "length_results.csv", newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [row["length"] for row in table] == ["16", "32", "64"]
+    assert len({row["masked_tokens"] for row in table}) == 1
+    assert len({row["loss"] for row in table}) == 3
+    for row in table:
+        for name in ("sequences", "loss", "perplexity", "accuracy", "most_frequent_token_accuracy"):
+            assert float(row[name]) == metrics[f"eval_length_{row['length']}_{name}"]
+    assert metrics["eval_loss"] == metrics["eval_length_32_loss"]
+    # The last evaluation in training saw the same tokens with the same weights, in batches of another size.
+    history = json.loads((output_dir / "trainer_state.json").read_text())["log_history"]
+    last = [entry for entry in history if "eval_loss" in entry][-1]
+    assert last["eval_loss"] == pytest.approx(metrics["eval_loss"], rel=1e-5)
+    assert last["eval_accuracy"] == metrics["eval_accuracy"]
+
+
+def test_the_model_learns(text, tmp_path):
+    metrics = run_pretrain.main(command(text, tmp_path / "out", max_steps=80, save_strategy="no", save_steps=None))
+    assert metrics["eval_accuracy"] > 1.5 * metrics["eval_most_frequent_token_accuracy"]
+
+
+def test_a_resumed_run_is_bit_equal(finished, text, tmp_path):
+    output_dir, metrics, _ = finished
+    resumed = tmp_path / "out"
+    shutil.copytree(output_dir / "checkpoint-3", resumed / "checkpoint-3")
+    argv = command(text, resumed, eval_strategy="steps", eval_steps=3, resume_from_checkpoint="last")
+    again = run_pretrain.main(argv)
+    whole, rest = (AutoModelForMaskedLM.from_pretrained(path).state_dict() for path in (output_dir, resumed))
+    assert all(torch.equal(whole[name], rest[name]) for name in whole)
+    assert again["eval_loss"] == metrics["eval_loss"]
+    assert again["train_tokens"] == metrics["train_tokens"]
+    histories = [
+        [(entry["step"], entry["loss"]) for entry in json.loads(path.read_text())["log_history"] if "loss" in entry]
+        for path in (output_dir / "trainer_state.json", resumed / "trainer_state.json")
+    ]
+    assert histories[0] == histories[1]
+
+
+def test_a_resumed_run_may_leave_its_model_to_the_checkpoint(finished, text, tmp_path):
+    output_dir, metrics, _ = finished
+    argv = command(
+        text,
+        tmp_path / "out",
+        config_name=None,
+        config_overrides=None,
+        vocab_size=90,
+        resume_from_checkpoint=output_dir / "checkpoint-3",
+    )
+    assert run_pretrain.main(argv)["eval_loss"] == metrics["eval_loss"]
+
+
+def test_resuming_another_model_is_refused(finished, text, tmp_path):
+    checkpoint = finished[0] / "checkpoint-3"
+    argv = command(text, tmp_path / "out", attention_normalization="softmax", resume_from_checkpoint=checkpoint)
+    with pytest.raises(
+        ValueError, match=r"another model .*attention_normalization \(softmax_plus there, softmax here\)"
+    ):
+        run_pretrain.main(argv)
+    assert not (tmp_path / "out").exists()
+
+
+def test_pretraining_goes_on_from_a_model(finished, text, tmp_path):
+    output_dir, metrics, _ = finished
+    changes = {"config_name": None, "config_overrides": None, "model_name_or_path": output_dir, "learning_rate": 0}
+    again = run_pretrain.main(command(text, tmp_path / "out", max_steps=1, **changes))
+    assert again["eval_loss"] == metrics["eval_loss"]
+    assert f"Fine-tuned from `{output_dir.name}`" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_overrides_of_the_user_stand(text, tmp_path):
+    overrides = f"{TINY},reference_length=128,sparse_prediction=true,vocab_size=256"
+    argv = command(text, tmp_path / "out", max_steps=1, config_overrides=overrides, fixed_n=20, bf16=True)
+    run_pretrain.main([*argv, "--fill_mask_example", "the small [MASK] sees"])
+    config = AutoConfig.from_pretrained(tmp_path / "out")
+    assert (config.reference_length, config.max_position_embeddings) == (128, LENGTH)
+    assert (config.vocab_size, config.sparse_prediction, config.fixed_n) == (256, True, 20)
+    assert "{'text': 'the small ' +" or "the small" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_lengths_by_default_end_where_the_validation_text_ends(text, tmp_path, capsys):
+    metrics = run_pretrain.main(command(text, tmp_path / "out", max_steps=1, eval_lengths=None, max_eval_tokens=300))
+    lengths = {key.split("_")[2] for key in metrics if key.startswith("eval_length_")}
+    assert lengths == {"32", "64", "128", "256"}
+    assert (
+        "No evaluation at length 512, 1024, 2048: the validation text has only 300 tokens." in capsys.readouterr().out
+    )
+
+
+def test_replacing_a_run_deletes_its_checkpoints(finished, text, tmp_path):
+    output_dir = tmp_path / "out"
+    shutil.copytree(finished[0], output_dir)
+    (output_dir / "notes.txt").write_text("mine")
+    run_pretrain.main(command(text, output_dir, max_steps=2, save_steps=2, overwrite_output_dir=True))
+    names = {path.name for path in output_dir.iterdir()}
+    assert "checkpoint-2" in names and "notes.txt" in names
+    assert not {"checkpoint-3", "checkpoint-6"} & names
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"config_name": "gau-tinny"}, "Did you mean gau-tiny"),
+        ({"config_name": None, "config_overrides": None}, "--config_name"),
+        ({"config_overrides": "hiden_size=32"}, "Did you mean hidden_size"),
+        ({"config_overrides": f"{TINY},vocab_size=50"}, "vocab_size of 50, less than"),
+        ({"train_file": "nowhere.txt"}, "nowhere.txt"),
+        ({"eval_lengths": "16 4096"}, "4096"),
+        ({"max_seq_length": 8000}, "8000"),
+        ({"fill_mask_example": "nothing"}, "--fill_mask_example needs \\[MASK\\] exactly once"),
+        ({"attention_normalization": "softmax", "fixed_n": 5}, "fixed_n"),
+        ({"attention_normalization": "squared_relu", "attn_implementation": "sdpa"}, "sdpa"),
+        ({"resume_from_checkpoint": "last"}, "has no checkpoint-\\* folder"),
+        ({"prediction_loss_only": True}, "--prediction_loss_only is not supported"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_bad_input_leaves_nothing_behind(text, tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        run_pretrain.main(command(text, tmp_path / "out", **changes))
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_earlier_run_is_not_touched(finished, text):
+    output_dir = finished[0]
+    before = {path: path.stat().st_mtime_ns for path in output_dir.rglob("*")}
+    with pytest.raises(ValueError, match="holds an earlier run"):
+        run_pretrain.main(command(text, output_dir))
+    assert {path: path.stat().st_mtime_ns for path in output_dir.rglob("*")} == before
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_recipes_parse_and_name_a_model(recipe):
+    classes = (ModelArguments, run_pretrain.PretrainingDataArguments, PretrainingArguments)
+    # Which accelerator there is must not decide whether a recipe is correct.
+    model_args, data_args, args = parse_arguments(
+        classes, ["--config", str(recipe), "--output_dir", "out", "--use_cpu"]
+    )
+    values = yaml.safe_load(recipe.read_text())
+    known = {field.dest for field in HfArgumentParser(classes)._actions}
+    assert values.keys() <= known
+    config = run_pretrain.resolve_config(model_args)
+    assert isinstance(config, GAUConfig)
+    assert (args.learning_rate, data_args.max_seq_length) == (float(values["learning_rate"]), values["max_seq_length"])
+
+
+def test_there_are_recipes():
+    assert {path.stem for path in RECIPES} >= {"quickstart", "gau-tiny", "gau-base"}
