@@ -11,14 +11,17 @@ Every argument of transformers.TrainingArguments is one here. A run always train
 """
 
 import csv
+import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import datasets
+import numpy as np
 import transformers
+from accelerate.utils import broadcast_object_list
 from transformers import (
     AutoConfig,
     AutoModelForMaskedLM,
@@ -54,7 +57,15 @@ from modeling_gau.training import (
 DEFAULT_EVAL_LENGTHS = (64, 128, 256, 512, 1024, 2048)
 # Fields that may differ between a checkpoint and the arguments of the run that continues it: what saving adds, and
 # what changes how a model is run but not what it computes. The ids of special tokens follow the tokenizer.
-BOOKKEEPING_FIELDS = {"architectures", "auto_map", "dtype", "sparse_prediction", "transformers_version", "use_cache"}
+BOOKKEEPING_FIELDS = {
+    "_name_or_path",
+    "architectures",
+    "auto_map",
+    "dtype",
+    "sparse_prediction",
+    "transformers_version",
+    "use_cache",
+}
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
@@ -67,13 +78,12 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     datasets.utils.logging.set_verbosity(args.get_process_log_level())
     checkpoint = find_checkpoint(args)
     resolve_config(name_model(model_args, checkpoint))  # a wrong name or override shows before the data is read
-    set_seed(args.seed)
 
     # 2. Data
-    with args.main_process_first(desc="data preparation"):
-        data = prepare_data(model_args, data_args, args, checkpoint)
+    data = prepare_data(model_args, data_args, args, checkpoint)
 
     # 3. Model
+    set_seed(args.seed)
     config, saved_sparse_prediction = choose_config(model_args, data_args, data.tokenizer, checkpoint)
     model = load_model(model_args, config, data.tokenizer)
 
@@ -103,7 +113,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         report(trainer, data, model_args, data_args, train_metrics, table)
     if args.push_to_hub:
         trainer.push_to_hub()
-    trainer.end()
+    trainer.accelerator.end_training()
     return train_metrics | eval_metrics
 
 
@@ -148,31 +158,30 @@ def prepare_data(
     args: PretrainingArguments,
     checkpoint: str | None,
 ) -> PretrainingData:
-    documents = load_documents(data_args, args.seed, cache_dir=model_args.cache_dir, token=model_args.token)
-    tokenizer = load_tokenizer(model_args, data_args, documents["train"], checkpoint)
+    # What the main process reads and tokenises, the others find in the cache.
+    with args.main_process_first(desc="reading of the text"):
+        documents = load_documents(data_args, args.seed, cache_dir=model_args.cache_dir, token=model_args.token)
+    tokenizer = load_tokenizer(model_args, data_args, args, documents["train"], checkpoint)
     example, answer = args.fill_mask_example, None
     if example is None:
         example, answer = mask_a_word(documents["validation"]["text"], tokenizer)
     elif example.count(tokenizer.mask_token) != 1:
         raise ValueError(f"--fill_mask_example needs {tokenizer.mask_token} exactly once, got {example!r}.")
-    streams = {
-        split: tokenize_stream(
-            documents[split],
-            tokenizer,
-            num_proc=data_args.preprocessing_num_workers,
-            overwrite_cache=data_args.overwrite_cache,
-            description=f"Tokenising the {split} text",
-        )
-        for split in documents
-    }
+    with args.main_process_first(desc="tokenising"):
+        streams = {split: tokenize(split, documents[split], tokenizer, data_args) for split in documents}
     evaluations = make_length_evaluations(
         streams["validation"],
         tokenizer,
-        choose_lengths(data_args, len(streams["validation"])),
+        choose_lengths(data_args, args, len(streams["validation"])),
         mlm_probability=data_args.eval_mlm_probability,
         seed=args.seed,
         max_tokens=data_args.max_eval_tokens,
     )
+    if args.should_log:
+        counts = (
+            f"{len(documents[split]):,} {split} documents of {len(streams[split]):,} tokens" for split in streams
+        )
+        print(f"{' and '.join(counts)}; a vocabulary of {len(tokenizer):,}.")
     return PretrainingData(
         tokenizer=tokenizer,
         train=make_blocks(streams["train"], tokenizer, data_args.max_seq_length),
@@ -183,15 +192,33 @@ def prepare_data(
     )
 
 
+def tokenize(
+    split: str, documents: datasets.Dataset, tokenizer: PreTrainedTokenizerBase, data_args: DataArguments
+) -> np.ndarray:
+    return tokenize_stream(
+        documents,
+        tokenizer,
+        num_proc=data_args.preprocessing_num_workers,
+        overwrite_cache=data_args.overwrite_cache,
+        description=f"Tokenising the {split} text",
+    )
+
+
 def load_tokenizer(
-    model_args: ModelArguments, data_args: DataArguments, documents: datasets.Dataset, checkpoint: str | None
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    args: PretrainingArguments,
+    documents: datasets.Dataset,
+    checkpoint: str | None,
 ) -> PreTrainedTokenizerBase:
     # A resumed run needs the tokenizer it began with, which training one again would give only on the very same text.
     name = model_args.tokenizer_name or checkpoint or model_args.model_name_or_path
     if name is None:
-        return train_tokenizer(
-            documents, data_args.tokenizer_type, data_args.vocab_size, lowercase=data_args.tokenizer_lowercase
-        )
+        trained = [None]
+        if args.process_index == 0:
+            lowercase = data_args.tokenizer_lowercase
+            trained = [train_tokenizer(documents, data_args.tokenizer_type, data_args.vocab_size, lowercase)]
+        return broadcast_object_list(trained)[0]
     hub = {"cache_dir": model_args.cache_dir, "revision": model_args.revision, "token": model_args.token}
     tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=model_args.trust_remote_code, **hub)
     missing = [role for role in ("cls", "sep", "mask", "pad") if getattr(tokenizer, f"{role}_token_id") is None]
@@ -203,38 +230,37 @@ def load_tokenizer(
     return tokenizer
 
 
-def choose_lengths(data_args: PretrainingDataArguments, n_tokens: int) -> list[int]:
+def choose_lengths(data_args: PretrainingDataArguments, args: PretrainingArguments, n_tokens: int) -> list[int]:
     """The lengths to evaluate at, among them that of the training rows."""
     if data_args.eval_lengths_given:
         return sorted({*data_args.eval_lengths, data_args.max_seq_length})
     n_tokens = min(n_tokens, data_args.max_eval_tokens or n_tokens)
     lengths = [length for length in DEFAULT_EVAL_LENGTHS if length - 2 <= n_tokens]
-    if len(lengths) < len(DEFAULT_EVAL_LENGTHS):
+    if len(lengths) < len(DEFAULT_EVAL_LENGTHS) and args.should_log:
         left_out = ", ".join(map(str, DEFAULT_EVAL_LENGTHS[len(lengths) :]))
         print(f"No evaluation at length {left_out}: the validation text has only {n_tokens:,} tokens.")
     return sorted({*lengths, data_args.max_seq_length})
 
 
-def mask_a_word(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, width: int = 24) -> tuple[str, str]:
-    """A passage of `width` words with its middle word masked, and that word.
+def mask_a_word(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, width: int = 160) -> tuple[str, str]:
+    """A passage of about `width` characters with one word masked, and that word.
 
-    It is the first passage of running text whose middle word is a single token, if there is one.
+    It is the first passage of running text with a word of one token in its second half. Where there is none (in a
+    script without spaces, say), the first passage with the character in its middle masked.
     """
-    passages = (
-        words[start : start + width]
-        for words in map(str.split, texts)
-        for start in range(0, max(1, len(words) - width), width)
-    )
-    best = []
+    pieces = (text[start : start + width] for text in map(str.strip, texts) for start in range(0, len(text), width))
+    # Without the words that are cut at both ends.
+    passages = [" ".join(piece.split()[1:-1]) or piece.strip() for piece in itertools.islice(pieces, 1000)]
+    passages = [passage for passage in passages if passage and tokenizer.mask_token not in passage]
     for passage in passages:
-        best = best or passage
-        plain = sum(word.strip(".,;:()").isalpha() for word in passage)
-        middle = passage[len(passage) // 2 : len(passage) // 2 + 1]
-        if plain >= 0.9 * width and len(middle[0]) > 2 and len(tokenizer.tokenize(f" {middle[0]}")) == 1:
-            best = passage
-            break
-    middle = len(best) // 2
-    return " ".join([*best[:middle], tokenizer.mask_token, *best[middle + 1 :]]), best[middle]
+        if sum(character.isalpha() or character.isspace() for character in passage) < 0.95 * len(passage):
+            continue
+        for word in re.finditer(r"\b[^\W\d_]{3,}\b", passage):
+            if word.start() > len(passage) / 2 and len(tokenizer.tokenize(f" {word[0]}")) == 1:
+                return passage[: word.start()] + tokenizer.mask_token + passage[word.end() :], word[0]
+    passage = passages[0]
+    middle = len(passage) // 2
+    return passage[:middle] + tokenizer.mask_token + passage[middle + 1 :], passage[middle]
 
 
 # Model
@@ -287,16 +313,18 @@ def check_same_model(config: PreTrainedConfig, checkpoint: str) -> None:
 def load_model(
     model_args: ModelArguments, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase
 ) -> PreTrainedModel:
+    # Weights, gradients and optimizer states stay in float32 unless asked otherwise; --bf16 computes in bfloat16.
+    dtype = model_args.dtype or "float32"
     options = {
         "attn_implementation": model_args.attn_implementation,
-        # Weights, gradients and optimizer states stay in float32 unless asked otherwise; --bf16 computes in bfloat16.
-        "dtype": model_args.dtype or "float32",
         "trust_remote_code": model_args.trust_remote_code,
     }
     if model_args.model_name_or_path is None:
-        return AutoModelForMaskedLM.from_config(config, **options)
+        return AutoModelForMaskedLM.from_config(config, dtype=dtype.replace("auto", "float32"), **options)
     hub = {"cache_dir": model_args.cache_dir, "revision": model_args.revision, "token": model_args.token}
-    model = AutoModelForMaskedLM.from_pretrained(model_args.model_name_or_path, config=config, **options, **hub)
+    model = AutoModelForMaskedLM.from_pretrained(
+        model_args.model_name_or_path, config=config, dtype=dtype, **options, **hub
+    )
     if len(tokenizer) > config.vocab_size:
         model.resize_token_embeddings(len(tokenizer))
     return model
@@ -365,7 +393,7 @@ def report(
         f"embeddings; {metrics['train_tokens']:,} tokens seen, {metrics['train_tokens_per_second']:,.0f} a second."
     )
     print_example(output_dir, data, trainer)
-    print(f"Wrote to {output_dir}:")
+    print(f"\nWrote the model and its results to {output_dir}, which now holds:")
     for path in sorted(output_dir.iterdir()):
         print(f"  {path.name}{'/' if path.is_dir() else ''}")
 
@@ -397,7 +425,7 @@ def model_card_facts(
     metrics: Mapping[str, float],
     table: Sequence[Mapping[str, float]],
 ) -> ModelCardFacts:
-    args = trainer.args
+    args, settings = trainer.args, trainer.args.to_dict()  # in which enumerations are words
     return ModelCardFacts(
         model_name=Path(args.output_dir).resolve().name,
         task="fill-mask",
@@ -414,9 +442,9 @@ def model_card_facts(
             "Masked tokens": f"{data_args.mlm_probability:.0%}",
             "Steps": trainer.state.global_step,
             "Sequences per step": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
-            "Optimizer": f"{args.optim}, betas ({args.adam_beta1}, {args.adam_beta2})",
+            "Optimizer": f"{settings['optim']}, betas ({args.adam_beta1}, {args.adam_beta2})",
             "Peak learning rate": args.learning_rate,
-            "Schedule": args.lr_scheduler_type,
+            "Schedule": settings["lr_scheduler_type"],
             "Warm-up steps": args.get_warmup_steps(trainer.state.max_steps),
             "Weight decay": args.weight_decay,
             "Precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",

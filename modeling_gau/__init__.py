@@ -27,8 +27,8 @@ from .modeling_gau import (
 __version__ = "0.1.0"
 
 AutoConfig.register("gau", GAUConfig, exist_ok=True)
-# Registered for remote code as well: `save_pretrained` and `push_to_hub` then write these files beside the weights, and the
-# checkpoint loads with `trust_remote_code=True` where this package is not installed.
+# Registered for remote code as well: `save_pretrained` and `push_to_hub` then write these files beside the weights,
+# and the checkpoint loads with `trust_remote_code=True` where this package is not installed.
 GAUConfig.register_for_auto_class()
 for _auto_class, _model_class in (
     (AutoModel, GAUModel),

@@ -12,6 +12,7 @@ the family only: softmax over the scores, or weights made from the scores one by
 """
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -286,6 +287,11 @@ def _block_weights(block, query, key, bias, visible, normalization, dropout, gen
     return scores, weights, keep
 
 
+# Operators are global in PyTorch, and a second definition of a name replaces the first one for everybody. The module's
+# name keeps this copy apart from those of checkpoints (`trust_remote_code`), whose code may be another version's.
+_OPERATORS = re.sub(r"\W", "_", f"gau_{__name__}", flags=re.ASCII)
+
+
 class _GradientSum:
     """A gradient by keys or values, summed over blocks of rows: in float32, since rounding each partial sum to a
     narrow type would cost more than the whole product does."""
@@ -312,7 +318,7 @@ class _GradientSum:
             self.partial = None
 
 
-@torch.library.custom_op("gau::blocked_attention", mutates_args=())
+@torch.library.custom_op(f"{_OPERATORS}::blocked_attention", mutates_args=())
 def _blocked_attention(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -340,7 +346,7 @@ def _(query, key, value, bias, visible, seed, normalization, dropout):
     return value.new_empty(query.shape[0], query.shape[1], value.shape[2])
 
 
-@torch.library.custom_op("gau::blocked_attention_backward", mutates_args=())
+@torch.library.custom_op(f"{_OPERATORS}::blocked_attention_backward", mutates_args=())
 def _blocked_attention_backward(
     gradient: torch.Tensor,
     query: torch.Tensor,

@@ -525,6 +525,10 @@ class GlueTrainer(Trainer):
             preprocess_logits_for_metrics=self.predictions_from_logits,
             **arguments,
         )
+        # A forward method with `**kwargs` makes the Trainer take the loss for a sum over the rows of the whole step,
+        # already divided by their number. A regression's is the mean of its batch, and so is every loss of BERT and
+        # its like: gradients would grow with the steps of gradient accumulation and with the number of processes.
+        self.model_accepts_loss_kwargs = False
         self.task = task
         self.task_ids = np.array([task.label_names.index(name) for name in label_names])
         self.metric = GlueMetric(task.metric, keep_in_memory=True)

@@ -74,9 +74,9 @@ class GAUEmbeddings(nn.Module):
         if inputs_embeds is None:
             inputs_embeds = self._look_up(self.word_embeddings, input_ids, "input_ids")
         if token_type_ids is None:
-            types = self.token_type_embeddings.weight[0]
-        else:
-            types = self._look_up(self.token_type_embeddings, token_type_ids, "token_type_ids")
+            # Looked up, not read from the weight: a module that is kept off the device has it only while it runs.
+            token_type_ids = torch.zeros(1, 1, dtype=torch.long, device=inputs_embeds.device)
+        types = self._look_up(self.token_type_embeddings, token_type_ids, "token_type_ids")
         return self.dropout(self.norm(inputs_embeds + types))
 
     @staticmethod
@@ -495,6 +495,10 @@ def _classifier_dropout(config: GAUConfig) -> nn.Dropout:
     custom_intro="The GAU encoder with a linear head on the pooled sequence, for classification and regression."
 )
 class GAUForSequenceClassification(GAUPreTrainedModel):
+    # The Trainer else takes it that the loss is already divided by the number of items of the whole step, which is not
+    # so for regression and multi-label targets: gradients would grow with accumulation steps and processes.
+    accepts_loss_kwargs = False
+
     def __init__(self, config: GAUConfig):
         super().__init__(config)
         self.num_labels = config.num_labels
@@ -583,6 +587,9 @@ class GAUForTokenClassification(GAUPreTrainedModel):
 
 @auto_docstring(custom_intro="The GAU encoder with a span head for extractive question answering.")
 class GAUForQuestionAnswering(GAUPreTrainedModel):
+    # As in `GAUForSequenceClassification`: this loss is the batch's mean.
+    accepts_loss_kwargs = False
+
     def __init__(self, config: GAUConfig):
         super().__init__(config)
         self.model = GAUModel(config)
@@ -629,6 +636,9 @@ class GAUForQuestionAnswering(GAUPreTrainedModel):
     custom_intro="The GAU encoder with a linear head that scores each choice of a multiple-choice question."
 )
 class GAUForMultipleChoice(GAUPreTrainedModel):
+    # As in `GAUForSequenceClassification`: this loss is the batch's mean.
+    accepts_loss_kwargs = False
+
     def __init__(self, config: GAUConfig):
         super().__init__(config)
         self.model = GAUModel(config)

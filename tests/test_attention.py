@@ -269,7 +269,7 @@ def test_operator_schemas_and_fake_functions():
     visible = real_tokens("right", 23)[:, None, :]
     arguments = (query, key, value, None, visible, None, "softmax", 0.0)
     torch.library.opcheck(
-        torch.ops.gau.blocked_attention.default,
+        attention_gau._blocked_attention,
         tuple(a.detach().requires_grad_() if torch.is_tensor(a) and a.is_floating_point() else a for a in arguments),
     )
 

@@ -22,7 +22,7 @@ def fresh_compiler():
     torch._dynamo.reset()
 
 
-def make_model(model_class: type = GAUForMaskedLM, backend: str | None = None, layers: int = 1, **kwargs):
+def make_model(model_class: type = GAUForMaskedLM, backend: str | None = None, **kwargs):
     torch.manual_seed(0)
     # Weights far from their initialization: otherwise a dropped mask would hardly change the outputs.
     config = GAUConfig(
@@ -30,7 +30,7 @@ def make_model(model_class: type = GAUForMaskedLM, backend: str | None = None, l
         hidden_size=16,
         intermediate_size=32,
         attention_key_size=8,
-        num_hidden_layers=layers,
+        num_hidden_layers=1,
         initializer_range=0.5,
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
@@ -119,12 +119,11 @@ def test_compiled_default_keeps_the_blocked_attention():
 def test_compiled_sparse_prediction():
     """The number of labelled positions depends on the data, so the graph breaks there; the numbers stay."""
     model = make_model(sparse_prediction=True)
+    batch = make_batch(labels=True)
+    expected = loss_and_gradients(model, model, batch)
+    assert len(expected["logits"]) == (batch["labels"] != -100).sum()
     compiled = torch.compile(model, backend="aot_eager")
-    for seq in (9, 12):
-        batch = make_batch(seq=seq, labels=True)
-        expected = loss_and_gradients(model, model, batch)
-        assert len(expected["logits"]) == (batch["labels"] != -100).sum()
-        torch.testing.assert_close(loss_and_gradients(compiled, model, batch), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(loss_and_gradients(compiled, model, batch), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow
@@ -143,7 +142,7 @@ def test_compiled_by_inductor(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("normalization", ATTENTION_NORMALIZATIONS)
 def test_export_with_dynamic_shapes(tmp_path, normalization):
-    model = make_model(layers=2, attention_normalization=normalization).eval()
+    model = make_model(attention_normalization=normalization).eval()
     batch = make_batch()
     axes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     program = torch.export.export(model, (), batch, dynamic_shapes=dict.fromkeys(batch, axes))

@@ -44,11 +44,10 @@ def recipe_paths() -> list[Path]:
 
 def stated_command(recipe: Path) -> list[str]:
     """The command that the header of a recipe tells the reader to run, as words."""
-    header = [line[1:].strip() for line in recipe.read_text(encoding="utf-8").split("\n\n")[0].splitlines()]
-    start = next(i for i, line in enumerate(header) if line.startswith("Command:"))
-    stop = next(i for i in range(start, len(header)) if not header[i].endswith("\\"))
-    lines = [line.removesuffix("\\") for line in header[start : stop + 1]]
-    return shlex.split(re.sub("<[^>]*>", "placeholder", " ".join(lines).removeprefix("Command:")))
+    header = recipe.read_text(encoding="utf-8").split("\n\n")[0].replace("\\\n#", "")
+    line = next(line for line in header.splitlines() if re.search(r"\brun_\w+\.py\s+--config ", line))
+    words = re.search(r"\b(python|accelerate launch) .*", line)[0]
+    return shlex.split(re.sub("<[^>]*>", "placeholder", words))
 
 
 def test_every_preset_has_a_stated_size():

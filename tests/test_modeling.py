@@ -716,6 +716,36 @@ def test_gradient_checkpointing_gives_equal_gradients_with_dropout(use_reentrant
         close(actual[name], gradient, 1e-6)
 
 
+@pytest.mark.parametrize("attn_implementation", [None, "eager"])
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_gradients_are_those_of_the_weights_dropped_in_the_forward_pass(normalization, attn_implementation):
+    model = build(
+        attention_normalization=normalization,
+        num_hidden_layers=1,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.5,
+        attn_implementation=attn_implementation,
+    ).train()
+    ids = random_ids(2, 9)
+    direction = torch.randn(2, 9, 24, generator=torch.Generator().manual_seed(2))
+
+    def loss(step: float = 0.0, along: torch.Tensor | None = None) -> torch.Tensor:
+        torch.manual_seed(7)  # the same weights are dropped each time
+        changed = weight if along is None else weight + step * along
+        outputs = torch.func.functional_call(model, {"layers.0.gau.i_dense.weight": changed}, (ids,))
+        return (outputs.last_hidden_state * direction).sum()
+
+    weight = model.layers[0].gau.i_dense.weight
+    # The rows of the value, then those of the base of query and key: their gradients take different ways.
+    (gradient,) = torch.autograd.grad(loss(), weight)
+    for rows in (slice(36, 72), slice(72, 80)):
+        along = torch.zeros_like(gradient)
+        along[rows] = gradient[rows] / gradient[rows].norm()
+        with torch.no_grad():
+            slope = (loss(2e-3, along) - loss(-2e-3, along)) / 4e-3
+        assert slope.item() == pytest.approx(gradient[rows].norm().item(), rel=0.02)
+
+
 @pytest.mark.parametrize("attn_implementation", [None, "eager", "sdpa"])
 @pytest.mark.parametrize("field", ["hidden_dropout_prob", "attention_probs_dropout_prob"])
 @torch.no_grad()
@@ -730,6 +760,17 @@ def test_each_dropout_acts_in_training_and_not_in_evaluation(field, attn_impleme
     first, second = (model.train()(ids).last_hidden_state for _ in range(2))
     assert (first - expected).abs().max() > 0.05
     assert (first - second).abs().max() > 0.05
+
+
+@torch.no_grad()
+def test_dropout_acts_on_the_output_of_each_unit():
+    model = build(hidden_dropout_prob=0.5, attention_probs_dropout_prob=0.0)
+    model.embeddings.dropout.p = 0.0
+    ids = random_ids(2, 9)
+    expected = model(ids, output_hidden_states=True).hidden_states
+    actual = model.train()(ids, output_hidden_states=True).hidden_states
+    assert torch.equal(actual[0], expected[0])
+    assert (actual[1] - expected[1]).abs().max() > 0.05
 
 
 @torch.no_grad()

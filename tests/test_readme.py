@@ -57,6 +57,12 @@ def test_make_targets_exist():
     assert stated <= set(re.findall(r"^(\w+):", makefile, flags=re.MULTILINE))
 
 
+def test_quickstart_writes_where_the_readme_reads():
+    recipe = (ROOT / "configuration" / "recipes" / "pretrain" / "quickstart.yaml").read_text(encoding="utf-8")
+    (output_dir,) = re.findall(r"^output_dir: (.+)$", recipe, flags=re.MULTILINE)
+    assert f'from_pretrained("{output_dir}"' in README
+
+
 def test_python_code_compiles():
     assert blocks("python")
     for code in blocks("python"):

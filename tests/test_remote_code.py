@@ -30,8 +30,8 @@ HEADS = {
 BACKENDS = (None, "gau_blocked")
 SENTENCE = "a b [MASK] d"
 
-# Runs in another process. None in sys.modules makes an import fail whichever way the package was installed; the module that
-# comes with a checkpoint is called modeling_gau as well, but lives inside transformers_modules.
+# Runs in another process. None in sys.modules makes an import fail whichever way the package was installed; the module
+# that comes with a checkpoint is called modeling_gau as well, but lives inside transformers_modules.
 PROCESS = """
 import importlib, json, sys
 from pathlib import Path
@@ -65,7 +65,8 @@ for head in inputs:
         facts["modules"][head] = type(model).__module__
 torch.save(remote, folder / "remote.pt")
 
-filled = pipeline("fill-mask", model=str(folder / "AutoModelForMaskedLM"), trust_remote_code=True)(sys.argv[4], top_k=3)
+fill = pipeline("fill-mask", model=str(folder / "AutoModelForMaskedLM"), trust_remote_code=True)
+filled = fill(sys.argv[4], top_k=3)
 facts["filled"] = [(answer["token_str"], answer["score"]) for answer in filled]
 loaded["AutoModelForMaskedLM", None].save_pretrained(folder / "again")
 
@@ -98,7 +99,7 @@ def make_config(**kwargs) -> GAUConfig:
 
 
 def make_inputs(*shape: int) -> dict[str, torch.Tensor]:
-    """Token ids of the given shape, the last axis padded on the right in the first row and on the left in the second."""
+    """Token ids of the given shape, padded on the right in the first row and on the left in the second."""
     mask = torch.ones(shape, dtype=torch.long)
     mask[0, ..., 5:], mask[1, ..., :3] = 0, 0
     ids = torch.randint(3, len(VOCABULARY), shape, generator=torch.Generator().manual_seed(0))

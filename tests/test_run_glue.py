@@ -323,6 +323,21 @@ def test_a_run_is_resumed(tmp_path, pretrained):
     assert all(torch.equal(expected[name], resumed[name]) for name in expected)
 
 
+@pytest.mark.parametrize("task_name, names", [("mrpc", (0, 1)), ("stsb", (0.5, 4.5))])
+def test_accumulated_gradients_are_those_of_the_whole_batch(tmp_path, pretrained, task_name, names):
+    data = write(tmp_path / "rows.jsonl", pairs(8, names=names))
+    options = {"task_name": task_name, "train_file": data, "model_name_or_path": pretrained, "max_steps": 1}
+    options |= {"optim": "sgd", "learning_rate": 0.1, "max_grad_norm": 0}
+    losses, weights = [], []
+    for rows, steps in ((8, 1), (2, 4)):
+        output = tmp_path / f"steps{steps}"
+        batches = {"per_device_train_batch_size": rows, "gradient_accumulation_steps": steps}
+        losses.append(run(output, "do_train", **batches, **options)["train_loss"])
+        weights.append(AutoModelForSequenceClassification.from_pretrained(output).classifier.weight)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    torch.testing.assert_close(*weights, rtol=1e-4, atol=1e-6)
+
+
 def test_any_encoder_can_be_fine_tuned_but_has_no_n(tmp_path, tokenizer):
     widths = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
     BertForMaskedLM(BertConfig(vocab_size=15, **widths)).save_pretrained(tmp_path / "bert")
