@@ -124,7 +124,7 @@ def rows_of(args, dtype_name: str, length: int, normalization: str, seconds: dic
     median = {name: statistics.median(values) for name, values in seconds.items()}
     peak = max(2 * 2048**3 / median["matrix product", "2048x2048x2048"],
                2 * 4096 * 1536**2 / median["matrix product", "4096x1536x1536"])  # fmt: skip
-    chosen = choose_attention_backend(args.device, length)
+    chosen = choose_attention_backend(length)
     rows = []
     for (backend, which), values in seconds.items():
         if backend == "matrix product":

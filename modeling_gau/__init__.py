@@ -8,8 +8,6 @@ from transformers import (
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
-    AutoTokenizer,
-    BertTokenizer,
 )
 
 from .configuration_gau import GAUConfig
@@ -40,8 +38,6 @@ for _auto_class, _model_class in (
 ):
     _auto_class.register(GAUConfig, _model_class, exist_ok=True)
     _model_class.register_for_auto_class(_auto_class.__name__)
-# The published GAU vocabulary is BERT's WordPiece; a checkpoint that names its own tokenizer class keeps it.
-AutoTokenizer.register(GAUConfig, tokenizer_class=BertTokenizer, exist_ok=True)
 
 __all__ = [
     "GAUConfig",

@@ -122,8 +122,8 @@ def split_mask(attention_mask: torch.Tensor | None) -> tuple[torch.Tensor | None
     """Splits a mask into what is added to the scores and what is visible.
 
     Args:
-        attention_mask: `(batch or 1, 1, query or 1, key)`: boolean (`True` is visible) or additive, where values at or
-            below half of the dtype's minimum hide a key (transformers writes the minimum, others write -inf).
+        attention_mask: `(batch or 1, 1, query or 1, key)`: boolean (`True` is visible) or additive, where values of
+            -10000 and less hide a key: transformers writes the dtype's minimum, others -inf, -1e9 or -1e4.
 
     Returns:
         (bias, visible), each of the mask's shape or `None`; `bias` is finite everywhere.
@@ -132,7 +132,7 @@ def split_mask(attention_mask: torch.Tensor | None) -> tuple[torch.Tensor | None
         return None, None
     if attention_mask.dtype == torch.bool:
         return None, attention_mask
-    visible = attention_mask > torch.finfo(attention_mask.dtype).min / 2
+    visible = attention_mask > -1e4
     return attention_mask.masked_fill(~visible, 0.0), visible
 
 
@@ -222,10 +222,10 @@ def flex_attention_forward(module, query, key, value, attention_mask, scaling=1.
             "for training, or run under torch.no_grad()."
         )
     name = "flex_attention"
-    if isinstance(attention_mask, torch.Tensor) and attention_mask.dtype == torch.bool:
-        # transformers adds a tensor mask to the scores.
-        attention_mask = torch.zeros_like(attention_mask, dtype=query.dtype).masked_fill(
-            ~attention_mask, torch.finfo(query.dtype).min
+    if isinstance(attention_mask, torch.Tensor):
+        raise ValueError(
+            "attn_implementation='flex_attention' takes padding masks of shape (batch, seq) only, not a 4-D mask. "
+            "Use attn_implementation='sdpa', 'gau_blocked' or 'eager' with such masks."
         )
     if query.device.type != "cpu":
         return _split_heads_forward(name)(module, query, key, value, attention_mask, scaling, dropout, **kwargs)
@@ -237,10 +237,10 @@ def flex_attention_forward(module, query, key, value, attention_mask, scaling=1.
 
 # ---------------------------------------------------------------------------------------- blocks of rows (gau_blocked)
 
-# Scores held at once by the blocked backend, in elements: on CPU about what stays in the last-level cache, on
-# accelerators enough to fill them. Rows per block never fall below the minimum, under which the products lose their
+# Scores held at once by the blocked backend, in elements: on CPU the size that measured fastest (8 MiB in bfloat16),
+# on accelerators enough to fill them. Rows per block never fall below the minimum, under which products lose
 # efficiency.
-_BLOCK_ELEMENTS = {"cpu": 2**20}
+_BLOCK_ELEMENTS = {"cpu": 2**22}
 _BLOCK_ELEMENTS_ACCELERATOR = 2**26
 _MIN_BLOCK_ROWS = 256
 
@@ -396,7 +396,15 @@ def _backward(ctx, gradient):
     return *gradients, None, None, None, None, None
 
 
+def _no_second_derivative(ctx, *gradients):
+    raise RuntimeError(
+        "attn_implementation='gau_blocked', which also serves long inputs by default, has no second derivative. Use "
+        "attn_implementation='eager' to differentiate through gradients."
+    )
+
+
 _blocked_attention.register_autograd(_backward, setup_context=_save_for_backward)
+_blocked_attention_backward.register_autograd(_no_second_derivative)
 
 
 def blocked_attention_forward(module, query, key, value, attention_mask, scaling=1.0, dropout=0.0, **kwargs):
@@ -426,33 +434,32 @@ def blocked_attention_forward(module, query, key, value, attention_mask, scaling
 # ------------------------------------------------------------------------------------------------ choice and the table
 
 
-def choose_attention_backend(device_type: str, query_length: int, weights_wanted: bool = False) -> str:
+_BLOCKED_FROM_LENGTH = 1024
+
+
+def choose_attention_backend(query_length: int, exporting: bool = False) -> str:
     """Name of the backend that `gau_auto` uses.
 
-    The numbers behind it are in `benchmarks/results`; on accelerators nothing has been measured yet, and the rule
-    rests on memory: score matrices of one head are small, so plain products serve until they would no longer be.
+    On CPU it is the faster one as measured (`benchmarks/results`), in bfloat16 and float32: plain products for short
+    sequences, blocks from 1024 tokens on. On accelerators nothing has been measured yet: there the same rule keeps
+    score matrices, which are those of one head only, from filling the memory.
 
     Args:
-        device_type: `"cpu"`, `"cuda"`, ...
         query_length: padded length of the batch.
-        weights_wanted: attention weights are asked for, or the model is being exported and must hold plain operations.
+        exporting: the model is being exported and must hold plain operations only.
     """
-    if weights_wanted:
-        return "eager"
-    if device_type == "cpu":
-        return "gau_blocked"
-    return "eager" if query_length <= 1024 else "gau_blocked"
+    return "eager" if exporting or query_length < _BLOCKED_FROM_LENGTH else "gau_blocked"
 
 
 def auto_attention_forward(module, query, key, value, attention_mask, scaling=1.0, dropout=0.0, **kwargs):
-    """What a model uses when no backend is asked for: the fastest correct one for device, precision and length."""
+    """What a model uses when no backend is asked for: the fastest correct one for the length."""
     exporting = torch.compiler.is_exporting() or torch.jit.is_tracing()
-    weights_wanted = exporting or kwargs.get("output_attentions") or module.config.output_attentions
-    name = choose_attention_backend(query.device.type, query.shape[2], bool(weights_wanted))
+    name = choose_attention_backend(query.shape[2], exporting)
     if not torch.compiler.is_compiling():
+        length = "below" if query.shape[2] < _BLOCKED_FROM_LENGTH else "from"
         logger.info_once(
-            f"Attention backend chosen on {query.device.type}: {name} (length {query.shape[2]}, {query.dtype}). "
-            f"Ask for another with attn_implementation=..."
+            f"Attention backend for inputs {length} {_BLOCKED_FROM_LENGTH} tokens on {query.device.type}: '{name}'. "
+            "Ask for one by name with attn_implementation=..."
         )
     return ATTENTION_BACKENDS[name].forward(
         module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
@@ -520,10 +527,9 @@ def check_attention_backend(name: str, normalization: str) -> None:
             "fastest."
         )
     family = ATTENTION_NORMALIZATIONS[normalization].family
-    families = ATTENTION_BACKENDS[name].families if name in ATTENTION_BACKENDS else None
-    if families is None and "flash" in name:
-        families = ATTENTION_BACKENDS["flash_attention_2"].families
-    if families is not None and family not in families:
+    # A function that came in by transformers' interface or from the Hub is taken for what all of those are: softmax.
+    families = ATTENTION_BACKENDS[name].families if name in ATTENTION_BACKENDS else ("softmax",)
+    if family not in families:
         able = [other for other, backend in ATTENTION_BACKENDS.items() if family in backend.families]
         raise ValueError(
             f"attn_implementation='{name}' cannot compute attention_normalization='{normalization}'. "

@@ -21,7 +21,7 @@ from transformers.modeling_outputs import (
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.modeling_utils import PreTrainedModel
 from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs, auto_docstring
+from transformers.utils import TransformersKwargs, auto_docstring, logging
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
@@ -36,19 +36,26 @@ from .attention_gau import (
 from .configuration_gau import GAUConfig
 
 
+logger = logging.get_logger(__name__)
+
 # Ratio between the standard deviation of a normal distribution and that of its truncation at two standard deviations.
 _TRUNCATED_NORMAL_STD = 0.8796256610342398
 
 
+def _wide_dtype(tensor: torch.Tensor) -> torch.dtype:
+    """float32, or float64 for a model in float64."""
+    return torch.promote_types(tensor.dtype, torch.float32)
+
+
 class GAURootMeanSquareNorm(nn.Module):
-    """N(x) = x / sqrt(mean(x^2) + eps), without parameters, computed in float32."""
+    """N(x) = x / sqrt(mean(x^2) + eps), without parameters, computed in float32 or wider."""
 
     def __init__(self, config: GAUConfig):
         super().__init__()
         self.eps = config.layer_norm_eps
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        wide = hidden_states.float()
+        wide = hidden_states.to(_wide_dtype(hidden_states))
         return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)).to(hidden_states.dtype)
 
     def extra_repr(self) -> str:
@@ -115,7 +122,8 @@ class GAURotaryEmbedding(nn.Module):
     def forward(
         self, hidden_states: torch.Tensor, position_ids: torch.LongTensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """cos and sin, each `(batch or 1, seq, key_dim / 2)` in float32, for `position_ids` of `(batch or 1, seq)`."""
+        """cos and sin, each `(batch or 1, seq, key_dim / 2)` in float32 or wider, for `position_ids` of `(batch or 1,
+        seq)`."""
         inv_freq, attention_scaling = self.inv_freq, self.attention_scaling
         if self.rope_type in ("dynamic", "longrope"):
             # From this batch's length alone. transformers' `dynamic_rope_update` keeps the longest length seen so far,
@@ -123,7 +131,8 @@ class GAURotaryEmbedding(nn.Module):
             inv_freq, attention_scaling = ROPE_INIT_FUNCTIONS[self.rope_type](
                 self.config, position_ids.device, seq_len=position_ids.max() + 1
             )
-        angles = position_ids[..., None].float() * inv_freq.to(device=hidden_states.device, dtype=torch.float)
+        dtype = _wide_dtype(hidden_states)
+        angles = position_ids[..., None].to(dtype) * inv_freq.to(hidden_states.device, dtype)
         return angles.cos() * attention_scaling, angles.sin() * attention_scaling
 
 
@@ -190,7 +199,7 @@ class GatedAttentionUnit(nn.Module):
         gate, value, base = self.activation(self.i_dense(hidden_states)).split(self.widths, dim=-1)
         cos, sin = position_embeddings
         # Rotation and scale are applied in float32 and rounded once; scaling the narrow query spares the wide scores.
-        base = base.float()
+        base = base.to(_wide_dtype(base))
         scaling = self.scaling if query_factor is None else query_factor * self.scaling
         query = (apply_rotary_positions(self.q_scaleoffset(base), cos, sin) * scaling).to(value.dtype)
         key = apply_rotary_positions(self.k_scaleoffset(base), cos, sin).to(value.dtype)
@@ -217,6 +226,11 @@ class GatedAttentionUnit(nn.Module):
             raise ValueError(
                 f"attn_implementation='{name}' gives no attention weights. Use 'eager' or leave attn_implementation "
                 "out to get output_attentions."
+            )
+        if name not in ("eager", DEFAULT_ATTENTION_BACKEND) and not torch.compiler.is_compiling():
+            logger.warning_once(
+                f"attn_implementation='{name}' gives no attention weights: while they are asked for, 'eager' computes "
+                "the same numbers, with memory quadratic in the length."
             )
         return eager_attention_forward
 
@@ -261,13 +275,22 @@ class GAUPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
-        """As in transformers, with a hint where a weight file is damaged."""
+        """As in transformers, with a hint where the weights are damaged or of another model."""
         try:
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         except SafetensorError as error:
             raise ValueError(
                 f"The weights of '{pretrained_model_name_or_path}' cannot be read ({error}). The file is damaged or "
                 "cut short: copy it again, or load with force_download=True if it came from the Hub."
+            ) from error
+        except RuntimeError as error:
+            if "ignore_mismatched_sizes" not in str(error):
+                raise
+            raise ValueError(
+                f"The weights of '{pretrained_model_name_or_path}' have other shapes than its configuration "
+                "describes (the table above names them). Do config.json and model.safetensors belong together, and "
+                "are the values given at load those of the checkpoint? For a head with another number of labels, give "
+                "ignore_mismatched_sizes=True, which makes such tensors anew."
             ) from error
 
     @torch.no_grad()
@@ -339,6 +362,11 @@ class GAUModel(GAUPreTrainedModel):
             )
         if input_ids is not None:
             self.warn_if_padding_and_no_attention_mask(input_ids, attention_mask)
+
+        if not torch.compiler.is_compiling():
+            # `model.config.fixed_n = 512` is the obvious way to change what is a property of the forward pass.
+            self.config.validate_attention_normalization()
+            check_attention_backend(self.config._attn_implementation, self.config.attention_normalization)
 
         hidden_states = self.embeddings(input_ids, token_type_ids, inputs_embeds)
         if position_ids is None:
@@ -472,9 +500,10 @@ class GAUPooler(nn.Module):
         self.dropout = _classifier_dropout(config)
 
     def forward(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
-        """`(batch, hidden)` from `(batch, seq, hidden)`; without a 2-D mask every token counts as real."""
-        if attention_mask is not None and attention_mask.ndim != 2:
-            attention_mask = None
+        """`(batch, hidden)` from `(batch, seq, hidden)`; by a 4-D mask the tokens that some position sees are real."""
+        if attention_mask is not None and attention_mask.ndim == 4:
+            seen = split_mask(attention_mask)[1].any(2).squeeze(1)
+            attention_mask = seen.expand(hidden_states.shape[:2])
         if self.pooling == "mean":
             if attention_mask is None:
                 return self.dropout(hidden_states.mean(1))
@@ -664,7 +693,14 @@ class GAUForMultipleChoice(GAUPreTrainedModel):
         labels (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
             Index of the right choice.
         """
-        num_choices = (input_ids if input_ids is not None else inputs_embeds).shape[1]
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("Give exactly one of input_ids and inputs_embeds.")
+        shape = input_ids.shape if input_ids is not None else inputs_embeds.shape[:-1]
+        if len(shape) != 3:
+            raise ValueError(
+                f"Multiple choice takes inputs of shape (batch, num_choices, seq), but got {tuple(shape)}."
+            )
+        num_choices = shape[1]
 
         def flat(tensor: torch.Tensor | None) -> torch.Tensor | None:
             return None if tensor is None else tensor.flatten(0, 1)

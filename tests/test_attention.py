@@ -264,6 +264,14 @@ def test_blocks_refuse_a_learned_mask():
         ATTENTION_BACKENDS["gau_blocked"].forward(stand_in("softmax"), *states, mask)
 
 
+def test_blocks_name_the_way_out_of_a_second_derivative():
+    states = random_states(7)
+    output, _ = ATTENTION_BACKENDS["gau_blocked"].forward(stand_in("softmax"), *states, None)
+    (gradient,) = torch.autograd.grad(output.square().sum(), states[0], create_graph=True)
+    with pytest.raises(RuntimeError, match=r"no second derivative.*eager"):
+        gradient.sum().backward()
+
+
 def test_operator_schemas_and_fake_functions():
     query, key, value = (s[:, 0] for s in random_states(23))
     visible = real_tokens("right", 23)[:, None, :]
@@ -323,7 +331,9 @@ def test_flex_attention_on_cpu_is_for_inference():
         expected = model(input_ids, attention_mask=real).last_hidden_state
         model.set_attn_implementation("flex_attention")
         output = model(input_ids, attention_mask=real).last_hidden_state
-    torch.testing.assert_close(output[real], expected[real], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(output, expected, rtol=1e-4, atol=1e-4)
+    with torch.no_grad(), pytest.raises(ValueError, match=r"not a 4-D mask.*gau_blocked"):
+        model(input_ids, attention_mask=real[:, None, None, :])
     with pytest.raises(ValueError, match=r"no backward pass on CPU.*gau_blocked"):
         model(input_ids, attention_mask=real)
 
@@ -335,6 +345,7 @@ def test_masks_that_hide_keys():
     additive = torch.tensor([[0.0, -1.5, torch.finfo(torch.float32).min, -math.inf]]).view(1, 1, 1, 4)
     bias, visible = split_mask(additive)
     assert visible.flatten().tolist() == [True, True, False, False]
+    assert split_mask(torch.tensor([-9e3, -1e4, -1e9]).view(1, 1, 1, 3))[1].flatten().tolist() == [True, False, False]
     assert bias.flatten().tolist() == [0.0, -1.5, 0.0, 0.0]
     assert split_mask(None) == (None, None)
 
@@ -354,26 +365,32 @@ def test_an_unknown_backend_is_named_with_those_allowed():
     with pytest.raises(ValueError, match=r"Unknown attn_implementation='sdpaa'.*eager, sdpa.*gau_blocked"):
         check_attention_backend("sdpaa", "softmax")
     with pytest.raises(ValueError, match="cannot compute"):
+        check_attention_backend("some/kernel", "normalized_squared_relu")
+    check_attention_backend("some/kernel", "softmax_plus")
+    with pytest.raises(ValueError, match="cannot compute"):
         check_attention_backend("kernels-community/flash-attn2", "squared_relu")
 
 
-def test_the_default_chooses_by_itself():
+def test_the_default_chooses_by_length_and_says_so_once(monkeypatch):
     config = GAUConfig(vocab_size=50, hidden_size=16, intermediate_size=32, attention_key_size=8, num_hidden_layers=1)
-    assert GAUModel(config).config._attn_implementation == "gau_auto"
-    assert choose_attention_backend("cpu", 512) in ATTENTION_BACKENDS
-    assert choose_attention_backend("cuda", 16384) == "gau_blocked"
-    assert choose_attention_backend("cpu", 16384) == "gau_blocked"
-    assert choose_attention_backend("cpu", 16384, weights_wanted=True) == "eager"
+    model = GAUModel(config).eval()
+    assert model.config._attn_implementation == "gau_auto"
+    messages, used = [], []
+    monkeypatch.setattr(attention_gau, "logger", SimpleNamespace(info_once=messages.append))
+    for name in ("eager", "gau_blocked"):
+        backend = ATTENTION_BACKENDS[name]
 
+        def forward(*args, name=name, backend=backend, **kwargs):
+            used.append(name)
+            return backend.forward(*args, **kwargs)
 
-def test_the_default_returns_weights_where_they_are_wanted():
-    states, real = random_states(7), real_tokens("right", 7)
-    mask = mask_for("gau_auto", real, torch.float64)
-    forward = ATTENTION_BACKENDS["gau_auto"].forward
-    module = stand_in("softmax_plus")
-    assert forward(module, *states, mask)[1] is None
-    _, weights = forward(module, *states, mask, output_attentions=True)
-    torch.testing.assert_close(weights.sum(-1), torch.ones(3, 1, 7, dtype=torch.float64))
+        monkeypatch.setitem(ATTENTION_BACKENDS, name, AttentionBackend(forward, backend.families))
+    for length in (3, 1023, 1024):
+        model(torch.full((1, length), 7))
+    assert used == ["eager", "eager", "gau_blocked"]
+    assert len(set(messages)) == 2  # `info_once` shows equal messages once
+    assert "below 1024 tokens on cpu: 'eager'" in messages[0] and "from 1024 tokens" in messages[2]
+    assert choose_attention_backend(16384, exporting=True) == "eager"
 
 
 def test_a_registered_backend_works_in_a_model_with_its_mask():

@@ -73,6 +73,7 @@ def targets_of(graph_module: torch.nn.Module) -> Iterator:
     [
         ("softmax_plus", None),
         ("softmax_plus", "sdpa"),
+        ("softmax_plus", "gau_blocked"),
         ("squared_relu", "eager"),
         ("normalized_squared_relu", "eager"),
     ],
@@ -96,8 +97,9 @@ def test_compiled_inference():
             torch.testing.assert_close(compiled(**batch)[0], model(**batch)[0], rtol=1e-4, atol=1e-5)
 
 
-def test_compiled_once_for_all_shapes():
-    model = make_model()
+@pytest.mark.parametrize("backend", [None, "gau_blocked"])
+def test_compiled_once_for_all_shapes(backend):
+    model = make_model(backend=backend)
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True, dynamic=True)
     loss_and_gradients(compiled, model, make_batch(3, 9, labels=True))
     for shape in ((2, 17), (4, 30)):
@@ -108,9 +110,9 @@ def test_compiled_once_for_all_shapes():
 
 
 def test_compiled_default_keeps_the_blocked_attention():
-    """Plain operations are for export only: compiled, the default must not take quadratic memory."""
+    """Plain operations are for export only: compiled, the default must not take quadratic memory at long inputs."""
     counter = CompileCounterWithBackend("eager")
-    torch.compile(make_model().eval(), backend=counter, fullgraph=True)(**make_batch())
+    torch.compile(make_model().eval(), backend=counter, fullgraph=True)(**make_batch(seq=1024))
     names = [str(target) for graph in counter.graphs for target in targets_of(graph)]
     assert sum("blocked_attention" in name for name in names) == 1
     assert not any("softmax" in name for name in names)

@@ -680,7 +680,7 @@ def test_a_truncated_weight_file_gives_a_clear_error(tmp_path):
 
 def test_weights_of_other_shapes_are_refused(tmp_path):
     build().save_pretrained(tmp_path)
-    with pytest.raises(RuntimeError, match="ignore_mismatched_sizes"):
+    with pytest.raises(ValueError, match="other shapes than its configuration describes.*ignore_mismatched_sizes"):
         GAUModel.from_pretrained(tmp_path, intermediate_size=40)
 
 
@@ -829,3 +829,64 @@ def test_padding_without_a_mask_is_warned_about(caplog):
         assert "We strongly recommend passing in an `attention_mask`" in caplog.text
     finally:
         logging.disable_propagation()
+
+
+# ------------------------------------------------------------------------------------ changes to a model that is there
+
+
+@torch.no_grad()
+def test_fixed_n_of_a_loaded_model_acts_and_is_checked():
+    model = build(attention_normalization="squared_relu").eval()
+    ids = random_ids(2, 7)
+    free = model(ids).last_hidden_state
+    model.config.fixed_n = 7
+    close(model(ids).last_hidden_state, free)
+    model.config.fixed_n = 512
+    assert (model(ids).last_hidden_state - free).abs().max() > 1e-3
+    for value in (0, -5):
+        model.config.fixed_n = value
+        with pytest.raises(ValueError, match=rf"fixed_n={value} must be a positive integer"):
+            model(ids)
+
+
+@torch.no_grad()
+def test_normalization_of_a_loaded_model_is_checked():
+    model = build(attention_normalization="softmax").eval()
+    model.config.fixed_n = 7
+    with pytest.raises(ValueError, match="fixed_n=7 has no use"):
+        model(random_ids(2, 7))
+    model.config.fixed_n = None
+    model.config.attention_normalization = "foo"
+    with pytest.raises(ValueError, match=r"Unknown attention_normalization='foo'\. Allowed: softmax, "):
+        model(random_ids(2, 7))
+    model.config.attention_normalization = "softmax"
+    model.set_attn_implementation("sdpa")
+    model.config.attention_normalization = "squared_relu"
+    with pytest.raises(ValueError, match=r"'sdpa' cannot compute .*'squared_relu'"):
+        model(random_ids(2, 7))
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+@torch.no_grad()
+def test_pooling_follows_a_prepared_mask(pooling):
+    model = build(GAUForSequenceClassification, classifier_pooling=pooling).eval()
+    ids, mask = random_ids(2, 7), padding_mask([7, 4], 7, "left")
+    prepared = mask.bool()[:, None, None, :]
+    expected = model(ids, attention_mask=mask).logits
+    close(model(ids, attention_mask=prepared).logits, expected)
+    close(model(ids, attention_mask=prepared.expand(-1, -1, 7, -1)).logits, expected)
+
+
+@torch.no_grad()
+def test_a_model_in_float64_is_exact_to_float64():
+    model = build(layer_norm_eps=1e-12).double()
+    hidden_states = model(random_ids(2, 7)).last_hidden_state
+    assert (hidden_states.square().mean(-1) - 1).abs().max() < 1e-12
+
+
+def test_multiple_choice_names_the_shape_it_wants():
+    model = build(GAUForMultipleChoice)
+    with pytest.raises(ValueError, match=r"\(batch, num_choices, seq\), but got \(2, 4\)"):
+        model(IDS)
+    with pytest.raises(ValueError, match="exactly one of input_ids and inputs_embeds"):
+        model()
