@@ -2,8 +2,8 @@
 # make test         the checks that a change must pass
 
 PYTHON ?= python3
-# Pinned: an unpinned torch may bring gigabytes of CUDA packages to a machine without a GPU. For a GPU, or for PyTorch's
-# own index of CPU wheels, say e.g.  make test TORCH=torch PIP_ARGS="--extra-index-url <index>"
+# The release that the tests have run with. On Linux pip's own choice brings CUDA libraries of several GB; PyTorch's index
+# of CPU wheels avoids them:  make test PIP_ARGS="--extra-index-url <index>"
 TORCH ?= torch==2.13.0
 PIP_ARGS ?=
 PYTEST_ARGS ?= -n 2

@@ -48,7 +48,7 @@ from modeling_gau.glue import (
     tokenize_split,
 )
 from modeling_gau.model_card import ModelCardFacts, write_model_card
-from modeling_gau.training import find_checkpoint, remove_checkpoints
+from modeling_gau.training import check_fit, find_checkpoint, load_with_misfits, remove_checkpoints
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
@@ -106,7 +106,8 @@ def choose_base_config(model_args: ModelArguments, glue_args: GlueArguments) -> 
         raise ValueError(f"--fixed_n {model_args.fixed_n} and --dynamic_n exclude each other: give one of them.")
     if not (model_args.tokenizer_name or model_args.model_name_or_path):
         raise ValueError("Give --tokenizer_name: a model that starts from --config_name brings no tokenizer.")
-    plain = resolve_config(replace(model_args, fixed_n=None, attention_normalization=None, config_overrides=None))
+    unchanged = dict.fromkeys(("fixed_n", "attention_normalization", "config_overrides", "attn_implementation"))
+    plain = resolve_config(replace(model_args, **unchanged))
     asked = {
         "fixed_n": model_args.fixed_n is not None or glue_args.dynamic_n,
         "attention_normalization": model_args.attention_normalization is not None,
@@ -201,15 +202,25 @@ def load_model(model_args: ModelArguments, glue_args: GlueArguments, data: GlueD
     }
     if model_args.model_name_or_path is None:
         return AutoModelForSequenceClassification.from_config(config, **options)
-    return AutoModelForSequenceClassification.from_pretrained(
-        model_args.model_name_or_path,
-        config=config,
-        cache_dir=model_args.cache_dir,
-        revision=model_args.revision,
-        token=model_args.token,
-        ignore_mismatched_sizes=glue_args.ignore_mismatched_sizes,
-        **options,
+    hub = {"cache_dir": model_args.cache_dir, "revision": model_args.revision, "token": model_args.token}
+    name = model_args.model_name_or_path
+    model, misfits = load_with_misfits(AutoModelForSequenceClassification, name, config=config, **options, **hub)
+    encoder_misfits = {key: problem for key, problem in misfits.items() if not is_of_head(model, key)}
+    check_fit(
+        name,
+        encoder_misfits,
+        "Give a checkpoint with all of its encoder, its own config.json, and no --config_name or --config_overrides "
+        "that change shapes.",
     )
+    if saved_label_names(config) is not None and not glue_args.ignore_mismatched_sizes:
+        check_fit(name, misfits, "Add --ignore_mismatched_sizes to start a new classifier on top of its encoder.")
+    return model
+
+
+def is_of_head(model: PreTrainedModel, key: str) -> bool:
+    """Whether a tensor belongs to what is put on top of the encoder; a pooler does, even within it (BERT)."""
+    encoder = f"{model.base_model_prefix}."
+    return not key.startswith(encoder) or key.startswith(f"{encoder}pooler.")
 
 
 # Train, evaluate, predict

@@ -35,7 +35,7 @@ from transformers import (
 )
 from transformers.trainer import TRAINER_STATE_NAME
 
-from modeling_gau.arguments import DataArguments, ModelArguments, parse_arguments, resolve_config
+from modeling_gau.arguments import DataArguments, ModelArguments, parse_arguments, resolve_config, stated_fields
 from modeling_gau.data import (
     load_documents,
     make_blocks,
@@ -49,7 +49,9 @@ from modeling_gau.training import (
     EpochMaskingCollator,
     MaskedLMTrainer,
     PretrainingArguments,
+    check_fit,
     find_checkpoint,
+    load_with_misfits,
     remove_checkpoints,
 )
 
@@ -84,7 +86,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 
     # 3. Model
     set_seed(args.seed)
-    config, saved_sparse_prediction = choose_config(model_args, data_args, data.tokenizer, checkpoint)
+    config, saved_sparse_prediction = choose_config(model_args, data_args, args, data.tokenizer, checkpoint)
     model = load_model(model_args, config, data.tokenizer)
 
     # 4. Train
@@ -113,6 +115,9 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         report(trainer, data, model_args, data_args, train_metrics, table)
     if args.push_to_hub:
         trainer.push_to_hub()
+    # A process that ends right after its last evaluation can hang: it waits for a thread of Gloo that waits for the
+    # interpreter lock to let go of the tensors it gathered. Waiting for the report instead leaves it the time.
+    trainer.accelerator.wait_for_everyone()
     trainer.accelerator.end_training()
     return train_metrics | eval_metrics
 
@@ -231,10 +236,21 @@ def load_tokenizer(
 
 
 def choose_lengths(data_args: PretrainingDataArguments, args: PretrainingArguments, n_tokens: int) -> list[int]:
-    """The lengths to evaluate at, among them that of the training rows."""
+    """The lengths to evaluate at, among them that of the training rows; raises ValueError where the validation text of
+    `n_tokens` does not fill one row of them."""
+    n_tokens = min(n_tokens, data_args.max_eval_tokens or n_tokens)
+    asked = {"--max_seq_length": data_args.max_seq_length}
+    if data_args.eval_lengths_given:
+        asked["--eval_lengths"] = max(data_args.eval_lengths)
+    for option, length in asked.items():
+        if length - 2 > n_tokens:
+            raise ValueError(
+                f"{option} {length}: the validation text has only {n_tokens} tokens, too few for one row of that "
+                f"length. Lower {option} to {n_tokens + 2} or less, or have more validation text: give a longer "
+                "--validation_file, or raise --validation_split_percentage, --max_eval_samples or --max_eval_tokens."
+            )
     if data_args.eval_lengths_given:
         return sorted({*data_args.eval_lengths, data_args.max_seq_length})
-    n_tokens = min(n_tokens, data_args.max_eval_tokens or n_tokens)
     lengths = [length for length in DEFAULT_EVAL_LENGTHS if length - 2 <= n_tokens]
     if len(lengths) < len(DEFAULT_EVAL_LENGTHS) and args.should_log:
         left_out = ", ".join(map(str, DEFAULT_EVAL_LENGTHS[len(lengths) :]))
@@ -242,11 +258,12 @@ def choose_lengths(data_args: PretrainingDataArguments, args: PretrainingArgumen
     return sorted({*lengths, data_args.max_seq_length})
 
 
-def mask_a_word(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, width: int = 160) -> tuple[str, str]:
+def mask_a_word(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, width: int = 160) -> tuple[str, str | None]:
     """A passage of about `width` characters with one word masked, and that word.
 
     It is the first passage of running text with a word of one token in its second half. Where there is none (in a
-    script without spaces, say), the first passage with the character in its middle masked.
+    script without spaces, say), the first passage with the character in its middle masked. Passages with a mask token
+    of their own are passed over; where all have one, the example is a mask token alone, with no word known for it.
     """
     pieces = (text[start : start + width] for text in map(str.strip, texts) for start in range(0, len(text), width))
     # Without the words that are cut at both ends.
@@ -258,6 +275,8 @@ def mask_a_word(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, width:
         for word in re.finditer(r"\b[^\W\d_]{3,}\b", passage):
             if word.start() > len(passage) / 2 and len(tokenizer.tokenize(f" {word[0]}")) == 1:
                 return passage[: word.start()] + tokenizer.mask_token + passage[word.end() :], word[0]
+    if not passages:
+        return tokenizer.mask_token, None
     passage = passages[0]
     middle = len(passage) // 2
     return passage[:middle] + tokenizer.mask_token + passage[middle + 1 :], passage[middle]
@@ -269,19 +288,26 @@ def mask_a_word(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, width:
 def choose_config(
     model_args: ModelArguments,
     data_args: DataArguments,
+    args: PretrainingArguments,
     tokenizer: PreTrainedTokenizerBase,
     checkpoint: str | None,
 ) -> tuple[PreTrainedConfig, bool | None]:
     """The configuration to train with, and the `sparse_prediction` to save (None where a model has no such field)."""
     model_args = name_model(model_args, checkpoint)
     base = resolve_config(model_args)
-    changes = {"sparse_prediction": True}
+    changes = {}
     if model_args.model_name_or_path is None and model_args.config_name != checkpoint:
-        length = data_args.max_seq_length
         changes |= {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
-        changes |= {"reference_length": length, "max_position_embeddings": length}
+        # Presets leave these to the run; a configuration that states them was given them for a reason.
+        lengths = {"reference_length", "max_position_embeddings"} - stated_fields(model_args)
+        changes |= dict.fromkeys(sorted(lengths), data_args.max_seq_length)
     overridden = re.findall(r"(?:^|,)\s*(\w+)\s*=", model_args.config_overrides or "")
     changes = {key: value for key, value in changes.items() if key in base.to_dict() and key not in overridden}
+    if changes and args.should_log:
+        settings = ", ".join(f"{key}={value}" for key, value in changes.items())
+        print(f"Set in the configuration from the tokenizer and --max_seq_length: {settings}.")
+    if "sparse_prediction" in base.to_dict() and "sparse_prediction" not in overridden:
+        changes["sparse_prediction"] = True
     config = resolve_config(model_args, **changes)
     if model_args.model_name_or_path is None and config.vocab_size < len(tokenizer):
         raise ValueError(
@@ -289,15 +315,16 @@ def choose_config(
             "tokenizer: take it out of --config_overrides."
         )
     if checkpoint is not None:
-        check_same_model(config, checkpoint)
+        # load_model adds the entries that a larger tokenizer needs.
+        check_same_model(config, checkpoint, vocab_size=max(config.vocab_size, len(tokenizer)))
     # Sparse prediction is a means to train faster, not a property of the model: a saved model that returned logits for
     # labelled positions only would surprise whoever calls it with labels. Who puts it in the configuration gets it.
     return config, base.sparse_prediction if "sparse_prediction" in base.to_dict() else None
 
 
-def check_same_model(config: PreTrainedConfig, checkpoint: str) -> None:
+def check_same_model(config: PreTrainedConfig, checkpoint: str, **changes: object) -> None:
     """The Trainer takes the weights from a checkpoint and the configuration from here: they must belong together."""
-    saved, given = AutoConfig.from_pretrained(checkpoint).to_dict(), config.to_dict()
+    saved, given = AutoConfig.from_pretrained(checkpoint).to_dict(), config.to_dict() | changes
     differing = [
         f"{key} ({saved.get(key)} there, {given.get(key)} here)"
         for key in sorted(saved.keys() | given.keys())
@@ -322,8 +349,14 @@ def load_model(
     if model_args.model_name_or_path is None:
         return AutoModelForMaskedLM.from_config(config, dtype=dtype.replace("auto", "float32"), **options)
     hub = {"cache_dir": model_args.cache_dir, "revision": model_args.revision, "token": model_args.token}
-    model = AutoModelForMaskedLM.from_pretrained(
-        model_args.model_name_or_path, config=config, dtype=dtype, **options, **hub
+    model, misfits = load_with_misfits(
+        AutoModelForMaskedLM, model_args.model_name_or_path, config=config, dtype=dtype, **options, **hub
+    )
+    check_fit(
+        model_args.model_name_or_path,
+        misfits,
+        "Give a whole masked language model with its own config.json, and no --config_name or --config_overrides that "
+        "change shapes; or begin a new model with --config_name alone.",
     )
     if len(tokenizer) > config.vocab_size:
         model.resize_token_embeddings(len(tokenizer))
@@ -431,7 +464,8 @@ def model_card_facts(
         task="fill-mask",
         config=trainer.model.config,
         repo_id=trainer.hub_model_id,
-        example=data.example.replace(data.tokenizer.mask_token, "{mask}"),
+        example=data.example,
+        mask_token=data.tokenizer.mask_token,
         base_model=model_args.model_name_or_path,
         datasets=[data_args.dataset_name] if data_args.dataset_name else (),
         data_description=None if data_args.dataset_name else describe_data(data_args),
@@ -461,7 +495,9 @@ def describe_data(data_args: DataArguments) -> str:
     if data_args.dataset_path is not None:
         return f"Pretrained on the local data set `{Path(data_args.dataset_path).name}`."
     if data_args.train_file is not None:
-        return f"Pretrained on local text ({', '.join(f'`{Path(name).name}`' for name in data_args.train_file)})."
+        # With the folder: corpora are often all called train.jsonl.
+        names = ["/".join(Path(name).parts[-2:]) for name in data_args.train_file]
+        return f"Pretrained on local text ({', '.join(f'`{name}`' for name in names)})."
     return (
         "Pretrained on the embedded corpus: the topics of the Python manual and the docstrings of the standard "
         "library and of the installed packages."

@@ -1,6 +1,7 @@
 """How does the peak memory of a training step grow with the length?
 
     python benchmarks/benchmark_memory.py --output benchmarks/results/memory.csv
+    python benchmarks/benchmark_memory.py --plot benchmarks/results/memory.csv    # draws memory.png from the CSV
 
 One sequence, a forward and a backward pass of a model of base width, each cell in a process of its own. What is
 reported is the peak resident memory beyond that of a step with 64 tokens, so that weights, gradients and libraries do
@@ -13,6 +14,7 @@ import datetime
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import torch
 from tqdm.auto import tqdm
@@ -27,6 +29,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--output", help="CSV file to write")
+    parser.add_argument("--plot", type=Path, metavar="CSV", help="measure nothing, draw this file (needs matplotlib)")
     parser.add_argument("--cell", nargs=2, metavar=("BACKEND", "LENGTH"), help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -62,8 +65,31 @@ def run_cell(args: argparse.Namespace) -> None:
     print(peak_resident_bytes() - before)
 
 
+def plot(path: Path) -> None:
+    from matplotlib import pyplot as plt
+
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    for backend in dict.fromkeys(row["backend"] for row in rows):
+        points = [(int(row["length"]), int(row["peak_mib"])) for row in rows if row["backend"] == backend]
+        axes.plot(*zip(*points, strict=True), marker="o", label=backend)
+    axes.set_xlabel("sequence length (tokens)")
+    axes.set_ylabel("peak memory of a training step (MiB)")
+    axes.set_title(f"{rows[0]['layers']} layers of base width, {rows[0]['dtype']}, batch 1", fontsize=10)
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend(title="attention backend")
+    figure.savefig(path.with_suffix(".png"), dpi=120)
+    print(f"Wrote {path.with_suffix('.png')}")
+
+
 def main() -> None:
     args = parse_arguments()
+    if args.plot:
+        plot(args.plot)
+        return
     if args.cell:
         run_cell(args)
         return

@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type
 import yaml
 from transformers import AutoConfig, HfArgumentParser, PreTrainedConfig
 
+from .attention_gau import check_attention_backend
 from .configuration_gau import GAUConfig
 
 
@@ -391,8 +392,34 @@ def resolve_config(model_arguments: ModelArguments, **changes: Any) -> PreTraine
         **changes: fields that the script sets itself, such as `vocab_size=len(tokenizer)`.
 
     Raises:
-        ValueError: neither source is given, the preset is unknown, or an override is not a field or not of its type.
+        ValueError: neither source is given, the preset is unknown, an override is not a field or not of its type, or
+            `attn_implementation` is unknown or cannot do the attention normalization.
     """
+    config_class, config_dict = _read_config(model_arguments)
+    changes = {
+        **_parse_overrides(model_arguments.config_overrides or "", config_class),
+        **{
+            key: value
+            for key, value in (
+                ("attention_normalization", model_arguments.attention_normalization),
+                ("fixed_n", model_arguments.fixed_n),
+            )
+            if value is not None
+        },
+        **changes,
+    }
+    config = config_class.from_dict({**config_dict, **changes})
+    if isinstance(config, GAUConfig) and model_arguments.attn_implementation is not None:
+        check_attention_backend(model_arguments.attn_implementation, config.attention_normalization)
+    return config
+
+
+def stated_fields(model_arguments: ModelArguments) -> set[str]:
+    """The fields that the config.json which the model arguments name states itself, defaults not counted."""
+    return set(_read_config(model_arguments)[1])
+
+
+def _read_config(model_arguments: ModelArguments) -> tuple[type[PreTrainedConfig], dict[str, Any]]:
     name = model_arguments.config_name or model_arguments.model_name_or_path
     if name is None:
         raise ValueError(
@@ -408,21 +435,21 @@ def resolve_config(model_arguments: ModelArguments, **changes: Any) -> PreTraine
     if preset is not None:
         config_class, source = GAUConfig, preset
     else:
+        if model_arguments.config_name:
+            _check_spelling(name)
         config_class, source = _config_class(name, model_arguments.trust_remote_code, hub), name
-    changes = {
-        **_parse_overrides(model_arguments.config_overrides or "", config_class),
-        **{
-            key: value
-            for key, value in (
-                ("attention_normalization", model_arguments.attention_normalization),
-                ("fixed_n", model_arguments.fixed_n),
-            )
-            if value is not None
-        },
-        **changes,
-    }
-    config_dict, _ = config_class.get_config_dict(str(source), **hub)
-    return config_class.from_dict({**config_dict, **changes})
+    return config_class, config_class.get_config_dict(str(source), **hub)[0]
+
+
+def _check_spelling(name: str) -> None:
+    """Refuses what looks like a misspelt preset: the Hub, or a missing network, would take its time to do so."""
+    presets = sorted(_presets())
+    # A name on the Hub without an owner (roberta-base) is farther from a preset than that.
+    nearest = difflib.get_close_matches(name.lower(), presets, n=1, cutoff=0.75)
+    if nearest and "/" not in name and not Path(name).exists():
+        raise ValueError(
+            f"--config_name {name} is neither a preset ({', '.join(presets)}) nor a path. Did you mean {nearest[0]}?"
+        )
 
 
 def _presets() -> dict[str, Path]:

@@ -32,7 +32,7 @@ from datasets import (
     load_from_disk,
 )
 from datasets.exceptions import DatasetGenerationError
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.utils import logging
 
@@ -416,7 +416,8 @@ def train_tokenizer(
 
     Both kinds have [PAD] 0, [UNK] 1, [CLS] 2, [SEP] 3, [MASK] 4, make `[CLS] a [SEP]` and `[CLS] a [SEP] b [SEP]`
     (with token types 0 and 1), and return input_ids, token_type_ids and attention_mask. "wordpiece" is BERT's. "bpe"
-    works on bytes: it knows every text and decodes to the same text, lower case apart.
+    works on bytes: it knows every text and decodes to the same text, lower case apart. Its [MASK] takes the white
+    space before it along, as RoBERTa's does, since that is part of the word which it stands for.
 
     Args:
         documents: of the training split.
@@ -442,7 +443,7 @@ def train_tokenizer(
         tokenizer_object=tokenizer,
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
         clean_up_tokenization_spaces=False,
-        **SPECIAL_TOKENS,
+        **SPECIAL_TOKENS | {"mask_token": tokenizer.get_added_tokens_decoder()[tokenizer.token_to_id("[MASK]")]},
     )
 
 
@@ -451,9 +452,11 @@ def _train_byte_bpe(documents: Dataset, vocab_size: int, lowercase: bool) -> Tok
     tokenizer.normalizer = normalizers.Lowercase() if lowercase else None
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
+    # Words begin with their white space here: the token that stands for one must take it along.
+    mask = AddedToken(SPECIAL_TOKENS["mask_token"], lstrip=True, normalized=False, special=True)
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
-        special_tokens=list(SPECIAL_TOKENS.values()),
+        special_tokens=list((SPECIAL_TOKENS | {"mask_token": mask}).values()),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
     )
     tokenizer.train_from_iterator(_all_pieces(documents), trainer)
@@ -621,16 +624,16 @@ def make_blocks(stream: np.ndarray, tokenizer: PreTrainedTokenizerBase, max_seq_
         ValueError: the stream does not fill one row.
     """
     content = max_seq_length - 2
-    _check_length(stream, max_seq_length, "--max_seq_length")
+    _check_length(stream, max_seq_length, "training text", "--max_seq_length")
     ids = _cut_into_rows(stream, content, *_frame_ids(tokenizer))
     return _dataset({"input_ids": ids}, f"{_content_digest(stream)} {max_seq_length} {_frame_ids(tokenizer)}")
 
 
-def _check_length(stream: np.ndarray, length: int, option: str) -> None:
+def _check_length(stream: np.ndarray, length: int, text: str, options: str) -> None:
     if length < 3 or len(stream) < length - 2:
         raise ValueError(
-            f"The text has {len(stream)} tokens, too few for one row of length {length} ({length - 2} tokens, [CLS] "
-            f"and [SEP]): lower {option} to {len(stream) + 2} or less, or add text."
+            f"The {text} has {len(stream)} tokens, too few for one row of length {length} ({length - 2} tokens, [CLS] "
+            f"and [SEP]): lower {options} to {len(stream) + 2} or less, or add {text}."
         )
 
 
@@ -698,7 +701,7 @@ def make_length_evaluations(
     if not lengths:
         raise ValueError("Give at least one length to evaluate at (--eval_lengths).")
     for length in lengths:
-        _check_length(stream, length, "that --eval_lengths")
+        _check_length(stream, length, "validation text", "--eval_lengths and --max_seq_length")
     masked, labels = mask_stream(stream, tokenizer, mlm_probability, seed)
     if not (labels != IGNORED_LABEL).any():
         raise ValueError(

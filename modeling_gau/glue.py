@@ -22,6 +22,7 @@ from transformers import EvalPrediction, PreTrainedConfig, PreTrainedTokenizerBa
 from transformers.trainer_utils import PredictionOutput
 
 from .glue_metric import TASK_METRICS, GlueMetric
+from .training import take_cpu_for_bfloat16
 
 
 HUB_DATASET = "nyu-mll/glue"
@@ -191,6 +192,7 @@ class GlueTrainingArguments(TrainingArguments):
         # The Trainer's own default is the loss. It is replaced here and resolved when the task is known.
         if self.metric_for_best_model is None and (self.load_best_model_at_end or self.save_strategy == "best"):
             self.metric_for_best_model = self.KEY_METRIC
+        take_cpu_for_bfloat16(self)
         super().__post_init__()
 
     def resolve_best_metric(self, task: GlueTask) -> None:
@@ -278,18 +280,19 @@ def _load_from_hub(task_name: str, cache_dir: str | None, token: str | None) -> 
 
 def _read_file(name: str, cache_dir: str | None) -> Dataset:
     path = Path(name).expanduser()
-    if path.suffix not in FILE_FORMATS:
+    suffix = path.suffix.lower()
+    if suffix not in FILE_FORMATS:
         raise ValueError(f"{name}: files of rows are {', '.join(FILE_FORMATS)}; convert it to one of them.")
     if not path.is_file():
         raise ValueError(f"{name}: there is no such file.")
     if path.stat().st_size == 0:
         raise ValueError(f"{name}: the file is empty.")
-    builder, options = FILE_FORMATS[path.suffix]
+    builder, options = FILE_FORMATS[suffix]
     try:
         return load_dataset(builder, data_files=str(path.resolve()), split="train", cache_dir=cache_dir, **options)
     except (DatasetGenerationError, ValueError) as error:  # the first is only a wrapper of what went wrong
         cause = error.__cause__ or error
-        raise ValueError(f"{name} cannot be read as {path.suffix[1:]}: {cause}") from error
+        raise ValueError(f"{name} cannot be read as {suffix[1:]}: {cause}") from error
 
 
 # Columns and labels
@@ -390,7 +393,7 @@ def model_label_names(
 
 
 def check_columns(task: GlueTask, split: str, rows: Dataset, needs_label: bool) -> None:
-    """Raises ValueError when a column is missing, is not text, or has rows without text."""
+    """Raises ValueError when a column is missing, is not text, or has rows of None. An empty text is a text."""
     needed = (*task.text_columns, "label") if needs_label else task.text_columns
     missing = [column for column in needed if column not in rows.column_names]
     if missing:

@@ -25,8 +25,10 @@ class ModelCardFacts:
         model_name: title of the card.
         task: pipeline tag: "fill-mask" or "text-classification".
         config: the configuration of the saved model. Model types other than "gau" get no description of the unit.
-        repo_id: what the usage example loads: a Hub id or a path. Default: the directory the card is written to.
-        example: text of the usage example; `{mask}` stands for the mask token. A pair is a sentence pair.
+        repo_id: what the usage example loads: a Hub id or a path. Default: the name of the directory the card is
+            written to.
+        example: text of the usage example, with one `mask_token` in it for fill-mask. A pair is a sentence pair.
+        mask_token: what stands for the mask token in `example`.
         language, license: Hub identifiers such as "en" and "apache-2.0". There is no default licence.
         base_model: what was fine-tuned. A local directory is named in the text but not in the front matter.
         datasets: Hub ids of the training data.
@@ -48,6 +50,7 @@ class ModelCardFacts:
     config: PreTrainedConfig
     repo_id: str | None = None
     example: str | tuple[str, str] | None = None
+    mask_token: str = "{mask}"
     language: str | list[str] | None = None
     license: str | None = None
     base_model: str | None = None
@@ -95,7 +98,7 @@ def write_model_card(output_dir: str | Path, facts: ModelCardFacts) -> Path:
         facts=facts,
         summary=summary(facts),
         normalization=normalization_text(facts.config) if facts.is_gau else None,
-        usage=USAGE_EXAMPLES[facts.task](facts, facts.repo_id or output_dir.as_posix()),
+        usage=USAGE_EXAMPLES[facts.task](facts, facts.repo_id or output_dir.resolve().name),
         architecture=architecture_table(facts),
         training=training_table(facts),
         length_table=length_table(facts.length_results),
@@ -262,10 +265,12 @@ NORMALIZATION_TEXTS: Mapping[str, tuple[Callable[[PreTrainedConfig], str], Calla
 
 
 def fill_mask_usage(facts: ModelCardFacts, source: str) -> str:
-    example = facts.example or "The function returns the {mask} of the list."
-    if not isinstance(example, str) or example.count("{mask}") != 1:
-        raise ValueError(f"The example of a fill-mask card is one text with one `{{mask}}` in it; got {example!r}.")
-    before, after = example.split("{mask}")
+    example = facts.example or f"The function returns the {facts.mask_token} of the list."
+    if not isinstance(example, str) or example.count(facts.mask_token) != 1:
+        raise ValueError(
+            f"The example of a fill-mask card is one text with one `{facts.mask_token}` in it; got {example!r}."
+        )
+    before, after = example.split(facts.mask_token)
     return "\n".join(
         [
             "from transformers import pipeline",

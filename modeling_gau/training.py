@@ -7,6 +7,7 @@ sequence lengths.
 
 import hashlib
 import math
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,14 +22,17 @@ from transformers import (
     DataCollatorForLanguageModeling,
     DataCollatorForTokenClassification,
     EvalPrediction,
+    PreTrainedModel,
     Trainer,
     TrainerCallback,
     TrainingArguments,
 )
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint, sort_checkpoints
-from transformers.utils import CONFIG_NAME
+from transformers.utils import CONFIG_NAME, is_torch_bf16_gpu_available, is_torch_xla_available, logging
 
+
+logger = logging.get_logger(__name__)
 
 IGNORED_LABEL = -100
 
@@ -60,6 +64,7 @@ class PretrainingArguments(TrainingArguments):
     )
 
     def __post_init__(self):
+        take_cpu_for_bfloat16(self)
         super().__post_init__()
         # Both settings take the exact metrics of an evaluation away, and would do so without a word.
         for name in ("prediction_loss_only", "batch_eval_metrics"):
@@ -68,6 +73,22 @@ class PretrainingArguments(TrainingArguments):
                     f"--{name} is not supported here: the token-weighted loss and accuracy are computed from "
                     "per-row totals, which take next to no memory. Leave it out."
                 )
+
+
+def take_cpu_for_bfloat16(args: TrainingArguments) -> None:
+    """Sets `use_cpu` where bfloat16 is asked for and there is no accelerator: [`TrainingArguments`] refuses the pair,
+    so that a recipe for GPUs would not run elsewhere. Must come before its `__post_init__`. An accelerator that cannot
+    do bfloat16 is left to its refusal."""
+    if args.use_cpu or not (args.bf16 or args.bf16_full_eval):
+        return
+    if torch.accelerator.is_available() or is_torch_bf16_gpu_available() or is_torch_xla_available():
+        return
+    args.use_cpu = True
+    if int(os.environ.get("RANK", "0")) == 0:
+        logger.warning(
+            "There is no accelerator: bfloat16 is computed on the CPU (--use_cpu). A CPU without instructions for it "
+            "is faster with --bf16 false."
+        )
 
 
 @dataclass
@@ -222,6 +243,33 @@ class MaskedLMTrainer(Trainer):
                 {"length": length, "sequences": len(dataset)} | {name: metrics[f"{prefix}_{name}"] for name in names}
             )
         return rows
+
+
+def load_with_misfits(auto_class: type, name: str, **options) -> tuple[PreTrainedModel, dict[str, str]]:
+    """Loads `name` with `auto_class.from_pretrained`.
+
+    Returns:
+        The model, and the tensors that are random in it because the checkpoint has none of that name and shape: name
+        -> "missing" or both shapes. [`check_fit`] refuses them.
+    """
+    # Without `ignore_mismatched_sizes` transformers raises an error that does not name the tensors.
+    options |= {"ignore_mismatched_sizes": True, "output_loading_info": True}
+    model, loading = auto_class.from_pretrained(name, **options)
+    misfits = dict.fromkeys(loading["missing_keys"], "missing")
+    misfits |= {key: f"{tuple(there)} there, {tuple(here)} here" for key, there, here in loading["mismatched_keys"]}
+    return model, misfits
+
+
+def check_fit(name: str, misfits: Mapping[str, str], way_out: str) -> None:
+    """Raises ValueError where `misfits` of the checkpoint `name` are left, naming the first few and the way out."""
+    if not misfits:
+        return
+    first = [f"{key} ({problem})" for key, problem in sorted(misfits.items())[:4]]
+    more = f" and {len(misfits) - len(first)} more" if len(misfits) > len(first) else ""
+    raise ValueError(
+        f"The weights of the checkpoint {name} do not fit its model; these would be random: {', '.join(first)}{more}. "
+        f"{way_out}"
+    )
 
 
 def find_checkpoint(args: PretrainingArguments) -> str | None:

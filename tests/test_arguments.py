@@ -9,7 +9,7 @@ from transformers import BertConfig, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy
 
 from modeling_gau import GAUConfig
-from modeling_gau.arguments import DataArguments, ModelArguments, parse_arguments, resolve_config
+from modeling_gau.arguments import DataArguments, ModelArguments, parse_arguments, resolve_config, stated_fields
 
 
 @dataclass
@@ -286,6 +286,11 @@ def test_resolve_config_of_a_directory(tmp_path):
         ({"config_overrides": "num_hidden_layer=3"}, "no field 'num_hidden_layer'. Did you mean num_hidden_layers?"),
         ({"config_overrides": "num_hidden_layers=3.5"}, "num_hidden_layers must be an integer, got '3.5'"),
         ({"config_overrides": "num_hidden_layers"}, "is a list of field=value, got 'num_hidden_layers'"),
+        ({"attn_implementation": "spda"}, "Unknown attn_implementation='spda'"),
+        (
+            {"attn_implementation": "sdpa", "attention_normalization": "squared_relu"},
+            "cannot compute attention_normalization='squared_relu'",
+        ),
     ],
 )
 def test_resolve_config_refuses(presets, values, message):
@@ -294,7 +299,33 @@ def test_resolve_config_refuses(presets, values, message):
     assert message in str(error.value)
 
 
-def test_resolve_config_names_the_nearest_preset(presets, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(ValueError, match=r"smal-one is neither a preset \(.*small-one.*Did you mean small-one\?"):
-        resolve_config(ModelArguments(config_name="smal-one"))
+@pytest.fixture
+def hub(monkeypatch) -> list[str]:
+    """The names that the Hub is asked for; it knows none of them."""
+    names = []
+
+    def ask(name, **options):
+        names.append(name)
+        raise OSError(f"{name} is not known")
+
+    monkeypatch.setattr("modeling_gau.arguments.AutoConfig.from_pretrained", ask)
+    return names
+
+
+@pytest.mark.parametrize("name", ["smal-one", "small_one", "Small-One"])
+def test_a_misspelt_preset_is_not_looked_for_on_the_hub(presets, hub, name):
+    with pytest.raises(ValueError, match=rf"{name} is neither a preset \(.*small-one.*Did you mean small-one\?"):
+        resolve_config(ModelArguments(config_name=name))
+    assert not hub
+
+
+def test_other_names_are_looked_for_on_the_hub(presets, hub):
+    for name in ("roberta-base", "someone/small-one"):
+        with pytest.raises(ValueError, match=f"{name} is neither a preset"):
+            resolve_config(ModelArguments(config_name=name))
+    assert hub == ["roberta-base", "someone/small-one"]
+
+
+def test_stated_fields_are_those_of_the_file(presets):
+    assert {"model_type", "hidden_size", "num_hidden_layers"} <= stated_fields(ModelArguments(config_name="small-one"))
+    assert "vocab_size" not in stated_fields(ModelArguments(config_name="small-one"))

@@ -307,6 +307,15 @@ def test_bpe_is_lossless(documents):
         assert 1 not in ids and tokenizer.decode(ids) == text
 
 
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe"])
+def test_a_mask_takes_the_place_of_one_token(documents, kind, tmp_path):
+    train_tokenizer(documents, kind, 500).save_pretrained(tmp_path)
+    for tokenizer in (train_tokenizer(documents, kind, 500), AutoTokenizer.from_pretrained(tmp_path)):
+        whole = tokenizer("old small boat near")["input_ids"]
+        masked = tokenizer("old small [MASK] near")["input_ids"]
+        assert len(whole) == 6 and masked == [*whole[:3], tokenizer.mask_token_id, *whole[4:]]
+
+
 def test_lowercase(documents):
     for kind in ("wordpiece", "bpe"):
         lower, cased = (train_tokenizer(documents, kind, 300, lowercase) for lowercase in (True, False))
@@ -434,7 +443,8 @@ def test_too_short_a_text_for_one_row(tokenizer):
     stream = np.full(100, 7, np.int32)
     assert len(make_blocks(stream, tokenizer, 102)) == 1
     with pytest.raises(
-        ValueError, match=r"The text has 100 tokens.*lower --max_seq_length to 102 or less, or add text"
+        ValueError,
+        match=r"The training text has 100 tokens.*lower --max_seq_length to 102 or less, or add training text",
     ):
         make_blocks(stream, tokenizer, 103)
 
@@ -489,8 +499,11 @@ def test_max_tokens(tokenizer):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"lengths": [8, 103]}, "The text has 100 tokens, too few for one row of length 103"),
-        ({"lengths": [8, 64], "max_tokens": 50}, "The text has 50 tokens, too few for one row of length 64"),
+        ({"lengths": [8, 103]}, "The validation text has 100 tokens, too few for one row of length 103"),
+        (
+            {"lengths": [8, 64], "max_tokens": 50},
+            "The validation text has 50 tokens, too few for one row of length 64",
+        ),
         ({"lengths": []}, "at least one length"),
         ({"lengths": [8], "mlm_probability": 1e-9}, "None of the 100 validation tokens was chosen"),
     ],

@@ -162,6 +162,13 @@ def test_every_format_gives_the_same_rows(tmp_path, suffix):
     assert splits["train"].to_list() == sentence_rows()
 
 
+def test_the_suffix_may_be_in_capitals(tmp_path):
+    path = write_rows(tmp_path / "rows.tsv", sentence_rows())
+    (tmp_path / "rows.tsv").rename(tmp_path / "ROWS.TSV")
+    arguments = GlueArguments(train_file=path.replace("rows.tsv", "ROWS.TSV"))
+    assert load_splits(arguments, training_arguments(tmp_path, **TRAIN), None, None)["train"]["sentence"] == SENTENCES
+
+
 def test_only_the_splits_that_are_used_are_read(tmp_path):
     rows = write_rows(tmp_path / "rows.jsonl", sentence_rows())
     arguments = GlueArguments(train_file="missing.csv", validation_file=rows, test_file=rows)

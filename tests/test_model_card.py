@@ -198,7 +198,8 @@ def test_softmax_plus_text_states_the_clamp():
 
 
 @pytest.mark.parametrize("normalization", ATTENTION_NORMALIZATIONS)
-def test_fill_mask_code_of_the_card_runs(tmp_path, tokenizer, normalization, capsys):
+def test_fill_mask_code_of_the_card_runs(tmp_path, tokenizer, normalization, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path.parent)
     config = tiny_config(attention_normalization=normalization)
     GAUForMaskedLM(config).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
@@ -210,7 +211,8 @@ def test_fill_mask_code_of_the_card_runs(tmp_path, tokenizer, normalization, cap
 
 
 @pytest.mark.parametrize("example", [None, ("The list.", "The function's list.")], ids=["default", "pair"])
-def test_text_classification_code_of_the_card_runs(tmp_path, tokenizer, example, capsys):
+def test_text_classification_code_of_the_card_runs(tmp_path, tokenizer, example, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path.parent)
     GAUForSequenceClassification(tiny_config()).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     card = write_and_load(tmp_path, glue_facts(example=example))
@@ -224,6 +226,17 @@ def test_repo_id_and_example_go_into_the_code(tmp_path):
     compile(code, "card", "exec")
     assert 'model="someone/gau"' in code
     assert str(tmp_path) not in code
+
+
+def test_without_a_repo_id_the_directory_is_named_without_its_place(tmp_path):
+    code = code_of(write_and_load(tmp_path / "gau-of-mine", pretraining_facts()))
+    assert 'model="gau-of-mine"' in code
+
+
+def test_the_example_may_have_braces(tmp_path):
+    facts = pretraining_facts(example='f"{mask}[MASK]"', mask_token="[MASK]")
+    code = code_of(write_and_load(tmp_path, facts))
+    assert r'text = "f\"{mask}" + fill_mask.tokenizer.mask_token + "\""' in code
 
 
 @pytest.mark.parametrize(

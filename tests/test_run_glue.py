@@ -3,10 +3,13 @@
 
 import csv
 import json
+import math
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -353,6 +356,85 @@ def test_any_encoder_can_be_fine_tuned_but_has_no_n(tmp_path, tokenizer):
     assert not (tmp_path / "out").exists()
     results = run(tmp_path / "out", **options)
     assert {"eval_accuracy", "eval_f1", "eval_combined_score"} <= set(results)
+
+
+def test_an_empty_sentence_is_a_sentence(tmp_path, pretrained):
+    rows = [{"sentence": "", "label": 0}, *sentiment(5)]
+    files = {
+        "train_file": write(tmp_path / "train.jsonl", rows),
+        "validation_file": write(tmp_path / "dev.csv", rows),
+        "test_file": write(tmp_path / "test.jsonl", rows[:1]),
+    }
+    flags = ("do_train", "do_eval", "do_predict")
+    options = {"task_name": "sst2", "model_name_or_path": pretrained, "max_steps": 1}
+    results = run(tmp_path / "out", *flags, per_device_eval_batch_size=1, **files, **options)
+    assert (results["train_samples"], results["eval_samples"], results["test_samples"]) == (6, 6, 1)
+    assert all(math.isfinite(results[name]) for name in ("train_loss", "eval_loss", "test_loss"))
+
+
+def damaged(source: str, path: Path, config: dict | None = None, without: str | None = None) -> Path:
+    """A copy of a checkpoint with other fields in its config.json, or without the tensors of a prefix."""
+    shutil.copytree(source, path)
+    fields = read_json(path / "config.json") | (config or {})
+    (path / "config.json").write_text(json.dumps(fields), encoding="utf-8")
+    weights = load_file(path / "model.safetensors")
+    kept = {name: tensor for name, tensor in weights.items() if without is None or not name.startswith(without)}
+    save_file(kept, path / "model.safetensors", metadata={"format": "pt"})
+    return path
+
+
+@pytest.mark.parametrize("flags", [(), ("ignore_mismatched_sizes",)], ids=["", "ignore_mismatched_sizes"])
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        ({"config": {"attention_key_size": 8}}, r"model\.layers\.0.*\(\(.*, 32\) there, \(.*, 32\) here\)"),
+        ({"without": "model.layers.1"}, r"model\.layers\.1\S+ \(missing\)"),
+    ],
+    ids=["shapes", "missing"],
+)
+def test_an_encoder_that_does_not_fit_is_refused(tmp_path, pretrained, flags, damage, message):
+    data = write(tmp_path / "rows.jsonl", sentiment(4))
+    misfit = damaged(pretrained, tmp_path / "misfit", **damage)
+    with pytest.raises(ValueError, match=rf"checkpoint {misfit} do not fit.*{message}.*its own config\.json"):
+        run(tmp_path / "out", "do_train", *flags, task_name="sst2", train_file=data, model_name_or_path=misfit)
+    assert not (tmp_path / "out").exists()
+
+
+def test_bert_that_does_not_fit_is_refused(tmp_path, tokenizer):
+    widths = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
+    BertForMaskedLM(BertConfig(vocab_size=15, **widths)).save_pretrained(tmp_path / "bert")
+    misfit = damaged(str(tmp_path / "bert"), tmp_path / "misfit", config={"intermediate_size": 32})
+    data = write(tmp_path / "rows.jsonl", sentiment(4))
+    with pytest.raises(
+        ValueError, match=r"bert\.encoder\.layer\.0\.intermediate\.dense\.bias \(\(16,\) there, \(32,\) here"
+    ):
+        run(tmp_path / "out", "do_train", train_file=data, model_name_or_path=misfit, tokenizer_name=tokenizer)
+
+
+def test_a_classifier_is_replaced_on_request_alone(tmp_path, classifier):
+    data = write(tmp_path / "rows.jsonl", [row | {"label": number % 3} for number, row in enumerate(sentiment(6))])
+    headless = damaged(classifier, tmp_path / "headless", without="classifier.")
+    options = {"train_file": data, "max_steps": 1, "learning_rate": 0}
+    for checkpoint in (classifier, headless):
+        with pytest.raises(ValueError, match="Add --ignore_mismatched_sizes to start a new classifier"):
+            run(tmp_path / "out", "do_train", model_name_or_path=checkpoint, **options)
+    two = write(tmp_path / "two.jsonl", sentiment(6))
+    with pytest.raises(ValueError, match=r"classifier\.\S+ \(missing\).*Add --ignore_mismatched_sizes"):
+        run(tmp_path / "out", "do_eval", model_name_or_path=headless, task_name="sst2", validation_file=two)
+    run(tmp_path / "out", "do_train", "ignore_mismatched_sizes", model_name_or_path=classifier, **options)
+    before, after = (GAUForSequenceClassification.from_pretrained(path) for path in (classifier, tmp_path / "out"))
+    assert after.classifier.weight.shape[0] == 3
+    expected, kept = before.model.state_dict(), after.model.state_dict()
+    assert all(torch.equal(expected[name], kept[name]) for name in expected)
+
+
+def test_an_attention_that_the_checkpoint_cannot_use_may_fit_what_it_is_changed_to(tmp_path, pretrained):
+    data = write(tmp_path / "rows.jsonl", sentiment(4))
+    options = {"train_file": data, "task_name": "sst2", "model_name_or_path": pretrained, "max_steps": 1}
+    with pytest.raises(ValueError, match="'sdpa' cannot compute attention_normalization='squared_relu'"):
+        run(tmp_path / "out", "do_train", attn_implementation="sdpa", **options | {"train_file": "nowhere.csv"})
+    overrides = {"attention_normalization": "softmax_plus", "attn_implementation": "sdpa"}
+    assert run(tmp_path / "out", "do_train", **overrides, **options)["train_samples"] == 4
 
 
 def test_bfloat16_checkpoints_are_fine_tuned_in_float32(tmp_path, tokenizer):

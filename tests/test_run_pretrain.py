@@ -5,6 +5,7 @@ import csv
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer, HfArgumentParser, pipeline
 
 import run_pretrain
@@ -182,6 +184,44 @@ def test_resuming_another_model_is_refused(finished, text, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_resumed_run_may_have_extended_its_vocabulary(finished, text, tmp_path):
+    larger = AutoTokenizer.from_pretrained(finished[0])
+    larger.add_tokens([f"new{number}" for number in range(7)])
+    larger.save_pretrained(tmp_path / "larger")
+    changes = {"config_name": None, "config_overrides": None, "model_name_or_path": finished[0]}
+    changes |= {"max_steps": 4, "save_steps": 2, "tokenizer_name": tmp_path / "larger"}
+    whole = run_pretrain.main(command(text, tmp_path / "whole", **changes))
+    checkpoint = tmp_path / "whole" / "checkpoint-2"
+    for tokenizer_name in (tmp_path / "larger", None):
+        changes |= {"resume_from_checkpoint": checkpoint, "tokenizer_name": tokenizer_name}
+        output_dir = tmp_path / f"resumed-{tokenizer_name is None}"
+        assert run_pretrain.main(command(text, output_dir, **changes))["eval_loss"] == whole["eval_loss"]
+        assert AutoConfig.from_pretrained(output_dir).vocab_size == len(larger)
+
+
+@pytest.mark.parametrize(
+    ("config", "without", "message"),
+    [
+        ({"intermediate_size": 96}, None, r"model\.layers\.0\S+ \(\(.*\) there, \(.*\) here\)"),
+        ({}, "model.layers.1", r"model\.layers\.1\S+ \(missing\)"),
+        ({"tie_word_embeddings": False}, None, r"decoder\.weight \(missing\)"),
+    ],
+    ids=["shapes", "missing", "untied"],
+)
+def test_a_checkpoint_that_does_not_fit_is_refused(finished, text, tmp_path, config, without, message):
+    misfit = tmp_path / "misfit"
+    shutil.copytree(finished[0], misfit)
+    fields = json.loads((misfit / "config.json").read_text()) | config
+    (misfit / "config.json").write_text(json.dumps(fields))
+    weights = load_file(misfit / "model.safetensors")
+    kept = {name: tensor for name, tensor in weights.items() if without is None or not name.startswith(without)}
+    save_file(kept, misfit / "model.safetensors", metadata={"format": "pt"})
+    changes = {"config_name": None, "config_overrides": None, "model_name_or_path": misfit}
+    with pytest.raises(ValueError, match=rf"checkpoint {misfit} do not fit.*{message}.*its own config\.json"):
+        run_pretrain.main(command(text, tmp_path / "out", **changes))
+    assert not (tmp_path / "out").exists()
+
+
 def test_pretraining_goes_on_from_a_model(finished, text, tmp_path):
     output_dir, metrics, _ = finished
     changes = {"config_name": None, "config_overrides": None, "model_name_or_path": output_dir, "learning_rate": 0}
@@ -198,6 +238,29 @@ def test_overrides_of_the_user_stand(text, tmp_path):
     assert (config.reference_length, config.max_position_embeddings) == (128, LENGTH)
     assert (config.vocab_size, config.sparse_prediction, config.fixed_n) == (256, True, 20)
     assert "the small" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_lengths_that_a_configuration_states_stand(finished, text, tmp_path, capsys):
+    output_dir, _, printed = finished
+    lengths = f"max_position_embeddings={LENGTH}, reference_length={LENGTH}"
+    assert re.search(rf"from the tokenizer and --max_seq_length: vocab_size=\d+, pad_token_id=0, {lengths}\.", printed)
+    config = json.loads((output_dir / "config.json").read_text())
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.json").write_text(json.dumps(config | {"reference_length": 77}))
+    run_pretrain.main(command(text, tmp_path / "out", config_name=tmp_path / "mine", max_seq_length=16, max_steps=1))
+    saved = AutoConfig.from_pretrained(tmp_path / "out")
+    assert (saved.reference_length, saved.max_position_embeddings) == (77, LENGTH)
+    assert re.search(r"--max_seq_length: vocab_size=\d+, pad_token_id=0\.\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("example", ["{mask}[MASK]", None], ids=["asked_for", "automatic"])
+def test_the_example_may_hold_braces(text, tmp_path, example):
+    (tmp_path / "held_out.txt").write_text("the old cat sees {mask} often the small dog leaves the house " * 20)
+    changes = {"validation_file": tmp_path / "held_out.txt", "validation_split_percentage": None, "max_steps": 1}
+    argv = command(text, tmp_path / "out", **changes)
+    run_pretrain.main(argv if example is None else [*argv, "--fill_mask_example", example])
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "{mask}" in card and "+ fill_mask.tokenizer.mask_token +" in card
 
 
 def test_lengths_by_default_end_where_the_validation_text_ends(text, tmp_path, capsys):
@@ -221,6 +284,11 @@ def test_the_example_is_one_word_of_running_text(finished):
     assert (example, answer) == ("\u6587" * 3 + "[MASK]" + "\u6587" * 3, "\u6587")
 
 
+def test_text_about_masks_has_an_example_too(finished):
+    tokenizer = AutoTokenizer.from_pretrained(finished[0])
+    assert run_pretrain.mask_a_word(["the [MASK] and the [MASK]", "[MASK]"], tokenizer) == ("[MASK]", None)
+
+
 def test_replacing_a_run_deletes_its_checkpoints(finished, text, tmp_path):
     output_dir = tmp_path / "out"
     shutil.copytree(finished[0], output_dir)
@@ -238,8 +306,17 @@ def test_replacing_a_run_deletes_its_checkpoints(finished, text, tmp_path):
         ({"config_overrides": "hiden_size=32"}, "Did you mean hidden_size"),
         ({"config_overrides": f"{TINY},vocab_size=50"}, "vocab_size of 50, less than"),
         ({"train_file": "nowhere.txt"}, "nowhere.txt"),
-        ({"eval_lengths": "16 4096"}, "4096"),
-        ({"max_seq_length": 8000}, "8000"),
+        (
+            {"eval_lengths": "16 4096"},
+            "--eval_lengths 4096: the validation text has only .* tokens.* Lower --eval_lengths to .*"
+            "--validation_file, or raise --validation_split_percentage",
+        ),
+        (
+            {"max_seq_length": 8000, "eval_lengths": None},
+            "--max_seq_length 8000: the validation text has only .* tokens.* Lower --max_seq_length to .* or less",
+        ),
+        ({"config_name": "gau-tinny", "train_file": "nowhere.txt"}, "Did you mean gau-tiny"),
+        ({"attn_implementation": "spda", "train_file": "nowhere.txt"}, "Unknown attn_implementation='spda'"),
         ({"fill_mask_example": "nothing"}, "--fill_mask_example needs \\[MASK\\] exactly once"),
         ({"attention_normalization": "squared_relu", "attn_implementation": "sdpa"}, "sdpa"),
         ({"resume_from_checkpoint": "last"}, "has no checkpoint-\\* folder"),

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from transformers import EvalPrediction, PreTrainedTokenizerFast
 
 from modeling_gau import GAUConfig, GAUForMaskedLM
+from modeling_gau.glue import GlueTrainingArguments
 from modeling_gau.training import (
     EpochMaskingCollator,
     MaskedLMTrainer,
@@ -298,6 +299,21 @@ def arguments(output_dir, **kwargs) -> PretrainingArguments:
 def make_checkpoint(path):
     path.mkdir(parents=True)
     (path / "trainer_state.json").write_text(json.dumps({"global_step": 3}))
+
+
+@pytest.mark.parametrize("arguments_class", [PretrainingArguments, GlueTrainingArguments])
+@pytest.mark.parametrize("name", ["bf16", "bf16_full_eval"])
+def test_bfloat16_without_an_accelerator_runs_on_the_cpu(tmp_path, monkeypatch, caplog, arguments_class, name):
+    for check in ("torch.accelerator.is_available", "modeling_gau.training.is_torch_bf16_gpu_available"):
+        monkeypatch.setattr(check, lambda: False)
+    monkeypatch.setattr("transformers.training_args.is_torch_bf16_gpu_available", lambda: False)
+    args = arguments_class(output_dir=str(tmp_path), **{name: True})
+    assert args.use_cpu and getattr(args, name) and args.device.type == "cpu"
+    assert "bfloat16 is computed on the CPU" in caplog.text
+    # An accelerator that cannot do it must not be left idle without a word.
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
+    with pytest.raises(ValueError, match="bf16"):
+        arguments_class(output_dir=str(tmp_path), **{name: True})
 
 
 def test_a_new_run_does_not_touch_an_earlier_one(tmp_path):
