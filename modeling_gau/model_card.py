@@ -25,8 +25,8 @@ class ModelCardFacts:
         model_name: title of the card.
         task: pipeline tag: "fill-mask" or "text-classification".
         config: the configuration of the saved model. Model types other than "gau" get no description of the unit.
-        repo_id: what the usage example loads: a Hub id or a path. Default: the name of the directory the card is
-            written to.
+        repo_id: what the usage example loads: a Hub id or a path. Default: the directory the card is written to, of
+            an absolute path its name only.
         example: text of the usage example, with one `mask_token` in it for fill-mask. A pair is a sentence pair.
         mask_token: what stands for the mask token in `example`.
         language, license: Hub identifiers such as "en" and "apache-2.0". There is no default licence.
@@ -92,13 +92,14 @@ def write_model_card(output_dir: str | Path, facts: ModelCardFacts) -> Path:
     Returns the path of the file. An existing `README.md` is replaced.
     """
     output_dir = Path(output_dir)
+    source = facts.repo_id or (output_dir.name if output_dir.is_absolute() else output_dir.as_posix())
     card = ModelCard.from_template(
         card_data(facts),
         template_path=str(TEMPLATE_PATH),
         facts=facts,
         summary=summary(facts),
         normalization=normalization_text(facts.config) if facts.is_gau else None,
-        usage=USAGE_EXAMPLES[facts.task](facts, facts.repo_id or output_dir.resolve().name),
+        usage=USAGE_EXAMPLES[facts.task](facts, source),
         architecture=architecture_table(facts),
         training=training_table(facts),
         length_table=length_table(facts.length_results),

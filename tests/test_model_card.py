@@ -228,6 +228,12 @@ def test_repo_id_and_example_go_into_the_code(tmp_path):
     assert str(tmp_path) not in code
 
 
+def test_without_a_repo_id_a_relative_directory_is_named_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = write_model_card("outputs/run", pretraining_facts()).read_text(encoding="utf-8")
+    assert 'model="outputs/run"' in text
+
+
 def test_without_a_repo_id_the_directory_is_named_without_its_place(tmp_path):
     code = code_of(write_and_load(tmp_path / "gau-of-mine", pretraining_facts()))
     assert 'model="gau-of-mine"' in code
