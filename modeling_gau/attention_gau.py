@@ -434,16 +434,16 @@ def blocked_attention_forward(module, query, key, value, attention_mask, scaling
 # ------------------------------------------------------------------------------------------------ choice and the table
 
 
-_BLOCKED_FROM_LENGTH = 1024
+_BLOCKED_FROM_LENGTH = 2048
 
 
 def choose_attention_backend(query_length: int, exporting: bool = False) -> str:
     """Name of the backend that `gau_auto` uses.
 
-    As measured on a CPU (`benchmarks/results`), forward and backward together in bfloat16: plain products are faster
-    up to 512 tokens, blocks from 2048 on, and 1024 lies between. Forward alone and in float32 the two differ little.
-    On accelerators nothing has been measured yet: there the same rule keeps score matrices, which are those of one
-    head only, from filling the memory.
+    As measured on a CPU (`benchmarks/results`), forward and backward together in bfloat16: plain products are ahead by
+    some percent up to 1024 tokens, blocks from 2048 on. Forward alone and in float32 the two differ little at short
+    lengths. On accelerators nothing has been measured yet: there the same rule keeps score matrices, which are those
+    of one head only, from filling the memory.
 
     Args:
         query_length: padded length of the batch.

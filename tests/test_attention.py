@@ -385,11 +385,11 @@ def test_the_default_chooses_by_length_and_says_so_once(monkeypatch):
             return backend.forward(*args, **kwargs)
 
         monkeypatch.setitem(ATTENTION_BACKENDS, name, AttentionBackend(forward, backend.families))
-    for length in (3, 1023, 1024):
+    for length in (3, 2047, 2048):
         model(torch.full((1, length), 7))
     assert used == ["eager", "eager", "gau_blocked"]
     assert len(set(messages)) == 2  # `info_once` shows equal messages once
-    assert "below 1024 tokens on cpu: 'eager'" in messages[0] and "from 1024 tokens" in messages[2]
+    assert "below 2048 tokens on cpu: 'eager'" in messages[0] and "from 2048 tokens" in messages[2]
     assert choose_attention_backend(16384, exporting=True) == "eager"
 
 
