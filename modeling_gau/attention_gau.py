@@ -237,9 +237,9 @@ def flex_attention_forward(module, query, key, value, attention_mask, scaling=1.
 
 # ---------------------------------------------------------------------------------------- blocks of rows (gau_blocked)
 
-# Scores held at once by the blocked backend, in elements: on CPU the size that measured fastest (8 MiB in bfloat16),
-# on accelerators enough to fill them. Rows per block never fall below the minimum, under which products lose
-# efficiency.
+# Scores held at once by the blocked backend, in elements: on CPU 8 MiB in bfloat16, which keeps memory small and the
+# products large, on accelerators enough to fill them. Rows per block never fall below the minimum, under which
+# products lose efficiency.
 _BLOCK_ELEMENTS = {"cpu": 2**22}
 _BLOCK_ELEMENTS_ACCELERATOR = 2**26
 _MIN_BLOCK_ROWS = 256

@@ -286,7 +286,7 @@ class GAUPreTrainedModel(PreTrainedModel):
         except RuntimeError as error:
             if "ignore_mismatched_sizes" not in str(error):
                 raise
-            raise ValueError(
+            raise RuntimeError(
                 f"The weights of '{pretrained_model_name_or_path}' have other shapes than its configuration "
                 "describes (the table above names them). Do config.json and model.safetensors belong together, and "
                 "are the values given at load those of the checkpoint? For a head with another number of labels, give "
