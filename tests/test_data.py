@@ -199,7 +199,7 @@ GOOD = '{"text": "good"}\n'
         ("a.csv", "text,id\na,1\nb,2,3\n", "a.csv cannot be read"),
         ("a.csv", "body,id\na,1\n", "'text', but body, id"),
         ("a.csv", "text\n5\n", "a.csv, row 1: 'text' must be text, got 5"),
-        ("a.txt.gz", gzip.compress(b"some text " * 99)[:-20], "a.txt.gz is not a whole gzip file"),
+        ("a.txt.gz", gzip.compress(b"some text " * 99, mtime=0)[:-20], "a.txt.gz is not a whole gzip file"),
         ("a.txt.gz", b"plain", "a.txt.gz is not a whole gzip file"),
         ("a.parquet", b"plain", "a.parquet cannot be read"),
     ],
