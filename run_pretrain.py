@@ -11,21 +11,19 @@ Every argument of transformers.TrainingArguments is one here. A run always train
 """
 
 import csv
-import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import datasets
-import numpy as np
 import transformers
-from accelerate.utils import broadcast_object_list
 from transformers import (
     AutoConfig,
     AutoModelForMaskedLM,
-    AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -34,29 +32,34 @@ from transformers import (
     set_seed,
 )
 from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import TrainOutput
 
 from modeling_gau.arguments import DataArguments, ModelArguments, parse_arguments, resolve_config, stated_fields
-from modeling_gau.data import (
-    load_documents,
-    make_blocks,
-    make_length_evaluations,
-    most_frequent_token_accuracy,
-    tokenize_stream,
-    train_tokenizer,
+from modeling_gau.batches import Stage
+from modeling_gau.corpus import (
+    PretrainingData,
+    describe_packing,
+    length_stages,
+    longest_length,
+    make_loader,
+    prepare_data,
 )
+from modeling_gau.faults import TerminationCallback
 from modeling_gau.model_card import ModelCardFacts, write_model_card
+from modeling_gau.progress import ModelFlops
+from modeling_gau.run_record import RunRecord, changes, describe_run
 from modeling_gau.training import (
-    EpochMaskingCollator,
     MaskedLMTrainer,
     PretrainingArguments,
     check_fit,
+    check_packing,
     find_checkpoint,
     load_with_misfits,
+    read_run_state,
     remove_checkpoints,
 )
 
 
-DEFAULT_EVAL_LENGTHS = (64, 128, 256, 512, 1024, 2048)
 # Fields that may differ between a checkpoint and the arguments of the run that continues it: what saving adds, and
 # what changes how a model is run but not what it computes. The ids of special tokens follow the tokenizer.
 BOOKKEEPING_FIELDS = {
@@ -79,47 +82,81 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     transformers.utils.logging.set_verbosity(args.get_process_log_level())
     datasets.utils.logging.set_verbosity(args.get_process_log_level())
     checkpoint = find_checkpoint(args)
-    resolve_config(name_model(model_args, checkpoint))  # a wrong name or override shows before the data is read
+    stages = length_stages(data_args)
+    # A wrong name, override or length shows before the data is read.
+    longest = longest_input(model_args, data_args, checkpoint, stages)
 
     # 2. Data
-    data = prepare_data(model_args, data_args, args, checkpoint)
+    data = prepare_data(model_args, data_args, args, checkpoint, longest)
+    loader = make_loader(data, data_args, args, stages)
+    args.fill_schedule()
 
     # 3. Model
     set_seed(args.seed)
-    config, saved_sparse_prediction = choose_config(model_args, data_args, args, data.tokenizer, checkpoint)
+    config, saved_sparse_prediction = choose_config(model_args, data_args, args, data.tokenizer, checkpoint, stages)
     model = load_model(model_args, config, data.tokenizer)
+    if data_args.packing == "documents":
+        check_packing(model, data.tokenizer)
+    description = describe_run(model_args, data_args, args, config, data.description)
+    if checkpoint is not None:
+        report_changes(checkpoint, description, args)
 
     # 4. Train
     if args.overwrite_output_dir:
         remove_checkpoints(args)
+    record = RunRecord(args.output_dir, description, checkpoint)
     trainer = MaskedLMTrainer(
         model=model,
         args=args,
         tokenizer=data.tokenizer,
-        data_collator=EpochMaskingCollator(data.tokenizer, mlm_probability=data_args.mlm_probability, seed=args.seed),
-        train_dataset=data.train,
+        loader=loader,
+        flops=ModelFlops(config, data_args.mlm_probability),
         eval_dataset=data.evaluations[data_args.max_seq_length],
         saved_sparse_prediction=saved_sparse_prediction,
+        description=description,
     )
-    trained = trainer.train(resume_from_checkpoint=checkpoint)
+    trained = train(trainer, record, checkpoint)
     trainer.save_model()
     trainer.save_state()
 
     # 5. Report
     table = length_table(trainer, data, data_args)
-    train_metrics = trained.metrics | training_facts(trainer, trained.metrics, checkpoint)
+    totals = trainer.totals()
+    train_metrics = trained.metrics | training_facts(trainer, trained.metrics, totals, checkpoint)
     eval_metrics = evaluation_metrics(table, data_args.max_seq_length)
     trainer.save_metrics("train", train_metrics)
     trainer.save_metrics("eval", eval_metrics)
     if trainer.is_world_process_zero():
+        record.write(status="finished", totals=totals, results=train_metrics | eval_metrics, lengths=table)
         report(trainer, data, model_args, data_args, train_metrics, table)
     if args.push_to_hub:
         trainer.push_to_hub()
-    # A process that ends right after its last evaluation can hang: it waits for a thread of Gloo that waits for the
-    # interpreter lock to let go of the tensors it gathered. Waiting for the report instead leaves it the time.
+    # The first process writes its report while the others wait: the group they share ends for all at once.
     trainer.accelerator.wait_for_everyone()
     trainer.accelerator.end_training()
     return train_metrics | eval_metrics
+
+
+def train(trainer: MaskedLMTrainer, record: RunRecord, checkpoint: str | None) -> TrainOutput:
+    """Trains to the end. Told to stop, the process ends here, after a checkpoint, with the exit code of the signal."""
+    termination, status = TerminationCallback(), "interrupted"
+    trainer.add_callback(termination)
+    if trainer.args.should_save:
+        record.write()
+    try:
+        trained = trainer.train(resume_from_checkpoint=checkpoint)
+        status = "trained" if termination.received is None else f"stopped by {termination.received.name}"
+    finally:
+        termination.restore_handlers()
+        if trainer.args.should_save:
+            record.write(status=status, step=trainer.state.global_step)
+    if termination.received is not None:
+        if trainer.args.should_log:
+            print(f"Stopped by {termination.received.name}. Go on with --resume_from_checkpoint last.")
+        trainer.accelerator.wait_for_everyone()
+        trainer.accelerator.end_training()
+        sys.exit(termination.exit_code())
+    return trained
 
 
 # Arguments
@@ -136,150 +173,60 @@ class PretrainingDataArguments(DataArguments):
 
 def name_model(model_args: ModelArguments, checkpoint: str | None) -> ModelArguments:
     """The model arguments; a resumed run that names no model takes its checkpoint's."""
-    if checkpoint is None or model_args.config_name or model_args.model_name_or_path:
+    if checkpoint is None or model_args.config_name or model_args.model_name_or_path or model_args.model_type:
         return model_args
     return ModelArguments(**(vars(model_args) | {"config_name": checkpoint}))
 
 
-# Data
+def longest_input(
+    model_args: ModelArguments, data_args: DataArguments, checkpoint: str | None, stages: Sequence[Stage]
+) -> int | None:
+    """The most tokens that the model takes; None with rotary positions, which have no end.
 
-
-@dataclass
-class PretrainingData:
-    """Rows and texts of a run: `evaluations` are masked rows by length, `baseline` the accuracy of the most frequent
-    training token on them."""
-
-    tokenizer: PreTrainedTokenizerBase
-    train: datasets.Dataset
-    evaluations: dict[int, datasets.Dataset]
-    baseline: float
-    example: str
-    answer: str | None
-
-
-def prepare_data(
-    model_args: ModelArguments,
-    data_args: PretrainingDataArguments,
-    args: PretrainingArguments,
-    checkpoint: str | None,
-) -> PretrainingData:
-    # What the main process reads and tokenises, the others find in the cache.
-    with args.main_process_first(desc="reading of the text"):
-        documents = load_documents(data_args, args.seed, cache_dir=model_args.cache_dir, token=model_args.token)
-    tokenizer = load_tokenizer(model_args, data_args, args, documents["train"], checkpoint)
-    example, answer = args.fill_mask_example, None
-    if example is None:
-        example, answer = mask_a_word(documents["validation"]["text"], tokenizer)
-    elif example.count(tokenizer.mask_token) != 1:
-        raise ValueError(f"--fill_mask_example needs {tokenizer.mask_token} exactly once, got {example!r}.")
-    with args.main_process_first(desc="tokenising"):
-        streams = {split: tokenize(split, documents[split], tokenizer, data_args) for split in documents}
-    evaluations = make_length_evaluations(
-        streams["validation"],
-        tokenizer,
-        choose_lengths(data_args, args, len(streams["validation"])),
-        mlm_probability=data_args.eval_mlm_probability,
-        seed=args.seed,
-        max_tokens=data_args.max_eval_tokens,
-    )
-    if args.should_log:
-        counts = (
-            f"{len(documents[split]):,} {split} documents of {len(streams[split]):,} tokens" for split in streams
-        )
-        print(f"{' and '.join(counts)}; a vocabulary of {len(tokenizer):,}.")
-    return PretrainingData(
-        tokenizer=tokenizer,
-        train=make_blocks(streams["train"], tokenizer, data_args.max_seq_length),
-        evaluations=evaluations,
-        baseline=most_frequent_token_accuracy(streams["train"], evaluations[data_args.max_seq_length], tokenizer),
-        example=example,
-        answer=answer,
-    )
-
-
-def tokenize(
-    split: str, documents: datasets.Dataset, tokenizer: PreTrainedTokenizerBase, data_args: DataArguments
-) -> np.ndarray:
-    return tokenize_stream(
-        documents,
-        tokenizer,
-        num_proc=data_args.preprocessing_num_workers,
-        overwrite_cache=data_args.overwrite_cache,
-        description=f"Tokenising the {split} text",
-    )
-
-
-def load_tokenizer(
-    model_args: ModelArguments,
-    data_args: DataArguments,
-    args: PretrainingArguments,
-    documents: datasets.Dataset,
-    checkpoint: str | None,
-) -> PreTrainedTokenizerBase:
-    # A resumed run needs the tokenizer it began with, which training one again would give only on the very same text.
-    name = model_args.tokenizer_name or checkpoint or model_args.model_name_or_path
-    if name is None:
-        trained = [None]
-        if args.process_index == 0:
-            lowercase = data_args.tokenizer_lowercase
-            trained = [train_tokenizer(documents, data_args.tokenizer_type, data_args.vocab_size, lowercase)]
-        return broadcast_object_list(trained)[0]
-    hub = {"cache_dir": model_args.cache_dir, "revision": model_args.revision, "token": model_args.token}
-    tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=model_args.trust_remote_code, **hub)
-    missing = [role for role in ("cls", "sep", "mask", "pad") if getattr(tokenizer, f"{role}_token_id") is None]
-    if missing:
-        raise ValueError(
-            f"The tokenizer {name} has no {', '.join(missing)} token, which masked language modelling needs. Take a "
-            "tokenizer of the BERT kind, or leave --tokenizer_name out to have one trained."
-        )
-    return tokenizer
-
-
-def choose_lengths(data_args: PretrainingDataArguments, args: PretrainingArguments, n_tokens: int) -> list[int]:
-    """The lengths to evaluate at, among them that of the training rows; raises ValueError where the validation text of
-    `n_tokens` does not fill one row of them."""
-    n_tokens = min(n_tokens, data_args.max_eval_tokens or n_tokens)
-    asked = {"--max_seq_length": data_args.max_seq_length}
-    if data_args.eval_lengths_given:
-        asked["--eval_lengths"] = max(data_args.eval_lengths)
-    for option, length in asked.items():
-        if length - 2 > n_tokens:
-            raise ValueError(
-                f"{option} {length}: the validation text has only {n_tokens} tokens, too few for one row of that "
-                f"length. Lower {option} to {n_tokens + 2} or less, or have more validation text: give a longer "
-                "--validation_file, or raise --validation_split_percentage, --max_eval_samples or --max_eval_tokens."
-            )
-    if data_args.eval_lengths_given:
-        return sorted({*data_args.eval_lengths, data_args.max_seq_length})
-    lengths = [length for length in DEFAULT_EVAL_LENGTHS if length - 2 <= n_tokens]
-    if len(lengths) < len(DEFAULT_EVAL_LENGTHS) and args.should_log:
-        left_out = ", ".join(map(str, DEFAULT_EVAL_LENGTHS[len(lengths) :]))
-        print(f"No evaluation at length {left_out}: the validation text has only {n_tokens:,} tokens.")
-    return sorted({*lengths, data_args.max_seq_length})
-
-
-def mask_a_word(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, width: int = 160) -> tuple[str, str | None]:
-    """A passage of about `width` characters with one word masked, and that word.
-
-    It is the first passage of running text with a word of one token in its second half. Where there is none (in a
-    script without spaces, say), the first passage with the character in its middle masked. Passages with a mask token
-    of their own are passed over; where all have one, the example is a mask token alone, with no word known for it.
+    Raises:
+        ValueError: rows are to be longer, or a stage changes the RoPE base of a model that is not a GAU.
     """
-    pieces = (text[start : start + width] for text in map(str.strip, texts) for start in range(0, len(text), width))
-    # Without the words that are cut at both ends.
-    passages = [" ".join(piece.split()[1:-1]) or piece.strip() for piece in itertools.islice(pieces, 1000)]
-    passages = [passage for passage in passages if passage and tokenizer.mask_token not in passage]
-    for passage in passages:
-        if sum(character.isalpha() or character.isspace() for character in passage) < 0.95 * len(passage):
-            continue
-        for word in re.finditer(r"\b[^\W\d_]{3,}\b", passage):
-            if word.start() > len(passage) / 2 and len(tokenizer.tokenize(f" {word[0]}")) == 1:
-                return passage[: word.start()] + tokenizer.mask_token + passage[word.end() :], word[0]
-    if not passages:
-        return tokenizer.mask_token, None
-    passage = passages[0]
-    middle = len(passage) // 2
-    return passage[:middle] + tokenizer.mask_token + passage[middle + 1 :], passage[middle]
+    model_args = name_model(model_args, checkpoint)
+    config = resolve_config(model_args)
+    if config.model_type != "gau" and any(stage.rope_theta is not None for stage in stages):
+        raise ValueError(f"--length_schedule changes the RoPE base of GAU models only, not of {config.model_type}.")
+    if "rope_parameters" in config.to_dict():
+        return None
+    longest = max(longest_length(stages), data_args.max_seq_length)
+    is_new = model_args.model_name_or_path is None and model_args.config_name != checkpoint
+    if is_new and "max_position_embeddings" not in stated_fields(model_args) | overridden_fields(model_args):
+        return longest
+    if longest > config.max_position_embeddings:
+        raise ValueError(
+            f"Rows of {longest} tokens are too long for the model, which has {config.max_position_embeddings} positions "
+            "(max_position_embeddings): lower --max_seq_length, --mixed_lengths or --length_schedule."
+        )
+    return config.max_position_embeddings
+
+
+def overridden_fields(model_args: ModelArguments) -> set[str]:
+    return set(re.findall(r"(?:^|,)\s*(\w+)\s*=", model_args.config_overrides or ""))
+
+
+def report_changes(checkpoint: str, description: Mapping[str, Any], args: PretrainingArguments) -> None:
+    """Says before a resumed run starts what is not as it was; other data is an error, unless it is meant."""
+    before = read_run_state(checkpoint).get("description")
+    if before is None:
+        print(f"{checkpoint} does not say what its run was made with: nothing could be compared.")
+        return
+    found = changes(before, description)
+    if found["data"] and not args.accept_changed_data:
+        raise ValueError(
+            f"The {' and the '.join(found['data'])} are not those that {checkpoint} was trained with. Resume with the "
+            "same data, begin a new run with --model_name_or_path, or go on with the new data: --accept_changed_data."
+        )
+    if args.should_log:
+        for name in found["data"]:
+            print(f"Changed since {checkpoint}: the {name}.")
+        for difference in found["recipe"]:
+            print(f"Changed since {checkpoint}: {difference}.")
+        if found["recipe"]:
+            print("The run goes on with the new values, but is not the run that it would have been without a break.")
 
 
 # Model
@@ -291,6 +238,7 @@ def choose_config(
     args: PretrainingArguments,
     tokenizer: PreTrainedTokenizerBase,
     checkpoint: str | None,
+    stages: Sequence[Stage],
 ) -> tuple[PreTrainedConfig, bool | None]:
     """The configuration to train with, and the `sparse_prediction` to save (None where a model has no such field)."""
     model_args = name_model(model_args, checkpoint)
@@ -299,13 +247,16 @@ def choose_config(
     if model_args.model_name_or_path is None and model_args.config_name != checkpoint:
         changes |= {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
         # Presets leave these to the run; a configuration that states them was given them for a reason.
-        lengths = {"reference_length", "max_position_embeddings"} - stated_fields(model_args)
-        changes |= dict.fromkeys(sorted(lengths), data_args.max_seq_length)
-    overridden = re.findall(r"(?:^|,)\s*(\w+)\s*=", model_args.config_overrides or "")
+        lengths = {
+            "max_position_embeddings": max(longest_length(stages), data_args.max_seq_length),
+            "reference_length": data_args.max_seq_length,
+        }
+        changes |= {key: value for key, value in lengths.items() if key not in stated_fields(model_args)}
+    overridden = overridden_fields(model_args)
     changes = {key: value for key, value in changes.items() if key in base.to_dict() and key not in overridden}
     if changes and args.should_log:
         settings = ", ".join(f"{key}={value}" for key, value in changes.items())
-        print(f"Set in the configuration from the tokenizer and --max_seq_length: {settings}.")
+        print(f"Set in the configuration from the tokenizer and the row lengths: {settings}.")
     if "sparse_prediction" in base.to_dict() and "sparse_prediction" not in overridden:
         changes["sparse_prediction"] = True
     config = resolve_config(model_args, **changes)
@@ -316,19 +267,24 @@ def choose_config(
         )
     if checkpoint is not None:
         # load_model adds the entries that a larger tokenizer needs.
-        check_same_model(config, checkpoint, vocab_size=max(config.vocab_size, len(tokenizer)))
+        check_same_model(config, checkpoint, stages, vocab_size=max(config.vocab_size, len(tokenizer)))
     # Sparse prediction is a means to train faster, not a property of the model: a saved model that returned logits for
     # labelled positions only would surprise whoever calls it with labels. Who puts it in the configuration gets it.
     return config, base.sparse_prediction if "sparse_prediction" in base.to_dict() else None
 
 
-def check_same_model(config: PreTrainedConfig, checkpoint: str, **changes: object) -> None:
+def check_same_model(
+    config: PreTrainedConfig, checkpoint: str, stages: Sequence[Stage], **changes: object
+) -> None:
     """The Trainer takes the weights from a checkpoint and the configuration from here: they must belong together."""
     saved, given = AutoConfig.from_pretrained(checkpoint).to_dict(), config.to_dict() | changes
+    ignored = set(BOOKKEEPING_FIELDS)
+    if any(stage.rope_theta is not None for stage in stages):
+        ignored.add("rope_parameters")  # which follow from the step
     differing = [
         f"{key} ({saved.get(key)} there, {given.get(key)} here)"
         for key in sorted(saved.keys() | given.keys())
-        if saved.get(key) != given.get(key) and key not in BOOKKEEPING_FIELDS and not key.endswith("_token_id")
+        if saved.get(key) != given.get(key) and key not in ignored and not key.endswith("_token_id")
     ]
     if differing:
         raise ValueError(
@@ -366,8 +322,11 @@ def load_model(
 # Report
 
 
-def training_facts(trainer: MaskedLMTrainer, metrics: Mapping[str, float], checkpoint: str | None) -> dict[str, float]:
-    """Size of the model, tokens seen, and tokens per second of this call without the evaluations in between."""
+def training_facts(
+    trainer: MaskedLMTrainer, metrics: Mapping[str, float], totals: Mapping[str, Any], checkpoint: str | None
+) -> dict[str, float]:
+    """Size of the model, tokens seen, share of padding, and tokens per second of this call without the evaluations in
+    between."""
     start = TrainerState(global_step=-1)
     if checkpoint is not None:
         start = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME))
@@ -381,6 +340,7 @@ def training_facts(trainer: MaskedLMTrainer, metrics: Mapping[str, float], check
     return {
         "train_tokens": tokens,
         "train_tokens_per_second": round((tokens - start.num_input_tokens_seen) / seconds, 1),
+        "train_padding": round(1 - totals["tokens"] / max(totals["positions"], 1), 6),
         "train_parameters": trainer.model.num_parameters(),
         "train_parameters_without_embeddings": trainer.model.num_parameters(exclude_embeddings=True),
     }

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
-from transformers import AutoConfig, HfArgumentParser, PreTrainedConfig
+from transformers import CONFIG_MAPPING, MODEL_FOR_MASKED_LM_MAPPING, AutoConfig, HfArgumentParser, PreTrainedConfig
 
 from .attention_gau import check_attention_backend
 from .configuration_gau import GAUConfig
@@ -32,6 +32,13 @@ class ModelArguments:
 
     model_name_or_path: str | None = field(
         default=None, metadata={"help": "Checkpoint to start from: a directory or a name on the Hub."}
+    )
+    model_type: str | None = field(
+        default=None,
+        metadata={
+            "help": "Architecture of a new model with its default configuration, where no config_name is given: bert, "
+            "roformer, modernbert, ... any of transformers with a masked language model."
+        },
     )
     config_name: str | None = field(
         default=None,
@@ -71,6 +78,9 @@ class ModelArguments:
     )
 
     def __post_init__(self):
+        if self.model_type and (self.config_name or self.model_name_or_path):
+            other = "config_name" if self.config_name else "model_name_or_path"
+            raise ValueError(f"--model_type and --{other} both say which model it is: keep one of them.")
         if self.fixed_n is not None and self.fixed_n < 1:
             raise ValueError(f"--fixed_n must be a positive number of tokens, got {self.fixed_n}.")
 
@@ -106,13 +116,68 @@ class DataArguments:
             "help": "What one document of a txt file is: the file, a paragraph (set off by blank lines) or a line."
         },
     )
+    streaming: bool = field(
+        default=False,
+        metadata={
+            "help": "Read the files while training, in a seeded order and without a cache, rather than all of them "
+            "beforehand."
+        },
+    )
+    skip_bad_rows: bool = field(
+        default=False,
+        metadata={
+            "help": "Leave out rows that cannot be read (not JSON, no text, not UTF-8, wrong number of columns), "
+            "count and report them; without it the first one is an error that names file and line."
+        },
+    )
     validation_split_percentage: float = field(
         default=5.0, metadata={"help": "Percentage of the documents held out where there is no validation text."}
     )
     max_seq_length: int = field(default=512, metadata={"help": "Tokens of a training row, [CLS] and [SEP] included."})
+    packing: Literal["none", "concat", "documents"] = field(
+        default="concat",
+        metadata={
+            "help": "How rows are filled: one document each (none), one stream of documents joined by [SEP] and cut at "
+            "every row's end (concat), or whole documents side by side that do not see each other (documents)."
+        },
+    )
+    long_documents: Literal["split", "truncate"] = field(
+        default="split",
+        metadata={
+            "help": "What becomes of a document longer than a row with --packing none or documents: it is split into "
+            "parts that count as documents, or all but its first part is left out. Both are counted and reported."
+        },
+    )
+    mixed_lengths: list[int] | None = field(
+        default=None,
+        metadata={
+            "help": "Row lengths that alternate at random from step to step, with as many tokens a step at each. They "
+            "must divide the longest one."
+        },
+    )
+    mixed_length_weights: list[float] | None = field(
+        default=None, metadata={"help": "How often each of mixed_lengths is taken; equally often by default."}
+    )
+    length_schedule: str | None = field(
+        default=None,
+        metadata={
+            "help": "Row lengths by stage: '512:0.9,2048:0.1' takes 512 for the first 90 percent of the steps. A third "
+            "number is the stage's RoPE base: '2048:0.1:160000'. '128+512:0.9' mixes lengths in a stage."
+        },
+    )
     mlm_probability: float = field(default=0.15, metadata={"help": "Share of the training tokens to predict."})
     eval_mlm_probability: float | None = field(
         default=None, metadata={"help": "Share of the validation tokens to predict; mlm_probability by default."}
+    )
+    mask_replace_prob: float = field(
+        default=0.8, metadata={"help": "Share of the tokens to predict that are replaced by the mask token."}
+    )
+    random_replace_prob: float = field(
+        default=0.1,
+        metadata={"help": "Share of them that are replaced by a random token; the rest stays as it is."},
+    )
+    whole_word_masking: bool = field(
+        default=False, metadata={"help": "Choose whole words to predict, not single tokens."}
     )
     eval_lengths: list[int] | None = field(
         default=None, metadata={"help": "Row lengths to evaluate at; max_seq_length alone by default."}
@@ -139,6 +204,13 @@ class DataArguments:
         for name in ("mlm_probability", "eval_mlm_probability"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"--{name} must lie between 0 and 1, both excluded, got {getattr(self, name)}.")
+        shares = (self.mask_replace_prob, self.random_replace_prob)
+        if min(shares) < 0 or sum(shares) > 1:
+            raise ValueError(
+                "--mask_replace_prob and --random_replace_prob are shares that add up to at most 1, got "
+                f"{shares[0]} and {shares[1]}."
+            )
+        self._check_lengths()
         for name, lengths in (("max_seq_length", [self.max_seq_length]), ("eval_lengths", self.eval_lengths)):
             if not lengths or min(lengths) < 3:
                 raise ValueError(f"--{name} must be at least 3 ([CLS], one token and [SEP]), got {lengths}.")
@@ -151,6 +223,20 @@ class DataArguments:
                 f"{self.validation_split_percentage}."
             )
 
+    def _check_lengths(self):
+        if self.mixed_length_weights and not self.mixed_lengths:
+            raise ValueError("--mixed_length_weights needs --mixed_lengths beside it.")
+        if self.mixed_lengths and self.length_schedule:
+            raise ValueError(
+                "--mixed_lengths and --length_schedule exclude each other: mix lengths in a stage with "
+                "'128+512:0.9,2048:0.1'."
+            )
+        option = "mixed_lengths" if self.mixed_lengths else "length_schedule" if self.length_schedule else None
+        if option and self.packing == "none":
+            raise ValueError(
+                f"--{option} needs --packing concat or documents: with none, rows are as long as their documents."
+            )
+
     def _check_sources(self):
         given = [name for name in ("train_file", "dataset_name", "dataset_path") if getattr(self, name)]
         if len(given) > 1:
@@ -159,6 +245,16 @@ class DataArguments:
             raise ValueError("--validation_file needs --train_file (or --dataset_name or --dataset_path) beside it.")
         if self.dataset_config_name and not self.dataset_name:
             raise ValueError(f"--dataset_config_name {self.dataset_config_name} needs --dataset_name beside it.")
+        if self.streaming and not given:
+            raise ValueError(
+                "--streaming needs text: give --train_file, --dataset_path or --dataset_name. The embedded corpus is "
+                "small and cannot be streamed: leave --streaming out."
+            )
+        if self.streaming and self.max_train_samples is not None:
+            raise ValueError(
+                "--max_train_samples cannot be had with --streaming, which knows no first documents: limit the run "
+                "with --max_steps, or leave --streaming out."
+            )
 
 
 class _RecipeLoader(yaml.SafeLoader):
@@ -408,6 +504,9 @@ def resolve_config(model_arguments: ModelArguments, **changes: Any) -> PreTraine
         },
         **changes,
     }
+    for option in ("attention_normalization", "fixed_n"):
+        if option in changes and not issubclass(config_class, GAUConfig):
+            raise ValueError(f"--{option} is an option of GAU models; {config_class.__name__} has no such field.")
     config = config_class.from_dict({**config_dict, **changes})
     if isinstance(config, GAUConfig) and model_arguments.attn_implementation is not None:
         check_attention_backend(model_arguments.attn_implementation, config.attention_normalization)
@@ -421,10 +520,12 @@ def stated_fields(model_arguments: ModelArguments) -> set[str]:
 
 def _read_config(model_arguments: ModelArguments) -> tuple[type[PreTrainedConfig], dict[str, Any]]:
     name = model_arguments.config_name or model_arguments.model_name_or_path
+    if name is None and model_arguments.model_type is not None:
+        return _type_of_name(model_arguments.model_type), {}
     if name is None:
         raise ValueError(
-            "Give --model_name_or_path for a checkpoint, or --config_name for a new model: "
-            f"{', '.join(sorted(_presets())) or 'a directory with a config.json'}."
+            "Give --model_name_or_path for a checkpoint, or for a new model --config_name "
+            f"({', '.join(sorted(_presets())) or 'a directory with a config.json'}) or --model_type."
         )
     hub = {
         "cache_dir": model_arguments.cache_dir,
@@ -439,6 +540,20 @@ def _read_config(model_arguments: ModelArguments) -> tuple[type[PreTrainedConfig
             _check_spelling(name)
         config_class, source = _config_class(name, model_arguments.trust_remote_code, hub), name
     return config_class, config_class.get_config_dict(str(source), **hub)[0]
+
+
+def _type_of_name(model_type: str) -> type[PreTrainedConfig]:
+    try:
+        config = AutoConfig.for_model(model_type)
+    except ValueError as error:
+        known = [kind for kind, config_class in CONFIG_MAPPING.items() if config_class in MODEL_FOR_MASKED_LM_MAPPING]
+        raise ValueError(
+            f"--model_type {model_type} is not an architecture of transformers.{_nearest(model_type, known)} Those with "
+            f"a masked language model: {', '.join(sorted(known))}."
+        ) from error
+    if type(config) not in MODEL_FOR_MASKED_LM_MAPPING:
+        raise ValueError(f"--model_type {model_type} has no masked language model in transformers.")
+    return type(config)
 
 
 def _check_spelling(name: str) -> None:

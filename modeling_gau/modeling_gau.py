@@ -105,12 +105,22 @@ class GAURotaryEmbedding(nn.Module):
         super().__init__()
         self.config = config
         self.rope_type = config.rope_parameters["rope_type"]
-        rope_init = self.compute_default_rope_parameters
-        if self.rope_type != "default":
-            rope_init = ROPE_INIT_FUNCTIONS[self.rope_type]
-        inv_freq, self.attention_scaling = rope_init(config)
+        inv_freq, self.attention_scaling = self._initial_parameters()
         self.inv_freq = nn.Buffer(inv_freq, persistent=False)
         self.original_inv_freq = nn.Buffer(inv_freq.clone(), persistent=False)
+
+    def _initial_parameters(self) -> tuple[torch.Tensor, float]:
+        if self.rope_type == "default":
+            return self.compute_default_rope_parameters(self.config)
+        return ROPE_INIT_FUNCTIONS[self.rope_type](self.config)
+
+    @torch.no_grad()
+    def set_theta(self, rope_theta: float) -> None:
+        """Takes another base, in the configuration too: longer sequences are often trained with a larger one."""
+        self.config.rope_parameters["rope_theta"] = rope_theta
+        inv_freq, self.attention_scaling = self._initial_parameters()
+        self.inv_freq.copy_(inv_freq)
+        self.original_inv_freq.copy_(inv_freq)
 
     @staticmethod
     def compute_default_rope_parameters(config: GAUConfig, *args, **kwargs) -> tuple[torch.Tensor, float]:

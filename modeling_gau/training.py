@@ -1,40 +1,47 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """Masked-language-model pretraining with `transformers.Trainer`: only what the Trainer does not already do.
 
-That is: masks that survive a resume, exact token-weighted evaluation metrics, and evaluation of one model at several
-sequence lengths.
+That is: batches that know their number, exact token-weighted evaluation metrics, evaluation of one model at several
+sequence lengths, and what a log says of accuracy and speed.
 """
 
-import hashlib
+import copy
+import json
 import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from accelerate.utils import gather_object
 from datasets import Dataset
 from torch.nn import functional as F
 from transformers import (
-    DataCollatorForLanguageModeling,
     DataCollatorForTokenClassification,
     EvalPrediction,
     PreTrainedModel,
-    Trainer,
+    PreTrainedTokenizerBase,
+    ProgressCallback,
+    SchedulerType,
     TrainerCallback,
     TrainingArguments,
 )
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import get_last_checkpoint, sort_checkpoints
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy, get_last_checkpoint, sort_checkpoints
 from transformers.utils import CONFIG_NAME, is_torch_bf16_gpu_available, is_torch_xla_available, logging
+
+from .batches import Totals, TrainingLoader, documents_mask, sum_totals
+from .checkpoints import CheckpointedTrainer, check_whole, find_whole_checkpoint
+from .faults import FiniteStepsMixin
+from .masking import IGNORED_LABEL
+from .progress import ModelFlops, PretrainingProgress, Stopwatch, measure_matmul_peak
 
 
 logger = logging.get_logger(__name__)
-
-IGNORED_LABEL = -100
 
 
 @dataclass
@@ -55,6 +62,34 @@ class PretrainingArguments(TrainingArguments):
             "help": "Start anew in an `output_dir` that holds an earlier run; its `checkpoint-*` folders are deleted."
         },
     )
+    optim: str = field(
+        default="adamw_torch_fused",
+        metadata={
+            "help": "Optimizer: one of transformers' (adamw_torch_fused, adafactor, sgd, ...), stable_adamw or lamb. The "
+            "last two need the extra `optimizers`."
+        },
+    )
+    decay_steps: float = field(
+        default=0.1,
+        metadata={
+            "help": "Length of the decay of lr_scheduler_type warmup_stable_decay: a number of steps, or below 1 a "
+            "share of them."
+        },
+    )
+    decay_type: Literal["1-sqrt", "linear", "cosine"] = field(
+        default="1-sqrt", metadata={"help": "Form of that decay."}
+    )
+    non_finite: Literal["stop", "skip"] = field(
+        default="stop",
+        metadata={
+            "help": "What to do when a loss or the gradient is NaN or infinite: stop the run, or skip the step, which is "
+            "counted."
+        },
+    )
+    accept_changed_data: bool = field(
+        default=False,
+        metadata={"help": "Let a resumed run go on with other text or another tokenizer than its checkpoint had."},
+    )
     fill_mask_example: str | None = field(
         default=None,
         metadata={
@@ -65,7 +100,15 @@ class PretrainingArguments(TrainingArguments):
 
     def __post_init__(self):
         take_cpu_for_bfloat16(self)
+        # The Trainer knows the optimizers of transformers only; it is handed the others (see `MaskedLMTrainer`).
+        optim, self.optim = str(getattr(self.optim, "value", self.optim)), "adamw_torch_fused"
+        if optim not in OPTIMIZERS:
+            self.optim = optim
+        # Batches know their number: nothing has to be read and thrown away to get to it.
+        self.ignore_data_skip = True
         super().__post_init__()
+        if optim in OPTIMIZERS:
+            self.optim = optim
         # Both settings take the exact metrics of an evaluation away, and would do so without a word.
         for name in ("prediction_loss_only", "batch_eval_metrics"):
             if getattr(self, name):
@@ -73,6 +116,28 @@ class PretrainingArguments(TrainingArguments):
                     f"--{name} is not supported here: the token-weighted loss and accuracy are computed from "
                     "per-row totals, which take next to no memory. Leave it out."
                 )
+        if self.auto_find_batch_size:
+            raise ValueError(
+                "--auto_find_batch_size is not supported here: tokens per step are part of a recipe. Lower "
+                "--per_device_train_batch_size and raise --gradient_accumulation_steps by the same factor."
+            )
+        if self.decay_steps < 0:
+            raise ValueError(f"--decay_steps must not be negative, got {self.decay_steps}.")
+
+    def fill_schedule(self) -> None:
+        """Puts `decay_steps` and `decay_type` into the arguments of the schedule, once `max_steps` is known. What
+        `lr_scheduler_kwargs` states itself stays."""
+        if self.lr_scheduler_type != SchedulerType.WARMUP_STABLE_DECAY:
+            return
+        steps = self.decay_steps if self.decay_steps >= 1 else self.decay_steps * self.max_steps
+        kwargs = {"num_decay_steps": round(steps), "decay_type": self.decay_type} | (self.lr_scheduler_kwargs or {})
+        warm, decay = self.get_warmup_steps(self.max_steps), kwargs["num_decay_steps"]
+        if warm + decay > self.max_steps:
+            raise ValueError(
+                f"A warm-up of {warm} steps and a decay of {decay} are more than the {self.max_steps} steps of the run: "
+                "lower --warmup_steps or --decay_steps."
+            )
+        self.lr_scheduler_kwargs = kwargs
 
 
 def take_cpu_for_bfloat16(args: TrainingArguments) -> None:
@@ -89,41 +154,6 @@ def take_cpu_for_bfloat16(args: TrainingArguments) -> None:
             "There is no accelerator: bfloat16 is computed on the CPU (--use_cpu). A CPU without instructions for it "
             "is faster with --bf16 false."
         )
-
-
-@dataclass
-class EpochMaskingCollator(DataCollatorForLanguageModeling):
-    """Dynamic masking in which the mask is a function of the seed, the epoch and the tokens of the batch.
-
-    With the global random state the first batches after a resume are masked otherwise than in a run without a break:
-    the Trainer restores that state only once the data loader, which reads ahead, has already masked them. `seed` is
-    required.
-    """
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.seed is None:
-            raise ValueError("EpochMaskingCollator needs `seed`: the masks of a run follow from it.")
-        # In shared memory, so that the workers of a data loader that keeps them over epochs see it change.
-        self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-        self.special_ids = torch.tensor(self.tokenizer.all_special_ids)
-
-    def torch_mask_tokens(self, inputs, special_tokens_mask=None, offset_mapping=None):
-        digest = hashlib.blake2b(f"{self.seed},{self.epoch.item()}:".encode(), digest_size=7)
-        digest.update(inputs.numpy().tobytes())
-        self.generator = torch.Generator().manual_seed(int.from_bytes(digest.digest(), "little"))
-        if special_tokens_mask is None:
-            special_tokens_mask = torch.isin(inputs, self.special_ids)
-        return super().torch_mask_tokens(inputs, special_tokens_mask, offset_mapping)
-
-
-class _EpochToCollator(TrainerCallback):
-    def __init__(self, collator: EpochMaskingCollator):
-        self.collator = collator
-
-    def on_epoch_begin(self, args, state, control, **kwargs):
-        # A resumed run begins an epoch in its middle: the whole part is the number of the epoch in both cases.
-        self.collator.epoch.fill_(int(state.epoch or 0))
 
 
 def masked_lm_row_totals(logits: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.Tensor) -> torch.Tensor:
@@ -171,8 +201,8 @@ def _exp(value: float) -> float:
         return math.inf
 
 
-class MaskedLMTrainer(Trainer):
-    """[`Trainer`] whose evaluations of a masked language model are exact.
+class MaskedLMTrainer(FiniteStepsMixin, CheckpointedTrainer):
+    """[`Trainer`] for masked language models: its own training batches, and evaluations that are exact.
 
     The Trainer's own `eval_loss` is a mean of batch means, which weights tokens by the batch they fall into; here
     every labelled token counts the same, with any batch size and number of processes. Logits are reduced to three
@@ -183,22 +213,100 @@ class MaskedLMTrainer(Trainer):
 
     Args:
         tokenizer: saved with every checkpoint; pads the evaluation rows.
+        loader: batches of the whole run, for this process; `args.max_steps` is their number of steps.
+        flops: of the model, for the model FLOP utilisation.
         saved_sparse_prediction: value of `config.sparse_prediction` in saved checkpoints, where it should be another
             than in training. None leaves the configuration as it is.
-        kwargs: those of [`Trainer`], but `processing_class`, `compute_metrics` and `preprocess_logits_for_metrics`.
+        description: of the run, for JSON; kept in every checkpoint for those who resume from it.
+        kwargs: those of [`Trainer`], but `train_dataset`, `data_collator`, `processing_class`, `compute_metrics` and
+            `preprocess_logits_for_metrics`.
     """
 
-    def __init__(self, *, tokenizer, saved_sparse_prediction: bool | None = None, **kwargs):
+    def __init__(
+        self,
+        *,
+        tokenizer,
+        loader: TrainingLoader,
+        flops: ModelFlops | None = None,
+        saved_sparse_prediction: bool | None = None,
+        description: Mapping[str, Any] | None = None,
+        **kwargs,
+    ):
+        args = kwargs["args"]
+        optimizer = OPTIMIZERS[args.optim](args) if args.optim in OPTIMIZERS else None
         super().__init__(
             processing_class=tokenizer,
             compute_metrics=masked_lm_metrics,
             preprocess_logits_for_metrics=masked_lm_row_totals,
+            optimizer_cls_and_kwargs=optimizer,
             **kwargs,
         )
         self.saved_sparse_prediction = saved_sparse_prediction
+        self.loader, self.description = loader, description
+        self.non_finite = args.non_finite
         self.eval_collator = DataCollatorForTokenClassification(tokenizer)
-        if isinstance(self.data_collator, EpochMaskingCollator):
-            self.add_callback(_EpochToCollator(self.data_collator))
+        self.speed = Speedometer(self, flops)
+        self.add_callback(_RunOfBatches(self))
+        if not args.disable_tqdm:
+            self.remove_callback(ProgressCallback)
+            self.add_callback(PretrainingProgress)
+
+    # ---- Training ----
+
+    def get_train_dataloader(self):
+        return self.loader
+
+    def num_examples(self, dataloader):
+        return len(dataloader) * self.args.train_batch_size * self.args.world_size
+
+    def get_decay_parameter_names(self, model):
+        """Matrices alone: scales and offsets are no weights to keep small."""
+        return [name for name, parameter in model.named_parameters() if parameter.ndim >= 2]
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        if "document_ids" in inputs:
+            inputs = dict(inputs)
+            inputs["attention_mask"] = documents_mask(inputs.pop("document_ids"))
+        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        if model.training:
+            self.speed.count_hits(outputs["logits"], inputs["labels"])
+        return (loss, outputs) if return_outputs else loss
+
+    def log(self, logs, start_time=None):
+        if "loss" in logs:
+            logs = logs | self.speed.metrics()
+        super().log(logs, start_time)
+
+    def evaluate(self, *args, **kwargs):
+        with self.speed.watch.paused():
+            return super().evaluate(*args, **kwargs)
+
+    def _save_checkpoint(self, model, trial):
+        with self.speed.watch.paused():
+            super()._save_checkpoint(model, trial)
+
+    def totals(self) -> dict[str, Any]:
+        """What all processes have trained on since the run began: positions, tokens, what was left out. Collective."""
+        return asdict(sum_totals(gather_object([asdict(self.loader.totals)])))
+
+    def run_state(self):
+        totals, is_first = self.totals(), self.args.process_index == 0
+        state = super().run_state() | {"data": self.loader.state()}
+        # With the first process, so that the sum survives another number of processes.
+        return state | ({"totals": totals, "description": self.description} if is_first else {})
+
+    def load_run_state(self, state):
+        super().load_run_state(state)
+        state = state or {}
+        self.loader.resume(
+            self.state.global_step * self.args.gradient_accumulation_steps, state.get("data"), state.get("totals")
+        )
+
+    def batch_name(self, micro_batch, micro_batches, process):
+        number = self.state.global_step * self.args.gradient_accumulation_steps + micro_batch
+        return f"batch {number:,}" + (f" of process {process}" if self.args.world_size > 1 else "")
+
+    # ---- Evaluating and saving ----
 
     def get_eval_dataloader(self, eval_dataset=None):
         # The collator of the training rows would mask these a second time.
@@ -272,35 +380,90 @@ def check_fit(name: str, misfits: Mapping[str, str], way_out: str) -> None:
     )
 
 
-def find_checkpoint(args: PretrainingArguments) -> str | None:
-    """The checkpoint to resume from, or None for a new run. Touches nothing.
+def check_packing(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raises ValueError where a model does not keep the documents of a row apart: where two documents in one row do not
+    get the logits that each gets alone.
 
-    `args.resume_from_checkpoint` is a directory that the Trainer saved, or `last` (also `true`) for the newest one in
-    `args.output_dir`.
+    What models do with a mask of their caller's differs (local attention, positions that cannot be given), so it is
+    tried, on documents long enough to leave a window of local attention.
+    """
+    generator = torch.Generator().manual_seed(0)
+    vocabulary = min(len(tokenizer), model.get_input_embeddings().num_embeddings)
+    longest = min(model.config.to_dict().get("max_position_embeddings") or 512, 512)
+    sizes = (longest // 3, longest - longest // 3)
+    documents = [torch.randint(vocabulary, (1, size), generator=generator) for size in sizes]
+    numbers = torch.repeat_interleave(torch.arange(1, 3), torch.tensor(sizes))[None]
+    positions = torch.cat([torch.arange(size) for size in sizes])[None]
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            together = model(
+                input_ids=torch.cat(documents, dim=1), attention_mask=documents_mask(numbers), position_ids=positions
+            ).logits
+            alone = torch.cat([model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits for ids in documents], 1)
+        problem = None if torch.allclose(together, alone, atol=1e-3, rtol=1e-3) else "their logits change"
+    except (TypeError, ValueError, RuntimeError, IndexError) as error:
+        problem = f"it does not take such a row ({error})"
+    finally:
+        model.train(was_training)
+    if problem is not None:
+        raise ValueError(
+            f"--packing documents: {type(model).__name__} does not keep the documents of a row apart: {problem}. Take "
+            "--packing concat or none for this model."
+        )
+
+
+def read_run_state(checkpoint: str) -> dict[str, Any]:
+    """The state of the run that the first process kept in a checkpoint; empty where there is none."""
+    path = Path(checkpoint) / "run_state_0.json"
+    return json.loads(path.read_text(encoding="utf-8"))["state"] if path.is_file() else {}
+
+
+def find_checkpoint(args: PretrainingArguments) -> str | None:
+    """The checkpoint to resume from, or None for a new run. Touches nothing; says which checkpoints it passed over.
+
+    `args.resume_from_checkpoint` is a directory that the Trainer saved, or `last` (also `true`) for the newest whole
+    one in `args.output_dir`.
 
     Raises:
-        ValueError: there is no such checkpoint; or the run is new, `args.output_dir` holds an earlier one, and
-            `args.overwrite_output_dir` does not allow to replace it.
+        ValueError: there is no such checkpoint, or it is not whole; or the run is new, `args.output_dir` holds an
+            earlier one, and `args.overwrite_output_dir` does not allow to replace it.
     """
     output_dir, wanted = Path(args.output_dir), args.resume_from_checkpoint
     if output_dir.exists() and not output_dir.is_dir():
         raise ValueError(f"--output_dir {output_dir} is a file. Name a directory, new or old.")
-    last = get_last_checkpoint(output_dir) if output_dir.is_dir() else None
     if wanted is None or str(wanted).lower() == "false":
+        last = get_last_checkpoint(output_dir) if output_dir.is_dir() else None
         _check_new_run(output_dir, last, args.overwrite_output_dir)
         return None
     if args.overwrite_output_dir:
         raise ValueError("--resume_from_checkpoint continues a run and --overwrite_output_dir deletes it: keep one.")
-    if str(wanted).lower() not in ("last", "true"):
-        last = str(wanted)
-    elif last is None:
-        raise ValueError(f"--resume_from_checkpoint {wanted}: --output_dir {output_dir} has no checkpoint-* folder.")
-    if not (Path(last) / TRAINER_STATE_NAME).is_file():
+    if str(wanted).lower() in ("last", "true"):
+        return _last_whole_checkpoint(output_dir, wanted, args.should_log)
+    if not (Path(wanted) / TRAINER_STATE_NAME).is_file():
         raise ValueError(
-            f"--resume_from_checkpoint {last} is not a checkpoint of the Trainer (it has no {TRAINER_STATE_NAME}). "
+            f"--resume_from_checkpoint {wanted} is not a checkpoint of the Trainer (it has no {TRAINER_STATE_NAME}). "
             "Give a checkpoint-* folder, or `last`; a finished model is continued with --model_name_or_path."
         )
-    return last
+    check_whole(wanted)
+    return str(wanted)
+
+
+def _last_whole_checkpoint(output_dir: Path, wanted: str, verbose: bool) -> str:
+    path, skipped = find_whole_checkpoint(output_dir) if output_dir.is_dir() else (None, [])
+    reasons = [f"{broken.name} ({reason})" for broken, reason in skipped]
+    if path is None:
+        missing = f"no whole checkpoint: {'; '.join(reasons)}" if reasons else "no checkpoint-* folder"
+        raise ValueError(
+            f"--resume_from_checkpoint {wanted}: --output_dir {output_dir} has {missing}. Begin anew without "
+            "--resume_from_checkpoint" + (", with --overwrite_output_dir." if reasons else ".")
+        )
+    if verbose:
+        for reason in reasons:
+            print(f"Not resumed from: {reason}.")
+        print(f"Resuming from {path}.")
+    return str(path)
 
 
 def _check_new_run(output_dir: Path, last: str | None, overwrite: bool) -> None:
@@ -337,3 +500,126 @@ def _replaced(target: object, **values) -> Iterator[None]:
     finally:
         for name, value in before.items():
             setattr(target, name, value)
+
+
+class _RunOfBatches(TrainerCallback):
+    """What follows from batches that are those of the whole run, which is a single epoch to the Trainer: the epoch of
+    the data, what happens once an epoch, and the RoPE base of a stage."""
+
+    def __init__(self, trainer: MaskedLMTrainer):
+        self.trainer = trainer
+        self.epochs = 0
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.epochs = int(state.epoch or 0)
+        self.trainer.speed.begin()
+
+    def on_step_begin(self, args, state, control, model=None, **kwargs):
+        theta = self.trainer.loader.plan.rope_theta(state.global_step)
+        if theta is not None:
+            set_rope_theta(model, theta)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        state.epoch = self.trainer.loader.epoch
+        if int(state.epoch) > self.epochs:
+            self.epochs = int(state.epoch)
+            control.should_log |= args.logging_strategy == IntervalStrategy.EPOCH
+            control.should_evaluate |= args.eval_strategy == IntervalStrategy.EPOCH
+            control.should_save |= args.save_strategy == SaveStrategy.EPOCH
+
+
+def set_rope_theta(model: torch.nn.Module, rope_theta: float) -> None:
+    """Gives the rotary positions of a GAU model another base, in its configuration too."""
+    for module in model.modules():
+        # By name: the class may come from remote code.
+        if type(module).__name__ == "GAURotaryEmbedding" and module.config.rope_parameters["rope_theta"] != rope_theta:
+            module.set_theta(rope_theta)
+
+
+class Speedometer:
+    """Accuracy and speed of training since the last log, over all processes."""
+
+    def __init__(self, trainer: MaskedLMTrainer, flops: ModelFlops | None):
+        self.trainer, self.flops = trainer, flops
+        self.watch, self.peak = Stopwatch(), None
+        self._hits = self._labelled = 0
+        self._before = Totals()
+
+    def begin(self) -> None:
+        args = self.trainer.args
+        dtype = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else torch.float32
+        if self.flops is not None:
+            self.peak = measure_matmul_peak(args.device, dtype)
+        self._restart()
+
+    def _restart(self) -> None:
+        self.watch.reset()
+        self._hits = self._labelled = 0
+        self._before = copy.deepcopy(self.trainer.loader.totals)
+
+    @torch.no_grad()
+    def count_hits(self, logits: torch.Tensor, labels: torch.Tensor) -> None:
+        labelled = labels != IGNORED_LABEL
+        if logits.dim() == 3:
+            logits = logits[labelled]
+        # Left on the device: to look at them would make it wait.
+        self._hits += (logits.argmax(dim=-1) == labels[labelled]).sum()
+        self._labelled += labelled.sum()
+
+    def metrics(self) -> dict[str, float]:
+        """`masked_accuracy`, `tokens_per_second` (padding not counted), `padding` (share of the positions), `mfu`
+        (share of the measured peak of the matrix product) and `row_length` (mean over the tokens)."""
+        loader, seconds = self.trainer.loader, self.watch.seconds()
+        now, before = loader.totals, self._before
+        lengths = {
+            length: positions - before.positions_by_length.get(length, 0)
+            for length, positions in now.positions_by_length.items()
+        }
+        flops = self._flops(lengths)
+        sums = torch.tensor(
+            [
+                float(self._hits),
+                float(self._labelled),
+                now.positions - before.positions,
+                now.tokens - before.tokens,
+                sum(length * positions for length, positions in lengths.items()),
+                flops or 0.0,
+                self.peak or 0.0,
+            ],
+            dtype=torch.float64 if self.trainer.args.device.type != "mps" else torch.float32,
+            device=self.trainer.args.device,
+        )
+        hits, labelled, positions, tokens, weighted, flops_done, peak = self.trainer.accelerator.reduce(sums).tolist()
+        self._restart()
+        metrics = {
+            "masked_accuracy": hits / max(labelled, 1),
+            "tokens_per_second": round(tokens / seconds, 1),
+            "padding": 1 - tokens / max(positions, 1),
+            "row_length": weighted / max(positions, 1),
+        }
+        if flops is not None and peak:
+            metrics["mfu"] = flops_done / seconds / peak
+        return metrics
+
+    def _flops(self, positions_by_length: Mapping[int, int]) -> float | None:
+        if self.flops is None:
+            return None
+        rows = {length: self.flops.row(length) for length in positions_by_length}
+        if None in rows.values():
+            return None
+        return sum(rows[length] * positions / length for length, positions in positions_by_length.items())
+
+
+def _lamb(args: PretrainingArguments) -> tuple[type[torch.optim.Optimizer], dict[str, object]]:
+    """LAMB (You et al. 2020, arXiv:1904.00962) of the package pytorch-optimizer."""
+    try:
+        from pytorch_optimizer import Lamb
+    except ImportError as error:
+        raise ValueError(
+            "--optim lamb needs the package pytorch-optimizer: pip install pytorch-optimizer, or the extra `optimizers`."
+        ) from error
+    betas = (args.adam_beta1, args.adam_beta2)
+    return Lamb, {"lr": args.learning_rate, "betas": betas, "eps": args.adam_epsilon}
+
+
+OPTIMIZERS = {"lamb": _lamb}

@@ -1,0 +1,267 @@
+"""How much memory does a training step take on each GPU?
+
+    python benchmarks/estimate_memory.py --presets gau-base --lengths 512 2048 8192
+    python benchmarks/estimate_memory.py --presets gau-base --lengths 8192 --strategies fsdp2 --gpus 8 --checkpointing
+    python benchmarks/estimate_memory.py --check --output check.csv    # compares itself with steps on this CPU
+
+Nothing is allocated: forward and backward pass run on fake tensors, which have a shape, a type and a lifetime but no
+memory, and every storage is counted when it comes and when it goes. Weights are in float32 with AdamW's two states;
+`--precision bf16` computes as `run_pretrain.py --bf16` does: under autocast, and with FSDP2 on weights gathered in
+bfloat16. Counted exactly: weights, gradients, optimizer, and what the backward pass keeps (activations), with the rules
+of CUDA where they differ from the CPU's. Estimated: scratch memory inside the blocked attention, and FSDP2's buffers.
+Not counted: the CUDA context, workspaces of libraries, NCCL and the allocator's rounding, together some GiB.
+"""
+
+import argparse
+import csv
+import subprocess
+import sys
+import weakref
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import torch
+from torch.autograd.graph import saved_tensors_hooks
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from tqdm.auto import tqdm
+
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository need not be installed
+
+from modeling_gau import GAUConfig, GAUForMaskedLM, attention_gau  # noqa: E402
+
+
+PRESETS = Path(__file__).resolve().parents[1] / "configuration" / "models"
+MIB, GIB = 2**20, 2**30
+IGNORED_LABEL = -100
+
+
+@dataclass(frozen=True)
+class Step:
+    """A training step of one device: `rows` sequences of `length` tokens."""
+
+    length: int
+    rows: int
+    precision: str = "bf16"
+    checkpointing: bool = False
+    sharded: bool = False  # as under FSDP2: no autocast, gradients are given away as soon as they are complete
+    mask: str = "none"
+    mlm_probability: float = 0.15
+    device: str = "cuda"  # whose rules to follow
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """Bytes, weights and optimizer not among them.
+
+    Args:
+        activations: kept from the forward for the backward pass.
+        peak: activations, gradients and intermediate results at the worst moment.
+    """
+
+    activations: int
+    peak: int
+
+
+@dataclass
+class Estimate:
+    """Bytes on one GPU. The peak is not the sum of the others: gradients come as activations go."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    communication: int
+    activations: int
+    peak: int
+
+
+class LiveBytes(TorchDispatchMode):
+    """Follows the storages that operations make, from the first to the last use."""
+
+    def __init__(self, model: torch.nn.Module, device: str):
+        super().__init__()
+        self.device = device
+        self.live = self.peak = 0
+        # By identity: a storage's own comparison would be by content.
+        self.known = {tensor.untyped_storage()._cdata for tensor in [*model.parameters(), *model.buffers()]}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        output = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(output):
+            if isinstance(tensor, torch.Tensor):
+                self._note(tensor.untyped_storage())
+        self.peak = max(self.peak, self.live + attention_scratch(func, args, self.device))
+        return output
+
+    def _note(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key in self.known:
+            return
+        self.known.add(key)
+        self.live += size
+        weakref.finalize(storage, self._forget, key, size)
+
+    def _forget(self, key: int, size: int) -> None:
+        self.known.discard(key)
+        self.live -= size
+
+
+def attention_scratch(func, args: tuple, device: str) -> int:
+    """Bytes of scores, weights, dropout masks and their gradients that an operator of `gau_blocked` holds at once."""
+    name = str(func)
+    if "blocked_attention" not in name:
+        return 0
+    backward = "backward" in name
+    query, key, value, *_, dropout = args[1:] if backward else args
+    batch, rows, keys = query.shape[0], query.shape[1], key.shape[1]
+    budget = attention_gau._BLOCK_ELEMENTS.get(device, attention_gau._BLOCK_ELEMENTS_ACCELERATOR)
+    elements = min(batch * rows * keys, max(budget, min(attention_gau._MIN_BLOCK_ROWS, rows) * keys))
+    tensors = 3 + (dropout > 0) if not backward else 4 + 2 * (dropout > 0)
+    sums = 4 * (key.numel() + value.numel()) // batch if backward and elements < batch * rows * keys else 0
+    return tensors * elements * query.element_size() + sums
+
+
+class Rules(TorchFunctionMode):
+    """Replaces what cannot run on fake tensors, and does as CUDA does where the CPU does otherwise."""
+
+    def __init__(self, step: Step):
+        super().__init__()
+        self.labelled = max(1, round(step.mlm_probability * step.rows * step.length))
+        self.cuda = step.device == "cuda"
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func is torch.Tensor.__getitem__ and isinstance(args[1], torch.Tensor) and args[1].dtype == torch.bool:
+            # How many positions are labelled depends on the data: here as many as are expected. PyTorch, too, turns a
+            # mask into one index for each of its dimensions.
+            indices = torch.empty(args[1].ndim, self.labelled, dtype=torch.long)
+            return args[0][tuple(indices)]
+        if self.cuda and func is F.scaled_dot_product_attention:
+            return FusedAttention.apply(*args[:3])
+        if self.cuda and func in (torch.Tensor.softmax, torch.softmax) and torch.is_autocast_enabled("cpu"):
+            return func(args[0].float(), *args[1:], **kwargs)  # autocast's choice on CUDA, not on the CPU
+        if self.cuda and func is F.dropout and kwargs.get("training", True) and kwargs.get("p", 0.5) > 0:
+            return torch.native_dropout(args[0], kwargs["p"], True)[0]  # keeps a mask of bytes
+        return func(*args, **kwargs)
+
+
+class FusedAttention(torch.autograd.Function):
+    """What a fused kernel takes and keeps: its inputs, its output and a float32 number a row."""
+
+    @staticmethod
+    def forward(ctx, query, key, value):
+        output = value.new_empty(*query.shape[:-1], value.shape[-1])
+        ctx.save_for_backward(query, key, value, output, query.new_empty(query.shape[:-1], dtype=torch.float32))
+        return output
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return tuple(torch.empty_like(tensor) for tensor in ctx.saved_tensors[:3])
+
+
+@contextmanager
+def activation_bytes(model: torch.nn.Module) -> Iterator[list[int]]:
+    """Appends to the list it gives the bytes of what the block saves for the backward pass: every storage once,
+    parameters and buffers not."""
+    own = {tensor.untyped_storage()._cdata for tensor in [*model.parameters(), *model.buffers()]}
+    saved = {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            saved[storage._cdata] = storage.nbytes()
+        return tensor
+
+    total = []
+    with saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield total
+    total.append(sum(saved.values()))
+
+
+def replay(config: GAUConfig, step: Step) -> StepMemory:
+    """Runs one step of a model on fake tensors."""
+    with ExitStack() as stack:
+        stack.enter_context(torch._subclasses.FakeTensorMode())
+        model = make_model(config, step)
+        live = LiveBytes(model, step.device)
+        stack.enter_context(live)
+        stack.enter_context(Rules(step))
+        return run_step(model, step, live)
+
+
+def make_model(config: GAUConfig, step: Step) -> GAUForMaskedLM:
+    model = GAUForMaskedLM(config).train()
+    model.config.sparse_prediction = True
+    # Asks whether there is padding without a mask, which fake tensors cannot tell.
+    model.config.pad_token_id = None
+    if step.sharded and step.precision == "bf16":
+        model.to(torch.bfloat16)
+    if step.checkpointing:
+        model.gradient_checkpointing_enable()
+    return model
+
+
+def run_step(model: GAUForMaskedLM, step: Step, live: LiveBytes | None) -> StepMemory:
+    """Forward and backward pass, on fake tensors or real ones. Without `live` the peak is not known (0)."""
+    inputs = make_inputs(model.config, step)
+    autocast = step.precision == "bf16" and not step.sharded
+    with activation_bytes(model) as activations:
+        with torch.autocast("cpu", torch.bfloat16) if autocast else nullcontext():
+            loss = model(**inputs).loss
+    if step.sharded:
+        for parameter in model.parameters():
+            parameter.register_post_accumulate_grad_hook(lambda parameter: setattr(parameter, "grad", None))
+    loss.backward()
+    return StepMemory(activations[0], live.peak if live is not None else 0)
+
+
+def make_inputs(config: GAUConfig, step: Step) -> dict[str, torch.Tensor]:
+    input_ids = torch.randint(5, config.vocab_size, (step.rows, step.length))
+    labels = input_ids.masked_fill(torch.rand(input_ids.shape) >= step.mlm_probability, IGNORED_LABEL)
+    inputs = {"input_ids": input_ids, "labels": labels}
+    if step.mask == "documents":
+        inputs["attention_mask"] = torch.ones(step.rows, 1, step.length, step.length, dtype=torch.bool)
+    return inputs
+
+
+def estimate(config: GAUConfig, step: Step, strategy: str, gpus: int) -> Estimate:
+    """Bytes on each of `gpus` devices under a strategy: `none` (one device), `ddp` or `fsdp2`."""
+    with torch.device("meta"):
+        model = GAUForMaskedLM(config)
+    whole = sum(parameter.numel() for parameter in model.parameters()) * 4
+    layer = sum(parameter.numel() for parameter in model.model.layers[0].parameters())
+    memory = replay(config, step)
+    if strategy != "fsdp2":
+        # DDP's buckets are a second copy of the gradients, made once and kept.
+        buckets = whole if strategy == "ddp" else 0
+        return Estimate(whole, whole, 2 * whole, buckets, memory.activations, 3 * whole + buckets + memory.peak)
+    shard = -(-whole // gpus)
+    root = whole // 4 - layer * config.num_hidden_layers
+    width = 2 if step.precision == "bf16" else 4
+    # The embeddings stay gathered, beside them a layer, the next one and its transport buffer; then one unit's
+    # gradients wait for their sum, beside the float32 buffer that is sent.
+    buffers = width * (root + 3 * layer) + (width + 4) * max(root, layer)
+    return Estimate(shard, shard, 2 * shard, buffers, memory.activations, 4 * shard + buffers + memory.peak)
+
+
+def real_step(config: GAUConfig, step: Step) -> dict[str, float]:
+    """The same step on this CPU, with an optimizer: what PyTorch's allocator and the system count."""
+    from benchmark_memory import peak_resident_bytes
+
+    torch.manual_seed(0)
+    before = peak_resident_bytes()
+    model = make_model(config, step)
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    optimizer.zero_grad()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
+        memory = run_step(model, step, None)
+        optimizer.step()
+    return memory, profiler, peak_resident_bytes() - before

@@ -1,0 +1,535 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""Training batches: which text stands in which batch, at which length, and where a resumed run goes on.
+
+A batch is a function of the seed, its number and the text, nothing else. With an index (map-style data) the pages of
+an epoch are a permutation of all pages, every step takes the next ones of an endless sequence of epochs, and processes
+and accumulated batches divide the pages of a step; so one process and several see the same steps, and a run resumes by
+counting. A stream has no index: every consumer (a process's data loader worker) reads its own documents section by
+section, and each batch brings along the place to go on from.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from .masking import IGNORED_LABEL, Masking
+from .packing import FRAME, PackingReport, cut_page, frame_row, pack_section
+from .streaming import DocumentStream
+
+
+# Streams of random numbers that must not run in parallel, told apart by their first seed.
+_LENGTHS, _ORDER, _SECTIONS, _PAGES = range(4)
+
+
+# Lengths
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a run: row lengths and how often each is taken, its share of the steps, and its RoPE base (None keeps
+    the one before)."""
+
+    lengths: tuple[int, ...]
+    weights: tuple[float, ...]
+    share: float = 1.0
+    rope_theta: float | None = None
+
+    def __post_init__(self):
+        if not self.lengths or min(self.lengths) < FRAME + 1:
+            raise ValueError(f"Lengths must be at least {FRAME + 1} ([CLS], one token and [SEP]), got {self.lengths}.")
+        if len(set(self.lengths)) < len(self.lengths):
+            raise ValueError(f"Every length is named once, got {' '.join(map(str, self.lengths))}.")
+        if len(self.weights) != len(self.lengths) or min(self.weights) <= 0:
+            raise ValueError(
+                f"--mixed_length_weights needs one positive number for each of the {len(self.lengths)} lengths "
+                f"{' '.join(map(str, self.lengths))}, got {' '.join(map(str, self.weights))}."
+            )
+        if not self.share > 0:
+            raise ValueError(f"The share of a stage must be positive, got {self.share}.")
+        if self.rope_theta is not None and not self.rope_theta > 1:
+            raise ValueError(f"The RoPE base of a stage must be greater than 1, got {self.rope_theta}.")
+
+
+def parse_length_schedule(text: str) -> tuple[Stage, ...]:
+    """Stages of "512:0.9,2048:0.1": length and share of the steps; "2048:0.1:160000" adds a RoPE base, and
+    "128+512:0.9" mixes lengths in a stage.
+
+    Raises:
+        ValueError: not of that form, or shares that do not add up to 1.
+    """
+    stages = []
+    for part in text.split(","):
+        fields = part.strip().split(":")
+        try:
+            lengths = tuple(int(length) for length in fields[0].split("+"))
+            share, theta = float(fields[1]), float(fields[2]) if len(fields) == 3 else None
+            if len(fields) > 3:
+                raise ValueError
+        except (IndexError, ValueError):
+            raise ValueError(
+                f"--length_schedule: {part!r} is not LENGTH:SHARE or LENGTH:SHARE:ROPE_BASE. An example: "
+                "'512:0.9,2048:0.1:160000', or '128+512:0.9,2048:0.1' with mixed lengths in the first stage."
+            ) from None
+        stages.append(Stage(lengths, (1.0,) * len(lengths), share, theta))
+    total = sum(stage.share for stage in stages)
+    if abs(total - 1) > 1e-6:
+        raise ValueError(f"--length_schedule: the shares add up to {total:g}, not to 1.")
+    return tuple(stages)
+
+
+class LengthPlan:
+    """The row length of every step: all batches of a step have the same one.
+
+    Lengths of a stage are drawn independently for each step, so that they do not depend on how long the run is.
+
+    Args:
+        stages: in the order of training, their shares adding up to 1.
+        max_steps: of the run.
+        seed: of the draws.
+    """
+
+    def __init__(self, stages: Sequence[Stage], max_steps: int, seed: int):
+        self.stages, self.seed = tuple(stages), seed
+        ends = np.cumsum([stage.share for stage in stages])
+        self._ends = np.round(ends * max_steps).astype(int)
+
+    @property
+    def longest(self) -> int:
+        return max(max(stage.lengths) for stage in self.stages)
+
+    def stage(self, step: int) -> Stage:
+        return self.stages[min(int(np.searchsorted(self._ends, step, "right")), len(self.stages) - 1)]
+
+    def rope_theta(self, step: int) -> float | None:
+        """The base that holds at a step; None before the first stage that states one."""
+        current = self.stages.index(self.stage(step))
+        stated = [stage.rope_theta for stage in self.stages[: current + 1] if stage.rope_theta is not None]
+        return stated[-1] if stated else None
+
+    def length(self, step: int) -> int:
+        stage = self.stage(step)
+        if len(stage.lengths) == 1:
+            return stage.lengths[0]
+        weights = np.array(stage.weights) / sum(stage.weights)
+        return int(np.random.default_rng((_LENGTHS, self.seed, step)).choice(stage.lengths, p=weights))
+
+
+@dataclass(frozen=True)
+class BatchShape:
+    """How the pages of a step are divided.
+
+    Args:
+        plan: lengths by step.
+        tokens: positions of a batch of one process, the same at every length.
+        accumulation: batches that one process takes to a step.
+        rank, world: of the process.
+        steps: of the run.
+
+    Raises:
+        ValueError: a length does not divide the longest one, or the longest does not divide `tokens`.
+    """
+
+    plan: LengthPlan
+    tokens: int
+    accumulation: int
+    rank: int
+    world: int
+    steps: int
+
+    def __post_init__(self):
+        longest = self.plan.longest
+        lengths = sorted({length for stage in self.plan.stages for length in stage.lengths})
+        odd = [length for length in lengths if longest % length]
+        if odd:
+            raise ValueError(
+                f"Lengths that are mixed must divide the longest one, {longest}, so that every step has as many tokens; "
+                f"{', '.join(map(str, odd))} {'do' if len(odd) > 1 else 'does'} not. Powers of two do."
+            )
+        if self.tokens % longest:
+            raise ValueError(
+                f"A batch of one process has {self.tokens} positions (--per_device_train_batch_size × --max_seq_length), "
+                f"which rows of length {longest} do not divide. Make it a multiple of {longest}."
+            )
+
+    @property
+    def pages(self) -> int:
+        """Pages of a batch of one process."""
+        return self.tokens // self.plan.longest
+
+    @property
+    def batches(self) -> int:
+        """Batches of one process in the whole run."""
+        return self.steps * self.accumulation
+
+    def first_page(self, batch: int) -> int:
+        step, part = divmod(batch, self.accumulation)
+        return ((step * self.accumulation + part) * self.world + self.rank) * self.pages
+
+
+# From pages to tensors
+
+
+@dataclass
+class BatchFacts:
+    """What a batch holds beside its tensors. `place` is where the consumer of a stream goes on after it."""
+
+    batch: int
+    length: int
+    epoch: float
+    rows: int = 0
+    positions: int = 0
+    tokens: int = 0
+    left_out: int = 0
+    worker: int = 0
+    place: dict | None = None
+    packing: PackingReport | None = None
+
+
+@dataclass
+class BatchMaker:
+    """Cuts pages to rows of a length, masks them, pads and stacks them.
+
+    Args:
+        masking: made of the tokenizer.
+        page_length: positions of a page.
+        apart: keep the contents of a row apart: adds `position_ids` that begin anew with each, and `document_ids` (1,
+            2, ... in a row, 0 for padding), from which the trainer makes the mask.
+        fixed_shape: pad every row to the length asked for, not to the longest one that is there.
+        seed: of cuts and masks.
+    """
+
+    masking: Masking
+    page_length: int
+    apart: bool
+    fixed_shape: bool
+    seed: int
+
+    def __post_init__(self):
+        tokenizer = self.masking.tokenizer
+        self.cls, self.sep, self.pad = tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id
+
+    def __call__(
+        self, pages: Sequence[tuple[tuple[int, ...], list[np.ndarray]]], facts: BatchFacts
+    ) -> dict[str, torch.Tensor | BatchFacts]:
+        """Tensors of int64 `(rows, length)` and `facts`. Pages come with the numbers that seed their random choices."""
+        rows = []
+        for key, contents in pages:
+            generator = np.random.default_rng((_PAGES, self.seed, *key))
+            page_rows = [contents]
+            if facts.length < self.page_length:
+                page_rows, left_out = cut_page(contents, facts.length, self.page_length // facts.length, generator)
+                facts.left_out += left_out
+            for row in page_rows:
+                framed = list(frame_row(row, self.cls, self.sep))
+                rows.append((framed, *self.masking(np.concatenate(framed), generator)))
+        width = facts.length if self.fixed_shape else max(len(inputs) for _, inputs, _ in rows)
+        batch = self._stack(rows, width)
+        facts.rows, facts.positions = batch["input_ids"].shape[0], batch["input_ids"].numel()
+        facts.tokens = sum(len(inputs) for _, inputs, _ in rows)
+        if not self.apart and facts.tokens == facts.positions:
+            del batch["attention_mask"]  # nothing is hidden: attention has less to do without it
+        return batch | {"facts": facts}
+
+    def _stack(self, rows: list[tuple[list[np.ndarray], np.ndarray, np.ndarray]], width: int) -> dict:
+        shape = (len(rows), width)
+        arrays = {
+            "input_ids": np.full(shape, self.pad),
+            "attention_mask": np.zeros(shape, np.int64),
+            "labels": np.full(shape, IGNORED_LABEL),
+        }
+        if self.apart:
+            arrays |= {"position_ids": np.zeros(shape, np.int64), "document_ids": np.zeros(shape, np.int64)}
+        for number, (framed, inputs, labels) in enumerate(rows):
+            size = len(inputs)
+            arrays["input_ids"][number, :size] = inputs
+            arrays["attention_mask"][number, :size] = 1
+            arrays["labels"][number, :size] = labels
+            if self.apart:
+                lengths = [len(part) for part in framed]
+                arrays["position_ids"][number, :size] = np.concatenate([np.arange(length) for length in lengths])
+                arrays["document_ids"][number, :size] = np.repeat(np.arange(1, len(framed) + 1), lengths)
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def documents_mask(document_ids: torch.Tensor) -> torch.Tensor:
+    """Boolean `(batch, 1, seq, seq)`, True where query and key are of the same document; a padding position sees
+    padding alone, so that no row of the mask is empty."""
+    return (document_ids[:, :, None] == document_ids[:, None, :]).unsqueeze(1)
+
+
+# Sources of batches
+
+
+class IndexedBatches(torch.utils.data.Dataset):
+    """Batches by number from pages that can be addressed."""
+
+    def __init__(self, pages: Sequence[list[np.ndarray]], maker: BatchMaker, shape: BatchShape):
+        self.pages, self.maker, self.shape = pages, maker, shape
+        self._orders = {}
+
+    def __len__(self) -> int:
+        return self.shape.batches
+
+    def __getitem__(self, batch: int) -> dict:
+        first = self.shape.first_page(batch)
+        numbers = range(first, first + self.shape.pages)
+        facts = BatchFacts(
+            batch=batch,
+            length=self.shape.plan.length(batch // self.shape.accumulation),
+            epoch=(first + self.shape.pages) / len(self.pages),
+        )
+        return self.maker([((number,), self.pages[self._page(number)]) for number in numbers], facts)
+
+    def _page(self, number: int) -> int:
+        epoch, place = divmod(number, len(self.pages))
+        if epoch not in self._orders:
+            self._orders = {known: order for known, order in self._orders.items() if known == epoch - 1}
+            generator = np.random.default_rng((_ORDER, self.maker.seed, epoch))
+            self._orders[epoch] = generator.permutation(np.arange(len(self.pages), dtype=np.int32))
+        return int(self._orders[epoch][place])
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a consumer of a stream stands: `page` pages of the section that begins at `position` are used up."""
+
+    epoch: int = 0
+    position: tuple[int, int] = (0, 0)
+    section: int = 0
+    page: int = 0
+
+
+class StreamedBatches(IterableDataset):
+    """Batches from documents as they come, divided among processes and their workers.
+
+    A section of about `section_tokens` is read, packed, and its pages are put in a random order: the state is the
+    section's beginning and a count, and going on means reading one section again. A shuffle buffer would need its
+    content saved.
+
+    Args:
+        stream: the documents.
+        encode: texts -> int32 tokens of each, without special tokens.
+        packing, long_documents: as in `make_pages`.
+        places: worker -> fields of [`Place`] to go on from.
+        first: number of the first batch.
+    """
+
+    def __init__(
+        self,
+        stream: DocumentStream,
+        encode: Callable[[list[str]], list[np.ndarray]],
+        maker: BatchMaker,
+        shape: BatchShape,
+        packing: str,
+        long_documents: str,
+        places: Mapping[int, Mapping] | None = None,
+        first: int = 0,
+        section_tokens: int | None = None,
+    ):
+        self.stream, self.encode, self.maker, self.shape = stream, encode, maker, shape
+        self.packing, self.long_documents = packing, long_documents
+        self.places, self.first = dict(places or {}), first
+        # Enough pages that those left short at the end of a section do not count.
+        self.section_tokens = section_tokens or max(2**19, 256 * maker.page_length)
+
+    def __iter__(self) -> Iterator[dict]:
+        info = get_worker_info()
+        worker, workers = (info.id, info.num_workers) if info else (0, 1)
+        place = Place(**{**self.places.get(worker, {})})
+        pages = self._pages(place, self.shape.rank * workers + worker, self.shape.world * workers)
+        # Batch n is that of worker n mod workers, also after a resume in the middle of a round.
+        first = self.first + (worker - self.first) % workers
+        for number in range(first, self.shape.batches, workers):
+            taken, reports = [], PackingReport()
+            for _ in range(self.shape.pages):
+                key, contents, place, report = next(pages)
+                taken.append((key, contents))
+                reports = add_reports(reports, report) if report else reports
+            facts = BatchFacts(
+                batch=number,
+                length=self.shape.plan.length(number // self.shape.accumulation),
+                epoch=place.epoch,
+                worker=worker,
+                place=asdict(place),
+                packing=reports,
+            )
+            yield self.maker(taken, facts)
+
+    def _pages(
+        self, place: Place, consumer: int, consumers: int
+    ) -> Iterator[tuple[tuple[int, ...], list[np.ndarray], Place, PackingReport | None]]:
+        empty = 0
+        while True:
+            bad_rows = self.stream.bad_rows
+            contents, following = self._read_section(place, consumer, consumers)
+            empty = 0 if contents else empty + 1
+            if empty > 1:  # a whole epoch
+                raise ValueError(
+                    f"Consumer {consumer + 1} of {consumers} of the stream gets no documents: there are fewer documents "
+                    "than processes × data loader workers. Lower --dataloader_num_workers, or leave --streaming out."
+                )
+            if contents:
+                sep = self.maker.sep
+                pages, report = pack_section(contents, self.maker.page_length, self.packing, self.long_documents, sep)
+                report.bad_rows = self.stream.bad_rows - bad_rows
+                order = np.random.default_rng((_SECTIONS, self.maker.seed, consumer, place.section))
+                order = order.permutation(len(pages)).tolist()
+                first_time = place.page == 0
+                for index in range(place.page, len(pages)):
+                    after = Place(place.epoch, place.position, place.section, index + 1)
+                    new = report if first_time and index == 0 else None
+                    yield (consumer, place.section, index), pages[order[index]], after, new
+            place = following
+
+    def _read_section(self, place: Place, consumer: int, consumers: int) -> tuple[list[np.ndarray], Place]:
+        """Tokens of the section that begins at `place`, and the place of the next one."""
+        contents, texts, tokens, characters = [], [], 0, 0
+        section = place.section + 1
+        documents = self.stream.documents(place.epoch, list(place.position), consumer, consumers)
+        for position, text in documents:
+            texts.append(text)
+            characters += len(text)
+            # Several documents at once are encoded faster; a token has at least one character.
+            if characters >= max(2**16, self.section_tokens - tokens):
+                contents += [ids for ids in self.encode(texts) if len(ids)]
+                tokens, texts, characters = sum(map(len, contents)), [], 0
+                if tokens >= self.section_tokens:
+                    return contents, Place(place.epoch, tuple(position), section)
+        contents += [ids for ids in self.encode(texts) if len(ids)]
+        return contents, Place(place.epoch + 1, (0, 0), section)
+
+
+def add_reports(one: PackingReport, other: PackingReport) -> PackingReport:
+    return PackingReport(**{name: value + getattr(other, name) for name, value in asdict(one).items()})
+
+
+# The loader
+
+
+@dataclass
+class Totals:
+    """Sums over the batches that one process has trained on."""
+
+    positions: int = 0
+    tokens: int = 0
+    left_out: int = 0
+    positions_by_length: dict[int, int] = field(default_factory=dict)
+    packing: PackingReport = field(default_factory=PackingReport)
+
+    def add(self, facts: BatchFacts) -> None:
+        self.positions += facts.positions
+        self.tokens += facts.tokens
+        self.left_out += facts.left_out
+        self.positions_by_length[facts.length] = self.positions_by_length.get(facts.length, 0) + facts.positions
+        if facts.packing is not None:
+            self.packing = add_reports(self.packing, facts.packing)
+
+
+def sum_totals(parts: Sequence[Mapping]) -> Totals:
+    """The sum of totals given as dictionaries, also those that were JSON."""
+    total = Totals()
+    for part in parts:
+        for name in ("positions", "tokens", "left_out"):
+            setattr(total, name, getattr(total, name) + part[name])
+        for length, positions in part["positions_by_length"].items():
+            total.positions_by_length[int(length)] = total.positions_by_length.get(int(length), 0) + positions
+        total.packing = add_reports(total.packing, PackingReport(**part["packing"]))
+    return total
+
+
+class TrainingLoader:
+    """Batches of one process to the end of the run, in order, without their facts, which it sums up.
+
+    Handed to the Trainer as it is: every process makes its own batches, so there is nothing for Accelerate to divide.
+
+    Args:
+        source: where batches come from.
+        options: of `torch.utils.data.DataLoader`: workers, prefetching, pinned memory.
+    """
+
+    def __init__(self, source: IndexedBatches | StreamedBatches, **options):
+        self.source, self.options = source, options
+        self.plan = source.shape.plan
+        self.first, self.totals, self.facts = 0, Totals(), None
+        self.places = {}
+
+    def __len__(self) -> int:
+        """Batches of the whole run, also after a resume."""
+        return self.source.shape.batches
+
+    def resume(self, first: int, state: Mapping | None, totals: Mapping | None) -> None:
+        """Goes on with batch `first`, from what [`state`] returned then (None where there is no such state).
+
+        Raises:
+            ValueError: a stream cannot go on: the state is missing, or of another number of processes or workers.
+        """
+        self.first = first
+        if totals is not None:
+            self.totals = sum_totals([totals])
+        if not isinstance(self.source, StreamedBatches):
+            return
+        readers = self._readers()
+        if state is None or state.get("readers") != readers:
+            there = "no place in it" if state is None or "readers" not in state else _describe_readers(state["readers"])
+            raise ValueError(
+                f"The stream cannot be resumed: this run reads it with {_describe_readers(readers)}, the checkpoint has "
+                f"{there}. Every reader has its own share of the documents: keep --dataloader_num_workers and the number "
+                "of processes, or leave --streaming out."
+            )
+        self.places = {int(worker): place for worker, place in state["places"].items()}
+
+    def _readers(self) -> dict[str, int]:
+        return {"processes": self.source.shape.world, "workers": self.options.get("num_workers", 0)}
+
+    def state(self) -> dict:
+        """Where the readers of a stream stand after the last batch, for JSON; empty with an index."""
+        if not isinstance(self.source, StreamedBatches):
+            return {}
+        return {"readers": self._readers(), "places": {str(worker): place for worker, place in self.places.items()}}
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        # A generator of its own: the loader would draw from that of the dropout, once more in a run that is resumed.
+        options = {"generator": torch.Generator(), **self.options}
+        if isinstance(self.source, StreamedBatches):
+            self.source.places, self.source.first = self.places, self.first
+        else:
+            options["sampler"] = range(self.first, len(self))
+        loader = DataLoader(
+            self.source, batch_size=None, collate_fn=_as_it_is, worker_init_fn=_one_thread, **options
+        )
+        early, batches = {}, iter(loader)
+        for number in range(self.first, len(self)):
+            # The loader asks its workers in turn, beginning with the first. After a resume in the middle of a round
+            # the turn is another's.
+            while number not in early:
+                batch = next(batches)
+                early[batch["facts"].batch] = batch
+            batch = early.pop(number)
+            facts = self.facts = batch.pop("facts")
+            self.totals.add(facts)
+            if facts.place is not None:
+                self.places[facts.worker] = facts.place
+            yield batch
+
+    @property
+    def epoch(self) -> float:
+        """Epochs of the data: a fraction with an index, the number of the current one of a stream."""
+        return self.facts.epoch if self.facts else 0.0
+
+
+def _describe_readers(readers: Mapping[str, int]) -> str:
+    return f"{readers['processes']} process(es) of {readers['workers']} worker(s)"
+
+
+def _as_it_is(batch: dict) -> dict:
+    return batch
+
+
+def _one_thread(worker: int) -> None:
+    # A worker is one process of several: threads of the tokenizer would get in each other's way.
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    torch.set_num_threads(1)

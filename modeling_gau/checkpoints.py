@@ -1,0 +1,721 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""Checkpoints that are whole or say why not, of safetensors and JSON only.
+
+A save of the Trainer is a row of files; a kill or a full disk in between leaves a directory that looks like a
+checkpoint and is none. Here the last file written is a manifest, `checkpoint.json`, with the size and the digest of
+all the others: a checkpoint is *whole* when its manifest is there and agrees with them.
+"""
+
+import errno
+import hashlib
+import json
+import math
+import os
+import random
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import gather
+from huggingface_hub import HfApi
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from transformers import Trainer, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, SaveStrategy
+from transformers.utils import PushInProgress, is_sagemaker_mp_enabled, is_torch_xla_available, logging
+
+
+logger = logging.get_logger(__name__)
+
+MANIFEST_NAME = "checkpoint.json"
+ARGUMENTS_NAME = "training_args.json"
+FORMAT = 1
+# `get_last_checkpoint` and `sort_checkpoints` pass over these names, and so do uploads, which leave out `_*`.
+_DELETED = "_deleted-"
+# A whole checkpoint that is being saved again: still good while the new one is not.
+_SUPERSEDED = "_superseded-"
+# What only a resume needs; the other files of a checkpoint are the model, as `save_model` writes it.
+_STATE_PREFIXES = ("optimizer", "scheduler", "scaler", "rng_state", "run_state", TRAINER_STATE_NAME, MANIFEST_NAME)
+# Of the checkpoint of a PEFT adapter; the one in the output directory says more.
+_CARD_NAME = "README.md"
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint or the final model could not be written. The message names the last whole checkpoint."""
+
+
+# ---- Which checkpoints are whole ----
+
+
+def find_whole_checkpoint(output_dir: str | os.PathLike) -> tuple[Path | None, list[tuple[Path, str]]]:
+    """The newest whole checkpoint among the `checkpoint-<step>` folders of `output_dir`. Touches nothing.
+
+    Sizes are compared first, and the digests only of the one that is about to be chosen: it is read once.
+
+    Returns:
+        The checkpoint, or None where there is none, and the newer ones that were passed over, the newest first, each
+        with what is wrong with it.
+    """
+    passed_over = []
+    for path in reversed(_checkpoint_dirs(Path(output_dir))):
+        problem = checkpoint_problem(path)
+        if problem is None:
+            return path, passed_over
+        passed_over.append((path, problem))
+    return None, passed_over
+
+
+def last_whole_checkpoint(output_dir: str | os.PathLike) -> Path | None:
+    """As [`find_whole_checkpoint`] by sizes alone: quick enough for a message."""
+    paths = reversed(_checkpoint_dirs(Path(output_dir)))
+    return next((path for path in paths if checkpoint_problem(path, digests=False) is None), None)
+
+
+def check_whole(path: str | os.PathLike) -> None:
+    """Raises ValueError with the reason where `path` is not a whole checkpoint. Reads all of it for the digests."""
+    problem = checkpoint_problem(Path(path))
+    if problem is not None:
+        raise ValueError(
+            f"{path} is not a whole checkpoint: {problem}. Give an earlier checkpoint-* folder, or `last` for the "
+            "newest whole one."
+        )
+
+
+def checkpoint_problem(path: Path, digests: bool = True) -> str | None:
+    """What keeps `path` from being a whole checkpoint, or None. Without `digests`, sizes alone are compared.
+
+    A checkpoint of the plain Trainer has no manifest. It counts as whole when its last file, the state of the
+    Trainer, can be read.
+    """
+    if not path.is_dir():
+        return "it is not a directory" if path.exists() else "there is no such directory"
+    if not (path / MANIFEST_NAME).is_file():
+        return _plain_checkpoint_problem(path, digests)
+    manifest = _read_json(path / MANIFEST_NAME)
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int) or "files" not in manifest:
+        return f"its {MANIFEST_NAME} cannot be read"
+    if manifest["format"] > FORMAT:
+        return f"its format {manifest['format']} is newer than the one known here ({FORMAT}): upgrade this package"
+    if manifest["files"] is None:
+        return "saving it was interrupted"
+    return _files_problem(path, manifest["files"], digests)
+
+
+def _files_problem(path: Path, files: Mapping[str, Mapping[str, Any]], digests: bool) -> str | None:
+    for name, listed in files.items():
+        if not (path / name).is_file():
+            return f"{name} is missing"
+        size = (path / name).stat().st_size
+        if size != listed["bytes"]:
+            return f"{name} has {size:,} bytes of {listed['bytes']:,}"
+    for name, listed in files.items() if digests else ():
+        if _digest(path / name) != listed["blake2b"]:
+            return f"the digest of {name} differs from the one at saving: the file was changed or damaged"
+    return None
+
+
+def _plain_checkpoint_problem(path: Path, announce: bool) -> str | None:
+    if not (path / TRAINER_STATE_NAME).is_file():
+        return f"no {MANIFEST_NAME} and no {TRAINER_STATE_NAME}: saving it was interrupted"
+    state = _read_json(path / TRAINER_STATE_NAME)
+    if not isinstance(state, dict) or not isinstance(state.get("global_step"), int):
+        return f"its {TRAINER_STATE_NAME} cannot be read, and it has no {MANIFEST_NAME}"
+    if announce:
+        logger.warning(
+            f"{path} has no manifest ({MANIFEST_NAME}), as when the plain Trainer saved it: whether its files are "
+            "whole cannot be checked."
+        )
+    return None
+
+
+def _read_json(path: Path) -> Any | None:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _step_of(path: Path) -> int:
+    return int(path.name.rpartition("-")[2])
+
+
+def _checkpoint_dirs(output_dir: Path) -> list[Path]:
+    """`checkpoint-<step>` folders, the lowest step first; one that was being saved again stands before its heir."""
+    if not output_dir.is_dir():
+        return []
+    name = re.compile(rf"({_SUPERSEDED})?{PREFIX_CHECKPOINT_DIR}-\d+")
+    paths = (path for path in output_dir.iterdir() if name.fullmatch(path.name) and path.is_dir())
+    return sorted(paths, key=lambda path: (_step_of(path), not path.name.startswith(_SUPERSEDED)))
+
+
+# ---- Files ----
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes `content` so that the file of that name is at any moment the old one or the new one, whole."""
+    # Numbers that JSON has no word for would make a file that other readers refuse.
+    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=32)).hexdigest()
+
+
+def _to_disk(path: Path) -> None:
+    """Waits until a file, or the names in a directory, would survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems cannot do this for a directory, and keep its names by other means.
+        if not (path.is_dir() and error.errno in (errno.EINVAL, errno.ENOTSUP, errno.EBADF)):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _write_manifest(folder: Path, step: int) -> None:
+    paths = sorted(path for path in folder.rglob("*") if path.name != MANIFEST_NAME)
+    for path in [*paths, folder, folder.parent]:
+        _to_disk(path)
+    files = {
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "blake2b": _digest(path)}
+        for path in paths
+        if path.is_file()
+    }
+    write_json(folder / MANIFEST_NAME, {"format": FORMAT, "step": step, "files": files})
+    _to_disk(folder)
+
+
+def _delete_checkpoint(path: Path) -> None:
+    """Deletes a directory under another name: killed half-way, it leaves nothing that looks like a checkpoint."""
+    doomed = path.with_name(_DELETED + path.name)
+    shutil.rmtree(doomed, ignore_errors=True)
+    os.replace(path, doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _clear_way(folder: Path) -> None:
+    """Makes room for a new save: what is broken goes, what is whole steps aside until the new one is whole."""
+    if not folder.exists():
+        return
+    if checkpoint_problem(folder, digests=False) is not None:
+        return _delete_checkpoint(folder)
+    aside = folder.with_name(_SUPERSEDED + folder.name)
+    shutil.rmtree(aside, ignore_errors=True)
+    os.replace(folder, aside)
+
+
+def _settle(run_dir: Path) -> None:
+    """Ends what a kill left half done: deletions, and saves of a step that had been saved before."""
+    for leftover in run_dir.glob(f"{_DELETED}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    for aside in run_dir.glob(f"{_SUPERSEDED}*"):
+        heir = run_dir / aside.name.removeprefix(_SUPERSEDED)
+        if checkpoint_problem(heir, digests=False) is None:
+            _delete_checkpoint(aside)
+            continue
+        shutil.rmtree(heir, ignore_errors=True)
+        os.replace(aside, heir)
+
+
+def _is_write_failure(error: BaseException | None) -> bool:
+    # Tokenizers raise a bare Exception and torch a RuntimeError where a file cannot be written.
+    said = ("(os error ", "PytorchStreamWriter", "inline_container", "iostream error")
+    return isinstance(error, (OSError, SafetensorError)) or (
+        isinstance(error, Exception) and any(words in str(error) for words in said)
+    )
+
+
+# ---- State dicts as safetensors and JSON ----
+
+
+def save_state(folder: Path, name: str, state: Any) -> None:
+    """Writes a nested state as `<name>.json`, and its tensors, if any, as `<name>.safetensors`.
+
+    Args:
+        state: dicts, lists, tuples, numbers, strings, None and dense tensors, nested in any way. Every number and
+            every bit of a tensor comes back from [`load_state`].
+
+    Raises:
+        TypeError: something else is in it; the message says where.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    content = _to_json(state, name, tensors)
+    if tensors:
+        save_file(_apart(tensors), folder / f"{name}.safetensors", metadata={"format": "pt"})
+    write_json(folder / f"{name}.json", content)
+
+
+def load_state(folder: Path, name: str) -> Any:
+    """What [`save_state`] wrote; tensors are on the CPU."""
+    content = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    path = folder / f"{name}.safetensors"
+    if not path.is_file():
+        return _from_json(content, {})
+    with safe_open(path, framework="pt", device="cpu") as file:
+        # Copies: a tensor that is mapped from the file would keep a deleted checkpoint on the disk.
+        return _from_json(content, {key: file.get_tensor(key).clone() for key in file.keys()})
+
+
+def _to_json(value: Any, place: str, tensors: dict[str, torch.Tensor]) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"__float__": repr(float(value))}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if type(value) in (torch.Tensor, torch.nn.Parameter):
+        tensors[place] = value.detach()
+        return {"__tensor__": place}
+    if isinstance(value, (list, tuple)):
+        items = [_to_json(item, f"{place}.{i}", tensors) for i, item in enumerate(value)]
+        return {"__tuple__": items} if isinstance(value, tuple) else items
+    if isinstance(value, Mapping):
+        items = [(key, _to_json(item, f"{place}.{key}", tensors)) for key, item in value.items()]
+        plain = all(isinstance(key, str) and not key.startswith("__") for key in value)
+        return dict(items) if plain else {"__items__": [list(item) for item in items]}
+    raise TypeError(
+        f"{place} is a {type(value).__name__}, which a checkpoint of safetensors and JSON cannot hold. Its optimizer "
+        "or scheduler can be used with --save_only_model, without resuming."
+    )
+
+
+def _from_json(content: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
+    if isinstance(content, list):
+        return [_from_json(item, tensors) for item in content]
+    if not isinstance(content, dict):
+        return content
+    if "__tensor__" in content:
+        return tensors[content["__tensor__"]]
+    if "__float__" in content:
+        return float(content["__float__"])
+    if "__tuple__" in content:
+        return tuple(_from_json(content["__tuple__"], tensors))
+    if "__items__" in content:
+        return {key: _from_json(item, tensors) for key, item in content["__items__"]}
+    return {key: _from_json(item, tensors) for key, item in content.items()}
+
+
+def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tensors as safetensors takes them: contiguous, and no two in one piece of memory."""
+    seen, apart = set(), {}
+    for name, tensor in tensors.items():
+        storage = tensor.untyped_storage().data_ptr()
+        apart[name] = tensor.clone(memory_format=torch.contiguous_format) if storage in seen else tensor.contiguous()
+        seen.add(storage)
+    return apart
+
+
+def _without_callables(state: Any) -> Any:
+    """The state of a scheduler that its constructor does not restore anyway."""
+    if isinstance(state, dict):
+        return {key: _without_callables(value) for key, value in state.items() if not callable(value)}
+    if isinstance(state, (list, tuple)):
+        return type(state)(_without_callables(value) for value in state)
+    return state
+
+
+def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """`optimizer.load_state_dict`, with every tensor in the precision it was saved in.
+
+    torch casts the state to the precision of the parameter, so that float32 statistics of bfloat16 weights, as of
+    Adafactor, would lose bits at every resume.
+    """
+    optimizer.load_state_dict(state)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    indices = [index for group in state["param_groups"] for index in group["params"]]
+    for index, parameter in zip(indices, parameters, strict=True):
+        for key, saved in state["state"].get(index, {}).items():
+            loaded = optimizer.state[parameter].get(key)
+            both = isinstance(saved, torch.Tensor) and isinstance(loaded, torch.Tensor)
+            if both and loaded.dtype != saved.dtype:
+                optimizer.state[parameter][key] = saved.to(loaded.device)
+
+
+# ---- Random numbers ----
+
+
+def random_state(device: torch.device, all_devices: bool = False) -> dict[str, Any]:
+    """States of the generators of Python, numpy, torch and `device` (`all_devices`: all of its kind), for JSON."""
+    name, keys, *rest = np.random.get_state(legacy=True)
+    state = {
+        "python": random.getstate(),
+        "numpy": [name, keys.tolist(), *rest],
+        "cpu": _bytes_to_hex(torch.get_rng_state()),
+    }
+    if device.type != "cpu":
+        module = torch.get_device_module(device)
+        devices = range(module.device_count()) if all_devices else [device]
+        # Apple's backend has one device and takes no argument.
+        states = [module.get_rng_state()] if device.type == "mps" else [module.get_rng_state(d) for d in devices]
+        state[device.type] = [_bytes_to_hex(one) for one in states]
+    return state
+
+
+def set_random_state(state: Mapping[str, Any], device: torch.device, all_devices: bool = False) -> None:
+    """Puts back what [`random_state`] returned. Generators of another kind of device are left alone."""
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
+    torch.set_rng_state(_hex_to_bytes(state["cpu"]))
+    if device.type == "cpu" or device.type not in state:
+        return
+    module = torch.get_device_module(device)
+    devices = range(module.device_count()) if all_devices else [device]
+    for one, hexadecimal in zip(devices, state[device.type], strict=False):
+        place = () if device.type == "mps" else (one,)
+        module.set_rng_state(_hex_to_bytes(hexadecimal), *place)
+
+
+def _bytes_to_hex(tensor: torch.Tensor) -> str:
+    return tensor.cpu().numpy().tobytes().hex()
+
+
+def _hex_to_bytes(text: str) -> torch.Tensor:
+    return torch.frombuffer(bytearray.fromhex(text), dtype=torch.uint8)
+
+
+# ---- The Trainer ----
+
+
+def training_arguments(args: TrainingArguments) -> dict[str, Any]:
+    """The arguments of a run for JSON, without the tokens of any service."""
+    values = {key: value for key, value in args.to_dict().items() if not key.endswith("_token")}
+    # JSON has no infinity: as text.
+    return json.loads(json.dumps(values, default=str), parse_constant=str)
+
+
+class CheckpointedTrainer(Trainer):
+    """[`Trainer`] whose checkpoints are whole or say why not, hold no pickled object, and carry state of the run.
+
+    - A checkpoint counts from the moment its manifest is there, on behalf of all processes. Only then may
+      `save_total_limit` delete older ones.
+    - Optimizer, scheduler, gradient scaler and random states are safetensors and JSON; so are the arguments, in place
+      of the Trainer's `training_args.bin`. FSDP, DeepSpeed, XLA and SageMaker keep the Trainer's own formats for the
+      optimizer and the scheduler; the manifest covers them all the same.
+    - A checkpoint of the plain Trainer is resumed from as ever, through its own loading with `weights_only`.
+    - A full disk, or any other failure to write, is a [`CheckpointError`] that names the last whole checkpoint.
+    """
+
+    resumed_world_size: int | None = None
+    _resumed_log_window: dict[str, float] | None = None
+
+    # ---- For subclasses ----
+
+    def run_state(self) -> dict[str, Any]:
+        """What this process has to know to go on from here, for JSON; saved with every checkpoint.
+
+        All processes call it at the same time: it may ask the others.
+        """
+        return {}
+
+    def load_run_state(self, state: dict[str, Any] | None) -> None:
+        """Takes back what [`run_state`] returned, before the first batch is asked for.
+
+        Called on every resume. `self.state.global_step` is the step of the checkpoint by then, and
+        `self.resumed_world_size` the number of processes that wrote it.
+
+        Args:
+            state: None where the checkpoint has none for this process: it was saved by fewer processes or by the
+                plain Trainer.
+        """
+
+    # ---- Saving ----
+
+    def _save_checkpoint(self, model, trial):
+        run_dir = Path(self._get_output_dir(trial=trial))
+        folder = run_dir / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        run_state = self.run_state()
+        with _Stage(self, folder):
+            self._open_checkpoint(folder)
+        # A process that fails amid collective operations of the others cannot tell them: it just stops.
+        tells_others = self._has_own_formats and not self.state.best_global_step
+        with _Stage(self, folder, tells_others):
+            # The Trainer deletes older checkpoints at the end of this call, when the new one is not whole yet.
+            with _replaced(self.args, save_total_limit=None):
+                super()._save_checkpoint(model, trial)
+            self._save_run_state(folder, run_state)
+        with _Stage(self, folder):
+            self._close_checkpoint(folder)
+        if self.args.should_save:
+            self._delete_old_checkpoints(run_dir, folder)
+        if self.args.push_to_hub:
+            self._push_from_checkpoint(str(folder))
+
+    def _open_checkpoint(self, folder: Path) -> None:
+        if not self.args.should_save:
+            return
+        _clear_way(folder)
+        folder.mkdir(parents=True)
+        # Without it, a save that is cut off just before the end looks like a whole one of the plain Trainer.
+        write_json(folder / MANIFEST_NAME, {"format": FORMAT, "step": self.state.global_step, "files": None})
+        _to_disk(folder)
+
+    def _close_checkpoint(self, folder: Path) -> None:
+        if self.args.should_save:
+            # Anew: the first were written while the limit was lifted.
+            write_json(folder / ARGUMENTS_NAME, training_arguments(self.args))
+            _write_manifest(folder, self.state.global_step)
+
+    def _save_run_state(self, folder: Path, state: dict[str, Any]) -> None:
+        if not self.args.save_only_model:
+            folder.mkdir(parents=True, exist_ok=True)
+            # The Trainer forgets the losses since the last line of the log.
+            window = {"since": self._globalstep_last_logged, "loss": _to_json(self._tr_loss.item(), "loss", {})}
+            content = {"world_size": self.args.world_size, "log_window": window, "state": state}
+            write_json(folder / f"run_state_{self.args.process_index}.json", content)
+
+    def _delete_old_checkpoints(self, run_dir: Path, newest: Path) -> None:
+        try:
+            _settle(run_dir)
+        except OSError as error:
+            logger.warning(f"Leftovers of an interrupted run in {run_dir} could not be removed: {error}")
+        limit = self.args.save_total_limit
+        if limit is None or limit <= 0:
+            return
+        protected = {newest}
+        if self.state.best_model_checkpoint is not None:
+            protected.add(run_dir / Path(self.state.best_model_checkpoint).name)
+        paths = _checkpoint_dirs(run_dir)
+        # Broken ones first; then those beyond this step, which a run left behind that was resumed from before them.
+        others = sorted(
+            (path for path in paths if path not in protected),
+            key=lambda p: (checkpoint_problem(p, digests=False) is None, _step_of(p) <= _step_of(newest), _step_of(p)),
+        )
+        for path in others[: max(0, len(paths) - limit)]:
+            self._delete_old_checkpoint(path)
+
+    def _delete_old_checkpoint(self, path: Path) -> None:
+        try:
+            _delete_checkpoint(path)
+        except OSError as error:
+            logger.warning(f"{path} is over --save_total_limit and could not be deleted: {error}")
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
+        if _internal_call:
+            return super().save_model(output_dir, _internal_call)
+        with _Stage(self, Path(output_dir or self.args.output_dir), alone=True):
+            super().save_model(output_dir, _internal_call=True)
+        # Apart, since what fails here is a network and not a disk.
+        if self.args.push_to_hub:
+            self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None):
+        super()._save(output_dir, state_dict)
+        if self.args.should_save:
+            folder = Path(output_dir or self.args.output_dir)
+            (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
+            write_json(folder / ARGUMENTS_NAME, training_arguments(self.args))
+
+    def _push_from_checkpoint(self, checkpoint_folder: str):
+        """As the Trainer's, without the pickled arguments. Does nothing before the checkpoint is whole."""
+        folder, output_dir = Path(checkpoint_folder), Path(self.args.output_dir)
+        if not self.is_world_process_zero() or self.args.hub_strategy == HubStrategy.END:
+            return
+        busy = self.push_in_progress is not None and not self.push_in_progress.is_done()
+        if checkpoint_problem(folder, digests=False) is not None or (busy and not self.args.hub_always_push):
+            return
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        for path in folder.iterdir():
+            if path.is_file() and not path.name.startswith((*_STATE_PREFIXES, _CARD_NAME)):
+                shutil.copy(path, output_dir / path.name)
+        jobs = [self._upload(output_dir, ignore_patterns=["_*", f"{PREFIX_CHECKPOINT_DIR}-*"])]
+        if self.args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
+            last_only = self.args.hub_strategy == HubStrategy.CHECKPOINT
+            jobs.append(self._upload(folder, path_in_repo="last-checkpoint" if last_only else folder.name))
+        if busy:
+            self.push_in_progress.jobs.extend(jobs)
+        else:
+            self.push_in_progress = PushInProgress(jobs)
+
+    def _upload(self, folder: Path, **options):
+        by_steps = self.args.save_strategy == SaveStrategy.STEPS
+        when = f"step {self.state.global_step}" if by_steps else f"epoch {int(self.state.epoch)}"
+        suffix = ", checkpoint" if "path_in_repo" in options else ""
+        return HfApi(library_name="transformers").upload_folder(
+            repo_id=self.hub_model_id,
+            folder_path=str(folder),
+            commit_message=f"Training in progress, {when}{suffix}",
+            token=self.args.hub_token,
+            revision=self.args.hub_revision,
+            run_as_future=True,
+            **options,
+        )
+
+    # ---- Formats ----
+
+    @property
+    def _has_own_formats(self) -> bool:
+        foreign = self.is_deepspeed_enabled or self.is_fsdp_enabled
+        return not (foreign or is_torch_xla_available() or is_sagemaker_mp_enabled())
+
+    def _save_optimizer_and_scheduler(self, output_dir: str):
+        if not self._has_own_formats:
+            return super()._save_optimizer_and_scheduler(output_dir)
+        if self.args.should_save:
+            save_state(Path(output_dir), "optimizer", self.optimizer.state_dict())
+            save_state(Path(output_dir), "scheduler", _without_callables(self.lr_scheduler.state_dict()))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None):
+        if checkpoint is None:
+            return
+        folder = Path(checkpoint)
+        if (folder / "optimizer.json").is_file() and self._has_own_formats:
+            load_optimizer_state(self.optimizer, load_state(folder, "optimizer"))
+            self.lr_scheduler.load_state_dict(load_state(folder, "scheduler"))
+        else:
+            if not any(folder.glob("*optim*")) and not self.is_deepspeed_enabled:
+                logger.warning(f"{folder} holds the model only: optimizer, schedule and random numbers start anew.")
+            super()._load_optimizer_and_scheduler(checkpoint)
+        # The Trainer comes by here on every resume, before it asks for the first batch.
+        self._load_run_state(folder)
+
+    def _load_run_state(self, folder: Path) -> None:
+        path = folder / f"run_state_{self.args.process_index}.json"
+        saved = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        self.resumed_world_size = saved.get("world_size")
+        if self.resumed_world_size not in (None, self.args.world_size):
+            logger.warning(
+                f"{folder} was saved by {self.resumed_world_size} processes and is resumed from by "
+                f"{self.args.world_size}: random numbers differ from those of an undisturbed run."
+            )
+        elif saved:
+            self._resumed_log_window = _from_json(saved["log_window"], {})
+        self.load_run_state(saved.get("state"))
+
+    def get_batch_samples(self, *args, **kwargs):
+        # The first call of a run comes just after the Trainer has set these to begin anew.
+        if self._resumed_log_window is not None:
+            self._globalstep_last_logged = self._resumed_log_window["since"]
+            self._tr_loss += self._resumed_log_window["loss"]
+            # The mean loss at the end is one of the steps of this call of `train`.
+            self._total_loss_scalar -= gather(self._tr_loss).mean().item()
+            self._resumed_log_window = None
+        return super().get_batch_samples(*args, **kwargs)
+
+    def _save_scaler(self, output_dir: str):
+        if not self._has_own_formats:
+            return super()._save_scaler(output_dir)
+        if self.accelerator.scaler is not None and self.args.should_save:
+            save_state(Path(output_dir), "scaler", self.accelerator.scaler.state_dict())
+
+    def _load_scaler(self, checkpoint: str | None):
+        if checkpoint is None or not (Path(checkpoint) / "scaler.json").is_file():
+            return super()._load_scaler(checkpoint)
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(load_state(Path(checkpoint), "scaler"))
+
+    def _save_rng_state(self, output_dir: str):
+        if is_torch_xla_available():
+            return super()._save_rng_state(output_dir)
+        # A process may come here before the first one has made the directory.
+        os.makedirs(output_dir, exist_ok=True)
+        state = random_state(self.args.device, all_devices=self.args.n_gpu > 1)
+        write_json(Path(output_dir) / f"rng_state_{self.args.process_index}.json", state)
+
+    def _load_rng_state(self, checkpoint: str | None):
+        path = Path(checkpoint or "") / f"rng_state_{self.args.process_index}.json"
+        if checkpoint is None or not path.is_file():
+            return super()._load_rng_state(checkpoint)
+        state = json.loads(path.read_text(encoding="utf-8"))
+        set_random_state(state, self.args.device, all_devices=self.args.n_gpu > 1)
+
+    # ---- Resuming ----
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args, **kwargs):
+        if resume_from_checkpoint is True:
+            path, passed_over = find_whole_checkpoint(self.args.output_dir)
+            for broken, problem in passed_over:
+                logger.warning(f"Passed over {broken}: {problem}.")
+            if path is None:
+                raise ValueError(f"There is no whole checkpoint in {self.args.output_dir} to resume from.")
+            resume_from_checkpoint = str(path)
+        elif isinstance(resume_from_checkpoint, (str, os.PathLike)):
+            # Sizes alone: a caller who wants the digests checked has done so by `check_whole`.
+            problem = checkpoint_problem(Path(resume_from_checkpoint), digests=False)
+            if problem is not None:
+                raise ValueError(f"{resume_from_checkpoint} is not a whole checkpoint: {problem}.")
+        return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def _run_epoch(self, *args, **kwargs):
+        # The Trainer makes one step too many where it is resumed from the checkpoint of the last one.
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(*args, **kwargs)
+
+
+class _Stage:
+    """A part of a save: ends on all processes or on none, and turns a failure to write into a CheckpointError.
+
+    A class, since it has to look at errors of every type: tokenizers report a full disk as a bare Exception.
+
+    Args:
+        tells_others: a failure stops all processes. Without it, the others wait here until they are ended.
+        alone: no waiting, for calls that not all processes need to make; and nothing is deleted after a failure.
+    """
+
+    def __init__(self, trainer: CheckpointedTrainer, folder: Path, tells_others: bool = True, alone: bool = False):
+        self.trainer, self.folder, self.tells_others, self.alone = trainer, folder, tells_others, alone
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind, error, traceback) -> None:
+        if error is not None and not _is_write_failure(error):
+            return
+        if not self._failed_anywhere(error is not None):
+            return
+        if not self.alone and self.trainer.args.should_save:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        raise CheckpointError(self._message(error)) from error
+
+    def _failed_anywhere(self, failed: bool) -> bool:
+        if self.alone or self.trainer.args.world_size == 1 or (failed and not self.tells_others):
+            return failed
+        flag = torch.tensor([float(failed)], device=self.trainer.args.device)
+        return bool(gather(flag).max() > 0)
+
+    def _message(self, error: BaseException | None) -> str:
+        run_dir = Path(self.trainer.args.output_dir) if self.alone else self.folder.parent
+        last = last_whole_checkpoint(run_dir)
+        cause = "another process failed" if error is None else f"{type(error).__name__}: {error}"
+        way_out = f"There is no whole checkpoint in {run_dir} yet."
+        if last is not None:
+            way_out = (
+                f"The last whole checkpoint is {last}: once there is space again, continue from it with "
+                "--resume_from_checkpoint last."
+            )
+        return f"Saving {self.folder} failed ({cause}). The run stops here; nothing else was deleted. {way_out}"
+
+
+@contextmanager
+def _replaced(target: object, **values) -> Iterator[None]:
+    """Attributes of `target` set to `values` for as long as the block runs."""
+    before = {name: getattr(target, name) for name in values}
+    try:
+        for name, value in values.items():
+            setattr(target, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(target, name, value)

@@ -1,0 +1,318 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""From the data arguments of a pretraining run to its tokenizer, training batches and masked evaluation rows."""
+
+import hashlib
+import itertools
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from accelerate.utils import broadcast_object_list
+from datasets import Dataset
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from .arguments import DataArguments, ModelArguments
+from .batches import (
+    BatchMaker,
+    BatchShape,
+    IndexedBatches,
+    LengthPlan,
+    Stage,
+    StreamedBatches,
+    TrainingLoader,
+    parse_length_schedule,
+)
+from .length_evaluations import make_length_evaluations, most_frequent_token_accuracy
+from .masking import Masking
+from .packing import FRAME, PackingReport, TokenStream, make_pages
+from .reading import documents_fingerprint, read_documents
+from .streaming import DocumentStream, open_stream
+from .tokenization import encode_texts, tokenize_documents, train_tokenizer
+from .training import PretrainingArguments
+
+
+DEFAULT_EVAL_LENGTHS = (64, 128, 256, 512, 1024, 2048)
+# Of a stream: enough for a vocabulary and for an accuracy with two digits, little enough to be read at every start.
+_TOKENIZER_CHARACTERS = 20_000_000
+_STREAM_EVAL_TOKENS = 2**18
+
+
+@dataclass
+class PretrainingData:
+    """What a run trains and evaluates on. `evaluations` are masked rows by length, `baseline` is the accuracy of the
+    most frequent token on them; `description` says, for JSON, which data it was."""
+
+    tokenizer: PreTrainedTokenizerBase
+    train: TokenStream | DocumentStream
+    evaluations: dict[int, Dataset]
+    baseline: float
+    example: str
+    answer: str | None
+    description: dict[str, Any]
+    packing: PackingReport | None = None
+
+
+def prepare_data(
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    args: PretrainingArguments,
+    checkpoint: str | None,
+    longest: int | None = None,
+) -> PretrainingData:
+    """Reads and tokenises the text and masks what is evaluated.
+
+    Args:
+        checkpoint: of a run that is resumed; its tokenizer is taken.
+        longest: length that the model cannot exceed; None where it can.
+
+    Raises:
+        ValueError: what `load_documents`, `open_stream`, `train_tokenizer` and `make_length_evaluations` raise.
+    """
+    read = _read_stream if data_args.streaming else _read_documents
+    train_texts, validation, counted, description = read(model_args, data_args, args)
+    tokenizer = load_tokenizer(model_args, data_args, args, train_texts, checkpoint)
+    example, answer = args.fill_mask_example, None
+    if example is None:
+        example, answer = mask_a_word(validation["text"], tokenizer)
+    elif example.count(tokenizer.mask_token) != 1:
+        raise ValueError(f"--fill_mask_example needs {tokenizer.mask_token} exactly once, got {example!r}.")
+    with args.main_process_first(desc="tokenising"):
+        held_out = tokenize(validation, tokenizer, data_args, "validation")
+        train = counted if data_args.streaming else tokenize(train_texts, tokenizer, data_args, "training")
+    held_out = held_out[: max(len(held_out) - 1, 0)]  # without the [SEP] after the last document
+    max_tokens = data_args.max_eval_tokens or (_STREAM_EVAL_TOKENS if data_args.streaming else None)
+    evaluations = make_length_evaluations(
+        held_out,
+        make_masking(data_args, tokenizer, data_args.eval_mlm_probability),
+        choose_lengths(data_args, args, min(len(held_out), max_tokens or len(held_out)), longest),
+        seed=args.seed,
+        max_tokens=max_tokens,
+    )
+    counts = np.bincount(held_out, minlength=len(tokenizer)) if data_args.streaming else train.counts(len(tokenizer))
+    if args.should_log:
+        _print_counts(train, validation, held_out, tokenizer)
+    return PretrainingData(
+        tokenizer=tokenizer,
+        train=train,
+        evaluations=evaluations,
+        baseline=most_frequent_token_accuracy(counts, evaluations[data_args.max_seq_length], tokenizer),
+        example=example,
+        answer=answer,
+        description=description | {"tokenizer": tokenizer_fingerprint(tokenizer)},
+    )
+
+
+def _read_documents(model_args: ModelArguments, data_args: DataArguments, args: PretrainingArguments) -> tuple:
+    # What the main process reads and tokenises, the others find in the cache.
+    with args.main_process_first(desc="reading of the text"):
+        read = read_documents(data_args, args.seed, cache_dir=model_args.cache_dir, token=model_args.token)
+    documents = read.splits
+    description = {
+        "train": documents_fingerprint(documents["train"]),
+        "validation": documents_fingerprint(documents["validation"]),
+        "bad_rows": read.bad_rows,
+    }
+    return documents["train"], documents["validation"], None, description
+
+
+def _read_stream(model_args: ModelArguments, data_args: DataArguments, args: PretrainingArguments) -> tuple:
+    stream = open_stream(data_args, args.seed, token=model_args.token)
+    tokens = data_args.max_eval_tokens or _STREAM_EVAL_TOKENS
+    # A token has 6 characters at most in all but odd texts.
+    validation = stream.validation_documents(data_args.max_eval_samples, max_characters=6 * tokens)
+    description = {"train": stream.fingerprint(), "validation": documents_fingerprint(validation)}
+    return stream.first_documents(max_characters=_TOKENIZER_CHARACTERS), validation, stream, description
+
+
+def tokenize(
+    documents: Dataset, tokenizer: PreTrainedTokenizerBase, data_args: DataArguments, name: str
+) -> TokenStream:
+    return tokenize_documents(
+        documents,
+        tokenizer,
+        num_proc=data_args.preprocessing_num_workers,
+        overwrite_cache=data_args.overwrite_cache,
+        description=f"Tokenising the {name} text",
+    )
+
+
+def _print_counts(
+    train: TokenStream | DocumentStream,
+    validation: Dataset,
+    held_out: np.ndarray,
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    text = f"{len(validation):,} validation documents of {len(held_out):,} tokens"
+    if isinstance(train, TokenStream):
+        text = f"{len(train.content_lengths):,} train documents of {len(train):,} tokens and {text}"
+    print(f"{text}; a vocabulary of {len(tokenizer):,}.")
+
+
+def load_tokenizer(
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    args: PretrainingArguments,
+    documents: Dataset,
+    checkpoint: str | None,
+) -> PreTrainedTokenizerBase:
+    """The tokenizer that is named, or the checkpoint's, or one trained on the documents."""
+    # A resumed run needs the tokenizer it began with, which training one again would give only on the very same text.
+    name = model_args.tokenizer_name or checkpoint or model_args.model_name_or_path
+    if name is None:
+        trained = [None]
+        if args.process_index == 0:
+            lowercase = data_args.tokenizer_lowercase
+            trained = [train_tokenizer(documents, data_args.tokenizer_type, data_args.vocab_size, lowercase)]
+        return broadcast_object_list(trained)[0]
+    hub = {"cache_dir": model_args.cache_dir, "revision": model_args.revision, "token": model_args.token}
+    tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=model_args.trust_remote_code, **hub)
+    missing = [role for role in ("cls", "sep", "mask", "pad") if getattr(tokenizer, f"{role}_token_id") is None]
+    if missing:
+        raise ValueError(
+            f"The tokenizer {name} has no {', '.join(missing)} token, which masked language modelling needs. Take a "
+            "tokenizer of the BERT kind, or leave --tokenizer_name out to have one trained."
+        )
+    return tokenizer
+
+
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A digest of the vocabulary and of what is done to text; the same for a tokenizer that was saved and loaded."""
+    content = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else str(sorted(tokenizer.get_vocab().items()))
+    return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
+
+
+def make_masking(data_args: DataArguments, tokenizer: PreTrainedTokenizerBase, probability: float) -> Masking:
+    return Masking(
+        tokenizer,
+        probability,
+        data_args.mask_replace_prob,
+        data_args.random_replace_prob,
+        data_args.whole_word_masking,
+    )
+
+
+def choose_lengths(
+    data_args: DataArguments, args: PretrainingArguments, n_tokens: int, longest: int | None
+) -> list[int]:
+    """The lengths to evaluate at, among them `max_seq_length`; raises ValueError where the validation text of
+    `n_tokens` does not fill one row of a length asked for, or the model cannot take it."""
+    asked = {"--max_seq_length": data_args.max_seq_length}
+    if data_args.eval_lengths_given:
+        asked["--eval_lengths"] = max(data_args.eval_lengths)
+    for option, length in asked.items():
+        if length - FRAME > n_tokens:
+            raise ValueError(
+                f"{option} {length}: the validation text has only {n_tokens} tokens, too few for one row of that "
+                f"length. Lower {option} to {n_tokens + FRAME} or less, or have more validation text: give a longer "
+                "--validation_file, or raise --validation_split_percentage, --max_eval_samples or --max_eval_tokens."
+            )
+        if longest is not None and length > longest:
+            raise ValueError(
+                f"{option} {length}: the model has positions for {longest} tokens only (max_position_embeddings)."
+            )
+    if data_args.eval_lengths_given:
+        return sorted({*data_args.eval_lengths, data_args.max_seq_length})
+    possible = [length for length in DEFAULT_EVAL_LENGTHS if longest is None or length <= longest]
+    lengths = [length for length in possible if length - FRAME <= n_tokens]
+    if len(lengths) < len(possible) and args.should_log:
+        left_out = ", ".join(map(str, possible[len(lengths) :]))
+        print(f"No evaluation at length {left_out}: the validation text has only {n_tokens:,} tokens.")
+    return sorted({*lengths, data_args.max_seq_length})
+
+
+def mask_a_word(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, width: int = 160) -> tuple[str, str | None]:
+    """A passage of about `width` characters with one word masked, and that word.
+
+    It is the first passage of running text with a word of one token in its second half. Where there is none (in a
+    script without spaces, say), the first passage with the character in its middle masked. Passages with a mask token
+    of their own are passed over; where all have one, the example is a mask token alone, with no word known for it.
+    """
+    pieces = (text[start : start + width] for text in map(str.strip, texts) for start in range(0, len(text), width))
+    # Without the words that are cut at both ends.
+    passages = [" ".join(piece.split()[1:-1]) or piece.strip() for piece in itertools.islice(pieces, 1000)]
+    passages = [passage for passage in passages if passage and tokenizer.mask_token not in passage]
+    for passage in passages:
+        if sum(character.isalpha() or character.isspace() for character in passage) < 0.95 * len(passage):
+            continue
+        for word in re.finditer(r"\b[^\W\d_]{3,}\b", passage):
+            if word.start() > len(passage) / 2 and len(tokenizer.tokenize(f" {word[0]}")) == 1:
+                return passage[: word.start()] + tokenizer.mask_token + passage[word.end() :], word[0]
+    if not passages:
+        return tokenizer.mask_token, None
+    passage = passages[0]
+    middle = len(passage) // 2
+    return passage[:middle] + tokenizer.mask_token + passage[middle + 1 :], passage[middle]
+
+
+# Batches
+
+
+def length_stages(data_args: DataArguments) -> tuple[Stage, ...]:
+    """The stages that the arguments describe, one where they name a single length or mixed lengths."""
+    if data_args.length_schedule:
+        return parse_length_schedule(data_args.length_schedule)
+    lengths = tuple(data_args.mixed_lengths or [data_args.max_seq_length])
+    return (Stage(lengths, tuple(data_args.mixed_length_weights or [1.0] * len(lengths))),)
+
+
+def longest_length(stages: Sequence[Stage]) -> int:
+    return max(max(stage.lengths) for stage in stages)
+
+
+def make_loader(
+    data: PretrainingData, data_args: DataArguments, args: PretrainingArguments, stages: Sequence[Stage]
+) -> TrainingLoader:
+    """The batches of the whole run for this process. Sets `args.max_steps` where only epochs are given, and fills
+    `data.packing`.
+
+    Raises:
+        ValueError: too little text, lengths that do not go together, or a stream without `--max_steps`.
+    """
+    seed = args.seed if args.data_seed is None else args.data_seed
+    length, packing = longest_length(stages), data_args.packing
+    maker = BatchMaker(
+        make_masking(data_args, data.tokenizer, data_args.mlm_probability),
+        length,
+        apart=packing == "documents",
+        fixed_shape=packing != "none",
+        seed=seed,
+    )
+    pages = None
+    if not data_args.streaming:
+        pages = make_pages(data.train, length, packing, data_args.long_documents)
+        data.packing = pages.report
+        if args.should_log:
+            print(f"--packing {packing}: {pages.report}.")
+    positions = args.train_batch_size * data_args.max_seq_length
+    if args.max_steps <= 0:
+        if pages is None:
+            raise ValueError("--streaming needs --max_steps: how long a stream is, is not known.")
+        step = max(1, positions // length) * args.gradient_accumulation_steps * args.world_size
+        args.max_steps = max(1, int(-(-args.num_train_epochs * len(pages) // step)))
+    shape = BatchShape(
+        LengthPlan(stages, args.max_steps, seed),
+        positions,
+        args.gradient_accumulation_steps,
+        args.process_index,
+        args.world_size,
+        args.max_steps,
+    )
+    if pages is not None:
+        source = IndexedBatches(pages, maker, shape)
+    else:
+        encode = partial(encode_texts, tokenizer=data.tokenizer)
+        source = StreamedBatches(data.train, encode, maker, shape, packing, data_args.long_documents)
+    workers = args.dataloader_num_workers
+    return TrainingLoader(
+        source,
+        num_workers=workers,
+        pin_memory=args.dataloader_pin_memory and args.device.type != "cpu",
+        prefetch_factor=args.dataloader_prefetch_factor if workers else None,
+    )
+
+
+def describe_packing(report: PackingReport) -> dict[str, Any]:
+    return asdict(report) | {"used": round(report.used, 6)}

@@ -1,0 +1,122 @@
+"""Evaluation at several lengths: a stream of tokens is masked once and cut into rows `[CLS] content [SEP]`."""
+
+import hashlib
+from collections.abc import Iterable
+
+import numpy as np
+import pyarrow as pa
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from .embedded_corpus import digest
+from .masking import IGNORED_LABEL, Masking
+from .reading import arrow_columns
+from .tokenization import frame_ids
+
+
+_CHUNK_TOKENS = 2**24
+
+
+def _check_length(stream: np.ndarray, length: int, text: str, options: str) -> None:
+    if length < 3 or len(stream) < length - 2:
+        raise ValueError(
+            f"The {text} has {len(stream)} tokens, too few for one row of length {length} ({length - 2} tokens, [CLS] "
+            f"and [SEP]): lower {options} to {len(stream) + 2} or less, or add {text}."
+        )
+
+
+def _cut_into_rows(content: np.ndarray, width: int, first: int, last: int) -> pa.ChunkedArray:
+    span = width * max(1, _CHUNK_TOKENS // width)
+    return pa.chunked_array(
+        [_framed_rows(content[start : start + span], width, first, last) for start in range(0, len(content), span)]
+    )
+
+
+def _framed_rows(content: np.ndarray, width: int, first: int, last: int) -> pa.ListArray:
+    rows, full = -(-len(content) // width), len(content) // width
+    flat = np.empty(len(content) + 2 * rows, content.dtype)
+    block = flat[: full * (width + 2)].reshape(full, width + 2)
+    block[:, 0], block[:, 1:-1], block[:, -1] = first, content[: full * width].reshape(full, width), last
+    if rows > full:
+        rest = flat[full * (width + 2) :]
+        rest[0], rest[1:-1], rest[-1] = first, content[full * width :], last
+    offsets = np.minimum(np.arange(rows + 1) * (width + 2), len(flat))
+    return pa.ListArray.from_arrays(offsets.astype(np.int32), flat)
+
+
+def _content_digest(content: np.ndarray) -> str:
+    return hashlib.blake2b(np.ascontiguousarray(content), digest_size=8).hexdigest()
+
+
+def _dataset(columns: dict[str, pa.ChunkedArray], description: str) -> Dataset:
+    # datasets would pickle all of the tokens to make a fingerprint.
+    return Dataset(pa.table(columns), fingerprint=digest(description))
+
+
+def make_length_evaluations(
+    stream: np.ndarray,
+    masking: Masking,
+    lengths: Iterable[int],
+    seed: int = 0,
+    max_tokens: int | None = None,
+) -> dict[int, Dataset]:
+    """Masks a stream of tokens once and cuts it into rows of each length.
+
+    Since the masked stream is cut, not masked anew, every length is asked for the same tokens: results differ by the
+    context alone.
+
+    Args:
+        stream: int32 tokens of the validation text.
+        masking: what is asked, and the tokenizer that gives [CLS] and [SEP].
+        lengths: of the rows, [CLS] and [SEP] included.
+        seed: of the masking.
+        max_tokens: use the first so many tokens of the stream.
+
+    Returns:
+        For each length, in the order given, a dataset with the columns "input_ids" and "labels" (int32; -100 where
+        nothing is asked) and "attention_mask" (int8), whose last row may be shorter. Memory: 9 bytes a token, for each
+        length.
+
+    Raises:
+        ValueError: no lengths, a length that the stream does not fill, or a stream so short that no token was chosen.
+    """
+    lengths = list(dict.fromkeys(lengths))
+    stream = stream[:max_tokens]
+    if not lengths:
+        raise ValueError("Give at least one length to evaluate at (--eval_lengths).")
+    for length in lengths:
+        _check_length(stream, length, "validation text", "--eval_lengths and --max_seq_length")
+    masked, labels = masking(stream, np.random.default_rng(seed))
+    if not (labels != IGNORED_LABEL).any():
+        raise ValueError(
+            f"None of the {len(stream)} validation tokens was chosen at a probability of {masking.probability}: "
+            "add validation text or raise --eval_mlm_probability."
+        )
+    ones, frame = np.ones(len(stream), np.int8), frame_ids(masking.tokenizer)
+    identity = f"{_content_digest(masked)} {_content_digest(labels)} {frame}"
+    return {
+        length: _dataset(
+            {
+                "input_ids": _cut_into_rows(masked, length - 2, *frame),
+                "attention_mask": _cut_into_rows(ones, length - 2, 1, 1),
+                "labels": _cut_into_rows(labels, length - 2, IGNORED_LABEL, IGNORED_LABEL),
+            },
+            f"{identity} {length}",
+        )
+        for length in lengths
+    }
+
+
+def most_frequent_token_accuracy(
+    counts: np.ndarray, evaluation: Dataset, tokenizer: PreTrainedTokenizerBase
+) -> float:
+    """Measures the simplest baseline: the share of the labelled tokens of one length's `evaluation` that are the most
+    frequent token by `counts` `(vocabulary,)`, special tokens left out."""
+    counts = counts.copy()
+    counts[tokenizer.all_special_ids] = 0
+    right, asked = 0, 0
+    for column in arrow_columns(evaluation, "labels"):
+        labels = np.concatenate([chunk.flatten().to_numpy() for chunk in column.chunks])
+        right += int((labels == counts.argmax()).sum())
+        asked += int((labels != IGNORED_LABEL).sum())
+    return right / asked

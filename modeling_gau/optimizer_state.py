@@ -1,0 +1,105 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""The state of an optimizer in safetensors and JSON, by parameter name.
+
+Every process writes its own shards, which load again on any number of processes and under any strategy: one process,
+DDP or FSDP2. torch's and accelerate's own formats are pickles (`optimizer.pt`, `optimizer.bin`, the `.metadata` of
+sharded directories), and go by the position of a parameter or by the strategy that wrote them.
+"""
+
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import torch.distributed.checkpoint as dcp
+from torch import nn
+from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
+
+
+SETTINGS_NAME = "settings.json"
+
+
+def save_optimizer_state(directory: str | Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Writes the state of `optimizer`. All processes call it; each writes what it holds.
+
+    Args:
+        directory: made if it is missing, and shared by all processes; should hold nothing else.
+        model: whose parameters `optimizer` has; plain, in DDP or sharded by FSDP2.
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    tensors, settings = _split(_flatten(get_optimizer_state_dict(model, optimizer)))
+    if _is_first_process():
+        # Python writes floats with all their digits: they come back bit by bit.
+        (directory / SETTINGS_NAME).write_text(json.dumps(settings, indent=1), encoding="utf-8")
+    writer = dcp.HuggingFaceStorageWriter(str(directory), save_distributed=True)
+    with _quiet_alone():
+        dcp.save(tensors, storage_writer=writer, no_dist=not _is_distributed())
+
+
+def load_optimizer_state(directory: str | Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Loads what [`save_optimizer_state`] wrote, with as many processes as there now are.
+
+    Raises:
+        ValueError: the directory holds no such state, or that of another model or optimizer.
+    """
+    directory = Path(directory)
+    if not (directory / SETTINGS_NAME).is_file():
+        raise ValueError(f"{directory} holds no state of an optimizer: it has no {SETTINGS_NAME}.")
+    saved = json.loads((directory / SETTINGS_NAME).read_text(encoding="utf-8"))
+    # The optimizer's own state, made by a step of length 0 where there is none yet, says what to read and where to.
+    state = get_optimizer_state_dict(model, optimizer)
+    tensors, settings = _split(_flatten(state))
+    reader = dcp.HuggingFaceStorageReader(str(directory))
+    shapes = {key: entry.size for key, entry in reader.read_metadata().state_dict_metadata.items()}
+    odd = (shapes.keys() | saved.keys()) ^ (tensors.keys() | settings.keys())
+    odd |= {key for key in tensors.keys() & shapes.keys() if tensors[key].shape != shapes[key]}
+    odd |= {key for key in settings.keys() & saved.keys() if key.endswith("/params") and settings[key] != saved[key]}
+    if odd:
+        raise ValueError(
+            f"The state in {directory} is that of another model or optimizer: {len(odd)} entries differ, such as "
+            f"{', '.join(sorted(odd)[:3])}. Resume with the settings of the run that wrote it."
+        )
+    with _quiet_alone():
+        dcp.load(tensors, storage_reader=reader, no_dist=not _is_distributed())
+    _unflatten(tensors | saved, state)
+    set_optimizer_state_dict(model, optimizer, state)
+
+
+def _flatten(state: dict) -> dict[str, object]:
+    """`state/<parameter>/<name>` and `groups/<number>/<name>` -> value. A parameter's name has dots, but no slash."""
+    flat = {f"state/{name}/{key}": value for name, values in state["state"].items() for key, value in values.items()}
+    for number, group in enumerate(state["param_groups"]):
+        flat |= {f"groups/{number}/{key}": value for key, value in group.items()}
+    return flat
+
+
+def _unflatten(flat: dict[str, object], state: dict) -> None:
+    """Puts the values of [`_flatten`] in the place of those in `state`."""
+    for path, value in flat.items():
+        part, name, key = path.split("/")
+        target = state["state"][name] if part == "state" else state["param_groups"][int(name)]
+        target[key] = tuple(value) if isinstance(target[key], tuple) else value  # JSON has no tuples
+
+
+def _split(flat: dict[str, object]) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
+    tensors = {key: value for key, value in flat.items() if isinstance(value, torch.Tensor)}
+    return tensors, {key: value for key, value in flat.items() if key not in tensors}
+
+
+@contextmanager
+def _quiet_alone() -> Iterator[None]:
+    """Without the warning that one process is one process."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        yield
+
+
+def _is_distributed() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def _is_first_process() -> bool:
+    return not _is_distributed() or torch.distributed.get_rank() == 0

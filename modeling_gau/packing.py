@@ -1,0 +1,309 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""From tokenised documents to pages, and from pages to rows.
+
+A *page* is text for one row of the longest length of a run: a list of contents, each a document or a part of one,
+without special tokens. In a row every content stands as `[CLS] content [SEP]`. Training batches take whole pages, in an
+order that does not depend on the lengths asked for; a page gives one row of its own length or several shorter ones.
+
+Three ways to fill pages, `--packing`:
+
+- `none`: one document a page, the rest is padding;
+- `concat`: documents joined by [SEP] into one stream, which is cut at every page's end. A row's tokens see each other;
+- `documents`: whole documents side by side, each kept apart from the others (Krell et al. 2021, arXiv:2107.02027).
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from datasets import Dataset
+
+
+PACKINGS = ("none", "concat", "documents")
+FRAME = 2  # [CLS] and [SEP]
+SMALLEST = FRAME + 1
+
+# Documents are packed together with their neighbours: that bounds the time and memory of packing, and the few pages
+# that are not full at the end of a window do not count in so many.
+_WINDOW = 2**17
+
+
+@dataclass
+class PackingReport:
+    """What became of the documents. Positions are those of all pages; the used ones hold a token, [CLS] and [SEP]
+    included."""
+
+    documents: int = 0
+    tokens: int = 0
+    pages: int = 0
+    positions: int = 0
+    used_positions: int = 0
+    split_documents: int = 0
+    truncated_documents: int = 0
+    truncated_tokens: int = 0
+    bad_rows: int = 0
+
+    @property
+    def used(self) -> float:
+        return self.used_positions / max(self.positions, 1)
+
+    def __str__(self) -> str:
+        text = f"{self.pages:,} rows of {self.positions // max(self.pages, 1):,}, {self.used:.2%} of the positions used"
+        if self.split_documents:
+            text += f"; {self.split_documents:,} documents are longer than a row and continue in others"
+        if self.truncated_documents:
+            share = self.truncated_tokens / max(self.tokens, 1)
+            text += (
+                f"; {self.truncated_documents:,} documents are longer than a row and were cut: {self.truncated_tokens:,} "
+                f"tokens ({share:.1%}) are left out"
+            )
+        return text
+
+
+class TokenStream:
+    """Tokenised documents one after the other, each closed by [SEP], read from the file behind a dataset.
+
+    Args:
+        dataset: with the column `input_ids` (lists of int32), one row a document. What `datasets` memory-maps stays on
+            disk: this holds 8 bytes a document.
+    """
+
+    def __init__(self, dataset: Dataset):
+        chunks = dataset.data.column("input_ids").chunks if len(dataset) else []
+        self._parts = [chunk.flatten().to_numpy() for chunk in chunks]
+        self._starts = np.cumsum([0, *map(len, self._parts)])
+        lengths = [chunk.value_lengths().to_numpy() for chunk in chunks]
+        self.offsets = np.zeros(len(dataset) + 1, np.int64)
+        if lengths:
+            np.cumsum(np.concatenate(lengths), out=self.offsets[1:])
+
+    def __len__(self) -> int:
+        return int(self.offsets[-1])
+
+    @property
+    def content_lengths(self) -> np.ndarray:
+        """Tokens of every document without its [SEP]; 0 for one without tokens."""
+        return np.maximum(np.diff(self.offsets) - 1, 0)
+
+    def __getitem__(self, span: slice) -> np.ndarray:
+        """int32 tokens `[span.start, span.stop)`; no copy where one chunk of the file holds them."""
+        start, stop, _ = span.indices(len(self))
+        first = int(np.searchsorted(self._starts, start, "right")) - 1
+        pieces = []
+        while start < stop:
+            end = min(stop, int(self._starts[first + 1]))
+            pieces.append(self._parts[first][start - self._starts[first] : end - self._starts[first]])
+            start, first = end, first + 1
+        if len(pieces) == 1:
+            return pieces[0]
+        return np.concatenate(pieces) if pieces else np.zeros(0, np.int32)
+
+    def counts(self, vocab_size: int) -> np.ndarray:
+        """How often every token occurs."""
+        total = np.zeros(vocab_size, np.int64)
+        for part in self._parts:
+            total += np.bincount(part, minlength=vocab_size)
+        return total
+
+
+class StreamPages(Sequence[list[np.ndarray]]):
+    """Pages of the stream as it is (`concat`); the last one may be shorter."""
+
+    def __init__(self, stream: TokenStream, length: int):
+        self._stream = stream
+        self._width = length - FRAME
+        self._end = max(len(stream) - 1, 0)  # no [SEP] after the last document
+        documents, pages = int((stream.content_lengths > 0).sum()), -(-self._end // self._width)
+        self.report = PackingReport(
+            documents=documents,
+            tokens=int(stream.content_lengths.sum()),
+            pages=pages,
+            positions=pages * length,
+            used_positions=self._end + pages * FRAME,
+        )
+
+    def __len__(self) -> int:
+        return self.report.pages
+
+    def __getitem__(self, page: int) -> list[np.ndarray]:
+        return [self._stream[page * self._width : min((page + 1) * self._width, self._end)]]
+
+
+class DocumentPages(Sequence[list[np.ndarray]]):
+    """Pages of whole documents (`documents`, `none`). Memory: 20 bytes a document."""
+
+    def __init__(self, stream: TokenStream, length: int, packing: str, long_documents: str):
+        self._stream = stream
+        starts, sizes, self.report = cut_documents(
+            stream.offsets[:-1], stream.content_lengths, length - FRAME, long_documents
+        )
+        page_of_piece, pages = assign_pages(sizes + FRAME, length, packing)
+        order = np.argsort(page_of_piece, kind="stable")
+        self._starts, self._sizes = starts[order], sizes[order].astype(np.int32)
+        self._bounds = np.searchsorted(page_of_piece[order], np.arange(pages + 1))
+        self.report.pages, self.report.positions = pages, pages * length
+        self.report.used_positions = int(sizes.sum()) + FRAME * len(sizes)
+
+    def __len__(self) -> int:
+        return self.report.pages
+
+    def __getitem__(self, page: int) -> list[np.ndarray]:
+        pieces = range(self._bounds[page], self._bounds[page + 1])
+        return [self._stream[self._starts[piece] : self._starts[piece] + self._sizes[piece]] for piece in pieces]
+
+
+def make_pages(
+    stream: TokenStream, length: int, packing: str = "concat", long_documents: str = "split"
+) -> StreamPages | DocumentPages:
+    """The pages of a whole stream, with a `report`.
+
+    Args:
+        stream: tokenised documents.
+        length: positions of a page.
+        packing: one of `PACKINGS`.
+        long_documents: "split" documents that are longer than a page into parts that follow each other, each treated
+            as a document; "truncate" leaves all but the first part out. `concat` needs neither.
+
+    Raises:
+        ValueError: the text does not fill one row.
+    """
+    if len(stream) - 1 < length - FRAME and packing == "concat":
+        tokens = max(len(stream) - 1, 0)
+        raise ValueError(
+            f"The training text has {tokens} tokens, too few for one row of length {length} ({length - FRAME} tokens, "
+            f"[CLS] and [SEP]): lower --max_seq_length to {tokens + FRAME} or less, or add training text."
+        )
+    if packing == "concat":
+        return StreamPages(stream, length)
+    return DocumentPages(stream, length, packing, long_documents)
+
+
+def pack_section(
+    contents: Sequence[np.ndarray], length: int, packing: str, long_documents: str, separator: int
+) -> tuple[list[list[np.ndarray]], PackingReport]:
+    """The same for a few documents in memory, a section of a data set that is streamed. The last pages may be short.
+
+    Args:
+        contents: int32 tokens of every document, without special tokens.
+        separator: id of [SEP].
+    """
+    sizes = np.array([len(content) for content in contents], np.int64)
+    if packing == "concat":
+        joined = np.concatenate([part for content in contents for part in (content, [separator])])[:-1]
+        joined, width = joined.astype(np.int32), length - FRAME
+        pages = [[joined[start : start + width]] for start in range(0, len(joined), width)]
+        report = PackingReport(documents=len(contents), tokens=int(sizes.sum()))
+        report.used_positions = len(joined) + FRAME * len(pages)
+    else:
+        offsets = np.concatenate(([0], np.cumsum(sizes)))
+        flat = np.concatenate(contents)
+        starts, sizes, report = cut_documents(offsets[:-1], sizes, length - FRAME, long_documents)
+        page_of_piece, n_pages = assign_pages(sizes + FRAME, length, packing)
+        pages = [[] for _ in range(n_pages)]
+        for page, start, size in zip(page_of_piece.tolist(), starts.tolist(), sizes.tolist(), strict=True):
+            pages[page].append(flat[start : start + size])
+        report.used_positions = int(sizes.sum()) + FRAME * len(sizes)
+    report.pages, report.positions = len(pages), len(pages) * length
+    return pages, report
+
+
+def cut_documents(
+    starts: np.ndarray, sizes: np.ndarray, width: int, long_documents: str
+) -> tuple[np.ndarray, np.ndarray, PackingReport]:
+    """Starts and sizes of the parts, at most `width` tokens each, into which documents at `starts` are cut."""
+    report = PackingReport(documents=int((sizes > 0).sum()), tokens=int(sizes.sum()))
+    long = int((sizes > width).sum())
+    if long_documents == "truncate":
+        report.truncated_documents, report.truncated_tokens = long, int(np.maximum(sizes - width, 0).sum())
+        full = sizes > 0
+        return starts[full], np.minimum(sizes[full], width), report
+    report.split_documents = long
+    parts = -(-sizes // width)
+    ordinal = np.arange(parts.sum()) - np.repeat(np.cumsum(parts) - parts, parts)
+    cut_starts = np.repeat(starts, parts) + ordinal * width
+    cut_sizes = np.minimum(np.repeat(sizes, parts) - ordinal * width, width)
+    return cut_starts, cut_sizes, report
+
+
+def assign_pages(sizes: np.ndarray, length: int, packing: str) -> tuple[np.ndarray, int]:
+    """The page of every piece of `sizes` positions, and the number of pages."""
+    if packing == "none":
+        return np.arange(len(sizes)), len(sizes)
+    pages, count = np.empty(len(sizes), np.int64), 0
+    for start in range(0, len(sizes), _WINDOW):
+        window = best_fit(sizes[start : start + _WINDOW], length)
+        pages[start : start + _WINDOW] = window + count
+        count += int(window.max()) + 1
+    return pages, count
+
+
+def best_fit(sizes: np.ndarray, capacity: int) -> np.ndarray:
+    """Packs pieces of `sizes` (none above `capacity`) into pages: the largest first, each where the least is left.
+
+    Returns:
+        int64 of shape (pieces,), the page of each.
+    """
+    order = np.argsort(-sizes, kind="stable")
+    pages = np.empty(len(sizes), np.int64)
+    open_pages = [[] for _ in range(capacity + 1)]  # by the positions they have left
+    free = 0  # bit s is set where there is an open page with s positions left
+    count = 0
+    for piece, size in zip(order.tolist(), sizes[order].tolist(), strict=True):
+        fitting = free >> size
+        if fitting:
+            space = size + (fitting & -fitting).bit_length() - 1
+            page = open_pages[space].pop()
+            if not open_pages[space]:
+                free ^= 1 << space
+        else:
+            page, space, count = count, capacity, count + 1
+        pages[piece] = page
+        rest = space - size
+        if rest >= SMALLEST:
+            open_pages[rest].append(page)
+            free |= 1 << rest
+    return pages
+
+
+def cut_page(
+    contents: Sequence[np.ndarray], length: int, rows: int, generator: np.random.Generator
+) -> tuple[list[list[np.ndarray]], int]:
+    """Cuts a page into at most `rows` rows of `length` positions.
+
+    Shorter rows need more frames for the same text, so a little of a full page finds no place. What that is, is left
+    to chance, so that it is other text in every epoch.
+
+    Returns:
+        The contents of every row, and how many tokens found no place.
+    """
+    if len(contents) == 1:
+        surplus = max(len(contents[0]) - rows * (length - FRAME), 0)
+        start = int(generator.integers(surplus + 1))
+        kept = [contents[0][start : start + len(contents[0]) - surplus]]
+        return _fill_rows(kept, length, rows)[0], surplus
+    order = generator.permutation(len(contents))
+    return _fill_rows((contents[place] for place in order), length, rows)
+
+
+def _fill_rows(contents: Iterable[np.ndarray], length: int, limit: int) -> tuple[list[list[np.ndarray]], int]:
+    rows, space, left_out = [], 0, 0
+    for content in contents:
+        while len(content):
+            if space < SMALLEST and len(rows) == limit:
+                left_out += len(content)
+                break
+            if space < SMALLEST:
+                rows.append([])
+                space = length
+            rows[-1].append(content[: space - FRAME])
+            content = content[space - FRAME :]
+            space -= len(rows[-1][-1]) + FRAME
+    return rows, left_out
+
+
+def frame_row(contents: Sequence[np.ndarray], cls: int, sep: int) -> Iterator[np.ndarray]:
+    """`[CLS] content [SEP]` of every content, int32."""
+    for content in contents:
+        framed = np.empty(len(content) + FRAME, np.int32)
+        framed[0], framed[1:-1], framed[-1] = cls, content, sep
+        yield framed

@@ -1,0 +1,477 @@
+"""Documents for pretraining, whole: from files, from datasets on disk or on the Hub, or the embedded corpus."""
+
+import codecs
+import glob
+import hashlib
+import json
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import (
+    Dataset,
+    DatasetDict,
+    DownloadMode,
+    Features,
+    Value,
+    concatenate_datasets,
+    load_dataset,
+    load_dataset_builder,
+    load_from_disk,
+)
+from datasets.exceptions import DatasetGenerationError
+from transformers.utils import logging
+
+from .arguments import DataArguments
+from .embedded_corpus import corpus_fingerprint, digest, embedded_documents
+from .rows import DAMAGE, FILE_KINDS, is_damage, kind_of, open_file, read_rows, suffix_of
+
+
+logger = logging.get_logger(__name__)
+
+_PROBLEMS_SHOWN = 5
+_VERSION_OF_ROWS = 1  # raise it with every change to what read_rows returns
+
+
+@dataclass(frozen=True)
+class Documents:
+    """Documents to pretrain on.
+
+    Attributes:
+        splits: "train" and "validation", with the single column "text".
+        bad_rows: how many rows were left out because they cannot be read, for each split that was read ("train"
+            alone where validation documents are held out of it).
+    """
+
+    splits: DatasetDict
+    bad_rows: dict[str, int]
+
+
+def load_documents(
+    data_args: DataArguments, seed: int, cache_dir: str | None = None, token: str | None = None
+) -> DatasetDict:
+    """As `read_documents`, without the counts."""
+    return read_documents(data_args, seed, cache_dir, token).splits
+
+
+def read_documents(
+    data_args: DataArguments, seed: int, cache_dir: str | None = None, token: str | None = None
+) -> Documents:
+    """Reads the documents to pretrain on.
+
+    A row of a json, jsonl, csv, tsv or parquet file (or of a dataset) is one document. A txt file is one document, or
+    with `text_unit` one a paragraph or a line. Files may be compressed (`.txt.gz`; also .bz2, .xz and, with the
+    package zstandard, .zst). Without any source the embedded corpus is taken. Documents of white space only are
+    dropped.
+
+    Rows that cannot be read are an error, which names the first one, or with `skip_bad_rows` are left out, counted
+    and reported: see `read_rows` for what they are. Of datasets that `datasets` has loaded itself (from the Hub or a
+    save_to_disk folder) they are the rows without a text.
+
+    Without validation text, `validation_split_percentage` of the documents are held out, chosen by a hash of their
+    text (in the embedded corpus: of their id) and of `seed`, so that equal texts are on one side and the choice does
+    not depend on the order. Where that would be less than one document, the last part of every document is held out.
+
+    Args:
+        data_args: the source, the column, the limits.
+        seed: of the choice of validation documents.
+        cache_dir: where `datasets` keeps what it has read; its own default if None.
+        token: access token for the Hub.
+
+    Raises:
+        ValueError: a file is missing, empty, not UTF-8, of an unknown kind or cannot be parsed; a column is missing,
+            or holds something else than text; no document is left.
+    """
+    mode = DownloadMode.FORCE_REDOWNLOAD if data_args.overwrite_cache else DownloadMode.REUSE_DATASET_IF_EXISTS
+    options = {"cache_dir": cache_dir, "download_mode": mode}
+    if data_args.train_file:
+        splits = _load_named_files(data_args, options)
+    elif data_args.dataset_path:
+        splits = _load_path(data_args, options)
+    elif data_args.dataset_name:
+        splits = _load_hub(data_args, options, token)
+    else:
+        splits = {"train": _load_embedded(cache_dir, data_args.overwrite_cache)}
+    bad_rows = dict.fromkeys(splits, 0)
+    for name, documents in splits.items():
+        splits[name], bad_rows[name] = _drop_unusable(name, documents, data_args)
+    if "validation" in splits:
+        _warn_of_overlap(splits["train"], splits["validation"])
+    else:
+        splits = split_documents(splits["train"], data_args.validation_split_percentage, seed)
+    limits = {"train": data_args.max_train_samples, "validation": data_args.max_eval_samples}
+    splits = {name: splits[name].select_columns("text") for name in ("train", "validation")}
+    splits = DatasetDict({name: _first(documents, limits[name]) for name, documents in splits.items()})
+    return Documents(splits, bad_rows)
+
+
+def documents_fingerprint(documents: Dataset) -> str:
+    """Digest of the column "text": the same for the same texts in the same order, wherever they came from.
+
+    All text is read, in Arrow's buffers and without a Python string for each document, at the speed of BLAKE2b.
+    """
+    lengths, texts = hashlib.blake2b(digest_size=16), hashlib.blake2b(digest_size=16)
+    for column in arrow_columns(documents, "text"):
+        for chunk in filter(len, column.cast(pa.large_string()).chunks):
+            _, offsets, data = chunk.buffers()
+            offsets = np.frombuffer(offsets, np.int64, len(chunk) + 1, chunk.offset * 8)
+            lengths.update(np.diff(offsets))
+            if offsets[-1] > offsets[0]:
+                texts.update(memoryview(data)[offsets[0] : offsets[-1]])
+    return digest(f"{len(documents)} {lengths.hexdigest()} {texts.hexdigest()}")
+
+
+def split_documents(documents: Dataset, percentage: float, seed: int) -> dict[str, Dataset]:
+    """Holds out `percentage` of the documents as described in `load_documents`; the column "id", if any, is hashed."""
+    key = "id" if "id" in documents.column_names else "text"
+    rows_of = {}
+    for row, value in enumerate(column_values(documents, key)):
+        rows_of.setdefault(digest(f"{seed}:{value}"), []).append(row)
+    held_out = round(len(rows_of) * percentage / 100)
+    if held_out == 0:
+        return _cut_tails(documents, percentage)
+    held_out = sorted(row for name in sorted(rows_of)[:held_out] for row in rows_of[name])
+    return {
+        "train": documents.select(np.setdiff1d(np.arange(len(documents)), held_out)),
+        "validation": documents.select(held_out),
+    }
+
+
+def _cut_tails(documents: Dataset, percentage: float) -> dict[str, Dataset]:
+    heads, tails = [], []
+    for text in column_values(documents, "text"):
+        text = text.strip()
+        place = len(text) - round(len(text) * percentage / 100)
+        space = re.compile(r"\s").search(text, place, place + 200)
+        place = space.start() if space else place
+        heads.append(text[:place])
+        tails.append(text[place:])
+    tails = [text for text in tails if text.strip()]
+    if not tails:
+        raise ValueError(
+            f"The text is too short to hold out {percentage} % of it as validation text ({len(heads)} documents, "
+            f"{sum(map(len, heads))} characters): give --validation_file, or raise --validation_split_percentage."
+        )
+    return {"train": Dataset.from_dict({"text": heads}), "validation": Dataset.from_dict({"text": tails})}
+
+
+def _source(data_args: DataArguments) -> str:
+    given = [*(data_args.train_file or []), *(data_args.validation_file or [])]
+    return ", ".join(given) or data_args.dataset_path or data_args.dataset_name or "the embedded corpus"
+
+
+def _load_embedded(cache_dir: str | None, overwrite_cache: bool) -> Dataset:
+    name = corpus_fingerprint()
+    logger.warning(
+        f"No training text is given: using the documentation of the installed software (embedded corpus {name})."
+    )
+    features = Features({"id": Value("string"), "text": Value("string")})
+    if overwrite_cache:
+        return Dataset.from_list(embedded_documents(), features=features)
+    return Dataset.from_generator(_generate_embedded, features=features, cache_dir=cache_dir, fingerprint=name)
+
+
+def _generate_embedded() -> Iterator[dict[str, str]]:
+    yield from embedded_documents()
+
+
+def _load_named_files(data_args: DataArguments, options: dict) -> dict[str, Dataset]:
+    splits = {"train": _load_files(find_files(data_args.train_file), data_args, options)}
+    if data_args.validation_file:
+        splits["validation"] = _load_files(find_files(data_args.validation_file), data_args, options)
+    return splits
+
+
+def _load_path(data_args: DataArguments, options: dict) -> dict[str, Dataset]:
+    path = dataset_folder(data_args)
+    if is_saved_dataset(path):
+        saved = load_from_disk(str(path))
+        splits = dict(saved) if isinstance(saved, DatasetDict) else {"train": saved}
+        splits = choose_splits(splits, str(path))
+        splits = {name: _text_of(documents, data_args, str(path)) for name, documents in splits.items()}
+    else:
+        files = split_files(path, options["cache_dir"])
+        splits = {name: _load_files(found, data_args, options) for name, found in files.items()}
+    return splits | _named_validation(data_args, options)
+
+
+def dataset_folder(data_args: DataArguments) -> Path:
+    """The directory that `dataset_path` names; raises ValueError where it is none."""
+    path = Path(data_args.dataset_path).expanduser()
+    if not path.is_dir():
+        raise ValueError(f"--dataset_path {path} is not a directory; a file is given as --train_file.")
+    return path
+
+
+def is_saved_dataset(path: Path) -> bool:
+    """Whether save_to_disk wrote the directory."""
+    return (path / "dataset_dict.json").is_file() or (path / "state.json").is_file()
+
+
+def split_files(path: Path, cache_dir: str | None = None) -> dict[str, list[Path]]:
+    """The files of "train" and, if there are any, of "validation" in a folder, after the names that `datasets` knows.
+
+    Raises:
+        ValueError: the folder has no data files, or several splits but no train.
+    """
+    find_files([str(path)])  # raises where there is none
+    files = load_dataset_builder(str(path), cache_dir=cache_dir).config.data_files
+    return choose_splits({str(name): [Path(file) for file in found] for name, found in files.items()}, str(path))
+
+
+def _load_hub(data_args: DataArguments, options: dict, token: str | None) -> dict[str, Dataset]:
+    name = data_args.dataset_name
+    try:
+        splits = load_dataset(name, data_args.dataset_config_name, token=token, **options)
+    except DatasetGenerationError as error:
+        raise ValueError(
+            f"{name} cannot be read: {error.__cause__ or error}. With --streaming its rows are read one by one, and "
+            "--skip_bad_rows leaves out the bad ones."
+        ) from error
+    splits = {split: _text_of(documents, data_args, name) for split, documents in choose_splits(splits, name).items()}
+    return splits | _named_validation(data_args, options)
+
+
+def _named_validation(data_args: DataArguments, options: dict) -> dict[str, Dataset]:
+    if not data_args.validation_file:
+        return {}
+    return {"validation": _load_files(find_files(data_args.validation_file), data_args, options)}
+
+
+def choose_splits(splits: dict, source: str) -> dict:
+    """Keeps "train" (or the only split, under that name) and "validation".
+
+    Raises:
+        ValueError: there are several splits and none is "train".
+    """
+    if "train" not in splits and len(splits) > 1:
+        raise ValueError(f"{source} has no split 'train', but {', '.join(splits)}.")
+    chosen = {"train": splits["train"] if "train" in splits else next(iter(splits.values()))}
+    return chosen | {name: splits[name] for name in ("validation",) if name in splits and "train" in splits}
+
+
+def find_files(patterns: Sequence[str]) -> list[Path]:
+    """Expands files, globs and directories (searched in depth, hidden files left out) into a sorted list of files.
+
+    Raises:
+        ValueError: a pattern matches nothing, or a file is of a kind that is not read.
+    """
+    found = []
+    for pattern in patterns:
+        path = Path(pattern).expanduser()
+        if path.is_dir():
+            matches = [entry for entry in path.rglob("*") if _is_data_file(entry, path)]
+        elif path.exists():
+            matches = [path]
+        else:
+            matches = [Path(entry) for entry in glob.glob(str(path), recursive=True) if Path(entry).is_file()]
+        if not matches:
+            looked_for = f"no {', '.join(FILE_KINDS)} file in the directory" if path.is_dir() else "no such file"
+            raise ValueError(f"{pattern}: there is {looked_for}.")
+        found += sorted(matches)
+    for path in found:
+        kind_of(path)
+    return list(dict.fromkeys(found))
+
+
+def _is_data_file(path: Path, root: Path) -> bool:
+    hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
+    return path.is_file() and not hidden and suffix_of(path) in FILE_KINDS
+
+
+def _load_files(files: list[Path], data_args: DataArguments, options: dict) -> Dataset:
+    if data_args.skip_bad_rows:
+        return _load_rows(files, data_args, options["cache_dir"])
+    for path in files:
+        _check_readable(path)
+    groups = {}
+    for path in files:
+        groups.setdefault((kind_of(path), suffix_of(path) == ".tsv"), []).append(path)
+    loaded = [_load_group(group, data_args, options) for group in groups.values()]
+    if len({documents.features["text"].dtype for documents in loaded}) > 1:  # parquet may hold large_string
+        loaded = [documents.cast_column("text", Value("large_string")) for documents in loaded]
+    return concatenate_datasets(loaded) if len(loaded) > 1 else loaded[0]
+
+
+def _load_group(files: list[Path], data_args: DataArguments, options: dict) -> Dataset:
+    try:
+        documents = load_dataset(split="train", **_builder_options(files, data_args), **options)
+    except (DatasetGenerationError, ValueError) as error:  # pyarrow, pandas and json raise subclasses of ValueError
+        _report_bad_row(files, data_args)
+        raise ValueError(
+            f"{', '.join(map(str, files))} cannot be read together: {error.__cause__ or error}"
+        ) from error
+    if kind_of(files[0]) == "text":
+        return documents
+    try:
+        return _text_of(documents, data_args, ", ".join(map(str, files)))
+    except ValueError:
+        _report_bad_row(files, data_args)
+        raise
+
+
+def _load_rows(files: list[Path], data_args: DataArguments, cache_dir: str | None) -> Dataset:
+    """Reads the files row by row into the columns "text" and, null where a text was read, "problem"."""
+    paths = [str(path.absolute()) for path in files]
+    states = [path.stat() for path in files]
+    identity = [_VERSION_OF_ROWS, data_args.text_column, data_args.text_unit, paths]
+    identity += [[state.st_size, state.st_mtime_ns] for state in states]
+    if data_args.overwrite_cache:
+        identity.append(time.time_ns())
+    try:
+        return Dataset.from_generator(
+            _generate_rows,
+            features=Features({"text": Value("large_string"), "problem": Value("string")}),
+            cache_dir=cache_dir,
+            gen_kwargs={"paths": paths, "column": data_args.text_column, "text_unit": data_args.text_unit},
+            num_proc=min(data_args.preprocessing_num_workers or 1, len(paths)),
+            fingerprint=digest(json.dumps(identity)),
+        )
+    except DatasetGenerationError as error:
+        raise ValueError(f"{', '.join(map(str, files))} cannot be read: {error.__cause__ or error}") from error
+
+
+def _generate_rows(paths: list[str], column: str, text_unit: str) -> Iterator[dict[str, str | None]]:
+    row = None
+    for path in paths:
+        for row in read_rows(path, column, text_unit):
+            yield {"text": row.text, "problem": row.problem}
+    if row is None:  # datasets does not load what has no rows; blank texts are dropped later
+        yield {"text": "", "problem": None}
+
+
+def _drop_unusable(name: str, documents: Dataset, data_args: DataArguments) -> tuple[Dataset, int]:
+    """Returns the documents without bad rows and blank texts, and the number of bad rows."""
+    problems = _problems(documents) if data_args.skip_bad_rows else []
+    _report_problems(name, problems)
+    documents = _drop_blank(documents)
+    if len(documents) == 0:
+        message = f"The {name} data has no documents: there is nothing but white space"
+        message += f" beside {len(problems)} bad rows" if problems else ""
+        message += f" in {_source(data_args)}."
+        raise ValueError(message + (f" The first bad row: {problems[0]}" if problems else ""))
+    return documents, len(problems)
+
+
+def _problems(documents: Dataset) -> list[str]:
+    """What is wrong with each row that has no text."""
+    bad = np.flatnonzero(np.concatenate([_is_null(texts) for texts in arrow_columns(documents, "text")] or [[]]))
+    if "problem" in documents.column_names:
+        return documents.select(bad)["problem"][:]
+    return [f"row {row + 1} has no text (null)." for row in bad]
+
+
+def _is_null(texts: pa.ChunkedArray) -> np.ndarray:
+    return pc.is_null(texts).to_numpy()
+
+
+def _report_problems(name: str, problems: Sequence[str]) -> None:
+    if problems:
+        logger.warning(f"Left out {len(problems)} bad rows of the {name} data:")
+        for problem in problems[:_PROBLEMS_SHOWN]:
+            logger.warning(f"  {problem}")
+        if len(problems) > _PROBLEMS_SHOWN:
+            logger.warning(f"  and {len(problems) - _PROBLEMS_SHOWN} more.")
+
+
+def _builder_options(files: list[Path], data_args: DataArguments) -> dict:
+    kind = kind_of(files[0])
+    options = {"path": kind, "data_files": [glob.escape(str(path.resolve())) for path in files]}
+    if kind == "text":
+        options |= {"sample_by": data_args.text_unit, "encoding": "utf-8-sig"}
+    if kind == "csv":
+        # A document may well be the word "None" or "NA".
+        options |= {"sep": "\t" if suffix_of(files[0]) == ".tsv" else ",", "keep_default_na": False}
+    return options
+
+
+def _check_readable(path: Path) -> None:
+    """Raises ValueError where the file is missing, empty, a broken gzip file or, unless it is parquet, not UTF-8."""
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path} is empty.")
+    if kind_of(path) == "parquet":
+        return
+    position, pending = 0, b""
+    try:
+        with open_file(path) as stream:
+            while chunk := stream.read(1 << 22):
+                pending += chunk
+                _, used = codecs.utf_8_decode(pending, "strict", False)
+                position, pending = position + used, pending[used:]
+            codecs.utf_8_decode(pending, "strict", True)
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is not UTF-8: byte {error.object[error.start]:#04x} at offset {position + error.start}. Convert "
+            "it (for instance with iconv)."
+        ) from error
+    except (OSError, *DAMAGE) as error:
+        if not is_damage(error):
+            raise
+        raise ValueError(f"{path} is not a whole {path.suffix} file: {error}") from error
+
+
+def _text_of(documents: Dataset, data_args: DataArguments, source: str) -> Dataset:
+    """Keeps the column of the text, under the name "text"; raises ValueError where it is missing or not all text.
+
+    With `skip_bad_rows` nulls are left in.
+    """
+    column = data_args.text_column
+    if column not in documents.column_names:
+        names = ", ".join(documents.column_names)
+        raise ValueError(f"{source} has no column {column!r}, but {names}: choose one with --text_column.")
+    if documents.features[column] not in (Value("string"), Value("large_string")):
+        raise ValueError(f"Column {column!r} of {source} holds {documents.features[column]}, not text.")
+    documents = documents.select_columns(column)
+    documents = documents if column == "text" else documents.rename_column(column, "text")
+    row = 0
+    if data_args.skip_bad_rows:
+        return documents
+    for texts in arrow_columns(documents, "text"):
+        if texts.null_count:
+            row += pc.index(pc.is_null(texts), True).as_py()
+            raise ValueError(f"Column {column!r} of {source} is null in row {row + 1}.")
+        row += len(texts)
+    return documents
+
+
+def _report_bad_row(files: list[Path], data_args: DataArguments) -> None:
+    """Reads the files slowly, one row after the other, to raise a ValueError that names the first bad one."""
+    for path in files:
+        for row in read_rows(path, data_args.text_column, data_args.text_unit):
+            if row.problem:
+                raise ValueError(row.problem)
+
+
+def arrow_columns(documents: Dataset, column: str) -> Iterator[pa.ChunkedArray]:
+    for table in documents.select_columns(column).with_format("arrow").iter(batch_size=1000):
+        yield table[column]
+
+
+def column_values(documents: Dataset, column: str) -> Iterator[str]:
+    for values in arrow_columns(documents, column):
+        yield from values.to_pylist()
+
+
+def _drop_blank(documents: Dataset) -> Dataset:
+    full = [
+        pc.greater(pc.fill_null(pc.utf8_length(pc.utf8_trim_whitespace(texts)), 0), 0).to_numpy()
+        for texts in arrow_columns(documents, "text")
+    ]
+    full = np.concatenate(full) if full else np.zeros(0, bool)
+    return documents if full.all() else documents.select(np.flatnonzero(full))
+
+
+def _warn_of_overlap(train: Dataset, validation: Dataset) -> None:
+    known = {digest(text) for text in column_values(train, "text")}
+    shared = sum(digest(text) in known for text in column_values(validation, "text"))
+    if shared:
+        logger.warning(f"{shared} of the {len(validation)} validation documents are training documents too.")
+
+
+def _first(documents: Dataset, limit: int | None) -> Dataset:
+    return documents if limit is None or limit >= len(documents) else documents.select(range(limit))

@@ -1,0 +1,301 @@
+"""Documents of files that are read while training: in a fixed, seeded order, from any position, without a cache."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from datasets import Dataset, load_dataset_builder
+from tqdm.auto import tqdm
+from transformers.utils import logging
+
+from .arguments import DataArguments
+from .embedded_corpus import digest
+from .reading import choose_splits, dataset_folder, find_files, is_saved_dataset, split_files
+from .rows import Row, kind_of, read_rows
+
+
+logger = logging.get_logger(__name__)
+
+Position = list[int]
+
+_PROBLEMS_SHOWN = 5
+_VALIDATION_CHARACTERS = 10_000_000
+
+
+@dataclass
+class DocumentStream:
+    """Documents of files, in an order that depends on the seed and the epoch alone.
+
+    An epoch passes over every file once, in a shuffled order; within a file documents keep their order. What a stream
+    returns depends on its arguments only, so that any number of copies, in other processes too, agree with each other.
+    Nothing is kept open or remembered between calls except the count of bad rows.
+
+    Made by `open_stream`.
+
+    Attributes:
+        files: paths or URLs, sorted.
+        column: of the text in tables.
+        text_unit: what a document of a txt file is.
+        seed: of the order of the files and of the choice of what is held out.
+        held_out_percentage: of the documents, chosen by a hash of their text and the seed: equal texts share a side.
+        side: "train" for the documents that are not held out, "validation" for those that are.
+        skip_bad_rows: leave out rows that cannot be read; without it the first is a ValueError.
+        max_documents: of `validation_documents`.
+        validation: the stream of validation documents, for side "train".
+        token: for files of the Hub.
+        bad_rows: rows that this object (this copy of it) has left out.
+    """
+
+    files: tuple[str, ...]
+    column: str = "text"
+    text_unit: str = "document"
+    seed: int = 0
+    held_out_percentage: float = 0.0
+    side: str = "train"
+    skip_bad_rows: bool = False
+    max_documents: int | None = None
+    validation: "DocumentStream | None" = None
+    token: str | None = field(default=None, repr=False)
+    bad_rows: int = field(default=0, init=False)
+
+    def documents(
+        self, epoch: int, position: Sequence[int] = (0, 0), consumer: int = 0, consumers: int = 1
+    ) -> Iterator[tuple[Position, str]]:
+        """Yields a consumer's documents of an epoch from a position on; every document has one consumer.
+
+        With at least as many files as consumers, consumer c reads files c, c + consumers, ... of the epoch's order.
+        Otherwise all consumers pass over all files, and row r of file f goes to consumer (r + f) mod consumers: rows
+        of others are decompressed and cut at line ends, but not parsed where their kind allows (csv is parsed).
+        Consumers need not come to the end of an epoch after equally many documents.
+
+        Args:
+            epoch: any number from 0.
+            position: where to begin: [0, 0], or what came with the last document that is not wanted again. It is of
+                use with the same files, seed, epoch and number of consumers.
+            consumer: which one asks, from 0.
+            consumers: how many there are.
+
+        Yields:
+            The position after the document, [place of the file in the epoch's order, row], and its text. Documents of
+            white space only are left out.
+
+        Raises:
+            ValueError: a bad row without `skip_bad_rows` (file and line are named), or a position or a consumer that
+                cannot be.
+            OSError: a file cannot be reached.
+        """
+        self._check_request(position, consumer, consumers)
+        order = sorted(range(len(self.files)), key=lambda file: digest(f"{self.seed}:{epoch}:{file}"))
+        return self._read([self.files[file] for file in order], position, consumer, consumers)
+
+    def validation_documents(
+        self, max_documents: int | None = None, max_characters: int | None = _VALIDATION_CHARACTERS
+    ) -> Dataset:
+        """Collects validation documents in the order of the files' names until a limit, with a progress bar.
+
+        Args:
+            max_documents: how many at most; `max_eval_samples` of the arguments by default.
+            max_characters: the document that reaches this number is the last one; None for no limit.
+
+        Returns:
+            A dataset in memory with the column "text".
+
+        Raises:
+            ValueError: there are no validation documents.
+        """
+        stream = self.validation or self
+        if stream.side == "train":
+            raise ValueError("This stream has no validation documents: make one with open_stream.")
+        limit = stream.max_documents if max_documents is None else max_documents
+        texts = stream._collect(limit, max_characters, "Reading validation documents")
+        if not texts:
+            raise ValueError(
+                stream._nothing()
+                if stream.held_out_percentage == 0
+                else f"None of the documents of {_listed(stream.files)} is among the {stream.held_out_percentage} % "
+                "that are held out as validation text: give --validation_file, raise --validation_split_percentage, "
+                "or leave --streaming out, since there are few."
+            )
+        return Dataset.from_dict({"text": texts})
+
+    def first_documents(self, max_documents: int | None = None, max_characters: int | None = None) -> Dataset:
+        """Collects documents of this side in the order of the files' names, say to train a tokenizer on.
+
+        Raises:
+            ValueError: there are none.
+        """
+        texts = self._collect(max_documents, max_characters, "Reading documents")
+        if not texts:
+            raise ValueError(self._nothing())
+        return Dataset.from_dict({"text": texts})
+
+    def _nothing(self) -> str:
+        return (
+            f"There are no documents in {_listed(self.files)}: there is nothing but white space, beside "
+            f"{self.bad_rows} bad rows."
+        )
+
+    def fingerprint(self) -> str:
+        """Digest of what decides on the documents and their order.
+
+        These are the files (for local ones their names below the folder that they share and their sizes; for the Hub
+        their URLs, which name the commit), the column, `text_unit`, the seed and what is held out; also those of the
+        validation files. A local file that changes and keeps its size goes unnoticed.
+        """
+        local = [Path(file) for file in self.files if "://" not in file]
+        root = os.path.commonpath([file.parent for file in local]) if local else ""
+        names = [
+            [file] if "://" in file else [Path(file).relative_to(root).as_posix(), Path(file).stat().st_size]
+            for file in self.files
+        ]
+        settings = [self.column, self.text_unit, self.seed, self.held_out_percentage]
+        own_validation = self.validation is not None and self.held_out_percentage == 0
+        settings.append(self.validation.fingerprint() if own_validation else None)
+        return digest(json.dumps([names, settings]))
+
+    def _check_request(self, position: Sequence[int], consumer: int, consumers: int):
+        if len(position) != 2 or any(type(number) is not int or number < 0 for number in position):
+            raise ValueError(f"A position in a stream is [file, row], two numbers from 0, got {position!r}.")
+        if not 0 <= consumer < consumers:
+            raise ValueError(f"Consumers are numbered from 0 to {consumers - 1}, got {consumer}.")
+
+    def _read(
+        self, files: Sequence[str], position: Sequence[int], consumer: int, consumers: int
+    ) -> Iterator[tuple[Position, str]]:
+        whole_files = len(files) >= consumers
+        for index in range(position[0], len(files)):
+            begin = position[1] if index == position[0] else 0
+            turn = (consumer - index) % consumers
+            if not whole_files:
+                rows = self._rows(files[index], begin + (turn - begin) % consumers, consumers)
+            elif turn == 0:
+                rows = self._rows(files[index], begin, 1)
+            else:
+                continue
+            for row in rows:
+                if row.problem is None:
+                    if not row.text.isspace() and row.text and self._is_mine(row.text):
+                        yield [index, row.number + 1], row.text
+                elif row.number is not None or turn == 0:  # all consumers come upon the damage of a file
+                    self._note_bad_row(row.problem)
+
+    def _rows(self, path: str, start: int, step: int) -> Iterator[Row]:
+        return read_rows(path, self.column, self.text_unit, start, step, self.token)
+
+    def _is_mine(self, text: str) -> bool:
+        if self.held_out_percentage == 0:
+            return True
+        number = hashlib.blake2b(text.encode("utf-8"), digest_size=8, salt=self._salt).digest()
+        held_out = int.from_bytes(number, "big") < self.held_out_percentage / 100 * 2**64
+        return held_out == (self.side == "validation")
+
+    @property
+    def _salt(self) -> bytes:
+        return (self.seed % 2**64).to_bytes(hashlib.blake2b.SALT_SIZE, "big")
+
+    def _note_bad_row(self, problem: str):
+        if not self.skip_bad_rows:
+            raise ValueError(f"{problem} (--skip_bad_rows leaves such rows out and counts them.)")
+        self.bad_rows += 1
+        if self.bad_rows <= _PROBLEMS_SHOWN:
+            logger.warning(f"Left out a bad row: {problem}")
+        if self.bad_rows == _PROBLEMS_SHOWN:
+            logger.warning("Further bad rows are counted, not named.")
+
+    def _collect(self, max_documents: int | None, max_characters: int | None, description: str) -> list[str]:
+        texts, size = [], 0
+        with tqdm(total=max_characters, desc=description, unit=" characters", unit_scale=True) as progress:
+            for _, text in self._read(self.files, [0, 0], 0, 1):
+                texts.append(text)
+                size += len(text)
+                progress.update(len(text))
+                if len(texts) == max_documents or (max_characters is not None and size >= max_characters):
+                    break
+        return texts
+
+
+def open_stream(data_args: DataArguments, seed: int, split: str = "train", token: str | None = None) -> DocumentStream:
+    """Makes the stream of the documents that `data_args` describes.
+
+    Sources are files, a folder of data files, or a dataset on the Hub that consists of such files (txt, json, jsonl,
+    csv, tsv, parquet; compressed or not). Nothing is read yet beside names.
+
+    Args:
+        data_args: the source, the column, the limits.
+        seed: of the order and of what is held out.
+        split: "train", which brings the stream of the other split as its `validation`, or "validation". Where there
+            is no validation text, `validation_split_percentage` of the documents are held out of every epoch.
+        token: access token for the Hub.
+
+    Raises:
+        ValueError: a source that cannot be streamed, a file that is missing or of an unknown kind.
+    """
+    if split not in ("train", "validation"):
+        raise ValueError(f"A stream is of the split train or validation, got {split!r}.")
+    files = _source_files(data_args, token)
+    if data_args.validation_file:
+        files["validation"] = _absolute(find_files(data_args.validation_file))
+    own = "validation" in files
+    settings = {
+        "column": data_args.text_column,
+        "text_unit": data_args.text_unit,
+        "seed": seed,
+        "held_out_percentage": 0.0 if own else data_args.validation_split_percentage,
+        "skip_bad_rows": data_args.skip_bad_rows,
+        "token": token,
+    }
+    validation = DocumentStream(
+        tuple(sorted(files["validation" if own else "train"])),
+        side="validation",
+        max_documents=data_args.max_eval_samples,
+        **settings,
+    )
+    if split == "validation":
+        return validation
+    return DocumentStream(tuple(sorted(files["train"])), validation=validation, **settings)
+
+
+def _source_files(data_args: DataArguments, token: str | None) -> dict[str, list[str]]:
+    if data_args.train_file:
+        return {"train": _absolute(find_files(data_args.train_file))}
+    if data_args.dataset_path:
+        path = dataset_folder(data_args)
+        if is_saved_dataset(path):
+            raise ValueError(
+                f"--dataset_path {path} was written by save_to_disk: it is in Arrow's form already and is read in any "
+                "order without being loaded. Leave --streaming out."
+            )
+        files = {split: _absolute(found) for split, found in split_files(path).items()}
+    elif data_args.dataset_name:
+        files = _hub_files(data_args, token)
+    else:
+        raise ValueError(
+            "The embedded corpus cannot be streamed: give --train_file, --dataset_path or --dataset_name, or leave "
+            "--streaming out."
+        )
+    for file in (file for found in files.values() for file in found):
+        kind_of(file)
+    return files
+
+
+def _hub_files(data_args: DataArguments, token: str | None) -> dict[str, list[str]]:
+    name = data_args.dataset_name
+    data_files = load_dataset_builder(name, data_args.dataset_config_name, token=token).config.data_files
+    if not data_files:
+        raise ValueError(
+            f"--dataset_name {name} does not consist of files of text: txt, json, jsonl, csv, tsv and parquet files "
+            "can be streamed. Leave --streaming out."
+        )
+    return choose_splits({str(split): list(found) for split, found in data_files.items()}, name)
+
+
+def _absolute(files: Iterable[Path]) -> list[str]:
+    # Links stay as they are: in the cache of the Hub they alone have the names that tell the kind.
+    return [str(file.absolute()) for file in files]
+
+
+def _listed(files: Sequence[str]) -> str:
+    return ", ".join(files[:5]) + (f" and {len(files) - 5} more files" if len(files) > 5 else "")

@@ -1,0 +1,732 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""Checkpoints: bit-equal resume, which are whole, kills and full disks in the middle of a save, rotation."""
+
+import json
+import logging
+import math
+import os
+import resource
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.nn import functional as F
+from transformers import PreTrainedConfig, PreTrainedModel, Trainer, TrainingArguments
+from transformers.modeling_outputs import MaskedLMOutput
+from transformers.optimization import Adafactor
+
+from modeling_gau import GAUConfig, GAUForMaskedLM, checkpoints
+from modeling_gau.checkpoints import (
+    CheckpointedTrainer,
+    CheckpointError,
+    check_whole,
+    checkpoint_problem,
+    find_whole_checkpoint,
+    last_whole_checkpoint,
+    load_optimizer_state,
+    load_state,
+    save_state,
+)
+
+
+VOCAB_SIZE = 40
+
+
+class TinyConfig(PreTrainedConfig):
+    model_type = "tiny_for_checkpoints"
+
+    vocab_size: int = VOCAB_SIZE
+    dropout: float = 0.1
+
+
+class TinyModel(PreTrainedModel):
+    """Quick to make, train and save; dropout, so that random states matter."""
+
+    config_class = TinyConfig
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.embeddings = torch.nn.Embedding(config.vocab_size, 32)
+        self.dropout = torch.nn.Dropout(config.dropout)
+        self.head = torch.nn.Linear(32, config.vocab_size)
+        self.post_init()
+
+    def forward(self, input_ids, labels=None):
+        logits = self.head(self.dropout(self.embeddings(input_ids)))
+        loss = None if labels is None else F.cross_entropy(logits.flatten(0, 1), labels.flatten())
+        return MaskedLMOutput(loss=loss, logits=logits)
+
+
+def make_tiny() -> TinyModel:
+    torch.manual_seed(0)
+    return TinyModel(TinyConfig())
+
+
+def make_gau() -> GAUForMaskedLM:
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "intermediate_size": 64, "attention_key_size": 16, "num_hidden_layers": 2}
+    return GAUForMaskedLM(GAUConfig(vocab_size=VOCAB_SIZE, hidden_dropout_prob=0.1, **shape))
+
+
+def make_rows(count: int = 64) -> list[dict[str, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randint(0, VOCAB_SIZE, (count, 8), generator=generator)
+    return [{"input_ids": row, "labels": row} for row in rows]
+
+
+class CountingTrainer(CheckpointedTrainer):
+    """With a state of the run: how many batches it has seen."""
+
+    batches = 0
+    loaded = "never"
+
+    def training_step(self, *args, **kwargs):
+        self.batches += 1
+        return super().training_step(*args, **kwargs)
+
+    def run_state(self):
+        return {"batches": self.batches}
+
+    def load_run_state(self, state):
+        self.loaded = state
+        self.batches = state["batches"] if state else 0
+
+
+def make_trainer(output_dir, model=None, trainer_class=CountingTrainer, **settings) -> Trainer:
+    defaults = {"max_steps": 8, "save_steps": 3, "logging_steps": 2, "per_device_train_batch_size": 4}
+    quiet = {"use_cpu": True, "disable_tqdm": True, "report_to": "none"}
+    args = TrainingArguments(output_dir=str(output_dir), **(defaults | quiet | settings))
+    rows = make_rows()
+    return trainer_class(model=model or make_tiny(), args=args, train_dataset=rows, eval_dataset=rows[:8])
+
+
+def train(output_dir, resume=None, **settings) -> Trainer:
+    trainer = make_trainer(output_dir, **settings)
+    trainer.train(resume_from_checkpoint=resume)
+    return trainer
+
+
+def logged(trainer: Trainer) -> list[tuple[int, float, float]]:
+    return [(row["step"], row["loss"], row["learning_rate"]) for row in trainer.state.log_history if "loss" in row]
+
+
+def flat(state, prefix="") -> dict:
+    if isinstance(state, dict):
+        return {k: v for key, item in state.items() for k, v in flat(item, f"{prefix}.{key}").items()}
+    return {prefix: state}
+
+
+def assert_same_state(one: dict, other: dict) -> None:
+    one, other = flat(one), flat(other)
+    assert one.keys() == other.keys()
+    for key, value in one.items():
+        if isinstance(value, torch.Tensor):
+            assert value.dtype == other[key].dtype, key
+            assert torch.equal(value, other[key]), key
+        else:
+            assert value == other[key], key
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """Output directory of a short run with checkpoints of steps 3, 6 and 8. To be copied before it is changed."""
+    path = tmp_path_factory.mktemp("finished") / "run"
+    train(path)
+    return path
+
+
+@pytest.fixture
+def run_dir(finished, tmp_path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+# ---- States as safetensors and JSON ----
+
+
+def test_nested_state_comes_back_bit_by_bit(tmp_path):
+    shared = torch.arange(6.0)
+    state = {
+        "state": {0: {"step": torch.tensor(3.0), "half": torch.randn(3, 2).bfloat16()}, 1: {"view": shared[2:]}},
+        "param_groups": [{"lr": 0.1 + 0.2, "betas": (0.9, 0.999), "params": [0, 1], "fused": True, "x": None}],
+        "best": math.inf,
+        "worst": -math.inf,
+        "__tensor__": "a name like one of the format's own",
+        "shared": shared,
+        "turned": torch.arange(6).view(2, 3).t(),
+        "empty": torch.zeros(0, 4),
+    }
+    save_state(tmp_path, "optimizer", state)
+    back = load_state(tmp_path, "optimizer")
+    assert_same_state(state, back)
+    assert list(back["state"]) == [0, 1]
+    assert type(back["param_groups"][0]["betas"]) is tuple
+    # A state that is changed after loading must not change the file, or its neighbour.
+    back["shared"].zero_()
+    assert load_state(tmp_path, "optimizer")["shared"].sum() == 15
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["optimizer.json", "optimizer.safetensors"]
+
+
+def test_state_without_tensors_is_json_alone(tmp_path):
+    save_state(tmp_path, "scheduler", {"last_epoch": 3, "_last_lr": [1e-4 / 3]})
+    assert load_state(tmp_path, "scheduler") == {"last_epoch": 3, "_last_lr": [1e-4 / 3]}
+    assert [path.name for path in tmp_path.iterdir()] == ["scheduler.json"]
+
+
+def test_object_in_a_state_is_refused_by_its_place(tmp_path):
+    with pytest.raises(TypeError, match=r"optimizer\.state\.0\.hook is a object"):
+        save_state(tmp_path, "optimizer", {"state": {0: {"hook": object()}}})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_statistics_keep_their_precision(tmp_path):
+    def make():
+        torch.manual_seed(0)
+        layer = torch.nn.Linear(8, 4).bfloat16()
+        return layer, Adafactor(layer.parameters(), lr=1e-3, relative_step=False, scale_parameter=False)
+
+    layer, optimizer = make()
+    for _ in range(2):
+        layer(torch.randn(3, 8).bfloat16()).float().square().sum().backward()
+        optimizer.step()
+    state = optimizer.state_dict()
+    assert state["state"][0]["exp_avg_sq_row"].dtype == torch.float32
+    save_state(tmp_path, "optimizer", state)
+    _, resumed = make()
+    load_optimizer_state(resumed, load_state(tmp_path, "optimizer"))
+    assert_same_state(state, resumed.state_dict())
+
+
+# ---- Resume ----
+
+
+RECIPES = {
+    "adamw fused, wsd": {
+        "optim": "adamw_torch_fused",
+        "lr_scheduler_type": "warmup_stable_decay",
+        "lr_scheduler_kwargs": {"num_decay_steps": 4},
+        "warmup_steps": 2,
+    },
+    "adamw, cosine": {"optim": "adamw_torch", "lr_scheduler_type": "cosine", "weight_decay": 0.1},
+    "adafactor, linear": {"optim": "adafactor", "lr_scheduler_type": "linear"},
+    "momentum, plateau": {
+        "optim": "sgd",
+        "optim_args": "momentum=0.9",
+        "lr_scheduler_type": "reduce_lr_on_plateau",
+        "lr_scheduler_kwargs": {"patience": 0, "factor": 0.5, "threshold": 10.0},
+        "eval_strategy": "steps",
+        "eval_steps": 1,
+        "metric_for_best_model": "loss",
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "make_model", "steps"),
+    [
+        ("adamw fused, wsd", make_tiny, (3, 6)),
+        ("adamw, cosine", make_tiny, (6,)),
+        ("adafactor, linear", make_tiny, (6,)),
+        ("momentum, plateau", make_tiny, (3,)),
+        ("adamw fused, wsd", make_gau, (6,)),
+    ],
+)
+def test_resumed_run_is_bit_equal(tmp_path, name, make_model, steps):
+    # An epoch is 4 steps: the resumes of step 3 and of step 6 lie on both sides of its end.
+    settings = RECIPES[name] | {"learning_rate": 1e-2, "gradient_accumulation_steps": 4}
+    whole = train(tmp_path / "whole", model=make_model(), **settings)
+    assert len(logged(whole)) == 4
+    for step in steps:
+        shutil.copytree(tmp_path / "whole" / f"checkpoint-{step}", tmp_path / str(step) / f"checkpoint-{step}")
+        resumed = train(tmp_path / str(step), resume=True, model=make_model(), **settings)
+        assert resumed.loaded == {"batches": 4 * step}
+        assert resumed.batches == whole.batches == 32
+        # The line of step 4 covers step 3, too, which the resumed run did not make.
+        assert logged(resumed) == logged(whole)
+        assert_same_state(resumed.model.state_dict(), whole.model.state_dict())
+        assert_same_state(resumed.optimizer.state_dict(), whole.optimizer.state_dict())
+        assert plain(resumed.lr_scheduler) == plain(whole.lr_scheduler)
+
+
+def plain(scheduler) -> dict:
+    return {key: value for key, value in scheduler.state_dict().items() if key != "lr_lambdas"}
+
+
+def test_mean_loss_at_the_end_is_that_of_the_resumed_steps(tmp_path):
+    train(tmp_path, max_steps=3, logging_steps=10)
+    trainer = make_trainer(tmp_path, logging_steps=10)
+    losses = []
+
+    def compute_loss(*args, **kwargs):
+        loss = type(trainer).compute_loss(trainer, *args, **kwargs)
+        losses.append(loss.item())
+        return loss
+
+    trainer.compute_loss = compute_loss
+    trainer.train(resume_from_checkpoint=True)
+    assert len(losses) == 5
+    assert trainer._total_loss_scalar == pytest.approx(sum(losses), rel=1e-5)
+
+
+def test_finished_run_makes_no_further_step(run_dir, finished):
+    resumed = train(run_dir, resume=True)
+    assert (resumed.state.global_step, resumed.batches) == (8, 8)
+    saved = load_file(finished / "checkpoint-8" / "model.safetensors")
+    assert_same_state(resumed.model.state_dict(), saved)
+
+
+def test_checkpoint_of_the_plain_trainer_is_resumed_from(tmp_path, caplog):
+    whole = train(tmp_path / "whole", trainer_class=Trainer)
+    shutil.copytree(tmp_path / "whole" / "checkpoint-6", tmp_path / "run" / "checkpoint-6")
+    assert find_whole_checkpoint(tmp_path / "run") == (tmp_path / "run" / "checkpoint-6", [])
+    trainer = make_trainer(tmp_path / "run")
+    with propagated("transformers"), caplog.at_level("WARNING"):
+        trainer.train(resume_from_checkpoint=True)
+    assert "has no manifest" in caplog.text
+    assert trainer.loaded is None
+    assert_same_state(trainer.model.state_dict(), whole.model.state_dict())
+    assert_same_state(trainer.optimizer.state_dict(), whole.optimizer.state_dict())
+
+
+@contextmanager
+def propagated(name: str) -> Iterator[None]:
+    logger = logging.getLogger(name)
+    before, logger.propagate = logger.propagate, True
+    try:
+        yield
+    finally:
+        logger.propagate = before
+
+
+def test_model_only_checkpoint_says_that_the_rest_starts_anew(tmp_path, caplog):
+    train(tmp_path, save_only_model=True, max_steps=3)
+    names = {path.name for path in (tmp_path / "checkpoint-3").iterdir()}
+    assert names == {"checkpoint.json", "config.json", "model.safetensors", "trainer_state.json", "training_args.json"}
+    with propagated("transformers"), caplog.at_level("WARNING"):
+        train(tmp_path, resume=True)
+    assert "holds the model only" in caplog.text
+
+
+# ---- Contents ----
+
+
+def refuse_constant(name: str) -> None:
+    raise AssertionError(f"{name} is not in JSON")
+
+
+def test_nothing_is_pickled_and_no_token_is_told(tmp_path):
+    trainer = train(tmp_path, max_steps=3, hub_token="hf_secret", save_total_limit=2, max_grad_norm=math.inf)
+    trainer.save_model()
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {".json", ".safetensors"}
+    for path in files:
+        content = path.read_bytes()
+        assert b"hf_secret" not in content
+        if path.suffix == ".json":
+            json.loads(content, parse_constant=refuse_constant)
+        else:
+            load_file(path)
+    for folder in (tmp_path, tmp_path / "checkpoint-3"):
+        arguments = json.loads((folder / "training_args.json").read_text())
+        assert (arguments["max_steps"], arguments["save_total_limit"]) == (3, 2)
+        assert "hub_token" not in arguments
+
+
+def test_final_model_replaces_pickled_arguments(tmp_path):
+    trainer = make_trainer(tmp_path)
+    torch.save(trainer.args, tmp_path / "training_args.bin")
+    trainer.save_model()
+    assert not (tmp_path / "training_args.bin").exists()
+
+
+def test_manifest_covers_every_file(finished):
+    folder = finished / "checkpoint-8"
+    manifest = json.loads((folder / "checkpoint.json").read_text())
+    assert manifest["step"] == 8
+    assert set(manifest["files"]) == {path.name for path in folder.iterdir()} - {"checkpoint.json"}
+
+
+# ---- Which are whole ----
+
+
+def truncate(folder: Path) -> None:
+    with open(folder / "optimizer.safetensors", "r+b") as file:
+        file.truncate(1000)
+
+
+def flip(folder: Path) -> None:
+    content = bytearray((folder / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (folder / "model.safetensors").write_bytes(content)
+
+
+def interrupt(folder: Path) -> None:
+    (folder / "checkpoint.json").write_text('{"format": 1, "step": 8, "files": null}')
+
+
+def lose_manifest_early(folder: Path) -> None:
+    (folder / "checkpoint.json").unlink()
+    (folder / "trainer_state.json").unlink()
+
+
+DAMAGES = {
+    "truncated": (truncate, r"optimizer.safetensors has 1,000 bytes of \d\d,\d{3}"),
+    "missing": (lambda folder: (folder / "scheduler.json").unlink(), "scheduler.json is missing"),
+    "altered": (flip, "digest of model.safetensors differs"),
+    "interrupted": (interrupt, "saving it was interrupted"),
+    "interrupted at once": (lose_manifest_early, "no checkpoint.json and no trainer_state.json"),
+    "manifest cut": (lambda folder: (folder / "checkpoint.json").write_text('{"form'), "cannot be read"),
+    "newer": (
+        lambda folder: (folder / "checkpoint.json").write_text('{"format": 2, "files": {}}'),
+        "format 2 is newer",
+    ),
+}
+
+
+@pytest.mark.parametrize(("damage", "reason"), DAMAGES.values(), ids=DAMAGES)
+def test_damaged_checkpoint_is_named_and_passed_over(run_dir, damage, reason):
+    newest, older = run_dir / "checkpoint-8", run_dir / "checkpoint-6"
+    check_whole(newest)
+    damage(newest)
+    found, passed_over = find_whole_checkpoint(run_dir)
+    assert found == older
+    assert [path for path, _ in passed_over] == [newest]
+    with pytest.raises(ValueError, match=f"checkpoint-8 is not a whole checkpoint: .*{reason}"):
+        check_whole(newest)
+
+
+def test_damage_in_several_is_told_of_each(run_dir):
+    flip(run_dir / "checkpoint-8")
+    truncate(run_dir / "checkpoint-6")
+    found, passed_over = find_whole_checkpoint(run_dir)
+    assert found.name == "checkpoint-3"
+    assert ["digest" in problem for _, problem in passed_over] == [True, False]
+    flip(run_dir / "checkpoint-3")
+    assert find_whole_checkpoint(run_dir)[0] is None
+    with pytest.raises(ValueError, match="no whole checkpoint"):
+        train(run_dir, resume=True)
+
+
+def test_explicit_resume_from_a_broken_checkpoint_is_refused(run_dir):
+    truncate(run_dir / "checkpoint-8")
+    with pytest.raises(ValueError, match=r"not a whole checkpoint: optimizer\.safetensors has 1,000 bytes"):
+        train(run_dir, resume=str(run_dir / "checkpoint-8"))
+
+
+def test_what_is_no_checkpoint_is_said(tmp_path):
+    assert find_whole_checkpoint(tmp_path / "none") == (None, [])
+    with pytest.raises(ValueError, match="there is no such directory"):
+        check_whole(tmp_path / "none")
+    (tmp_path / "checkpoint-best").mkdir()
+    (tmp_path / "checkpoint-7").write_text("a file")
+    assert find_whole_checkpoint(tmp_path) == (None, [])
+
+
+def test_steps_are_compared_as_numbers(run_dir):
+    shutil.copytree(run_dir / "checkpoint-3", run_dir / "checkpoint-10")
+    assert find_whole_checkpoint(run_dir)[0].name == "checkpoint-10"
+
+
+# ---- Kills ----
+
+
+class Killed(BaseException):
+    """In place of a SIGKILL: nothing in the code under test looks at it."""
+
+
+class FileOperations:
+    """Ends the program before its n-th operation on a file below `root`, as the interpreter reports them."""
+
+    MUTATING = ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree", "os.truncate")
+
+    def __init__(self):
+        self.root, self.left = None, 0
+
+    def __call__(self, event, args):
+        if self.root is None or event not in self.MUTATING:
+            return
+        if not any(isinstance(arg, (str, os.PathLike)) and str(arg).startswith(self.root) for arg in args):
+            # Within `shutil.rmtree`, paths are relative to a directory that is open.
+            if event not in ("os.remove", "os.rmdir"):
+                return
+        self.left -= 1
+        if self.left < 0:
+            self.root = None
+            raise Killed
+
+    @contextmanager
+    def killed_before(self, number: int, root: Path) -> Iterator[None]:
+        self.root, self.left = str(root), number
+        try:
+            yield
+        finally:
+            self.root = None
+
+
+@pytest.fixture(scope="module")
+def file_operations() -> FileOperations:
+    hook = FileOperations()
+    sys.addaudithook(hook)
+    return hook
+
+
+@pytest.fixture(scope="module")
+def trainer_at_8(finished, tmp_path_factory) -> CountingTrainer:
+    """A trainer that has just made step 8 of a run."""
+    return train(tmp_path_factory.mktemp("trainer") / "run", save_strategy="no")
+
+
+def kill_everywhere(trainer, start: Path, work: Path, operations, step: int) -> Iterator[Path]:
+    """Saves `step` over and over in a copy of `start`, killed before the first operation, the second, and so on."""
+    number, killed = 0, True
+    while killed:
+        shutil.rmtree(work, ignore_errors=True)
+        shutil.copytree(start, work)
+        trainer.args.output_dir, trainer.state.global_step, killed = str(work), step, False
+        try:
+            with operations.killed_before(number, work):
+                trainer._save_checkpoint(trainer.model, None)
+        except Killed:
+            killed = True
+            yield work
+        number += 1
+    assert number > 30, "the hook sees too few operations"
+
+
+def test_kill_anywhere_in_a_save(trainer_at_8, finished, tmp_path, file_operations):
+    trainer_at_8.args.save_total_limit = 1
+    found_new = False
+    for i, work in enumerate(kill_everywhere(trainer_at_8, finished, tmp_path / "run", file_operations, step=9)):
+        found, passed_over = find_whole_checkpoint(work)
+        assert found.name == "checkpoint-9" if found_new else found.name in ("checkpoint-8", "checkpoint-9")
+        found_new = found.name == "checkpoint-9"
+        assert {path.name for path, _ in passed_over} <= {"checkpoint-9"}
+        if i % 5 == 0:
+            trainer_at_8._save_checkpoint(trainer_at_8.model, None)
+            assert find_whole_checkpoint(work) == (work / "checkpoint-9", [])
+            assert {path.name for path in work.iterdir()} == {"checkpoint-9"}
+    # Killed late, while older ones were deleted.
+    assert found_new
+
+
+def test_kill_while_a_whole_checkpoint_is_saved_again(trainer_at_8, finished, tmp_path, file_operations):
+    start = tmp_path / "start"
+    shutil.copytree(finished / "checkpoint-8", start / "checkpoint-8")
+    trainer_at_8.args.save_total_limit = 1
+    seen = set()
+    for work in kill_everywhere(trainer_at_8, start, tmp_path / "run", file_operations, step=8):
+        found, _ = find_whole_checkpoint(work)
+        seen.add(found.name)
+        check_whole(found)
+    assert seen == {"checkpoint-8", "_superseded-checkpoint-8"}
+
+
+def test_superseded_checkpoint_is_put_back(trainer_at_8, run_dir):
+    (run_dir / "checkpoint-8").rename(run_dir / "_superseded-checkpoint-8")
+    (run_dir / "checkpoint-8").mkdir()
+    (run_dir / "checkpoint-8" / "config.json").write_text("{}")
+    trainer = make_trainer(run_dir, max_steps=10)
+    trainer.train(resume_from_checkpoint=True)
+    assert trainer.state.global_step == 10
+    assert {path.name for path in run_dir.iterdir()} == {f"checkpoint-{step}" for step in (3, 6, 8, 9, 10)}
+    check_whole(run_dir / "checkpoint-8")
+
+
+# ---- Full disk ----
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Writing beyond `size` bytes of a file fails, in Python as in the libraries: the error of a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+class Verbose(CheckpointedTrainer):
+    def run_state(self):
+        return {"text": "x" * 40_000}
+
+
+# The tiny model's files, in the order of writing: 10 kB of weights, 21 kB of optimizer, 28 kB of random numbers, and
+# 40 kB of state of the run.
+@pytest.mark.parametrize(
+    ("size", "failing"),
+    [
+        (9_000, "model.safetensors"),
+        (15_000, "optimizer.safetensors"),
+        (24_000, "rng_state_0"),
+        (35_000, "run_state_0"),
+    ],
+)
+def test_full_disk_stops_the_run_and_keeps_what_is_whole(run_dir, size, failing, monkeypatch):
+    trainer = make_trainer(run_dir, trainer_class=Verbose, max_steps=12, logging_strategy="no", save_total_limit=2)
+    before = {path: path.stat().st_mtime_ns for path in run_dir.glob("*/*")}
+    left, rmtree = set(), shutil.rmtree
+
+    def look_and_remove(path, **options):
+        left.update(item.name for item in Path(path).iterdir() if Path(path).name == "checkpoint-9")
+        rmtree(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", look_and_remove)
+    with largest_file(size), pytest.raises(CheckpointError) as raised:
+        trainer.train(resume_from_checkpoint=True)
+    for words in (
+        "checkpoint-9 failed",
+        "File too large",
+        f"The last whole checkpoint is {run_dir / 'checkpoint-8'}:",
+    ):
+        assert words in str(raised.value)
+    stages = ["model.safetensors", "optimizer.safetensors", "rng_state_0.json", "run_state_0.json"]
+    written = stages[: [stage.startswith(failing) for stage in stages].index(True)]
+    assert [stage for stage in stages if stage in left] == written
+    assert {path: path.stat().st_mtime_ns for path in run_dir.glob("*/*")} == before
+    assert find_whole_checkpoint(run_dir) == (run_dir / "checkpoint-8", [])
+
+
+def test_full_disk_at_the_first_save(tmp_path):
+    with largest_file(9_000), pytest.raises(CheckpointError, match=r"There is no whole checkpoint in .* yet"):
+        train(tmp_path, logging_strategy="no")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_full_disk_at_the_final_model(run_dir):
+    trainer = make_trainer(run_dir)
+    with largest_file(9_000), pytest.raises(CheckpointError, match=r"The last whole checkpoint is .*checkpoint-8"):
+        trainer.save_model()
+
+
+def test_other_errors_are_left_as_they_are(tmp_path):
+    class Faulty(CheckpointedTrainer):
+        def run_state(self):
+            return {"a": object()}
+
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        train(tmp_path, trainer_class=Faulty)
+    assert checkpoint_problem(tmp_path / "checkpoint-3") == "saving it was interrupted"
+
+
+# ---- Rotation, the best model, the Hub ----
+
+
+def steps_in(path: Path) -> set[int]:
+    return {int(folder.name.removeprefix("checkpoint-")) for folder in path.iterdir()}
+
+
+def save_at(trainer, step: int, run_dir: Path, limit: int, best: int | None = None) -> set[int]:
+    trainer.args.output_dir, trainer.args.save_total_limit = str(run_dir), limit
+    trainer.state.global_step = step
+    trainer.state.best_model_checkpoint = None if best is None else str(run_dir / f"checkpoint-{best}")
+    try:
+        trainer._save_checkpoint(trainer.model, None)
+    finally:
+        trainer.state.best_model_checkpoint = None
+    return steps_in(run_dir)
+
+
+def test_rotation_deletes_the_oldest(trainer_at_8, run_dir):
+    assert save_at(trainer_at_8, 9, run_dir, limit=3) == {6, 8, 9}
+    assert save_at(trainer_at_8, 10, run_dir, limit=1) == {10}
+
+
+def test_rotation_deletes_broken_ones_first(trainer_at_8, run_dir):
+    truncate(run_dir / "checkpoint-8")
+    assert save_at(trainer_at_8, 9, run_dir, limit=3) == {3, 6, 9}
+
+
+def test_rotation_keeps_the_new_one_of_an_earlier_step(trainer_at_8, run_dir):
+    # Resumed from step 3 by name: what lies beyond was left behind.
+    assert save_at(trainer_at_8, 4, run_dir, limit=2) == {3, 4}
+
+
+def test_rotation_keeps_the_best(trainer_at_8, run_dir):
+    assert save_at(trainer_at_8, 9, run_dir, limit=1, best=3) == {3, 9}
+
+
+def test_older_ones_are_deleted_only_when_the_new_one_is_whole(trainer_at_8, run_dir, monkeypatch):
+    deleted, original = [], checkpoints._delete_checkpoint
+
+    def delete(path):
+        deleted.append((path.name, checkpoint_problem(run_dir / "checkpoint-9")))
+        original(path)
+
+    monkeypatch.setattr(checkpoints, "_delete_checkpoint", delete)
+    assert save_at(trainer_at_8, 9, run_dir, limit=1) == {9}
+    assert deleted == [("checkpoint-3", None), ("checkpoint-6", None), ("checkpoint-8", None)]
+
+
+def test_undeletable_checkpoint_does_not_stop_the_run(trainer_at_8, run_dir, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(checkpoints, "_delete_checkpoint", refuse)
+    assert save_at(trainer_at_8, 9, run_dir, limit=1) == {3, 6, 8, 9}
+
+
+def test_best_model_is_found_again(tmp_path):
+    trainer = train(
+        tmp_path,
+        eval_strategy="steps",
+        eval_steps=3,
+        learning_rate=1.0,
+        optim="sgd",
+        load_best_model_at_end=True,
+        save_total_limit=1,
+        metric_for_best_model="loss",
+        greater_is_better=True,
+    )
+    best = trainer.state.best_model_checkpoint
+    # The loss falls, and the greatest counts: the first.
+    assert best == str(tmp_path / "checkpoint-3")
+    check_whole(best)
+    assert_same_state(trainer.model.state_dict(), load_file(Path(best) / "model.safetensors"))
+
+
+# What `init_hf_repo` sets, without a Hub.
+HUB = {"hub_model_id": "someone/model", "push_in_progress": None}
+
+
+class Upload:
+    def __init__(self, uploads):
+        self.uploads = uploads
+
+    def upload_folder(self, folder_path, **options):
+        folder = Path(folder_path)
+        names = {path.name for path in folder.iterdir()}
+        self.uploads.append((folder.name, options["path_in_repo"] if "path_in_repo" in options else None, names))
+        assert options["token"] == "hf_secret"
+        assert folder.name == "run" or checkpoint_problem(folder) is None
+        return self
+
+    def done(self):
+        return True
+
+
+def test_push_of_whole_checkpoints_without_pickles(tmp_path, monkeypatch):
+    uploads = []
+    monkeypatch.setattr(checkpoints, "HfApi", lambda library_name: Upload(uploads))
+    monkeypatch.setattr(Trainer, "init_hf_repo", lambda self: self.__dict__.update(HUB))
+    options = {"push_to_hub": True, "hub_token": "hf_secret", "hub_strategy": "checkpoint", "max_steps": 3}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "README.md").write_text("a card")
+    trainer = train(tmp_path / "run", **options)
+    assert trainer.hub_model_id == "someone/model"
+    model_files = {"config.json", "model.safetensors", "training_args.json"}
+    assert uploads[0] == ("run", None, model_files | {"checkpoint-3", "README.md"})
+    assert uploads[1][:2] == ("checkpoint-3", "last-checkpoint")
+    assert {"checkpoint.json", "optimizer.safetensors"} < uploads[1][2]
+    assert len(uploads) == 2
+
+
+def test_last_whole_checkpoint_goes_by_sizes(run_dir):
+    flip(run_dir / "checkpoint-8")
+    assert last_whole_checkpoint(run_dir).name == "checkpoint-8"
+    truncate(run_dir / "checkpoint-8")
+    assert last_whole_checkpoint(run_dir).name == "checkpoint-6"

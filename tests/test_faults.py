@@ -1,0 +1,406 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""Runs that are told to stop, and runs whose loss or gradient is no number any more."""
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+from transformers import PreTrainedConfig, PreTrainedModel, TrainerCallback, TrainingArguments
+from transformers.modeling_outputs import MaskedLMOutput
+
+from modeling_gau.checkpoints import CheckpointedTrainer, CheckpointError, find_whole_checkpoint
+from modeling_gau.faults import FiniteStepsMixin, NonFiniteError, TerminationCallback
+
+
+VOCAB_SIZE = 40
+# In this column of a row stands what its loss is multiplied by.
+HEALTHY, POISONED, STEEP = 1.0, math.nan, 1e38
+
+
+class TinyModel(PreTrainedModel):
+    config_class = PreTrainedConfig
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.embeddings = torch.nn.Embedding(VOCAB_SIZE, 8)
+        self.dropout = torch.nn.Dropout(0.1)
+        self.head = torch.nn.Linear(8, VOCAB_SIZE)
+        self.post_init()
+
+    def forward(self, input_ids, labels=None, factor=None):
+        logits = self.head(self.dropout(self.embeddings(input_ids)))
+        loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten())
+        if factor is not None:
+            # A steep loss is a small number with a huge slope.
+            steep = (factor == STEEP).any()
+            loss = loss + (loss - loss.detach()) * STEEP if steep else loss * factor.mean()
+        return MaskedLMOutput(loss=loss, logits=logits)
+
+
+class GuardedTrainer(FiniteStepsMixin, CheckpointedTrainer):
+    left_out = 0
+
+    def training_step(self, *args, **kwargs):
+        loss = super().training_step(*args, **kwargs)
+        self.seen = [*getattr(self, "seen", []), loss.item()]
+        return loss
+
+    def step_skipped(self):
+        self.left_out += 1
+
+
+def make_trainer(output_dir, factors=(), callbacks=(), non_finite="stop", rows=64, **settings) -> GuardedTrainer:
+    """`factors`: of the first micro-batches, which hold 2 rows each; 2 of them make a step."""
+    torch.manual_seed(0)
+    ids = torch.randint(0, VOCAB_SIZE, (rows, 8))
+    each = [factor for factor in factors for _ in range(2)] + [HEALTHY] * rows
+    data = [{"input_ids": row, "labels": row, "factor": torch.tensor(each[i])} for i, row in enumerate(ids)]
+    defaults = {"max_steps": 6, "save_steps": 2, "logging_steps": 1, "learning_rate": 1e-2, "weight_decay": 0.1}
+    shape = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "logging_nan_inf_filter": False}
+    quiet = {"use_cpu": True, "disable_tqdm": True, "report_to": "none", "train_sampling_strategy": "sequential"}
+    args = TrainingArguments(output_dir=str(output_dir), **(defaults | shape | quiet | settings))
+    model = TinyModel(PreTrainedConfig(vocab_size=VOCAB_SIZE))
+    trainer = GuardedTrainer(
+        model=model, args=args, train_dataset=data, eval_dataset=data[-4:], callbacks=[*callbacks]
+    )
+    trainer.non_finite = non_finite
+    return trainer
+
+
+def snapshot(trainer) -> dict:
+    tensors = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    for i, state in trainer.optimizer.state_dict()["state"].items():
+        tensors |= {f"{i}.{name}": torch.as_tensor(value).clone() for name, value in state.items()}
+    return tensors
+
+
+def same(one: dict, other: dict) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+class Snapshots(TrainerCallback):
+    """Of weights and optimizer after every step."""
+
+    def __init__(self):
+        self.taken, self.trainer = [], None
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.taken.append(snapshot(self.trainer))
+
+
+def steps_saved(path: Path) -> list[str]:
+    return sorted(folder.name for folder in path.glob("checkpoint-*"))
+
+
+# ---- Loss and gradient ----
+
+
+# Steps 1 and 2 are good; of step 3, the second micro-batch is the sixth of the run.
+THIRD_STEP = [HEALTHY] * 5
+
+
+@pytest.mark.parametrize("max_grad_norm", [1.0, 0.0])
+@pytest.mark.parametrize(
+    ("factor", "words"),
+    [
+        (POISONED, "Step 3: the loss of micro-batch 2 of 2 is nan."),
+        (math.inf, "Step 3: the loss of micro-batch 2 of 2 is inf."),
+        (STEEP, "Step 3: the norm of the gradient is "),
+    ],
+)
+def test_stop_names_step_and_batch_before_any_harm(tmp_path, factor, words, max_grad_norm):
+    snapshots = Snapshots()
+    trainer = make_trainer(tmp_path, [*THIRD_STEP, factor], [snapshots], save_steps=1, max_grad_norm=max_grad_norm)
+    snapshots.trainer = trainer
+    with pytest.raises(NonFiniteError) as raised:
+        trainer.train()
+    message = str(raised.value)
+    assert message.startswith(words)
+    assert f"The last checkpoint, from before it, is {tmp_path / 'checkpoint-2'}." in message
+    assert "--non_finite skip" in message
+    assert len(snapshots.taken) == 2
+    assert same(snapshots.taken[-1], snapshot(trainer))
+    assert steps_saved(tmp_path) == ["checkpoint-1", "checkpoint-2"]
+
+
+def test_stop_before_the_first_checkpoint(tmp_path):
+    with pytest.raises(NonFiniteError, match=r"Step 1: .* There is no checkpoint yet\."):
+        make_trainer(tmp_path, [POISONED]).train()
+    assert steps_saved(tmp_path) == []
+
+
+@pytest.mark.parametrize("optim", ["adamw_torch_fused", "adamw_torch", "adafactor", "sgd"])
+@pytest.mark.parametrize("factor", [POISONED, STEEP])
+def test_skipped_step_changes_nothing(tmp_path, optim, factor):
+    snapshots = Snapshots()
+    momentum = "momentum=0.9" if optim == "sgd" else None
+    options = {"optim": optim, "optim_args": momentum, "save_strategy": "no", "non_finite": "skip"}
+    trainer = make_trainer(tmp_path, [*THIRD_STEP, factor], [snapshots], **options)
+    snapshots.trainer = trainer
+    trainer.train()
+    changed = [not same(a, b) for a, b in zip(snapshots.taken, snapshots.taken[1:], strict=False)]
+    assert changed == [True, False, True, True, True]
+    assert all(value.isfinite().all() for value in snapshots.taken[-1].values())
+    assert (trainer.skipped_steps, trainer.left_out) == (1, 1)
+    # The step counts, and so the schedule goes on.
+    assert trainer.state.global_step == trainer.lr_scheduler.last_epoch == 6
+
+
+def test_logged_means_are_of_the_steps_made(tmp_path):
+    factors = [*THIRD_STEP, POISONED, HEALTHY, HEALTHY, POISONED, POISONED, POISONED]
+    options = {"logging_steps": 2, "save_strategy": "no", "non_finite": "skip", "max_steps": 8}
+    trainer = make_trainer(tmp_path, factors, **options)
+    trainer.train()
+    step_losses = [sum(trainer.seen[i : i + 2]) for i in range(0, 16, 2)]
+    assert [math.isnan(loss) for loss in step_losses] == [False, False, True, False, True, True, False, False]
+    rows = {row["step"]: row for row in trainer.state.log_history if "learning_rate" in row}
+    assert rows[2]["loss"] == pytest.approx((step_losses[0] + step_losses[1]) / 2)
+    assert "skipped_steps" not in rows[2]
+    assert rows[4]["loss"] == pytest.approx(step_losses[3])
+    # Nothing to take a mean of: no number rather than one that hides it.
+    assert "loss" not in rows[6]
+    assert "grad_norm" not in rows[6]
+    assert rows[8]["loss"] == pytest.approx((step_losses[6] + step_losses[7]) / 2)
+    assert [rows[step]["skipped_steps"] for step in (4, 6, 8)] == [1, 3, 3]
+    made = [loss for loss in step_losses if not math.isnan(loss)]
+    assert trainer.state.log_history[-1]["train_loss"] == pytest.approx(sum(made) / 5)
+    json.loads(json.dumps(trainer.state.log_history, allow_nan=False))
+
+
+def test_skipped_steps_survive_a_resume(tmp_path):
+    factors = [*THIRD_STEP, POISONED]
+    options = {"logging_steps": 4, "save_steps": 3, "non_finite": "skip", "max_steps": 8}
+    whole = make_trainer(tmp_path / "whole", factors, **options)
+    whole.train()
+    shutil.copytree(tmp_path / "whole" / "checkpoint-3", tmp_path / "run" / "checkpoint-3")
+    resumed = make_trainer(tmp_path / "run", factors, **options)
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.skipped_steps == 1
+    rows = [
+        [(row["step"], row["loss"], row["skipped_steps"]) for row in run.state.log_history if "loss" in row]
+        for run in (whole, resumed)
+    ]
+    assert rows[0] == rows[1]
+    assert same(snapshot(whole), snapshot(resumed))
+
+
+def test_many_skipped_steps_in_a_row_stop_the_run(tmp_path):
+    factors = [HEALTHY] * 2 + [POISONED] * 20 + [HEALTHY] * 2 + [POISONED] * 22
+    trainer = make_trainer(tmp_path, factors, non_finite="skip", max_steps=30, save_steps=5, rows=128)
+    with pytest.raises(NonFiniteError, match=r"Step 23: .* the 10 steps before .* has diverged"):
+        trainer.train()
+    assert trainer.left_out == 20
+    assert steps_saved(tmp_path)[-1] == "checkpoint-5"
+    assert find_whole_checkpoint(tmp_path)[0].name == "checkpoint-20"
+
+
+def test_weights_that_overflowed_are_not_saved(tmp_path):
+    class Overflow(TrainerCallback):
+        def on_optimizer_step(self, args, state, control, model, **kwargs):
+            if state.global_step == 3:
+                model.head.bias.data[0] = math.inf
+
+    trainer = make_trainer(tmp_path, callbacks=[Overflow()])
+    with pytest.raises(NonFiniteError, match=r"After step 4 weights are NaN or infinite: head\.bias\. .*checkpoint-2"):
+        trainer.train()
+    assert steps_saved(tmp_path) == ["checkpoint-2"]
+
+
+def test_gradient_is_left_to_a_scaler(tmp_path):
+    trainer = make_trainer(tmp_path)
+    trainer._step_losses = [torch.tensor(1.0)]
+    trainer.accelerator.scaler = torch.amp.GradScaler("cpu")
+    assert trainer._problems(torch.tensor(math.inf)) == []
+    trainer._step_losses = [torch.tensor(1.0), torch.tensor(math.inf)]
+    assert trainer._problems(torch.tensor(math.inf)) == ["the loss of micro-batch 2 of 2 is inf"]
+
+
+def test_unknown_policy_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="non_finite is 'ignore': take 'stop' or 'skip'"):
+        make_trainer(tmp_path, non_finite="ignore").train()
+
+
+# ---- Signals ----
+
+
+class Send(TrainerCallback):
+    """Sends a signal to this process at the begin of a step, counted from 0."""
+
+    def __init__(self, **signals):
+        self.signals = {int(name.removeprefix("step_")): numbers for name, numbers in signals.items()}
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        for number in self.signals.get(state.global_step, ()):
+            os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_signal_ends_the_run_with_a_checkpoint(tmp_path, number, capfd):
+    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGUSR1)}
+    termination = TerminationCallback()
+    # Step 4 would be evaluated, and so would the end of the epoch.
+    schedule = {"eval_strategy": "steps", "eval_steps": 4, "save_steps": 100}
+    trainer = make_trainer(tmp_path, callbacks=[Send(step_3=[number, signal.SIGTERM]), termination], **schedule)
+    trainer.train()
+    assert trainer.state.global_step == 4
+    assert steps_saved(tmp_path) == ["checkpoint-4"]
+    assert find_whole_checkpoint(tmp_path) == (tmp_path / "checkpoint-4", [])
+    assert not any("eval_loss" in row for row in trainer.state.log_history)
+    assert termination.received == number
+    assert termination.exit_code() == 128 + number
+    said = capfd.readouterr().err
+    assert said.count(f"{number.name}: the run saves a checkpoint and stops after this step.") == 1
+    assert said.count("SIGTERM: ignored, the run is already about to save and stop.") == 1
+    assert {one: signal.getsignal(one) for one in before} == before
+
+
+def test_signal_in_a_run_by_epochs_saves_once(tmp_path):
+    by_epoch = {"eval_strategy": "epoch", "save_strategy": "epoch", "rows": 24, "max_steps": 20}
+    trainer = make_trainer(tmp_path, callbacks=[Send(step_1=[signal.SIGTERM]), TerminationCallback()], **by_epoch)
+    saves = []
+    trainer.run_state = lambda: saves.append(trainer.state.global_step) or {}
+    trainer.train()
+    assert saves == [2]
+    assert not any("eval_loss" in row for row in trainer.state.log_history)
+
+
+def test_run_without_a_signal_has_no_exit_code(tmp_path):
+    termination = TerminationCallback()
+    make_trainer(tmp_path, callbacks=[termination]).train()
+    assert termination.received is None
+    with pytest.raises(ValueError, match="No signal"):
+        termination.exit_code()
+
+
+def test_the_trainers_own_handling_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="--enable_jit_checkpoint is not needed"):
+        make_trainer(tmp_path, callbacks=[TerminationCallback()], enable_jit_checkpoint=True)
+
+
+def test_handlers_are_put_back_after_an_error(tmp_path):
+    before, termination = signal.getsignal(signal.SIGTERM), TerminationCallback()
+    with pytest.raises(NonFiniteError):
+        make_trainer(tmp_path, [POISONED], [termination]).train()
+    assert signal.getsignal(signal.SIGTERM) != before
+    termination.restore_handlers()
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_training_in_another_thread(tmp_path):
+    before, trainer = signal.getsignal(signal.SIGTERM), make_trainer(tmp_path, callbacks=[TerminationCallback()])
+    thread = threading.Thread(target=trainer.train)
+    thread.start()
+    thread.join()
+    assert trainer.state.global_step == 6
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+# ---- Processes ----
+
+
+def run_as_script(path: str, mode: str) -> None:
+    """What the processes of the tests below run: a training in `path`."""
+    rank = int(os.environ.get("RANK", "0"))
+    termination = TerminationCallback()
+    if mode == "signal":
+
+        class Announce(TrainerCallback):
+            def on_step_end(self, args, state, control, **kwargs):
+                if state.global_step == 3:
+                    print("at step 3", flush=True)
+
+        trainer = make_trainer(path, callbacks=[Announce(), termination], max_steps=100_000, logging_strategy="no")
+    elif mode == "signal to one":
+        sends = [Send(step_2=[signal.SIGTERM])] if rank == 1 else []
+        trainer = make_trainer(path, callbacks=[*sends, termination])
+    elif mode == "poison on one":
+        # Rows go to the processes in turn by micro-batches: the second of the first step is the first of process 1.
+        trainer = make_trainer(path, [HEALTHY, POISONED], non_finite="skip", rows=128)
+    else:
+        trainer = make_trainer(path)
+        if rank == 1:
+            (Path(path) / "checkpoint-2" / "run_state_1.json.tmp").mkdir(parents=True)
+            trainer._open_checkpoint = lambda folder: (folder / "run_state_1.json.tmp").mkdir(parents=True)
+    try:
+        trainer.train()
+    except CheckpointError as error:
+        print(f"process {rank}: {error}", flush=True)
+        sys.exit(3)
+    print(f"process {rank}: step {trainer.state.global_step}, {trainer.skipped_steps} skipped", flush=True)
+    if termination.received:
+        sys.exit(termination.exit_code())
+
+
+ENVIRONMENT = os.environ | {
+    "OMP_NUM_THREADS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "PYTHONPATH": str(Path(__file__).parents[1]),
+}
+
+
+def test_sigterm_to_a_process(tmp_path):
+    command = [sys.executable, __file__, str(tmp_path), "signal"]
+    with subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        for line in run.stdout:
+            if "at step 3" in line:
+                break
+        run.send_signal(signal.SIGTERM)
+        _, said = run.communicate(timeout=60)
+    assert run.returncode == 143, said[-2000:]
+    assert "SIGTERM: the run saves a checkpoint and stops" in said
+    found, passed_over = find_whole_checkpoint(tmp_path)
+    last = max(int(name.removeprefix("checkpoint-")) for name in steps_saved(tmp_path))
+    assert found == tmp_path / f"checkpoint-{last}"
+    assert passed_over == []
+    assert last >= 3
+
+
+def launch(path: Path, mode: str) -> subprocess.CompletedProcess:
+    two = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command = [*two, __file__, str(path), mode]
+    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
+
+
+@pytest.mark.slow
+def test_signal_to_one_of_two_processes_stops_both(tmp_path):
+    done = launch(tmp_path, "signal to one")
+    assert "process 0: step 3" in done.stdout, done.stderr[-2000:]
+    assert "process 1: step 3" in done.stdout
+    assert "Process 1: SIGTERM: the run saves" in done.stderr
+    found, _ = find_whole_checkpoint(tmp_path)
+    assert found.name == "checkpoint-3"
+    names = {path.name for path in found.iterdir()}
+    assert {f"{kind}_{rank}.json" for kind in ("rng_state", "run_state") for rank in (0, 1)} <= names
+    assert "143" in done.stderr
+
+
+@pytest.mark.slow
+def test_bad_loss_of_one_of_two_processes_is_skipped_by_both(tmp_path):
+    done = launch(tmp_path, "poison on one")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "Step 1: the loss of micro-batch 1 of 2 of process 1 is nan. The step is left out" in done.stderr
+    assert "process 0: step 6, 1 skipped" in done.stdout
+    assert "process 1: step 6, 1 skipped" in done.stdout
+
+
+@pytest.mark.slow
+def test_failed_save_of_one_of_two_processes_stops_both(tmp_path):
+    done = launch(tmp_path, "failing save")
+    assert done.returncode == 1
+    assert "process 0: Saving" in done.stdout, done.stderr[-2000:]
+    assert "(another process failed)" in done.stdout
+    assert "process 1: Saving" in done.stdout
+    assert steps_saved(tmp_path) == []
+
+
+if __name__ == "__main__":
+    run_as_script(*sys.argv[1:])

@@ -1,0 +1,392 @@
+"""Documents from files: what comes in whole, what is refused, what is held out."""
+
+import bz2
+import gzip
+import json
+import lzma
+from pathlib import Path
+
+import numpy as np
+import pytest
+from datasets import Dataset, DatasetDict, Value, concatenate_datasets
+
+from modeling_gau import reading
+from modeling_gau.arguments import DataArguments
+from modeling_gau.reading import (
+    documents_fingerprint,
+    find_files,
+    load_documents,
+    read_documents,
+    split_documents,
+)
+from modeling_gau.rows import Row
+
+
+WORDS = "the old sea captain saw a white whale near his small boat and called every sailor to look at it".split()
+
+
+def story(number, length=60):
+    generator = np.random.default_rng(number)
+    return " ".join(generator.choice(WORDS, length)).capitalize() + f" ({number})."
+
+
+@pytest.fixture(scope="session")
+def documents():
+    return Dataset.from_dict({"text": [story(number) for number in range(60)]})
+
+
+@pytest.fixture
+def load(tmp_path, monkeypatch):
+    """Runs load_documents in a folder of its own, with its own cache."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+
+    def load(**arguments):
+        return load_documents(DataArguments(**arguments), seed=0, cache_dir=str(tmp_path / "cache"))
+
+    return load
+
+
+def jsonl(path, rows):
+    Path(path).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def texts(dataset):
+    return sorted(dataset["text"])
+
+
+# Loading
+
+
+def test_text_files_are_whole_documents(load):
+    contents = {f"{number}.txt": f"{story(number)}\n\nSecond paragraph, caf\u00e9.\n" for number in range(3)}
+    for name, text in contents.items():
+        Path(name).write_text(text, encoding="utf-8")
+    Path("held_out.txt").write_text("\ufeffValidation.\r\nText", encoding="utf-8", newline="")
+    splits = load(train_file=["[0-9].txt"], validation_file=["held_out.txt"])
+    assert list(splits) == ["train", "validation"] and splits["train"].column_names == ["text"]
+    assert splits["train"]["text"] == list(contents.values())
+    assert splits["validation"]["text"] == ["Validation.\nText"]
+
+
+@pytest.mark.parametrize(("unit", "expected"), [("paragraph", ["a\nb", "c"]), ("line", ["a", "b", "c"])])
+def test_text_units(load, unit, expected):
+    Path("a.txt").write_text("a\nb\n\nc", encoding="utf-8")
+    Path("b.txt").write_text("d", encoding="utf-8")
+    assert load(train_file=["a.txt"], validation_file=["b.txt"], text_unit=unit)["train"]["text"] == expected
+
+
+def test_rows_of_tables_are_documents(load):
+    rows = [{"id": number, "body": story(number), "extra": None} for number in range(3)]
+    jsonl("a.jsonl", rows[:1])
+    Path("b.json").write_text(json.dumps(rows[1:2]), encoding="utf-8")
+    Dataset.from_list(rows[2:]).to_parquet("c.parquet")
+    Path("d.csv").write_text('body,other\n"with ""quotes"",\nand a line",1\nNA,2\n', encoding="utf-8")
+    Path("e.tsv").write_text("body\tother\nleft\tright\n", encoding="utf-8")
+    with gzip.open("f.jsonl.gz", "wt", encoding="utf-8") as stream:
+        stream.write(json.dumps({"body": "zipped"}) + "\n")
+    Path("g.txt").write_text("plain", encoding="utf-8")
+    jsonl("validation.jsonl", [{"body": "held out"}])
+    names = ["a.jsonl", "b.json", "c.parquet", "d.csv", "e.tsv", "f.jsonl.gz", "g.txt"]
+    splits = load(train_file=names, validation_file=["validation.jsonl"], text_column="body")
+    expected = [row["body"] for row in rows] + ['with "quotes",\nand a line', "NA", "left", "zipped", "plain"]
+    assert texts(splits["train"]) == sorted(expected)
+    assert splits["validation"]["text"] == ["held out"]
+
+
+def test_directories_are_searched_in_depth(load):
+    for name in ("b/c/2.txt", "b/1.txt", "b/.hidden/3.txt", "b/notes.md", "b/[4].txt"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(f"text of {name}", encoding="utf-8")
+    assert find_files(["b"]) == [Path("b/1.txt"), Path("b/[4].txt"), Path("b/c/2.txt")]
+    assert find_files(["b/**/*.txt", "b/1.txt"]) == [Path("b/1.txt"), Path("b/[4].txt"), Path("b/c/2.txt")]
+    splits = load(train_file=["b"], validation_file=["b/[4].txt"])
+    assert splits["train"]["text"] == ["text of b/1.txt", "text of b/[4].txt", "text of b/c/2.txt"]
+    assert splits["validation"]["text"] == ["text of b/[4].txt"]
+
+
+def test_dataset_path(load, documents):
+    validation = Dataset.from_dict({"text": ["held out"], "other": [1]})
+    DatasetDict({"train": documents, "validation": validation, "test": validation}).save_to_disk("saved")
+    documents.save_to_disk("alone")
+    Path("files").mkdir()
+    jsonl("files/train-00000.jsonl", [{"text": "a"}])
+    jsonl("files/train-00001.jsonl", [{"text": "b"}])
+    jsonl("files/validation.jsonl", [{"text": "c"}])
+    splits = load(dataset_path="saved")
+    assert splits["train"]["text"] == documents["text"] and splits["validation"]["text"] == ["held out"]
+    alone = load(dataset_path="alone")
+    assert texts(alone["train"]) + texts(alone["validation"]) != texts(documents)
+    assert sorted(texts(alone["train"]) + texts(alone["validation"])) == texts(documents)
+    splits = load(dataset_path="files")
+    assert (splits["train"]["text"], splits["validation"]["text"]) == (["a", "b"], ["c"])
+
+
+def test_limits_and_blank_documents(load):
+    jsonl("a.jsonl", [{"text": text} for text in ("a", " \n\t\u3000", "", "b", "c")])
+    jsonl("b.jsonl", [{"text": text} for text in ("x", "y", "z")])
+    splits = load(train_file=["a.jsonl"], validation_file=["b.jsonl"], max_train_samples=2, max_eval_samples=1)
+    assert (splits["train"]["text"], splits["validation"]["text"]) == (["a", "b"], ["x"])
+    splits = load(train_file=["a.jsonl"], validation_file=["b.jsonl"], max_train_samples=99)
+    assert splits["train"]["text"] == ["a", "b", "c"]
+
+
+def test_changed_files_are_read_again(load):
+    for text in ("before", "afterwards"):
+        jsonl("a.jsonl", [{"text": text}])
+        assert load(train_file=["a.jsonl"], validation_file=["a.jsonl"])["train"]["text"] == [text]
+
+
+def test_overlap_is_reported(load, caplog):
+    jsonl("a.jsonl", [{"text": text} for text in "abc"])
+    jsonl("b.jsonl", [{"text": text} for text in "cd"])
+    reading.logger.addHandler(caplog.handler)
+    load(train_file=["a.jsonl"], validation_file=["b.jsonl"])
+    reading.logger.removeHandler(caplog.handler)
+    assert "1 of the 2 validation documents are training documents too" in caplog.text
+
+
+def test_embedded_corpus_is_read_once(load, monkeypatch):
+    reads = []
+
+    def embedded_documents():
+        reads.append(1)
+        return [{"id": f"module/{number}", "text": story(number)} for number in range(60)]
+
+    monkeypatch.setattr(reading, "embedded_documents", embedded_documents)
+    first, second = load(), load()
+    assert len(reads) == 1 and first["train"]["text"] == second["train"]["text"]
+    assert (len(first["train"]), len(first["validation"])) == (57, 3)
+    assert first["train"].column_names == ["text"]
+    load(overwrite_cache=True)
+    assert len(reads) == 2
+
+
+def write(name, content):
+    Path(name).write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+
+
+GOOD = '{"text": "good"}\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.txt", b"", "a.txt is empty"),
+        ("a.txt", "caf\u00e9 cr\u00e8me".encode("latin-1"), "a.txt is not UTF-8: byte 0xe9 at offset 3"),
+        ("a.txt", b"ab\xc3", "a.txt is not UTF-8: byte 0xc3 at offset 2"),
+        ("a.jsonl", b'{"text": "a\xff"}\n', "a.jsonl is not UTF-8: byte 0xff at offset 11"),
+        ("a.txt", " \n\t", "no documents: there is nothing but white space in a.txt"),
+        ("a.pdf", "text", "a.pdf is of an unknown kind; allowed are .txt"),
+        ("a.jsonl", GOOD * 2 + '{"text": \n' + GOOD, "a.jsonl, line 3: this is not JSON"),
+        ("a.json", '[{"text": "a"},\n {"text" "b"}]', "a.json, line 2: this is not JSON"),
+        ("a.jsonl", '{"body": "a", "id": 1}\n', "'text', but body, id; choose one with --text_column"),
+        ("a.jsonl", GOOD * 2 + '{"text": null}\n', "a.jsonl, line 3: 'text' must be text, got None"),
+        ("a.jsonl", GOOD + '{"text": 5}\n', "a.jsonl, line 2: 'text' must be text, got 5"),
+        ("a.jsonl", '{"text": 4}\n{"text": 5}\n', "a.jsonl, line 1: 'text' must be text, got 4"),
+        ("a.jsonl", GOOD + '{"id": 3}\n', "a.jsonl, line 2: no 'text', but id"),
+        ("a.jsonl", GOOD + '["text"]\n', "a.jsonl, line 2: expected an object with the key 'text', got ['text']"),
+        ("a.json", '[{"text": "a"}, {"text": ["b"]}]', "a.json, row 2: 'text' must be text, got ['b']"),
+        ("a.csv", "text,id\na,1\nb,2,3\n", "a.csv, line 3: 3 cells, where the header has 2"),
+        ("a.csv", "body,id\na,1\n", "'text', but body, id"),
+        ("a.csv", "text\n5\n", "Column 'text' of a.csv holds Value('int64'), not text"),
+        ("a.txt.gz", gzip.compress(b"some text " * 99, mtime=0)[:-20], "a.txt.gz is not a whole .gz file"),
+        ("a.txt.gz", b"plain", "a.txt.gz is not a whole .gz file"),
+        ("a.parquet", b"plain", "a.parquet cannot be read"),
+    ],
+)
+def test_bad_files(load, name, content, message):
+    write(name, content)
+    write("good.txt", "validation")
+    with pytest.raises(ValueError) as error:
+        load(train_file=[name], validation_file=["good.txt"])
+    assert message in str(error.value)
+
+
+def test_the_bad_file_of_several_is_named(load):
+    jsonl("a.jsonl", [{"text": "a"}] * 3)
+    jsonl("b.jsonl", [{"text": "b"}, {"text": None}])
+    with pytest.raises(ValueError, match=r"b\.jsonl, line 2: 'text' must be text, got None"):
+        load(train_file=["a.jsonl", "b.jsonl"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"train_file": ["no.txt"]}, "no.txt: there is no such file"),
+        ({"train_file": ["*.jsonl"]}, "*.jsonl: there is no such file"),
+        ({"train_file": ["empty"]}, "empty: there is no .txt"),
+        ({"dataset_path": "empty"}, "empty: there is no .txt"),
+        ({"dataset_path": "nowhere"}, "--dataset_path nowhere is not a directory"),
+        ({"dataset_path": "tested"}, "has no split 'train', but"),
+    ],
+)
+def test_missing_sources(load, arguments, message):
+    Path("empty").mkdir()
+    one = Dataset.from_dict({"text": ["a"]})
+    DatasetDict({"test": one, "validation": one}).save_to_disk("tested")
+    with pytest.raises(ValueError) as error:
+        load(**arguments)
+    assert message in str(error.value)
+
+
+def test_saved_dataset_with_nulls(load):
+    Dataset.from_dict({"text": ["a", "b", None]}).save_to_disk("saved")
+    with pytest.raises(ValueError, match="'text' of saved is null in row 3"):
+        load(dataset_path="saved")
+
+
+# Bad rows
+
+
+@pytest.fixture
+def read(load, tmp_path):
+    """As `load`, with --skip_bad_rows and the counts."""
+
+    def read(**arguments):
+        return read_documents(
+            DataArguments(skip_bad_rows=True, **arguments), seed=0, cache_dir=str(tmp_path / "cache")
+        )
+
+    return read
+
+
+def write_mixed_files():
+    """Good and bad rows of every kind: documents a to j and 9 bad rows."""
+    write("a.jsonl", GOOD.replace("good", "a") + "{\n" + '{"text": 5}\n' + GOOD.replace("good", "b"))
+    write("b.jsonl", b'{"text": "c"}\n{"text": "\xff"}\n')
+    rows = "".join(json.dumps({"text": letter * 40}) + "\n" for letter in "de")
+    write("c.jsonl.gz", gzip.compress(rows.encode(), mtime=0)[:-8])
+    write("d.csv", "text,id\nf,1\n1,2,3\ng,4\n")
+    write("e.txt", "h")
+    write("f.txt", b"\xff")
+    write("g.txt", b"")
+    Dataset.from_dict({"text": ["i", None, "j"]}).to_parquet("h.parquet")
+    write("i.parquet", b"plain")
+    return ["a", "b", "c", "d" * 40, "e" * 40, "f", "g", "h", "i", "j"]
+
+
+def test_bad_rows_are_left_out_and_counted(read, caplog, monkeypatch):
+    expected = write_mixed_files()
+    Path("validation").mkdir()
+    write("validation/a.jsonl", GOOD + "bad\n")
+    for _ in range(2):
+        documents = read(train_file=["*.*"], validation_file=["validation"])
+        assert documents.splits["train"].column_names == ["text"]
+        assert documents.splits["train"]["text"][:] == expected
+        assert documents.splits["validation"]["text"][:] == ["good"]
+        assert documents.bad_rows == {"train": 9, "validation": 1}
+        assert "Left out 9 bad rows of the train data:" in caplog.text and "  and 4 more." in caplog.text
+        assert "a.jsonl, line 2: this is not JSON" in caplog.text
+        assert "validation/a.jsonl, line 2: this is not JSON" in caplog.text
+        caplog.clear()
+        # The second time from the cache.
+        monkeypatch.setattr(reading, "read_rows", None)
+
+
+def test_cached_rows_are_read_again(read, monkeypatch):
+    write("a.jsonl", GOOD + "bad\n")
+    read(train_file=["a.jsonl"], validation_file=["a.jsonl"])
+    with pytest.raises(ValueError, match=r"line 1: no 'body', but text"):
+        read(train_file=["a.jsonl"], text_column="body")
+    write("a.jsonl", GOOD + "bad\n" * 2)
+    documents = read(train_file=["a.jsonl"], validation_file=["a.jsonl"])
+    assert documents.bad_rows == {"train": 2, "validation": 2}
+    monkeypatch.setattr(reading, "read_rows", lambda *arguments: iter([Row(0, "other", None)]))
+    documents = read(train_file=["a.jsonl"], validation_file=["a.jsonl"], overwrite_cache=True)
+    assert documents.splits["train"]["text"][:] == ["other"]
+
+
+def test_bad_rows_and_held_out_documents(read):
+    jsonl("a.jsonl", [{"text": story(number)} for number in range(40)])
+    with Path("a.jsonl").open("a", encoding="utf-8") as file:
+        file.write("bad\n" * 3)
+    documents = read(train_file=["a.jsonl"], preprocessing_num_workers=2)
+    assert documents.bad_rows == {"train": 3}
+    assert {name: len(split) for name, split in documents.splits.items()} == {"train": 38, "validation": 2}
+
+
+def test_rows_without_text_in_saved_datasets(read):
+    Dataset.from_dict({"body": ["a", None, "b", None]}).save_to_disk("saved")
+    jsonl("b.jsonl", [{"body": "c"}])
+    documents = read(dataset_path="saved", text_column="body", validation_file=["b.jsonl"])
+    assert documents.splits["train"]["text"][:] == ["a", "b"]
+    assert documents.bad_rows == {"train": 2, "validation": 0}
+
+
+def test_nothing_but_bad_rows(read):
+    write("a.jsonl", "bad\n" * 3 + '{"text": " "}\n')
+    with pytest.raises(
+        ValueError, match=r"but white space beside 3 bad rows in .* first bad row: .*a\.jsonl, line 1: this"
+    ):
+        read(train_file=["a.jsonl"])
+    write("b.csv", "text,id\n")
+    with pytest.raises(ValueError, match="no documents: there is nothing but white space"):
+        read(train_file=["b.csv"])
+
+
+def test_processes_read_in_order(read):
+    names = [f"{number}.jsonl" for number in range(4)]
+    for name in names:
+        jsonl(name, [{"text": f"{name} {row}"} for row in range(3)])
+    documents = read(train_file=names, validation_file=names[:1], preprocessing_num_workers=2)
+    assert documents.splits["train"]["text"][:] == [f"{name} {row}" for name in names for row in range(3)]
+
+
+@pytest.mark.parametrize("suffix", ["gz", "bz2", "xz"])
+def test_compressed_files(load, suffix):
+    compress = {"gz": gzip, "bz2": bz2, "xz": lzma}[suffix].compress
+    write(f"a.jsonl.{suffix}", compress(GOOD.encode()))
+    write(f"b.txt.{suffix}", compress(b"text"))
+    write(f"c.csv.{suffix}", compress(b"text\ncell\n"))
+    splits = load(train_file=[f"*.{suffix}"], validation_file=[f"b.txt.{suffix}"])
+    assert splits["train"]["text"][:] == ["good", "text", "cell"]
+
+
+# Fingerprints
+
+
+def test_fingerprint_is_of_the_texts_alone():
+    texts = [story(number, 5) for number in range(3000)] + ["", "caf\u00e9"]
+    dataset = Dataset.from_dict({"text": texts})
+    first = documents_fingerprint(dataset)
+    assert documents_fingerprint(dataset.select([*range(5, len(texts)), *range(5)])) != first
+    halves = [
+        dataset.select(range(10, len(texts))),
+        dataset.select(range(10)).cast_column("text", Value("large_string")),
+    ]
+    halves[0] = halves[0].cast_column("text", Value("large_string"))
+    assert documents_fingerprint(concatenate_datasets(halves[::-1])) == first
+    assert documents_fingerprint(dataset.select([*range(len(texts))])) == first
+    changes = [texts[:-1], [*texts, ""], [*texts[:-2], texts[-2] + "c", texts[-1][1:]], []]
+    assert len({first, *(documents_fingerprint(Dataset.from_dict({"text": rows})) for rows in changes)}) == 5
+
+
+# Splitting
+
+
+def test_split_keeps_equal_texts_together_and_order_does_not_matter():
+    rows = [story(number // 2) for number in range(80)]
+    splits = split_documents(Dataset.from_dict({"text": rows}), 10.0, seed=0)
+    assert len(set(splits["validation"]["text"])) == 4 and len(splits["validation"]) == 8
+    assert not set(splits["train"]["text"]) & set(splits["validation"]["text"])
+    assert texts(splits["train"]) + texts(splits["validation"]) != rows
+    assert sorted([*splits["train"]["text"], *splits["validation"]["text"]]) == sorted(rows)
+    reordered = split_documents(Dataset.from_dict({"text": rows[::-1]}), 10.0, seed=0)
+    assert texts(reordered["validation"]) == texts(splits["validation"])
+    other = split_documents(Dataset.from_dict({"text": rows}), 10.0, seed=1)
+    assert texts(other["validation"]) != texts(splits["validation"])
+
+
+def test_few_documents_are_cut_at_white_space():
+    rows = [story(0, 400), story(1, 200)]
+    splits = split_documents(Dataset.from_dict({"text": rows}), 5.0, seed=0)
+    for row, head, tail in zip(rows, splits["train"]["text"], splits["validation"]["text"], strict=True):
+        assert head + tail == row and tail.startswith(" ")
+        assert 0.03 < len(tail) / len(row) < 0.06
+
+
+def test_too_little_text_to_hold_out():
+    with pytest.raises(ValueError, match=r"too short to hold out 5\.0 %"):
+        split_documents(Dataset.from_dict({"text": ["word"]}), 5.0, seed=0)

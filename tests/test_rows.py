@@ -1,0 +1,280 @@
+"""Rows of files, one after the other: the same as `datasets` reads, and every bad one named by file and line."""
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+import zlib
+from functools import partial
+from pathlib import Path
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import load_dataset
+
+from modeling_gau import rows
+from modeling_gau.rows import kind_of, read_rows
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def write(name, content):
+    Path(name).write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+    return name
+
+
+def texts(name, **arguments):
+    found = list(read_rows(name, **arguments))
+    assert [row.problem for row in found] == [None] * len(found)
+    return [row.text for row in found]
+
+
+def problems(name, **arguments):
+    found = list(read_rows(name, **arguments))
+    assert all((row.text is None) == (row.problem is not None) for row in found)
+    return [row.text or row.problem for row in found]
+
+
+@pytest.mark.parametrize("unit", ["line", "paragraph", "document"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "a\nb\n\nc",
+        "\n\n\na\n\n\nb\n\n\n\n\nc\n",
+        "a\r\n\r\nb\rc\n",
+        "\ufeffcaf\u00e9\n\n \n\n",
+        "\n",
+        "a\x0b\x0cb\u2028c\x85d\n",
+    ],
+)
+def test_text_units_are_those_of_datasets(content, unit, tmp_path):
+    name = write("a.txt", content)
+    options = {"sample_by": unit, "encoding": "utf-8-sig", "cache_dir": str(tmp_path / "cache")}
+    expected = load_dataset("text", data_files=[name], split="train", **options)["text"][:]
+    assert texts(name, text_unit=unit) == expected
+
+
+def test_csv_is_read_as_by_datasets(tmp_path):
+    content = 'id,text\r\n1,"with ""quotes"",\r\nand lines"\r\n2,NA\r\n\r\n3,"a"b\r\n4,\r\n5,\u00e9'
+    expected = load_dataset(
+        "csv", data_files=[write("a.csv", content)], split="train", keep_default_na=False, cache_dir=str(tmp_path)
+    )["text"][:]
+    assert texts("a.csv") == expected == ['with "quotes",\r\nand lines', "NA", "ab", "", "\u00e9"]
+    assert texts(write("b.tsv", "text\tother\na,b\tc\n")) == ["a,b"]
+    long = "x" * 200_000
+    assert texts(write("c.csv", f"text\n{long}\n")) == [long]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ('{"text": "a"}\n\n{"text": "b"}', ["a", "b"]),
+        ('\ufeff\n {"text": "\u00e9\\u00e9"}\r\n', ["\u00e9\u00e9"]),
+        ('\n [{"text": "a"},\n\n{"text": "b"}\n]\n', ["a", "b"]),
+        ('["a", "b"]', ["a", "b"]),
+        ('[\n {\n  "text": "a"\n }\n]', ["a"]),
+        ("[]", []),
+        ("\n \n", []),
+    ],
+)
+def test_json(content, expected):
+    assert texts(write("a.json", content)) == expected
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())]
+)
+def test_parquet(kind, monkeypatch):
+    monkeypatch.setattr(rows, "_PARQUET_ROWS", 3)
+    values = [f"\u00e9{number}" for number in range(20)]
+    table = pa.table({"other": range(20), "text": pa.array(values).cast(kind)})
+    pq.write_table(table, "a.parquet", row_group_size=7)
+    assert texts("a.parquet") == values
+    assert texts("a.parquet", start=9, step=4) == values[9::4]
+
+
+def test_parquet_groups_before_the_start_are_not_read(monkeypatch):
+    pq.write_table(pa.table({"text": [str(number) for number in range(20)]}), "a.parquet", row_group_size=5)
+    read, iterate = [], pq.ParquetFile.iter_batches
+
+    def iter_batches(self, *args, row_groups, **kwargs):
+        read.extend(row_groups)
+        return iterate(self, *args, row_groups=row_groups, **kwargs)
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", iter_batches)
+    assert texts("a.parquet", start=12, step=7) == ["12", "19"]
+    assert read == [2, 3]
+
+
+def test_lines_of_others_are_not_parsed(monkeypatch):
+    name = write("a.jsonl", "".join(f'{{"text": "{number}"}}\n' for number in range(20)))
+    parsed, loads = [], json.loads
+    monkeypatch.setattr(rows.json, "loads", lambda line: parsed.append(line) or loads(line))
+    assert texts(name, start=11, step=5) == ["11", "16"]
+    assert len(parsed) == 2
+
+
+@pytest.mark.parametrize(
+    ("suffix", "compress"),
+    [("gz", gzip.compress), ("bz2", partial(bz2.compress, compresslevel=1)), ("xz", lzma.compress)],
+)
+def test_compressed_files_and_damage(suffix, compress):
+    lines = "".join(json.dumps({"text": f"{number} {zlib.crc32(b'%d' % number)}"}) + "\n" for number in range(40_000))
+    content = compress(lines.encode())
+    expected = [json.loads(line)["text"] for line in lines.splitlines()]
+    assert texts(write(f"a.jsonl.{suffix}", content)) == expected
+    cut = list(read_rows(write(f"b.jsonl.{suffix}", content[: len(content) // 2])))
+    assert len(cut) > 1000
+    assert [row.text for row in cut[:-1]] == expected[: len(cut) - 1]
+    assert cut[-1].number is None
+    assert cut[-1].problem.startswith(f"b.jsonl.{suffix} cannot be read beyond line {len(cut) - 1}: ")
+    assert problems(write(f"c.jsonl.{suffix}", "plain"))[0].startswith(f"c.jsonl.{suffix} cannot be read: ")
+
+
+def test_zstandard_where_it_is_not_installed(monkeypatch):
+    monkeypatch.setattr(rows, "available_compressions", lambda: ["gzip"])
+    with pytest.raises(ValueError, match=r"a\.txt\.zst is compressed with Zstandard: pip install zstandard"):
+        kind_of("a.txt.zst")
+
+
+def test_zstandard_is_opened_by_fsspec(monkeypatch):
+    monkeypatch.setattr(rows, "available_compressions", lambda: ["zstd"])
+    monkeypatch.setitem(rows.compr, "zstd", lambda stream, mode: io.BytesIO(stream.read()[::-1]))
+    assert texts(write("a.txt.zst", b"olleh")) == ["hello"]
+
+
+def test_urls():
+    filesystem = fsspec.filesystem("memory")
+    filesystem.pipe("/rows/a.jsonl.gz", gzip.compress(b'{"text": "a"}\n{"text": "b"}\n'))
+    pq.write_table(pa.table({"text": ["c", "d"]}), "local.parquet")
+    filesystem.pipe("/rows/a.parquet", Path("local.parquet").read_bytes())
+    assert texts("memory://rows/a.jsonl.gz") == ["a", "b"]
+    assert texts("memory://rows/a.parquet", start=1) == ["d"]
+
+
+GOOD = '{"text": "good"}\n'
+BAD_FILES = {
+    "a.jsonl": (
+        GOOD
+        + "\n".join(
+            [
+                "",
+                '{"text": ',
+                "[1, 2]",
+                "5",
+                '{"body": "a", "id": 1}',
+                '{"text": null}',
+                '{"text": ["a"]}',
+                '{"text": "\\ud800"}',
+                "[" * 100_000,
+                "9" * 5000,
+                "BYTES",
+                '{"text": "last"}',
+            ]
+        )
+    )
+    .encode()
+    .replace(b"BYTES", b'{"text": "a\xff"}'),
+    "a.json": b'[{"text": "first"}, {"id": 5}, {"text": 5},\n{"text": "x"} {"text": "never"}]',
+    "a.csv": b'id,text\n1,a\n2\n3,b,c\n4,\xe9\n5,"two\nlines"\n6,e\n7,"opened\n8,f\n',
+    "line.txt": b"a\nb\xe9\nc\n",
+    "empty.txt": b"",
+    "empty.csv": b"",
+    "empty.jsonl": b"",
+    "column.csv": b"id,body\n1,a\n",
+    "a.parquet": b"plain",
+}
+PROBLEMS = {
+    "a.jsonl": [
+        "good",
+        "a.jsonl, line 3: this is not JSON (Expecting value, column 9).",
+        "a.jsonl, line 4: expected an object with the key 'text', got [1, 2].",
+        "a.jsonl, line 5: expected an object with the key 'text', got 5.",
+        "a.jsonl, line 6: no 'text', but body, id; choose one with --text_column.",
+        "a.jsonl, line 7: 'text' must be text, got None.",
+        "a.jsonl, line 8: 'text' must be text, got ['a'].",
+        "a.jsonl, line 9: this holds half of a surrogate pair (\\ud800), which is no character.",
+        "a.jsonl, line 10: this is no",
+        "a.jsonl, line 11: this is no JSON that can be read (Exceeds the limit",
+        "a.jsonl, line 12: this is not UTF-8 (byte 0xff).",
+        "last",
+    ],
+    "a.json": [
+        "first",
+        "a.json, row 2: no 'text', but id; choose one with --text_column.",
+        "a.json, row 3: 'text' must be text, got 5.",
+        "a.json, line 2: this is not JSON (Expecting ',' or ']').",
+    ],
+    "a.csv": [
+        "a",
+        "a.csv, line 3: 1 cells, where the header has 2.",
+        "a.csv, line 4: 3 cells, where the header has 2.",
+        "a.csv, line 5: this is not UTF-8 (byte 0xe9).",
+        "two\nlines",
+        "e",
+        "a.csv, line 9: a quotation mark is opened here and never closed.",
+    ],
+    "line.txt": ["a", "line.txt, line 2: this is not UTF-8 (byte 0xe9).", "c"],
+    "empty.txt": ["empty.txt is empty."],
+    "empty.csv": ["empty.csv is empty."],
+    "empty.jsonl": ["empty.jsonl is empty."],
+    "column.csv": ["column.csv has no 'text', but id, body; choose one with --text_column."],
+    "a.parquet": ["a.parquet cannot be read: Parquet file size is 5 bytes"],
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_bad_rows_are_named(name):
+    found = problems(write(name, BAD_FILES[name]), text_unit="line")
+    assert len(found) == len(PROBLEMS[name])
+    for row, expected in zip(found, PROBLEMS[name], strict=True):
+        assert row.startswith(expected)
+
+
+def test_a_bad_line_that_looks_like_an_array():
+    assert problems(write("a.jsonl", "[broken\n" + GOOD * 2))[1:] == ["good", "good"]
+    assert problems(write("b.json", '["a"]\n' + GOOD * 2))[1:] == ["good", "good"]
+
+
+def test_bad_texts_are_whole_units():
+    name = write("a.txt", b"a\nb\n\nc\nd\xe9\n\ne\n")
+    assert problems(name, text_unit="document") == ["a.txt, line 5: this is not UTF-8 (byte 0xe9)."]
+    bad = "a.txt, line 5: this is not UTF-8 (byte 0xe9)."
+    assert problems(name, text_unit="paragraph") == ["a\nb", bad, "e\n"]
+
+
+def test_bad_rows_of_parquet():
+    pq.write_table(pa.table({"text": ["a", None, "c"], "number": [1, 2, 3]}), "a.parquet")
+    assert problems("a.parquet") == ["a", "a.parquet, row 2: 'text' must be text, got None.", "c"]
+    assert problems("a.parquet", column="number") == ["a.parquet holds int64 in 'number', not text."]
+    assert problems("a.parquet", column="body") == [
+        "a.parquet has no 'body', but text, number; choose one with --text_column."
+    ]
+    bad = pa.StringArray.from_buffers(2, pa.py_buffer(b"\0\0\0\0\1\0\0\0\3\0\0\0"), pa.py_buffer(b"a\xffb"))
+    pq.write_table(pa.table({"text": bad}), "b.parquet")
+    assert problems("b.parquet") == ["a", "b.parquet, row 2: this is not UTF-8 (byte 0xff)."]
+
+
+def test_damaged_row_group_keeps_those_before():
+    values = [f"{zlib.crc32(b'%d' % number)}" for number in range(4000)]
+    pq.write_table(pa.table({"text": values}), "a.parquet", row_group_size=1000, use_dictionary=False)
+    column = pq.ParquetFile("a.parquet").metadata.row_group(2).column(0)
+    content = bytearray(Path("a.parquet").read_bytes())
+    content[column.data_page_offset : column.data_page_offset + 200] = b"\xff" * 200
+    found = list(read_rows(write("a.parquet", bytes(content))))
+    assert [row.text for row in found[:-1]] == values[:2000]
+    assert found[-1].number is None and found[-1].problem.startswith("a.parquet cannot be read beyond row 2000: ")
+
+
+def test_files_out_of_reach_are_no_bad_rows():
+    with pytest.raises(FileNotFoundError):
+        list(read_rows("nowhere.jsonl"))
+    with pytest.raises(IsADirectoryError):
+        Path("folder.txt").mkdir()
+        list(read_rows("folder.txt"))

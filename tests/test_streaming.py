@@ -1,0 +1,364 @@
+"""Streams of documents: each document once, the same order again, and any position a place to go on from."""
+
+import gzip
+import json
+import pickle
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import Dataset
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from modeling_gau import streaming
+from modeling_gau.arguments import DataArguments
+from modeling_gau.streaming import DocumentStream, open_stream
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def lines(*values):
+    return "".join(json.dumps({"text": value}) + "\n" for value in values)
+
+
+@pytest.fixture
+def files():
+    """Six files of every kind, and their documents."""
+    names = [f"{letter}{number}" for letter in "abcdef" for number in range(9)]
+    a, b, c, d, e, f = (names[start : start + 9] for start in range(0, 54, 9))
+    Path("a.jsonl").write_text(lines(*a[:4]) + "\n" + lines(" \n", *a[4:]), encoding="utf-8")
+    Path("b.jsonl.gz").write_bytes(gzip.compress(lines(*b).encode()))
+    pq.write_table(pa.table({"text": c, "other": range(9)}), "c.parquet", row_group_size=4)
+    d = [f'{name}, with "quotes"\nand\n\nlines' for name in d]
+    Dataset.from_dict({"number": range(9), "text": d}).to_pandas().to_csv("d.csv", index=False)
+    Path("e.txt").write_text("\n\n".join(e), encoding="utf-8")
+    Path("f.json").write_text(json.dumps([{"text": name} for name in f], indent=1), encoding="utf-8")
+    return [*a, *b, *c, *d, *e, *f]
+
+
+def stream(*names, seed=0, percentage=0.0, **arguments):
+    names = tuple(str(Path(name).absolute()) for name in names or sorted(Path().glob("[a-f].*")))
+    return DocumentStream(names, seed=seed, held_out_percentage=percentage, text_unit="paragraph", **arguments)
+
+
+@pytest.mark.parametrize("consumers", [1, 2, 3, 5, 6, 8])
+def test_every_document_has_one_consumer(files, consumers):
+    for epoch in range(3):
+        shares = [[text for _, text in stream().documents(epoch, [0, 0], c, consumers)] for c in range(consumers)]
+        assert Counter(text for share in shares for text in share) == Counter(files)
+        assert min(map(len, shares)) >= 5
+
+
+@pytest.mark.parametrize(("consumer", "consumers"), [(0, 1), (1, 2), (2, 8)])
+def test_every_position_is_a_place_to_go_on_from(files, consumer, consumers):
+    whole = list(stream(percentage=20).documents(1, [0, 0], consumer, consumers))
+    assert len(whole) >= 4
+    for done, (position, _) in enumerate(whole, 1):
+        position = json.loads(json.dumps(position))
+        assert list(stream(percentage=20).documents(1, position, consumer, consumers)) == whole[done:]
+
+
+def test_order_depends_on_seed_and_epoch(files):
+    orders = {
+        (seed, epoch): [text for _, text in stream(seed=seed).documents(epoch)]
+        for seed in (0, 1)
+        for epoch in range(3)
+    }
+    assert len({tuple(order) for order in orders.values()}) == 6
+    again = pickle.loads(pickle.dumps(stream(seed=1)))
+    assert [text for _, text in again.documents(2)] == orders[1, 2]
+    # Within a file documents keep their order.
+    assert [text for text in orders[0, 1] if text[0] == "c"] == [text for text in files if text[0] == "c"]
+
+
+def test_small_files_are_spread_over_consumers():
+    for number in range(6):
+        Path(f"{number}.txt").write_text(f"document {number}", encoding="utf-8")
+    alone = DocumentStream(tuple(f"{number}.txt" for number in range(6)))
+    shares = [list(alone.documents(0, [0, 0], consumer, 8)) for consumer in range(8)]
+    assert sorted(map(len, shares)) == [0, 0, 1, 1, 1, 1, 1, 1]
+
+
+class Texts(IterableDataset):
+    def __init__(self, stream):
+        self.stream = stream
+
+    def __iter__(self):
+        info = get_worker_info()
+        for position, text in self.stream.documents(0, [0, 0], info.id, info.num_workers):
+            yield position, text, self.stream.bad_rows
+
+
+def test_in_workers_of_a_data_loader(files):
+    Path("c.jsonl").write_text(lines("c9") + "bad\n" + lines("c10"), encoding="utf-8")
+    one = stream("a.jsonl", "b.jsonl.gz", "c.jsonl", skip_bad_rows=True)
+    loader = DataLoader(Texts(one), batch_size=None, num_workers=2)
+    rows = list(loader)
+    assert sorted(text for _, text, _ in rows) == sorted([*files[:18], "c9", "c10"])
+    assert one.bad_rows == 0 and max(count for _, _, count in rows) == 1
+
+
+def test_nothing_stays_open(files, monkeypatch):
+    handles, open_file = [], streaming.read_rows.__globals__["open_file"]
+
+    def opened(path, token):
+        context = open_file(path, token)
+        handles.append(context)
+        return context
+
+    monkeypatch.setitem(streaming.read_rows.__globals__, "open_file", opened)
+    documents = stream().documents(0)
+    assert not handles
+    next(documents)
+    (context,) = handles
+    assert context.gen.gi_frame is not None
+    documents.close()
+    assert context.gen.gi_frame is None
+
+
+# What is held out
+
+
+def test_held_out_documents_are_in_no_epoch_of_training(files):
+    one = stream(percentage=25)
+    other = stream(percentage=25, side="validation")
+    held_out = other.validation_documents()["text"][:]
+    assert 5 < len(held_out) < 25
+    assert [text for text in files if text in held_out] == held_out  # in the order of the files' names
+    for epoch in range(3):
+        training = [text for consumer in range(2) for _, text in one.documents(epoch, [0, 0], consumer, 2)]
+        assert Counter([*training, *held_out]) == Counter(files)
+    assert stream(percentage=25, side="validation", seed=1).validation_documents()["text"] != held_out
+    assert one.first_documents(max_documents=3)["text"] == [text for text in files if text not in held_out][:3]
+
+
+def test_limits_of_validation(files):
+    whole = stream(side="validation")
+    assert whole.validation_documents(max_documents=4)["text"] == files[:4]
+    assert whole.validation_documents(max_characters=7)["text"] == files[:4]
+    assert len(stream(side="validation", max_documents=2).validation_documents()) == 2
+    assert whole.validation_documents(max_characters=None)["text"] == files
+
+
+def test_validation_text_of_its_own(files):
+    arguments = DataArguments(
+        streaming=True, train_file=["a.jsonl", "c.parquet"], validation_file=["[b-b]*"], max_eval_samples=3
+    )
+    one = open_stream(arguments, seed=0)
+    assert one.validation_documents()["text"] == files[9:12]
+    assert [text for _, text in open_stream(arguments, seed=0, split="validation").documents(0)] == files[9:18]
+    assert Counter(text for _, text in one.documents(0)) == Counter([*files[:9], *files[18:27]])
+
+
+def test_validation_held_out(files):
+    arguments = DataArguments(streaming=True, train_file=["a.jsonl", "c.parquet"], validation_split_percentage=40.0)
+    one = open_stream(arguments, seed=0)
+    held_out = one.validation_documents()["text"][:]
+    training = [text for _, text in one.documents(0)]
+    assert held_out and training and Counter([*held_out, *training]) == Counter([*files[:9], *files[18:27]])
+    other = open_stream(arguments, seed=0, split="validation")
+    assert sorted(text for _, text in other.documents(0)) == sorted(held_out)
+
+
+def test_nothing_held_out(files):
+    arguments = DataArguments(streaming=True, train_file=["a.jsonl"], validation_split_percentage=1e-6)
+    with pytest.raises(ValueError, match=r"None of the documents of .*a\.jsonl is among the 1e-06 %"):
+        open_stream(arguments, seed=0).validation_documents()
+    Path("blank.txt").write_text(" \n", encoding="utf-8")
+    arguments = DataArguments(streaming=True, train_file=["a.jsonl"], validation_file=["blank.txt"])
+    with pytest.raises(ValueError, match=r"no documents in .*blank\.txt: there is nothing but white space, beside 0"):
+        open_stream(arguments, seed=0).validation_documents()
+    with pytest.raises(ValueError, match=r"no documents in .*blank\.txt: there is nothing but white space, beside 0"):
+        stream("blank.txt").first_documents()
+
+
+# Bad rows
+
+
+def bad_files():
+    Path("a.jsonl").write_bytes(lines("a0").encode() + b'{"text": 5}\n' + lines("a1").encode() + b"\xff\n")
+    Path("b.jsonl.gz").write_bytes(gzip.compress(lines(*"bcd").encode())[:-12])
+    Path("c.parquet").write_bytes(b"plain")
+    Path("d.csv").write_text("number,text\n1,d0\n2\n3,d1\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a.jsonl", r"a\.jsonl, line 2: 'text' must be text, got 5\. \(--skip_bad_rows leaves"),
+        ("b.jsonl.gz", r"b\.jsonl\.gz cannot be read.*: Compressed file ended"),
+        ("c.parquet", r"c\.parquet cannot be read: "),
+        ("d.csv", r"d\.csv, line 3: 1 cells, where the header has 2"),
+    ],
+)
+def test_the_first_bad_row_is_an_error(name, message):
+    bad_files()
+    with pytest.raises(ValueError, match=message):
+        list(stream(name).documents(0))
+
+
+@pytest.mark.parametrize("consumers", [1, 2, 4, 7])
+def test_bad_rows_are_left_out_and_counted_once(consumers, caplog):
+    bad_files()
+    streams = [stream(skip_bad_rows=True) for _ in range(consumers)]
+    texts = [text for c, one in enumerate(streams) for _, text in one.documents(0, [0, 0], c, consumers)]
+    assert sorted(text for text in texts if text not in "bcd") == ["a0", "a1", "d0", "d1"]
+    assert sum(one.bad_rows for one in streams) == 5
+    assert caplog.text.count("Left out a bad row: ") == 5
+    assert "a.jsonl, line 4: this is not UTF-8 (byte 0xff)." in caplog.text
+
+
+def test_five_bad_rows_are_named(caplog):
+    Path("a.jsonl").write_text("bad\n" * 8 + lines("a"), encoding="utf-8")
+    one = stream("a.jsonl", skip_bad_rows=True)
+    assert [text for _, text in one.documents(0)] == ["a"]
+    assert one.bad_rows == 8 and caplog.text.count("Left out a bad row: ") == 5
+    assert caplog.text.count("Further bad rows") == 1
+
+
+# Sources
+
+
+def test_folder_of_data_files(files):
+    Path("data").mkdir()
+    Path("data/train-0.jsonl").write_text(lines("a"), encoding="utf-8")
+    Path("data/train-1.jsonl").write_text(lines("b"), encoding="utf-8")
+    Path("data/validation-0.jsonl").write_text(lines("c"), encoding="utf-8")
+    one = open_stream(DataArguments(streaming=True, dataset_path="data"), seed=0)
+    assert sorted(text for _, text in one.documents(0)) == ["a", "b"]
+    assert one.validation_documents()["text"] == ["c"]
+
+
+def test_links_keep_their_names():
+    Path("blob").write_text(lines("a"), encoding="utf-8")
+    Path("a.jsonl").symlink_to("blob")
+    arguments = DataArguments(streaming=True, train_file=["a.jsonl"], validation_file=["a.jsonl"])
+    assert [text for _, text in open_stream(arguments, seed=0).documents(0)] == ["a"]
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """A stand-in for the Hub: what a dataset's files are, and a file system that serves them."""
+    filesystem = fsspec.filesystem("memory")
+    filesystem.pipe("/hub/train-0.jsonl", lines("a").encode())
+    filesystem.pipe("/hub/train-1.jsonl.gz", gzip.compress(lines("b", "c").encode()))
+    filesystem.pipe("/hub/validation.jsonl", lines("d").encode())
+    config = SimpleNamespace(
+        data_files={
+            "train": ["memory://hub/train-1.jsonl.gz", "memory://hub/train-0.jsonl"],
+            "validation": ["memory://hub/validation.jsonl"],
+        }
+    )
+    asked = []
+
+    def load_dataset_builder(name, config_name, token):
+        asked.append((name, config_name, token))
+        return SimpleNamespace(config=config)
+
+    monkeypatch.setattr(streaming, "load_dataset_builder", load_dataset_builder)
+    return SimpleNamespace(config=config, asked=asked)
+
+
+def test_dataset_of_the_hub(hub):
+    arguments = DataArguments(streaming=True, dataset_name="someone/some-text", dataset_config_name="en")
+    one = open_stream(arguments, seed=0, token="secret")
+    assert hub.asked == [("someone/some-text", "en", "secret")] and "secret" not in repr(one)
+    assert sorted(text for _, text in one.documents(0)) == ["a", "b", "c"]
+    assert one.validation_documents()["text"] == ["d"]
+    assert one.fingerprint() == open_stream(arguments, seed=0).fingerprint() != open_stream(arguments, 1).fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("data_files", "message"),
+    [
+        ({"train": ["memory://hub/a.tar"]}, r"memory://hub/a\.tar is of an unknown kind; allowed are \.txt"),
+        ({"test": ["a.txt"], "validation": ["b.txt"]}, "someone/some-text has no split 'train', but test, validation"),
+        (None, "does not consist of files of text"),
+    ],
+)
+def test_datasets_of_the_hub_that_cannot_be_streamed(hub, data_files, message):
+    hub.config.data_files = data_files
+    with pytest.raises(ValueError, match=message):
+        open_stream(DataArguments(streaming=True, dataset_name="someone/some-text"), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"streaming": True}, "The embedded corpus is small and cannot be streamed: leave --streaming out"),
+        ({}, "The embedded corpus cannot be streamed"),
+        ({"streaming": True, "train_file": ["a.jsonl"], "max_train_samples": 5}, "--max_train_samples cannot be had"),
+        ({"train_file": ["nowhere.txt"]}, "nowhere.txt: there is no such file"),
+        ({"train_file": ["a.pdf"]}, "a.pdf is of an unknown kind"),
+        ({"dataset_path": "nowhere"}, "--dataset_path nowhere is not a directory"),
+        ({"dataset_path": "saved"}, "--dataset_path saved was written by save_to_disk.*Leave --streaming out"),
+    ],
+)
+def test_sources_that_cannot_be_streamed(arguments, message):
+    Dataset.from_dict({"text": ["a"]}).save_to_disk("saved")
+    Path("a.pdf").write_text("text", encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        open_stream(DataArguments(**arguments), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ((0, [0]), r"A position in a stream is \[file, row\], two numbers from 0, got \[0\]"),
+        ((0, [0, -1]), "two numbers from 0"),
+        ((0, [0, 1.0]), "two numbers from 0"),
+        ((0, [0, 0], 2, 2), "Consumers are numbered from 0 to 1, got 2"),
+    ],
+)
+def test_requests_that_cannot_be(files, request_, message):
+    with pytest.raises(ValueError, match=message):
+        stream().documents(*request_)
+
+
+def test_unknown_split():
+    with pytest.raises(ValueError, match="got 'test'"):
+        open_stream(DataArguments(train_file=["a.jsonl"]), seed=0, split="test")
+    with pytest.raises(ValueError, match="no validation documents"):
+        DocumentStream(("a.jsonl",)).validation_documents()
+
+
+# Fingerprints
+
+
+def test_fingerprint_tells_what_changed(files):
+    arguments = {"train_file": ["a.jsonl", "c.parquet"], "streaming": True}
+
+    def fingerprint(seed=0, **changes):
+        return open_stream(DataArguments(**arguments | changes), seed=seed).fingerprint()
+
+    changes = [
+        {"seed": 1},
+        {"text_column": "body"},
+        {"text_unit": "line"},
+        {"validation_split_percentage": 6.0},
+        {"train_file": ["a.jsonl"]},
+        {"validation_file": ["e.txt"]},
+        {"validation_file": ["f.json"]},
+    ]
+    first = fingerprint()
+    assert first == fingerprint(skip_bad_rows=True)
+    assert len({first, *(fingerprint(**change) for change in changes)}) == len(changes) + 1
+    with Path("a.jsonl").open("a") as file:
+        file.write("\n")
+    assert fingerprint() != first
+
+
+def test_fingerprint_stays_when_the_folder_moves(files):
+    Path("before").mkdir()
+    Path("a.jsonl").rename("before/a.jsonl")
+    Path("c.parquet").rename("before/c.parquet")
+    first = open_stream(DataArguments(train_file=["before"]), seed=0).fingerprint()
+    Path("before").rename("afterwards")
+    assert open_stream(DataArguments(train_file=["afterwards"]), seed=0).fingerprint() == first

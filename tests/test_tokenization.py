@@ -1,0 +1,173 @@
+"""Tokenizers that are trained here, and the stream of tokens that documents become."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from datasets import Dataset
+from transformers import AutoTokenizer
+
+from modeling_gau import tokenization
+from modeling_gau.arguments import DataArguments
+from modeling_gau.reading import load_documents
+from modeling_gau.tokenization import tokenize_stream, train_tokenizer
+
+
+WORDS = "the old sea captain saw a white whale near his small boat and called every sailor to look at it".split()
+
+
+def story(number, length=60):
+    generator = np.random.default_rng(number)
+    return " ".join(generator.choice(WORDS, length)).capitalize() + f" ({number})."
+
+
+@pytest.fixture(scope="session")
+def documents():
+    return Dataset.from_dict({"text": [story(number) for number in range(60)]})
+
+
+@pytest.fixture(scope="session")
+def tokenizer(documents):
+    return train_tokenizer(documents, "wordpiece", 300)
+
+
+# Tokenizers
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe"])
+def test_trained_tokenizer(documents, kind, tmp_path):
+    tokenizer = train_tokenizer(documents, kind, 300)
+    assert [tokenizer.convert_tokens_to_ids(name) for name in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")] == [
+        *range(5)
+    ]
+    assert sorted(tokenizer.all_special_ids) == [0, 1, 2, 3, 4]
+    assert len(tokenizer) <= 300
+    a, b = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("white whale", "sea"))
+    pair = tokenizer("white whale", "sea")
+    assert dict(pair) == {
+        "input_ids": [2, *a, 3, *b, 3],
+        "token_type_ids": [0] * (len(a) + 2) + [1] * (len(b) + 1),
+        "attention_mask": [1] * (len(a) + len(b) + 3),
+    }
+    tokenizer.save_pretrained(tmp_path)
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    text = story(3) + " [MASK] \u6f22 caf\u00e9"
+    assert dict(loaded(text)) == dict(tokenizer(text)) and len(loaded) == len(tokenizer)
+    assert 4 in loaded(text)["input_ids"]
+    assert loaded.model_input_names == ["input_ids", "token_type_ids", "attention_mask"]
+
+
+def test_bpe_is_lossless(documents):
+    tokenizer = train_tokenizer(documents, "bpe", 300)
+    for text in ("  two  spaces\n\n\ttab ", "caf\u00e9 \u6f22\u5b57 \U0001f40b \x00\x07", "don't stop, 1.5 % -- [CLS"):
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert 1 not in ids and tokenizer.decode(ids) == text
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe"])
+def test_a_mask_takes_the_place_of_one_token(documents, kind, tmp_path):
+    train_tokenizer(documents, kind, 500).save_pretrained(tmp_path)
+    for tokenizer in (train_tokenizer(documents, kind, 500), AutoTokenizer.from_pretrained(tmp_path)):
+        whole = tokenizer("old small boat near")["input_ids"]
+        masked = tokenizer("old small [MASK] near")["input_ids"]
+        assert len(whole) == 6 and masked == [*whole[:3], tokenizer.mask_token_id, *whole[4:]]
+
+
+def test_lowercase(documents):
+    for kind in ("wordpiece", "bpe"):
+        lower, cased = (train_tokenizer(documents, kind, 300, lowercase) for lowercase in (True, False))
+        assert lower("The SEA")["input_ids"] == lower("the sea")["input_ids"]
+        assert cased("The SEA")["input_ids"] != cased("the sea")["input_ids"]
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe"])
+def test_training_a_tokenizer_twice_gives_the_same(kind):
+    rows = Path(tokenization.__file__).read_text(encoding="utf-8").splitlines()
+    rows = Dataset.from_dict({"text": [row for row in rows if row]})
+    files = {train_tokenizer(rows, kind, 500).backend_tokenizer.to_str() for _ in range(3)}
+    assert len(files) == 1
+
+
+def test_chinese_characters_do_not_fill_the_vocabulary():
+    characters = [chr(0x4E00 + number) for number in range(400)]
+    common = "".join(characters[:20])
+    rows = ["".join(characters), *[f"{common} whale whale whales sea seas" for _ in range(50)]]
+    tokenizer = train_tokenizer(Dataset.from_dict({"text": rows}), "wordpiece", 100)
+    vocabulary = tokenizer.get_vocab()
+    assert set(characters[:20]) <= set(vocabulary) and sum(name in vocabulary for name in characters) < 50
+    assert not any(f"##{name}" in vocabulary for name in characters)
+    assert "whales" in vocabulary
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "message"),
+    [
+        ("unigram", 300, "Unknown tokenizer type 'unigram': choose wordpiece or bpe"),
+        ("bpe", 260, "--vocab_size of at least 261, got 260"),
+        ("wordpiece", 20, "--vocab_size of at least 64, got 20"),
+    ],
+)
+def test_tokenizers_that_cannot_be(documents, kind, size, message):
+    with pytest.raises(ValueError) as error:
+        train_tokenizer(documents, kind, size)
+    assert message in str(error.value)
+
+
+# The stream
+
+
+def test_stream_is_all_documents_joined_by_separators(documents, tokenizer):
+    stream = tokenize_stream(documents, tokenizer)
+    expected = []
+    for text in documents["text"]:
+        expected += [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.sep_token_id]
+    assert stream.dtype == np.int32 and stream.tolist() == expected[:-1]
+
+
+def test_special_words_of_the_text_stay_words(tokenizer):
+    stream = tokenize_stream(Dataset.from_dict({"text": ["a [MASK] whale [SEP] [PAD]", "sea"]}), tokenizer)
+    assert (stream == tokenizer.sep_token_id).sum() == 1
+    assert tokenizer.mask_token_id not in stream and tokenizer.pad_token_id not in stream
+    # and the tokenizer itself still knows them
+    assert tokenizer("[MASK]")["input_ids"][1] == tokenizer.mask_token_id
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe"])
+def test_long_documents_in_pieces_give_the_same_tokens(documents, kind, monkeypatch):
+    tokenizer = train_tokenizer(documents, kind, 300)
+    long = "\n\n".join(f"  {text}\n\t{text} " for text in documents["text"])
+    rows = Dataset.from_dict({"text": [long, "a whale", long[5:]]})
+    whole = tokenize_stream(rows, tokenizer)
+    monkeypatch.setattr(tokenization, "_PIECE_CHARACTERS", 50)
+    monkeypatch.setattr(tokenization, "_BATCH_CHARACTERS", 300)
+    assert len(list(tokenization._pieces(long))) > 50 and "".join(tokenization._pieces(long)) == long
+    assert tokenize_stream(rows, tokenizer).tolist() == whole.tolist()
+
+
+def test_documents_without_tokens_leave_no_separator(tokenizer):
+    stream = tokenize_stream(Dataset.from_dict({"text": ["\x01", "sea", "\x01", "\x01", "boat", "\x01"]}), tokenizer)
+    assert tokenizer.convert_ids_to_tokens(stream.tolist()) == ["sea", "[SEP]", "boat"]
+
+
+def test_tokens_on_disk_are_cached(tokenizer, monkeypatch, tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps({"text": story(number)}) + "\n" for number in range(30)), encoding="utf-8")
+
+    def load():
+        return load_documents(DataArguments(train_file=[str(path)]), seed=0, cache_dir=str(tmp_path / "cache"))
+
+    splits = load()
+    first = tokenize_stream(splits["train"], tokenizer)
+    monkeypatch.setattr(tokenization, "_pieces", None)  # would fail
+    again = load()
+    assert tokenize_stream(again["train"], tokenizer).tolist() == first.tolist()
+    with pytest.raises(TypeError):
+        tokenize_stream(again["train"], tokenizer, overwrite_cache=True)
+
+
+def test_tokenizer_without_separator(documents):
+    tokenizer = train_tokenizer(documents, "wordpiece", 300)
+    tokenizer.sep_token = None
+    with pytest.raises(ValueError, match=r"has no \[CLS\] or no \[SEP\] token"):
+        tokenize_stream(documents, tokenizer)
