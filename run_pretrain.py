@@ -10,13 +10,10 @@ Every argument of transformers.TrainingArguments is one here. A run always train
 --do_eval change nothing.
 """
 
-import csv
 import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import datasets
@@ -27,25 +24,15 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    TrainerState,
-    pipeline,
     set_seed,
 )
-from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import TrainOutput
 
 from modeling_gau.arguments import DataArguments, ModelArguments, parse_arguments, resolve_config, stated_fields
 from modeling_gau.batches import Stage
-from modeling_gau.corpus import (
-    PretrainingData,
-    describe_packing,
-    length_stages,
-    longest_length,
-    make_loader,
-    prepare_data,
-)
+from modeling_gau.corpus import length_stages, longest_length, make_loader, prepare_data
 from modeling_gau.faults import TerminationCallback
-from modeling_gau.model_card import ModelCardFacts, write_model_card
+from modeling_gau.pretraining_report import describe_packing, evaluation_metrics, length_table, report, training_facts
 from modeling_gau.progress import ModelFlops
 from modeling_gau.run_record import RunRecord, changes, describe_run
 from modeling_gau.training import (
@@ -104,7 +91,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     # 4. Train
     if args.overwrite_output_dir:
         remove_checkpoints(args)
-    record = RunRecord(args.output_dir, description, checkpoint)
+    record, termination = RunRecord(args.output_dir, description, checkpoint), TerminationCallback()
     trainer = MaskedLMTrainer(
         model=model,
         args=args,
@@ -114,8 +101,9 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         eval_dataset=data.evaluations[data_args.max_seq_length],
         saved_sparse_prediction=saved_sparse_prediction,
         description=description,
+        callbacks=[termination],
     )
-    trained = train(trainer, record, checkpoint)
+    trained = train(trainer, record, termination, checkpoint)
     trainer.save_model()
     trainer.save_state()
 
@@ -127,8 +115,10 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     trainer.save_metrics("train", train_metrics)
     trainer.save_metrics("eval", eval_metrics)
     if trainer.is_world_process_zero():
-        record.write(status="finished", totals=totals, results=train_metrics | eval_metrics, lengths=table)
-        report(trainer, data, model_args, data_args, train_metrics, table)
+        packing = describe_packing(loader, totals)
+        results = {"packing": packing, "totals": totals, "results": train_metrics | eval_metrics, "lengths": table}
+        record.write(status="finished", **results)
+        report(trainer, data, model_args, data_args, record.content)
     if args.push_to_hub:
         trainer.push_to_hub()
     # The first process writes its report while the others wait: the group they share ends for all at once.
@@ -137,10 +127,11 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     return train_metrics | eval_metrics
 
 
-def train(trainer: MaskedLMTrainer, record: RunRecord, checkpoint: str | None) -> TrainOutput:
+def train(
+    trainer: MaskedLMTrainer, record: RunRecord, termination: TerminationCallback, checkpoint: str | None
+) -> TrainOutput:
     """Trains to the end. Told to stop, the process ends here, after a checkpoint, with the exit code of the signal."""
-    termination, status = TerminationCallback(), "interrupted"
-    trainer.add_callback(termination)
+    status = "interrupted"
     if trainer.args.should_save:
         record.write()
     try:
@@ -198,7 +189,8 @@ def longest_input(
         return longest
     if longest > config.max_position_embeddings:
         raise ValueError(
-            f"Rows of {longest} tokens are too long for the model, which has {config.max_position_embeddings} positions "
+            f"Rows of {longest} tokens are too long for the model, which has {config.max_position_embeddings} "
+            "positions "
             "(max_position_embeddings): lower --max_seq_length, --mixed_lengths or --length_schedule."
         )
     return config.max_position_embeddings
@@ -273,9 +265,7 @@ def choose_config(
     return config, base.sparse_prediction if "sparse_prediction" in base.to_dict() else None
 
 
-def check_same_model(
-    config: PreTrainedConfig, checkpoint: str, stages: Sequence[Stage], **changes: object
-) -> None:
+def check_same_model(config: PreTrainedConfig, checkpoint: str, stages: Sequence[Stage], **changes: object) -> None:
     """The Trainer takes the weights from a checkpoint and the configuration from here: they must belong together."""
     saved, given = AutoConfig.from_pretrained(checkpoint).to_dict(), config.to_dict() | changes
     ignored = set(BOOKKEEPING_FIELDS)
@@ -317,154 +307,6 @@ def load_model(
     if len(tokenizer) > config.vocab_size:
         model.resize_token_embeddings(len(tokenizer))
     return model
-
-
-# Report
-
-
-def training_facts(
-    trainer: MaskedLMTrainer, metrics: Mapping[str, float], totals: Mapping[str, Any], checkpoint: str | None
-) -> dict[str, float]:
-    """Size of the model, tokens seen, share of padding, and tokens per second of this call without the evaluations in
-    between."""
-    start = TrainerState(global_step=-1)
-    if checkpoint is not None:
-        start = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME))
-    evaluations = [
-        entry["eval_runtime"]
-        for entry in trainer.state.log_history
-        if "eval_runtime" in entry and entry["step"] > start.global_step
-    ]
-    tokens = trainer.state.num_input_tokens_seen
-    seconds = metrics["train_runtime"] - sum(evaluations)
-    return {
-        "train_tokens": tokens,
-        "train_tokens_per_second": round((tokens - start.num_input_tokens_seen) / seconds, 1),
-        "train_padding": round(1 - totals["tokens"] / max(totals["positions"], 1), 6),
-        "train_parameters": trainer.model.num_parameters(),
-        "train_parameters_without_embeddings": trainer.model.num_parameters(exclude_embeddings=True),
-    }
-
-
-def length_table(trainer: MaskedLMTrainer, data: PretrainingData, data_args: DataArguments) -> list[dict[str, float]]:
-    # As many tokens in a batch at every length as --per_device_eval_batch_size rows of the training length have.
-    tokens_per_batch = trainer.args.per_device_eval_batch_size * data_args.max_seq_length
-    table = trainer.evaluate_lengths(data.evaluations, tokens_per_batch)
-    for row in table:
-        row["most_frequent_token_accuracy"] = data.baseline
-    return table
-
-
-def evaluation_metrics(table: Sequence[Mapping[str, float]], max_seq_length: int) -> dict[str, float]:
-    """Metrics at the training length as `eval_<metric>`, those of every length as `eval_length_<length>_<metric>`."""
-    metrics = {}
-    for row in table:
-        values = {name: value for name, value in row.items() if name != "length"}
-        metrics |= {f"eval_length_{row['length']}_{name}": value for name, value in values.items()}
-        if row["length"] == max_seq_length:
-            metrics |= {f"eval_{name}": value for name, value in values.items()}
-    return metrics
-
-
-def report(
-    trainer: MaskedLMTrainer,
-    data: PretrainingData,
-    model_args: ModelArguments,
-    data_args: DataArguments,
-    metrics: Mapping[str, float],
-    table: Sequence[Mapping[str, float]],
-) -> None:
-    output_dir = Path(trainer.args.output_dir)
-    with open(output_dir / "length_results.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(table[0]))
-        writer.writeheader()
-        writer.writerows(table)
-    write_model_card(output_dir, model_card_facts(trainer, data, model_args, data_args, metrics, table))
-    print_table(table, data_args.max_seq_length)
-    print(
-        f"{metrics['train_parameters']:,} parameters, {metrics['train_parameters_without_embeddings']:,} without "
-        f"embeddings; {metrics['train_tokens']:,} tokens seen, {metrics['train_tokens_per_second']:,.0f} a second."
-    )
-    print_example(output_dir, data, trainer)
-    print(f"\nWrote the model and its results to {output_dir}, which now holds:")
-    for path in sorted(output_dir.iterdir()):
-        print(f"  {path.name}{'/' if path.is_dir() else ''}")
-
-
-def print_table(table: Sequence[Mapping[str, float]], max_seq_length: int) -> None:
-    print(f"\nMasked-token prediction by length (trained at {max_seq_length}):")
-    print(f"{'length':>8}{'sequences':>11}{'tokens':>9}{'loss':>9}{'perplexity':>12}{'accuracy':>10}{'baseline':>10}")
-    for row in table:
-        print(
-            f"{row['length']:>8}{row['sequences']:>11}{row['masked_tokens']:>9}{row['loss']:>9.4f}"
-            f"{row['perplexity']:>12.2f}{row['accuracy']:>10.2%}{row['most_frequent_token_accuracy']:>10.2%}"
-        )
-    print(
-        "baseline: accuracy of always answering the most frequent token of the training text. A tenth of the\n"
-        "predicted tokens are left as they are in the input (BERT's 80/10/10), which a model can copy."
-    )
-
-
-def print_example(output_dir: Path, data: PretrainingData, trainer: MaskedLMTrainer) -> None:
-    """Fills the example with the model as a user would load it from `output_dir`."""
-    fill_mask = pipeline("fill-mask", model=str(output_dir), device=trainer.args.device)
-    print(f"\n{data.example}" + ("" if data.answer is None else f"\n(the text has {data.answer!r})"))
-    for guess in fill_mask(data.example):
-        print(f"  {guess['score']:6.1%}  {guess['token_str']}")
-
-
-def model_card_facts(
-    trainer: MaskedLMTrainer,
-    data: PretrainingData,
-    model_args: ModelArguments,
-    data_args: DataArguments,
-    metrics: Mapping[str, float],
-    table: Sequence[Mapping[str, float]],
-) -> ModelCardFacts:
-    args, settings = trainer.args, trainer.args.to_dict()  # in which enumerations are words
-    return ModelCardFacts(
-        model_name=Path(args.output_dir).resolve().name,
-        task="fill-mask",
-        config=trainer.model.config,
-        repo_id=trainer.hub_model_id,
-        example=data.example,
-        mask_token=data.tokenizer.mask_token,
-        base_model=model_args.model_name_or_path,
-        datasets=[data_args.dataset_name] if data_args.dataset_name else (),
-        data_description=None if data_args.dataset_name else describe_data(data_args),
-        n_parameters=metrics["train_parameters"],
-        n_tokens=metrics["train_tokens"],
-        training={
-            "Sequence length": data_args.max_seq_length,
-            "Masked tokens": f"{data_args.mlm_probability:.0%}",
-            "Steps": trainer.state.global_step,
-            "Sequences per step": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
-            "Optimizer": f"{settings['optim']}, betas ({args.adam_beta1}, {args.adam_beta2})",
-            "Peak learning rate": args.learning_rate,
-            "Schedule": settings["lr_scheduler_type"],
-            "Warm-up steps": args.get_warmup_steps(trainer.state.max_steps),
-            "Weight decay": args.weight_decay,
-            "Precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
-            "Seed": args.seed,
-            "Training time (seconds)": metrics["train_runtime"],
-            "Tokens per second": metrics["train_tokens_per_second"],
-        },
-        length_results=[{name: row[name] for name in row if name != "runtime"} for row in table],
-        software={name: version(name) for name in ("transformers", "torch", "accelerate", "datasets", "tokenizers")},
-    )
-
-
-def describe_data(data_args: DataArguments) -> str:
-    if data_args.dataset_path is not None:
-        return f"Pretrained on the local data set `{Path(data_args.dataset_path).name}`."
-    if data_args.train_file is not None:
-        # With the folder: corpora are often all called train.jsonl.
-        names = ["/".join(Path(name).parts[-2:]) for name in data_args.train_file]
-        return f"Pretrained on local text ({', '.join(f'`{name}`' for name in names)})."
-    return (
-        "Pretrained on the embedded corpus: the topics of the Python manual and the docstrings of the standard "
-        "library and of the installed packages."
-    )
 
 
 if __name__ == "__main__":

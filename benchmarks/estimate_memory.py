@@ -7,33 +7,36 @@
 Nothing is allocated: forward and backward pass run on fake tensors, which have a shape, a type and a lifetime but no
 memory, and every storage is counted when it comes and when it goes. Weights are in float32 with AdamW's two states;
 `--precision bf16` computes as `run_pretrain.py --bf16` does: under autocast, and with FSDP2 on weights gathered in
-bfloat16. Counted exactly: weights, gradients, optimizer, and what the backward pass keeps (activations), with the rules
-of CUDA where they differ from the CPU's. Estimated: scratch memory inside the blocked attention, and FSDP2's buffers.
-Not counted: the CUDA context, workspaces of libraries, NCCL and the allocator's rounding, together some GiB.
+bfloat16. Counted exactly: weights, gradients, optimizer, and what the backward pass keeps (activations), with the
+rules of CUDA where they differ from the CPU's. Estimated: scratch memory inside the blocked attention, and FSDP2's
+buffers. Not counted: the CUDA context, workspaces of libraries, NCCL and the allocator's rounding, together some GiB.
 """
 
 import argparse
 import csv
+import datetime
 import subprocess
 import sys
 import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from torch._subclasses import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from tqdm.auto import tqdm
+from transformers.initialization import no_init_weights
 
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository need not be installed
 
-from modeling_gau import GAUConfig, GAUForMaskedLM, attention_gau  # noqa: E402
+from modeling_gau import GAUConfig, GAUForMaskedLM, attention_gau
 
 
 PRESETS = Path(__file__).resolve().parents[1] / "configuration" / "models"
@@ -53,6 +56,10 @@ class Step:
     mask: str = "none"
     mlm_probability: float = 0.15
     device: str = "cuda"  # whose rules to follow
+
+    @property
+    def labelled(self) -> int:
+        return max(1, round(self.mlm_probability * self.rows * self.length))
 
 
 @dataclass(frozen=True)
@@ -121,8 +128,10 @@ def attention_scratch(func, args: tuple, device: str) -> int:
     batch, rows, keys = query.shape[0], query.shape[1], key.shape[1]
     budget = attention_gau._BLOCK_ELEMENTS.get(device, attention_gau._BLOCK_ELEMENTS_ACCELERATOR)
     elements = min(batch * rows * keys, max(budget, min(attention_gau._MIN_BLOCK_ROWS, rows) * keys))
-    tensors = 3 + (dropout > 0) if not backward else 4 + 2 * (dropout > 0)
-    sums = 4 * (key.numel() + value.numel()) // batch if backward and elements < batch * rows * keys else 0
+    several, drops = elements < batch * rows * keys, dropout > 0
+    # A block's scores, weights and dropout mask are made while those of the block before it are still there.
+    tensors = (2 + drops) * (1 + several) + (2 + drops if backward else 0)
+    sums = 4 * (key[0].numel() + value[0].numel()) if backward and several else 0
     return tensors * elements * query.element_size() + sums
 
 
@@ -131,7 +140,7 @@ class Rules(TorchFunctionMode):
 
     def __init__(self, step: Step):
         super().__init__()
-        self.labelled = max(1, round(step.mlm_probability * step.rows * step.length))
+        self.labelled = step.labelled
         self.cuda = step.device == "cuda"
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
@@ -186,8 +195,9 @@ def activation_bytes(model: torch.nn.Module) -> Iterator[list[int]]:
 def replay(config: GAUConfig, step: Step) -> StepMemory:
     """Runs one step of a model on fake tensors."""
     with ExitStack() as stack:
-        stack.enter_context(torch._subclasses.FakeTensorMode())
-        model = make_model(config, step)
+        stack.enter_context(FakeTensorMode())
+        with no_init_weights():  # draws numbers and looks at them
+            model = make_model(config, step)
         live = LiveBytes(model, step.device)
         stack.enter_context(live)
         stack.enter_context(Rules(step))
@@ -195,14 +205,14 @@ def replay(config: GAUConfig, step: Step) -> StepMemory:
 
 
 def make_model(config: GAUConfig, step: Step) -> GAUForMaskedLM:
-    model = GAUForMaskedLM(config).train()
+    dtype = torch.bfloat16 if step.sharded and step.precision == "bf16" else torch.float32
+    model = GAUForMaskedLM._from_config(config, dtype=dtype).train()
     model.config.sparse_prediction = True
     # Asks whether there is padding without a mask, which fake tensors cannot tell.
     model.config.pad_token_id = None
-    if step.sharded and step.precision == "bf16":
-        model.to(torch.bfloat16)
     if step.checkpointing:
-        model.gradient_checkpointing_enable()
+        # The backward pass recomputes outside the rules, unless it is told to.
+        model.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": lambda: (nullcontext(), Rules(step))})
     return model
 
 
@@ -222,7 +232,8 @@ def run_step(model: GAUForMaskedLM, step: Step, live: LiveBytes | None) -> StepM
 
 def make_inputs(config: GAUConfig, step: Step) -> dict[str, torch.Tensor]:
     input_ids = torch.randint(5, config.vocab_size, (step.rows, step.length))
-    labels = input_ids.masked_fill(torch.rand(input_ids.shape) >= step.mlm_probability, IGNORED_LABEL)
+    labels = torch.full_like(input_ids, IGNORED_LABEL)
+    labels.view(-1)[: step.labelled] = input_ids.view(-1)[: step.labelled]
     inputs = {"input_ids": input_ids, "labels": labels}
     if step.mask == "documents":
         inputs["attention_mask"] = torch.ones(step.rows, 1, step.length, step.length, dtype=torch.bool)
@@ -249,19 +260,142 @@ def estimate(config: GAUConfig, step: Step, strategy: str, gpus: int) -> Estimat
     return Estimate(shard, shard, 2 * shard, buffers, memory.activations, 4 * shard + buffers + memory.peak)
 
 
-def real_step(config: GAUConfig, step: Step) -> dict[str, float]:
-    """The same step on this CPU, with an optimizer: what PyTorch's allocator and the system count."""
-    from benchmark_memory import peak_resident_bytes
+def measure(config: GAUConfig, step: Step) -> tuple[StepMemory, int]:
+    """The same step on this CPU: what PyTorch's allocator hands out, and by how much the process grows."""
+    from benchmark_memory import peak_resident_bytes, training_step
 
     torch.manual_seed(0)
-    before = peak_resident_bytes()
     model = make_model(config, step)
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-    for parameter in model.parameters():
-        parameter.grad = torch.zeros_like(parameter)
+    training_step(model, 64)
     optimizer.step()
     optimizer.zero_grad()
+    before = peak_resident_bytes()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
         memory = run_step(model, step, None)
         optimizer.step()
-    return memory, profiler, peak_resident_bytes() - before
+    grown = peak_resident_bytes() - before
+    live = peak = 0
+    # Amounts as they came (positive) and went (negative), in their order.
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        live += event.nbytes()
+        peak = max(peak, live)
+    return StepMemory(memory.activations, peak), grown
+
+
+def check(cells: list[tuple[str, int, int]], backend: str) -> list[dict[str, object]]:
+    """Compares estimates with measurements, each in a process of its own."""
+    rows = []
+    cells = [(*cell, precision) for cell in cells for precision in ("float32", "bf16")]
+    for preset, length, count, precision in tqdm(cells, desc="check", unit="step"):
+        config = load_preset(preset, backend)
+        expected = replay(config, Step(length, count, precision, device="cpu"))
+        command = [sys.executable, __file__, "--cell", preset, str(length), str(count), precision, backend]
+        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        activations, peak, grown = map(int, output.split()[-3:])
+        rows.append({
+            "date": datetime.date.today().isoformat(), "torch": torch.__version__, "preset": preset, "length": length,
+            "rows": count, "precision": precision, "backend": backend,
+            "activations_estimated_mib": round(expected.activations / MIB, 2),
+            "activations_measured_mib": round(activations / MIB, 2),
+            "peak_estimated_mib": round(expected.peak / MIB, 2), "peak_measured_mib": round(peak / MIB, 2),
+            "peak_error_percent": round(100 * (expected.peak / peak - 1), 2),
+            "process_growth_mib": round(grown / MIB, 1),
+        })  # fmt: skip
+    return rows
+
+
+def load_preset(preset: str, backend: str) -> GAUConfig:
+    config = GAUConfig.from_pretrained(str(PRESETS / preset))
+    config._attn_implementation = backend
+    return config
+
+
+def estimates(args: argparse.Namespace) -> list[dict[str, object]]:
+    rows = []
+    cells = [(preset, length, strategy) for preset in args.presets for length in args.lengths
+             for strategy in args.strategies]  # fmt: skip
+    for preset, length, strategy in tqdm(cells, desc="replaying steps", unit="step"):
+        count = args.rows or max(1, args.tokens_per_device // length)
+        step = Step(
+            length, count, args.precision, args.checkpointing, strategy == "fsdp2", args.mask, args.mlm_probability
+        )
+        found = estimate(load_preset(preset, args.backend), step, strategy, args.gpus)
+        rows.append({
+            "preset": preset, "length": length, "rows": count, "strategy": strategy,
+            "gpus": 1 if strategy == "none" else args.gpus, "precision": args.precision,
+            "checkpointing": args.checkpointing, "backend": args.backend, "mask": args.mask,
+            **{f"{name}_gib": round(value / GIB, 3) for name, value in asdict(found).items()},
+        })  # fmt: skip
+    return rows
+
+
+def show(rows: list[dict[str, object]], columns: list[str], markdown: bool) -> None:
+    """Prints the columns, aligned, or as a table in Markdown."""
+    table = [
+        [column.replace("_", " ") for column in columns],
+        *([str(row[column]) for column in columns] for row in rows),
+    ]
+    widths = [max(len(line[i]) for line in table) for i in range(len(columns))]
+    numeric = [
+        isinstance(rows[0][column], (int, float)) and not isinstance(rows[0][column], bool) for column in columns
+    ]
+    if markdown:
+        table.insert(
+            1,
+            ["-" * (width - 1) + ":" if right else "-" * width for width, right in zip(widths, numeric, strict=True)],
+        )
+    for line in table:
+        cells = [
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(line, widths, numeric, strict=True)
+        ]
+        print(f"| {' | '.join(cells)} |" if markdown else "  ".join(cells))
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--presets", nargs="+", default=["gau-small", "gau-base"])
+    parser.add_argument("--lengths", type=int, nargs="+", default=[512, 2048, 8192])
+    parser.add_argument("--rows", type=int, help="sequences on a device (default: by --tokens_per_device)")
+    parser.add_argument("--tokens_per_device", type=int, default=32768)
+    parser.add_argument("--strategies", nargs="+", default=["ddp", "fsdp2"], choices=["none", "ddp", "fsdp2"])
+    parser.add_argument("--gpus", type=int, default=8)
+    parser.add_argument("--checkpointing", action="store_true", help="recompute each layer in the backward pass")
+    parser.add_argument("--precision", default="bf16", choices=["bf16", "float32"])
+    parser.add_argument("--backend", default="gau_auto", choices=["gau_auto", "eager", "gau_blocked", "sdpa"])
+    parser.add_argument("--mask", default="none", choices=["none", "documents"], help="documents: packed, kept apart")
+    parser.add_argument("--mlm_probability", type=float, default=0.15)
+    parser.add_argument("--check", action="store_true", help="compare estimates with steps on this CPU")
+    parser.add_argument("--output", help="CSV file to write")
+    parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
+    parser.add_argument("--cell", nargs=5, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_arguments()
+    if args.cell:
+        preset, length, count, precision, backend = args.cell
+        memory, grown = measure(load_preset(preset, backend), Step(int(length), int(count), precision, device="cpu"))
+        print(memory.activations, memory.peak, grown)
+        return
+    if args.check:
+        rows = check([("gau-tiny", 512, 8), ("gau-tiny", 2048, 2), ("gau-small", 512, 4)], args.backend)
+        columns = [name for name in rows[0] if name not in ("date", "torch", "backend")]
+    else:
+        rows = estimates(args)
+        columns = [name for name in rows[0] if name not in ("precision", "backend", "mask")]
+        print(f"{args.precision}, attention {args.backend}, mask {args.mask}; GiB on each GPU")
+    show(rows, columns, args.markdown)
+    if args.output:
+        with open(args.output, "w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        print(f"Wrote {args.output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -137,7 +137,8 @@ class DataArguments:
     packing: Literal["none", "concat", "documents"] = field(
         default="concat",
         metadata={
-            "help": "How rows are filled: one document each (none), one stream of documents joined by [SEP] and cut at "
+            "help": "How rows are filled: one document each (none), one stream of documents joined by [SEP] and cut "
+            "at "
             "every row's end (concat), or whole documents side by side that do not see each other (documents)."
         },
     )
@@ -161,7 +162,8 @@ class DataArguments:
     length_schedule: str | None = field(
         default=None,
         metadata={
-            "help": "Row lengths by stage: '512:0.9,2048:0.1' takes 512 for the first 90 percent of the steps. A third "
+            "help": "Row lengths by stage: '512:0.9,2048:0.1' takes 512 for the first 90 percent of the steps. A "
+            "third "
             "number is the stage's RoPE base: '2048:0.1:160000'. '128+512:0.9' mixes lengths in a stage."
         },
     )
@@ -548,7 +550,8 @@ def _type_of_name(model_type: str) -> type[PreTrainedConfig]:
     except ValueError as error:
         known = [kind for kind, config_class in CONFIG_MAPPING.items() if config_class in MODEL_FOR_MASKED_LM_MAPPING]
         raise ValueError(
-            f"--model_type {model_type} is not an architecture of transformers.{_nearest(model_type, known)} Those with "
+            f"--model_type {model_type} is not an architecture of transformers.{_nearest(model_type, known)} Those "
+            "with "
             f"a masked language model: {', '.join(sorted(known))}."
         ) from error
     if type(config) not in MODEL_FOR_MASKED_LM_MAPPING:

@@ -146,12 +146,14 @@ class BatchShape:
         odd = [length for length in lengths if longest % length]
         if odd:
             raise ValueError(
-                f"Lengths that are mixed must divide the longest one, {longest}, so that every step has as many tokens; "
+                f"Lengths that are mixed must divide the longest one, {longest}, so that every step has as many "
+                "tokens; "
                 f"{', '.join(map(str, odd))} {'do' if len(odd) > 1 else 'does'} not. Powers of two do."
             )
         if self.tokens % longest:
             raise ValueError(
-                f"A batch of one process has {self.tokens} positions (--per_device_train_batch_size × --max_seq_length), "
+                f"A batch of one process has {self.tokens} positions (--per_device_train_batch_size × "
+                "--max_seq_length), "
                 f"which rows of length {longest} do not divide. Make it a multiple of {longest}."
             )
 
@@ -215,7 +217,7 @@ class BatchMaker:
     def __call__(
         self, pages: Sequence[tuple[tuple[int, ...], list[np.ndarray]]], facts: BatchFacts
     ) -> dict[str, torch.Tensor | BatchFacts]:
-        """Tensors of int64 `(rows, length)` and `facts`. Pages come with the numbers that seed their random choices."""
+        """Tensors of int64 `(rows, length)`, and `facts`. Pages come with numbers that seed their random choices."""
         rows = []
         for key, contents in pages:
             generator = np.random.default_rng((_PAGES, self.seed, *key))
@@ -339,7 +341,7 @@ class StreamedBatches(IterableDataset):
     def __iter__(self) -> Iterator[dict]:
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
-        place = Place(**{**self.places.get(worker, {})})
+        place = Place(**self.places.get(worker, {}))
         pages = self._pages(place, self.shape.rank * workers + worker, self.shape.world * workers)
         # Batch n is that of worker n mod workers, also after a resume in the middle of a round.
         first = self.first + (worker - self.first) % workers
@@ -369,7 +371,8 @@ class StreamedBatches(IterableDataset):
             empty = 0 if contents else empty + 1
             if empty > 1:  # a whole epoch
                 raise ValueError(
-                    f"Consumer {consumer + 1} of {consumers} of the stream gets no documents: there are fewer documents "
+                    f"Consumer {consumer + 1} of {consumers} of the stream gets no documents: there are fewer "
+                    "documents "
                     "than processes × data loader workers. Lower --dataloader_num_workers, or leave --streaming out."
                 )
             if contents:
@@ -474,10 +477,14 @@ class TrainingLoader:
             return
         readers = self._readers()
         if state is None or state.get("readers") != readers:
-            there = "no place in it" if state is None or "readers" not in state else _describe_readers(state["readers"])
+            there = (
+                "no place in it" if state is None or "readers" not in state else _describe_readers(state["readers"])
+            )
             raise ValueError(
-                f"The stream cannot be resumed: this run reads it with {_describe_readers(readers)}, the checkpoint has "
-                f"{there}. Every reader has its own share of the documents: keep --dataloader_num_workers and the number "
+                f"The stream cannot be resumed: this run reads it with {_describe_readers(readers)}, the checkpoint "
+                "has "
+                f"{there}. Every reader has its own share of the documents: keep --dataloader_num_workers and the "
+                "number "
                 "of processes, or leave --streaming out."
             )
         self.places = {int(worker): place for worker, place in state["places"].items()}
@@ -498,9 +505,7 @@ class TrainingLoader:
             self.source.places, self.source.first = self.places, self.first
         else:
             options["sampler"] = range(self.first, len(self))
-        loader = DataLoader(
-            self.source, batch_size=None, collate_fn=_as_it_is, worker_init_fn=_one_thread, **options
-        )
+        loader = DataLoader(self.source, batch_size=None, collate_fn=_as_it_is, worker_init_fn=_one_thread, **options)
         early, batches = {}, iter(loader)
         for number in range(self.first, len(self)):
             # The loader asks its workers in turn, beginning with the first. After a resume in the middle of a round

@@ -5,7 +5,7 @@ import hashlib
 import itertools
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -312,7 +312,3 @@ def make_loader(
         pin_memory=args.dataloader_pin_memory and args.device.type != "cpu",
         prefetch_factor=args.dataloader_prefetch_factor if workers else None,
     )
-
-
-def describe_packing(report: PackingReport) -> dict[str, Any]:
-    return asdict(report) | {"used": round(report.used, 6)}

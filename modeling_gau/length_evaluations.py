@@ -107,9 +107,7 @@ def make_length_evaluations(
     }
 
 
-def most_frequent_token_accuracy(
-    counts: np.ndarray, evaluation: Dataset, tokenizer: PreTrainedTokenizerBase
-) -> float:
+def most_frequent_token_accuracy(counts: np.ndarray, evaluation: Dataset, tokenizer: PreTrainedTokenizerBase) -> float:
     """Measures the simplest baseline: the share of the labelled tokens of one length's `evaluation` that are the most
     frequent token by `counts` `(vocabulary,)`, special tokens left out."""
     counts = counts.copy()

@@ -46,7 +46,9 @@ class Masking:
     def __post_init__(self):
         tokenizer = self.tokenizer
         if tokenizer.mask_token_id is None:
-            raise ValueError(f"The tokenizer {tokenizer.name_or_path or type(tokenizer).__name__} has no [MASK] token.")
+            raise ValueError(
+                f"The tokenizer {tokenizer.name_or_path or type(tokenizer).__name__} has no [MASK] token."
+            )
         self.mask_id = tokenizer.mask_token_id
         self.special = np.zeros(len(tokenizer), bool)
         self.special[tokenizer.all_special_ids] = True

@@ -59,6 +59,7 @@ class ModelCardFacts:
     n_parameters: int | None = None
     n_tokens: int | None = None
     training: Mapping[str, object] = field(default_factory=dict)
+    loss_curve: str | None = None
     length_results: Sequence[Mapping[str, float]] = ()
     task_metrics: Mapping[str, float] = field(default_factory=dict)
     eval_dataset: str | None = None

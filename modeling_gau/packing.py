@@ -2,8 +2,8 @@
 """From tokenised documents to pages, and from pages to rows.
 
 A *page* is text for one row of the longest length of a run: a list of contents, each a document or a part of one,
-without special tokens. In a row every content stands as `[CLS] content [SEP]`. Training batches take whole pages, in an
-order that does not depend on the lengths asked for; a page gives one row of its own length or several shorter ones.
+without special tokens. In a row every content stands as `[CLS] content [SEP]`. Training batches take whole pages, in
+an order that does not depend on the lengths asked for; a page gives one row of its own length or several shorter ones.
 
 Three ways to fill pages, `--packing`:
 
@@ -48,13 +48,16 @@ class PackingReport:
         return self.used_positions / max(self.positions, 1)
 
     def __str__(self) -> str:
-        text = f"{self.pages:,} rows of {self.positions // max(self.pages, 1):,}, {self.used:.2%} of the positions used"
+        text = (
+            f"{self.pages:,} rows of {self.positions // max(self.pages, 1):,}, {self.used:.2%} of the positions used"
+        )
         if self.split_documents:
             text += f"; {self.split_documents:,} documents are longer than a row and continue in others"
         if self.truncated_documents:
             share = self.truncated_tokens / max(self.tokens, 1)
             text += (
-                f"; {self.truncated_documents:,} documents are longer than a row and were cut: {self.truncated_tokens:,} "
+                f"; {self.truncated_documents:,} documents are longer than a row and were cut: "
+                f"{self.truncated_tokens:,} "
                 f"tokens ({share:.1%}) are left out"
             )
         return text

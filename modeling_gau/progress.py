@@ -44,7 +44,7 @@ class ModelFlops:
                 if self._model is None:
                     self._model = AutoModelForMaskedLM.from_config(self._config, attn_implementation="eager").eval()
                 with FlopCounterMode(display=False) as counter:
-                    # A mask in its final form: in any other, some models look for padding, at values there are none of.
+                    # A mask in its final form: in another, some models look for padding, at values there are none of.
                     mask = torch.zeros(1, 1, length, length)
                     self._model(input_ids=torch.zeros(1, length, dtype=torch.long), attention_mask=mask)
         except (NotImplementedError, RuntimeError, ValueError) as error:
@@ -105,10 +105,13 @@ class PretrainingProgress(ProgressCallback):
         if "loss" in logs:
             self.training_bar.set_postfix_str(describe_log(logs), refresh=True)
             if logs.get("skipped_steps"):
-                self.training_bar.write(f"step {state.global_step}: {logs['skipped_steps']} steps left out, not finite")
+                self.training_bar.write(
+                    f"step {state.global_step}: {logs['skipped_steps']} steps left out, not finite"
+                )
         elif "eval_loss" in logs:
             self.training_bar.write(
-                f"step {state.global_step}: evaluation loss {logs['eval_loss']:.4f}, accuracy {logs['eval_accuracy']:.2%}"
+                f"step {state.global_step}: evaluation loss {logs['eval_loss']:.4f}, accuracy "
+                f"{logs['eval_accuracy']:.2%}"
             )
 
 

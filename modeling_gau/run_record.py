@@ -91,7 +91,9 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
 def _without_secrets(words: list[str]) -> list[str]:
     secret = [False, *(word in ("--token", "--hub_token") for word in words)]
     hidden = ["…" if is_secret else word for word, is_secret in zip(words, secret, strict=False)]
-    return [word.partition("=")[0] + "=…" if word.startswith(("--token=", "--hub_token=")) else word for word in hidden]
+    return [
+        word.partition("=")[0] + "=…" if word.startswith(("--token=", "--hub_token=")) else word for word in hidden
+    ]
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, list[str]]:

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -65,7 +65,8 @@ class PretrainingArguments(TrainingArguments):
     optim: str = field(
         default="adamw_torch_fused",
         metadata={
-            "help": "Optimizer: one of transformers' (adamw_torch_fused, adafactor, sgd, ...), stable_adamw or lamb. The "
+            "help": "Optimizer: one of transformers' (adamw_torch_fused, adafactor, sgd, ...), stable_adamw or lamb. "
+            "The "
             "last two need the extra `optimizers`."
         },
     )
@@ -82,7 +83,8 @@ class PretrainingArguments(TrainingArguments):
     non_finite: Literal["stop", "skip"] = field(
         default="stop",
         metadata={
-            "help": "What to do when a loss or the gradient is NaN or infinite: stop the run, or skip the step, which is "
+            "help": "What to do when a loss or the gradient is NaN or infinite: stop the run, or skip the step, which "
+            "is "
             "counted."
         },
     )
@@ -134,7 +136,8 @@ class PretrainingArguments(TrainingArguments):
         warm, decay = self.get_warmup_steps(self.max_steps), kwargs["num_decay_steps"]
         if warm + decay > self.max_steps:
             raise ValueError(
-                f"A warm-up of {warm} steps and a decay of {decay} are more than the {self.max_steps} steps of the run: "
+                f"A warm-up of {warm} steps and a decay of {decay} are more than the {self.max_steps} steps of the "
+                "run: "
                 "lower --warmup_steps or --decay_steps."
             )
         self.lr_scheduler_kwargs = kwargs
@@ -230,6 +233,7 @@ class MaskedLMTrainer(FiniteStepsMixin, CheckpointedTrainer):
         flops: ModelFlops | None = None,
         saved_sparse_prediction: bool | None = None,
         description: Mapping[str, Any] | None = None,
+        callbacks: Sequence[TrainerCallback] | None = None,
         **kwargs,
     ):
         args = kwargs["args"]
@@ -239,6 +243,8 @@ class MaskedLMTrainer(FiniteStepsMixin, CheckpointedTrainer):
             compute_metrics=masked_lm_metrics,
             preprocess_logits_for_metrics=masked_lm_row_totals,
             optimizer_cls_and_kwargs=optimizer,
+            # Before those of the caller: one that stops the run has the last word.
+            callbacks=[_RunOfBatches(self), *(callbacks or [])],
             **kwargs,
         )
         self.saved_sparse_prediction = saved_sparse_prediction
@@ -246,7 +252,6 @@ class MaskedLMTrainer(FiniteStepsMixin, CheckpointedTrainer):
         self.non_finite = args.non_finite
         self.eval_collator = DataCollatorForTokenClassification(tokenizer)
         self.speed = Speedometer(self, flops)
-        self.add_callback(_RunOfBatches(self))
         if not args.disable_tqdm:
             self.remove_callback(ProgressCallback)
             self.add_callback(PretrainingProgress)
@@ -305,6 +310,9 @@ class MaskedLMTrainer(FiniteStepsMixin, CheckpointedTrainer):
     def batch_name(self, micro_batch, micro_batches, process):
         number = self.state.global_step * self.args.gradient_accumulation_steps + micro_batch
         return f"batch {number:,}" + (f" of process {process}" if self.args.world_size > 1 else "")
+
+    def step_skipped(self):
+        self.speed.drop_step()
 
     # ---- Evaluating and saving ----
 
@@ -381,8 +389,8 @@ def check_fit(name: str, misfits: Mapping[str, str], way_out: str) -> None:
 
 
 def check_packing(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raises ValueError where a model does not keep the documents of a row apart: where two documents in one row do not
-    get the logits that each gets alone.
+    """Raises ValueError where a model does not keep the documents of a row apart: where two documents in one row do
+    not get the logits that each gets alone.
 
     What models do with a mask of their caller's differs (local attention, positions that cannot be given), so it is
     tried, on documents long enough to leave a window of local attention.
@@ -401,7 +409,9 @@ def check_packing(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
             together = model(
                 input_ids=torch.cat(documents, dim=1), attention_mask=documents_mask(numbers), position_ids=positions
             ).logits
-            alone = torch.cat([model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits for ids in documents], 1)
+            alone = torch.cat(
+                [model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits for ids in documents], 1
+            )
         problem = None if torch.allclose(together, alone, atol=1e-3, rtol=1e-3) else "their logits change"
     except (TypeError, ValueError, RuntimeError, IndexError) as error:
         problem = f"it does not take such a row ({error})"
@@ -520,6 +530,7 @@ class _RunOfBatches(TrainerCallback):
             set_rope_theta(model, theta)
 
     def on_step_end(self, args, state, control, **kwargs):
+        self.trainer.speed.keep_step()
         state.epoch = self.trainer.loader.epoch
         if int(state.epoch) > self.epochs:
             self.epochs = int(state.epoch)
@@ -543,6 +554,7 @@ class Speedometer:
         self.trainer, self.flops = trainer, flops
         self.watch, self.peak = Stopwatch(), None
         self._hits = self._labelled = 0
+        self._step: list[torch.Tensor] = []
         self._before = Totals()
 
     def begin(self) -> None:
@@ -555,6 +567,7 @@ class Speedometer:
     def _restart(self) -> None:
         self.watch.reset()
         self._hits = self._labelled = 0
+        self._step = []
         self._before = copy.deepcopy(self.trainer.loader.totals)
 
     @torch.no_grad()
@@ -563,8 +576,16 @@ class Speedometer:
         if logits.dim() == 3:
             logits = logits[labelled]
         # Left on the device: to look at them would make it wait.
-        self._hits += (logits.argmax(dim=-1) == labels[labelled]).sum()
-        self._labelled += labelled.sum()
+        self._step.append(torch.stack(((logits.argmax(dim=-1) == labels[labelled]).sum(), labelled.sum())))
+
+    def drop_step(self) -> None:
+        """Forgets what was counted since [`keep_step`]: the step is not made."""
+        self._step = []
+
+    def keep_step(self) -> None:
+        for hits, labelled in self._step:
+            self._hits, self._labelled = self._hits + hits, self._labelled + labelled
+        self._step = []
 
     def metrics(self) -> dict[str, float]:
         """`masked_accuracy`, `tokens_per_second` (padding not counted), `padding` (share of the positions), `mfu`
@@ -616,7 +637,8 @@ def _lamb(args: PretrainingArguments) -> tuple[type[torch.optim.Optimizer], dict
         from pytorch_optimizer import Lamb
     except ImportError as error:
         raise ValueError(
-            "--optim lamb needs the package pytorch-optimizer: pip install pytorch-optimizer, or the extra `optimizers`."
+            "--optim lamb needs the package pytorch-optimizer: pip install pytorch-optimizer, or the extra "
+            "`optimizers`."
         ) from error
     betas = (args.adam_beta1, args.adam_beta2)
     return Lamb, {"lr": args.learning_rate, "betas": betas, "eps": args.adam_epsilon}

@@ -1,0 +1,225 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""What is said of a finished pretraining run: tables, the model card, and an example that the model fills in."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerState, pipeline
+from transformers.trainer import TRAINER_STATE_NAME
+
+from .arguments import DataArguments, ModelArguments
+from .batches import StreamedBatches, TrainingLoader
+from .corpus import PretrainingData
+from .figures import plot_loss_curve
+from .model_card import ModelCardFacts, write_model_card
+from .packing import PackingReport
+from .training import MaskedLMTrainer
+
+
+def training_facts(
+    trainer: MaskedLMTrainer, metrics: Mapping[str, float], totals: Mapping[str, Any], checkpoint: str | None
+) -> dict[str, float]:
+    """Size of the model, tokens seen, share of padding, and tokens per second of this call without the evaluations in
+    between."""
+    start = TrainerState(global_step=-1)
+    if checkpoint is not None:
+        start = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME))
+    evaluations = [
+        entry["eval_runtime"]
+        for entry in trainer.state.log_history
+        if "eval_runtime" in entry and entry["step"] > start.global_step
+    ]
+    tokens = trainer.state.num_input_tokens_seen
+    seconds = metrics["train_runtime"] - sum(evaluations)
+    return {
+        "train_tokens": tokens,
+        "train_tokens_per_second": round((tokens - start.num_input_tokens_seen) / seconds, 1),
+        "train_padding": round(1 - totals["tokens"] / max(totals["positions"], 1), 6),
+        "train_parameters": trainer.model.num_parameters(),
+        "train_parameters_without_embeddings": trainer.model.num_parameters(exclude_embeddings=True),
+    }
+
+
+def length_table(trainer: MaskedLMTrainer, data: PretrainingData, data_args: DataArguments) -> list[dict[str, float]]:
+    # As many tokens in a batch at every length as --per_device_eval_batch_size rows of the training length have.
+    tokens_per_batch = trainer.args.per_device_eval_batch_size * data_args.max_seq_length
+    table = trainer.evaluate_lengths(data.evaluations, tokens_per_batch)
+    for row in table:
+        row["most_frequent_token_accuracy"] = data.baseline
+    return table
+
+
+def evaluation_metrics(table: Sequence[Mapping[str, float]], max_seq_length: int) -> dict[str, float]:
+    """Metrics at the training length as `eval_<metric>`, those of every length as `eval_length_<length>_<metric>`."""
+    metrics = {}
+    for row in table:
+        values = {name: value for name, value in row.items() if name != "length"}
+        metrics |= {f"eval_length_{row['length']}_{name}": value for name, value in values.items()}
+        if row["length"] == max_seq_length:
+            metrics |= {f"eval_{name}": value for name, value in values.items()}
+    return metrics
+
+
+def describe_packing(loader: TrainingLoader, totals: Mapping[str, Any]) -> dict[str, Any]:
+    """What packing did: with an index to the whole text, with a stream to what was read of it."""
+    source = loader.source
+    report = PackingReport(**totals["packing"]) if isinstance(source, StreamedBatches) else source.pages.report
+    return asdict(report) | {"used": round(report.used, 6)}
+
+
+def report(
+    trainer: MaskedLMTrainer,
+    data: PretrainingData,
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    record: Mapping[str, Any],
+) -> None:
+    """Writes the table, the picture and the model card of a finished run, and prints what matters of them.
+
+    Args:
+        record: content of its `run.json`.
+    """
+    output_dir, metrics, table = Path(trainer.args.output_dir), record["results"], record["lengths"]
+    with open(output_dir / "length_results.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(table[0]))
+        writer.writeheader()
+        writer.writerows(table)
+    curve = plot_loss_curve(trainer.state.log_history, output_dir / "loss_curve.png")
+    if curve is None:
+        print("No picture of the loss curve: that needs matplotlib (the extra `plot`).")
+    write_model_card(output_dir, model_card_facts(trainer, data, model_args, data_args, record, curve))
+    print_table(table, data_args.max_seq_length)
+    print(
+        f"{metrics['train_parameters']:,} parameters, {metrics['train_parameters_without_embeddings']:,} without "
+        f"embeddings; {metrics['train_tokens']:,} tokens seen, {metrics['train_tokens_per_second']:,.0f} a second, "
+        f"{metrics['train_padding']:.2%} padding."
+    )
+    print_losses_of_text(record)
+    print_example(output_dir, data, trainer)
+    print(f"\nWrote the model and its results to {output_dir}, which now holds:")
+    for path in sorted(output_dir.iterdir()):
+        print(f"  {path.name}{'/' if path.is_dir() else ''}")
+
+
+def print_losses_of_text(record: Mapping[str, Any]) -> None:
+    packing, totals = record["packing"], record["totals"]
+    if packing["truncated_tokens"]:
+        print(
+            f"Left out: {packing['truncated_tokens']:,} tokens at the ends of {packing['truncated_documents']:,} "
+            "documents that are longer than a row (--long_documents truncate)."
+        )
+    if totals["left_out"]:
+        share = totals["left_out"] / (totals["left_out"] + totals["tokens"])
+        print(
+            f"Left out: {totals['left_out']:,} tokens ({share:.2%}) that found no place in shorter rows, which need "
+            "more "
+            "[CLS] and [SEP]; others in every epoch."
+        )
+    bad_rows = packing["bad_rows"] or sum((record["data"].get("bad_rows") or {}).values())
+    if bad_rows:
+        print(f"Left out: {bad_rows:,} rows that could not be read (--skip_bad_rows).")
+
+
+def print_table(table: Sequence[Mapping[str, float]], max_seq_length: int) -> None:
+    print(f"\nMasked-token prediction by length (trained at {max_seq_length}):")
+    print(f"{'length':>8}{'sequences':>11}{'tokens':>9}{'loss':>9}{'perplexity':>12}{'accuracy':>10}{'baseline':>10}")
+    for row in table:
+        print(
+            f"{row['length']:>8}{row['sequences']:>11}{row['masked_tokens']:>9}{row['loss']:>9.4f}"
+            f"{row['perplexity']:>12.2f}{row['accuracy']:>10.2%}{row['most_frequent_token_accuracy']:>10.2%}"
+        )
+    print(
+        "baseline: accuracy of always answering the most frequent token of the training text. A tenth of the\n"
+        "predicted tokens are left as they are in the input (BERT's 80/10/10), which a model can copy."
+    )
+
+
+def print_example(output_dir: Path, data: PretrainingData, trainer: MaskedLMTrainer) -> None:
+    """Fills the example with the model as a user would load it from `output_dir`."""
+    fill_mask = pipeline("fill-mask", model=str(output_dir), device=trainer.args.device)
+    print(f"\n{data.example}" + ("" if data.answer is None else f"\n(the text has {data.answer!r})"))
+    for guess in fill_mask(data.example):
+        print(f"  {guess['score']:6.1%}  {guess['token_str']}")
+
+
+def model_card_facts(
+    trainer: MaskedLMTrainer,
+    data: PretrainingData,
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    record: Mapping[str, Any],
+    curve: Path | None,
+) -> ModelCardFacts:
+    metrics = record["results"]
+    return ModelCardFacts(
+        model_name=Path(trainer.args.output_dir).resolve().name,
+        task="fill-mask",
+        config=trainer.model.config,
+        repo_id=trainer.hub_model_id,
+        example=data.example,
+        mask_token=data.tokenizer.mask_token,
+        base_model=model_args.model_name_or_path,
+        datasets=[data_args.dataset_name] if data_args.dataset_name else (),
+        data_description=None if data_args.dataset_name else describe_data(data_args),
+        n_parameters=metrics["train_parameters"],
+        n_tokens=metrics["train_tokens"],
+        training=training_rows(trainer, data_args, record),
+        loss_curve=curve and curve.name,
+        length_results=[{name: row[name] for name in row if name != "runtime"} for row in record["lengths"]],
+        software={
+            name: record["software"][name]
+            for name in ("transformers", "torch", "accelerate", "datasets", "tokenizers")
+        },
+    )
+
+
+def training_rows(trainer: MaskedLMTrainer, data_args: DataArguments, record: Mapping[str, Any]) -> dict[str, object]:
+    args, settings, metrics = trainer.args, record["arguments"], record["results"]
+    masking = f"{data_args.mlm_probability:.0%}" + (", whole words" if data_args.whole_word_masking else "")
+    hardware = record["hardware"]
+    device = (
+        hardware.get("accelerator") or f"{hardware['processor'] or hardware['machine']}, {hardware['threads']} threads"
+    )
+    return {
+        "Sequence length": describe_lengths(data_args),
+        "Documents in a row": f"{data_args.packing}, {record['packing']['used']:.2%} of the positions used",
+        "Masked tokens": masking,
+        "Steps": trainer.state.global_step,
+        "Positions per step": (
+            args.train_batch_size * data_args.max_seq_length * args.gradient_accumulation_steps * args.world_size
+        ),
+        "Optimizer": f"{settings['optim']}, betas ({args.adam_beta1}, {args.adam_beta2})",
+        "Peak learning rate": args.learning_rate,
+        "Schedule": settings["lr_scheduler_type"],
+        "Warm-up steps": args.get_warmup_steps(trainer.state.max_steps),
+        "Weight decay": args.weight_decay,
+        "Precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
+        "Seed": args.seed,
+        "Hardware": f"{hardware['processes']} × {device}",
+        "Training time (seconds)": metrics["train_runtime"],
+        "Tokens per second": metrics["train_tokens_per_second"],
+    }
+
+
+def describe_lengths(data_args: DataArguments) -> str | int:
+    if data_args.length_schedule:
+        return f"{data_args.length_schedule} (length:share of the steps)"
+    if data_args.mixed_lengths:
+        return f"{', '.join(map(str, data_args.mixed_lengths))}, mixed"
+    return data_args.max_seq_length
+
+
+def describe_data(data_args: DataArguments) -> str:
+    if data_args.dataset_path is not None:
+        return f"Pretrained on the local data set `{Path(data_args.dataset_path).name}`."
+    if data_args.train_file is not None:
+        # With the folder: corpora are often all called train.jsonl.
+        names = ["/".join(Path(name).parts[-2:]) for name in data_args.train_file]
+        return f"Pretrained on local text ({', '.join(f'`{name}`' for name in names)})."
+    return (
+        "Pretrained on the embedded corpus: the topics of the Python manual and the docstrings of the standard "
+        "library and of the installed packages."
+    )
