@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import datasets
+import torch
 import transformers
 from transformers import (
     AutoConfig,
@@ -121,9 +122,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         report(trainer, data, model_args, data_args, record.content)
     if args.push_to_hub:
         trainer.push_to_hub()
-    # The first process writes its report while the others wait: the group they share ends for all at once.
-    trainer.accelerator.wait_for_everyone()
-    trainer.accelerator.end_training()
+    end(trainer)
     return train_metrics | eval_metrics
 
 
@@ -144,10 +143,17 @@ def train(
     if termination.received is not None:
         if trainer.args.should_log:
             print(f"Stopped by {termination.received.name}. Go on with --resume_from_checkpoint last.")
-        trainer.accelerator.wait_for_everyone()
-        trainer.accelerator.end_training()
+        end(trainer)
         sys.exit(termination.exit_code())
     return trained
+
+
+def end(trainer: MaskedLMTrainer) -> None:
+    """Ends the run in all processes at once. A process that leaves its group to the end of Python can abort there."""
+    trainer.accelerator.wait_for_everyone()
+    trainer.accelerator.end_training()
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 # Arguments

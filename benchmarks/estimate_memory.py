@@ -1,7 +1,7 @@
 """How much memory does a training step take on each GPU?
 
     python benchmarks/estimate_memory.py --presets gau-base --lengths 512 2048 8192
-    python benchmarks/estimate_memory.py --presets gau-base --lengths 8192 --strategies fsdp2 --gpus 8 --checkpointing
+    python benchmarks/estimate_memory.py --lengths 8192 --strategies fsdp2 --gpus 16 --checkpointing no yes
     python benchmarks/estimate_memory.py --check --output check.csv    # compares itself with steps on this CPU
 
 Nothing is allocated: forward and backward pass run on fake tensors, which have a shape, a type and a lifetime but no
@@ -15,8 +15,10 @@ buffers. Not counted: the CUDA context, workspaces of libraries, NCCL and the al
 import argparse
 import csv
 import datetime
+import itertools
 import subprocess
 import sys
+import warnings
 import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -132,7 +134,9 @@ def attention_scratch(func, args: tuple, device: str) -> int:
     # A block's scores, weights and dropout mask are made while those of the block before it are still there.
     tensors = (2 + drops) * (1 + several) + (2 + drops if backward else 0)
     sums = 4 * (key[0].numel() + value[0].numel()) if backward and several else 0
-    return tensors * elements * query.element_size() + sums
+    wanted = [args[0], key, value] if backward else [key, value]
+    copies = sum(tensor.numel() * tensor.element_size() for tensor in wanted if not tensor.is_contiguous())
+    return tensors * elements * query.element_size() + sums + copies
 
 
 class Rules(TorchFunctionMode):
@@ -212,7 +216,9 @@ def make_model(config: GAUConfig, step: Step) -> GAUForMaskedLM:
     model.config.pad_token_id = None
     if step.checkpointing:
         # The backward pass recomputes outside the rules, unless it is told to.
-        model.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": lambda: (nullcontext(), Rules(step))})
+        model.gradient_checkpointing_enable(
+            {"use_reentrant": False, "context_fn": lambda: (nullcontext(), Rules(step))}
+        )
     return model
 
 
@@ -314,19 +320,17 @@ def load_preset(preset: str, backend: str) -> GAUConfig:
 
 def estimates(args: argparse.Namespace) -> list[dict[str, object]]:
     rows = []
-    cells = [(preset, length, strategy) for preset in args.presets for length in args.lengths
-             for strategy in args.strategies]  # fmt: skip
-    for preset, length, strategy in tqdm(cells, desc="replaying steps", unit="step"):
+    cells = list(itertools.product(args.presets, args.lengths, args.strategies, args.checkpointing))
+    for preset, length, strategy, checkpointing in tqdm(cells, desc="replaying steps", unit="step"):
         count = args.rows or max(1, args.tokens_per_device // length)
-        step = Step(
-            length, count, args.precision, args.checkpointing, strategy == "fsdp2", args.mask, args.mlm_probability
-        )
+        step = Step(length, count, args.precision, checkpointing == "yes", strategy == "fsdp2", args.mask)
         found = estimate(load_preset(preset, args.backend), step, strategy, args.gpus)
         rows.append({
             "preset": preset, "length": length, "rows": count, "strategy": strategy,
             "gpus": 1 if strategy == "none" else args.gpus, "precision": args.precision,
-            "checkpointing": args.checkpointing, "backend": args.backend, "mask": args.mask,
-            **{f"{name}_gib": round(value / GIB, 3) for name, value in asdict(found).items()},
+            "checkpointing": checkpointing, "backend": args.backend, "mask": args.mask,
+            **{f"{name}_gib": round(value / GIB, 2) for name, value in asdict(found).items()},
+            "kib_per_token": round(found.activations / 2**10 / (count * length)),
         })  # fmt: skip
     return rows
 
@@ -362,11 +366,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--tokens_per_device", type=int, default=32768)
     parser.add_argument("--strategies", nargs="+", default=["ddp", "fsdp2"], choices=["none", "ddp", "fsdp2"])
     parser.add_argument("--gpus", type=int, default=8)
-    parser.add_argument("--checkpointing", action="store_true", help="recompute each layer in the backward pass")
+    parser.add_argument("--checkpointing", nargs="+", default=["no"], choices=["no", "yes"],
+                        help="recompute each layer in the backward pass")  # fmt: skip
     parser.add_argument("--precision", default="bf16", choices=["bf16", "float32"])
     parser.add_argument("--backend", default="gau_auto", choices=["gau_auto", "eager", "gau_blocked", "sdpa"])
     parser.add_argument("--mask", default="none", choices=["none", "documents"], help="documents: packed, kept apart")
-    parser.add_argument("--mlm_probability", type=float, default=0.15)
     parser.add_argument("--check", action="store_true", help="compare estimates with steps on this CPU")
     parser.add_argument("--output", help="CSV file to write")
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
@@ -376,6 +380,8 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_arguments()
+    # The name that every supported release knows.
+    warnings.filterwarnings("ignore", message="`gradient_checkpointing_enable`")
     if args.cell:
         preset, length, count, precision, backend = args.cell
         memory, grown = measure(load_preset(preset, backend), Step(int(length), int(count), precision, device="cpu"))

@@ -102,12 +102,15 @@ class LengthPlan:
         return max(max(stage.lengths) for stage in self.stages)
 
     def stage(self, step: int) -> Stage:
-        return self.stages[min(int(np.searchsorted(self._ends, step, "right")), len(self.stages) - 1)]
+        return self.stages[self._stage_number(step)]
+
+    def _stage_number(self, step: int) -> int:
+        return min(int(np.searchsorted(self._ends, step, "right")), len(self.stages) - 1)
 
     def rope_theta(self, step: int) -> float | None:
         """The base that holds at a step; None before the first stage that states one."""
-        current = self.stages.index(self.stage(step))
-        stated = [stage.rope_theta for stage in self.stages[: current + 1] if stage.rope_theta is not None]
+        begun = self.stages[: self._stage_number(step) + 1]
+        stated = [stage.rope_theta for stage in begun if stage.rope_theta is not None]
         return stated[-1] if stated else None
 
     def length(self, step: int) -> int:
@@ -282,7 +285,8 @@ class IndexedBatches(torch.utils.data.Dataset):
         facts = BatchFacts(
             batch=batch,
             length=self.shape.plan.length(batch // self.shape.accumulation),
-            epoch=(first + self.shape.pages) / len(self.pages),
+            # Of all processes together: they must agree on where an epoch ends.
+            epoch=(batch + 1) * self.shape.world * self.shape.pages / len(self.pages),
         )
         return self.maker([((number,), self.pages[self._page(number)]) for number in numbers], facts)
 

@@ -25,16 +25,21 @@ from accelerate.utils import gather
 from huggingface_hub import HfApi
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from transformers import Trainer, TrainingArguments
+from transformers import TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, SaveStrategy
 from transformers.utils import PushInProgress, is_sagemaker_mp_enabled, is_torch_xla_available, logging
+
+from .optimizer_state import load_optimizer_state as load_sharded_optimizer_state
+from .optimizer_state import save_optimizer_state as save_sharded_optimizer_state
+from .sharding import ShardedTrainer
 
 
 logger = logging.get_logger(__name__)
 
 MANIFEST_NAME = "checkpoint.json"
 ARGUMENTS_NAME = "training_args.json"
+_SHARDS = "optimizer"  # directory of the optimizer's state under FSDP
 FORMAT = 1
 # `get_last_checkpoint` and `sort_checkpoints` pass over these names, and so do uploads, which leave out `_*`.
 _DELETED = "_deleted-"
@@ -404,14 +409,15 @@ def training_arguments(args: TrainingArguments) -> dict[str, Any]:
     return json.loads(json.dumps(values, default=str), parse_constant=str)
 
 
-class CheckpointedTrainer(Trainer):
+class CheckpointedTrainer(ShardedTrainer):
     """[`Trainer`] whose checkpoints are whole or say why not, hold no pickled object, and carry state of the run.
 
     - A checkpoint counts from the moment its manifest is there, on behalf of all processes. Only then may
       `save_total_limit` delete older ones.
     - Optimizer, scheduler, gradient scaler and random states are safetensors and JSON; so are the arguments, in place
-      of the Trainer's `training_args.bin`. FSDP, DeepSpeed, XLA and SageMaker keep the Trainer's own formats for the
-      optimizer and the scheduler; the manifest covers them all the same.
+      of the Trainer's `training_args.bin`. Under FSDP every process writes its shards of the optimizer's state, as
+      safetensors and JSON too (`optimizer_state.py`). DeepSpeed, XLA and SageMaker keep the Trainer's own formats for
+      the optimizer and the scheduler; the manifest covers them all the same.
     - A checkpoint of the plain Trainer is resumed from as ever, through its own loading with `weights_only`.
     - A full disk, or any other failure to write, is a [`CheckpointError`] that names the last whole checkpoint.
     """
@@ -569,17 +575,24 @@ class CheckpointedTrainer(Trainer):
         return not (foreign or is_torch_xla_available() or is_sagemaker_mp_enabled())
 
     def _save_optimizer_and_scheduler(self, output_dir: str):
-        if not self._has_own_formats:
+        if self.is_fsdp_enabled:
+            save_sharded_optimizer_state(Path(output_dir) / _SHARDS, self.model, self.optimizer)
+        elif not self._has_own_formats:
             return super()._save_optimizer_and_scheduler(output_dir)
-        if self.args.should_save:
+        elif self.args.should_save:
             save_state(Path(output_dir), "optimizer", self.optimizer.state_dict())
+        if self.args.should_save:
             save_state(Path(output_dir), "scheduler", _without_callables(self.lr_scheduler.state_dict()))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None):
         if checkpoint is None:
             return
         folder = Path(checkpoint)
-        if (folder / "optimizer.json").is_file() and self._has_own_formats:
+        if self.is_fsdp_enabled or (folder / _SHARDS).is_dir():
+            # Shards load under any strategy, and under FSDP nothing else does.
+            load_sharded_optimizer_state(folder / _SHARDS, self.model, self.optimizer)
+            self.lr_scheduler.load_state_dict(load_state(folder, "scheduler"))
+        elif (folder / "optimizer.json").is_file() and self._has_own_formats:
             load_optimizer_state(self.optimizer, load_state(folder, "optimizer"))
             self.lr_scheduler.load_state_dict(load_state(folder, "scheduler"))
         else:

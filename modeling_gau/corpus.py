@@ -3,6 +3,7 @@
 
 import hashlib
 import itertools
+import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -69,8 +70,11 @@ def prepare_data(
         longest: length that the model cannot exceed; None where it can.
 
     Raises:
-        ValueError: what `load_documents`, `open_stream`, `train_tokenizer` and `make_length_evaluations` raise.
+        ValueError: a stream without `--max_steps` or with something to do once an epoch; what `load_documents`,
+            `open_stream`, `train_tokenizer` and `make_length_evaluations` raise.
     """
+    if data_args.streaming:
+        check_streaming(args)
     read = _read_stream if data_args.streaming else _read_documents
     train_texts, validation, counted, description = read(model_args, data_args, args)
     tokenizer = load_tokenizer(model_args, data_args, args, train_texts, checkpoint)
@@ -103,6 +107,17 @@ def prepare_data(
         answer=answer,
         description=description | {"tokenizer": tokenizer_fingerprint(tokenizer)},
     )
+
+
+def check_streaming(args: PretrainingArguments) -> None:
+    if args.max_steps <= 0:
+        raise ValueError("--streaming needs --max_steps: how long a stream is, is not known.")
+    for name in ("eval_strategy", "save_strategy", "logging_strategy"):
+        if getattr(args, name) == "epoch":
+            raise ValueError(
+                f"--{name} epoch: with --streaming every reader (process or worker) comes to the end of an epoch at "
+                f"another step. Take --{name} steps."
+            )
 
 
 def _read_documents(model_args: ModelArguments, data_args: DataArguments, args: PretrainingArguments) -> tuple:
@@ -180,8 +195,11 @@ def load_tokenizer(
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     """A digest of the vocabulary and of what is done to text; the same for a tokenizer that was saved and loaded."""
-    content = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else str(sorted(tokenizer.get_vocab().items()))
-    return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
+    content = sorted(tokenizer.get_vocab().items())
+    if tokenizer.is_fast:
+        # Without what the last call left there.
+        content = json.loads(tokenizer.backend_tokenizer.to_str()) | {"truncation": None, "padding": None}
+    return hashlib.blake2b(json.dumps(content).encode(), digest_size=8).hexdigest()
 
 
 def make_masking(data_args: DataArguments, tokenizer: PreTrainedTokenizerBase, probability: float) -> Masking:
@@ -269,7 +287,7 @@ def make_loader(
     `data.packing`.
 
     Raises:
-        ValueError: too little text, lengths that do not go together, or a stream without `--max_steps`.
+        ValueError: too little text, or lengths that do not go together.
     """
     seed = args.seed if args.data_seed is None else args.data_seed
     length, packing = longest_length(stages), data_args.packing
@@ -288,8 +306,6 @@ def make_loader(
             print(f"--packing {packing}: {pages.report}.")
     positions = args.train_batch_size * data_args.max_seq_length
     if args.max_steps <= 0:
-        if pages is None:
-            raise ValueError("--streaming needs --max_steps: how long a stream is, is not known.")
         step = max(1, positions // length) * args.gradient_accumulation_steps * args.world_size
         args.max_steps = max(1, int(-(-args.num_train_epochs * len(pages) // step)))
     shape = BatchShape(

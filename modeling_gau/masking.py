@@ -7,6 +7,7 @@ words are known from the vocabulary, without offsets.
 """
 
 import json
+import unicodedata
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -78,7 +79,8 @@ class WordBorders:
     """Numbers the words of a sequence of tokens by what the vocabulary says of each token.
 
     In WordPiece a token continues a word where it has the prefix (`##`). In vocabularies that mark white space (`Ġ`,
-    `▁`) it does where it brings none, is no punctuation and follows neither.
+    `▁`) it does where it brings none, is no punctuation and follows neither: in scripts without spaces a word is what
+    stands between punctuation.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase):
@@ -86,9 +88,8 @@ class WordBorders:
         size = max(vocabulary.values(), default=-1) + 1
         self.continues, self.ends_open = np.zeros(size, bool), np.ones(size, bool)
         prefix = _continuation_prefix(tokenizer)
-        # Byte-level vocabularies spell space, newline, tab and carriage return with these letters.
-        blanks = "ĠĊĉč" if any(token.startswith("Ġ") for token in vocabulary) else "▁"
-        if prefix is None and not any(token.startswith(blanks[0]) for token in vocabulary):
+        byte_level = any(token.startswith("Ġ") for token in vocabulary)
+        if prefix is None and not byte_level and not any(token.startswith("▁") for token in vocabulary):
             raise ValueError(
                 f"--whole_word_masking: the vocabulary of {tokenizer.name_or_path or type(tokenizer).__name__} marks "
                 "neither the continuation (##) nor the beginning (Ġ, ▁) of words. Leave the option out."
@@ -100,8 +101,8 @@ class WordBorders:
             elif prefix is not None:
                 self.continues[index] = token.startswith(prefix) and len(token) > len(prefix)
             else:
-                self.continues[index] = _inside_word(token[0], blanks)
-                self.ends_open[index] = _inside_word(token[-1], blanks)
+                self.continues[index] = _inside_word(token[0], byte_level)
+                self.ends_open[index] = _inside_word(token[-1], byte_level)
 
     def __call__(self, tokens: np.ndarray) -> np.ndarray:
         """The number of each token's word, int64 `(tokens,)`, counted from 0."""
@@ -118,6 +119,10 @@ def _continuation_prefix(tokenizer: PreTrainedTokenizerBase) -> str | None:
     return model["continuing_subword_prefix"] if model["type"] == "WordPiece" else None
 
 
-def _inside_word(character: str, blanks: str) -> bool:
-    # Byte-level vocabularies spell bytes above 127 with characters beyond ASCII: parts of words.
-    return character not in blanks and (character.isalnum() or character == "'" or ord(character) > 127)
+def _inside_word(character: str, byte_level: bool) -> bool:
+    if byte_level:
+        # Spells space, newline, tab and carriage return with four letters, and bytes above 127, taken for parts of
+        # words, with characters beyond ASCII.
+        return character not in "ĠĊĉč" and (character.isalnum() or character == "'" or ord(character) > 127)
+    # Letters, the marks that belong to them in many scripts, and digits; ▁ is none of them.
+    return character in "'’" or unicodedata.category(character)[0] in "LMN"

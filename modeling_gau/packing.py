@@ -129,6 +129,7 @@ class StreamPages(Sequence[list[np.ndarray]]):
         return self.report.pages
 
     def __getitem__(self, page: int) -> list[np.ndarray]:
+        page = range(len(self))[page]  # IndexError beyond the last one
         return [self._stream[page * self._width : min((page + 1) * self._width, self._end)]]
 
 
@@ -151,6 +152,7 @@ class DocumentPages(Sequence[list[np.ndarray]]):
         return self.report.pages
 
     def __getitem__(self, page: int) -> list[np.ndarray]:
+        page = range(len(self))[page]
         pieces = range(self._bounds[page], self._bounds[page + 1])
         return [self._stream[self._starts[piece] : self._starts[piece] + self._sizes[piece]] for piece in pieces]
 
@@ -168,10 +170,12 @@ def make_pages(
             as a document; "truncate" leaves all but the first part out. `concat` needs neither.
 
     Raises:
-        ValueError: the text does not fill one row.
+        ValueError: no text, or with `concat` too little to fill one row.
     """
-    if len(stream) - 1 < length - FRAME and packing == "concat":
-        tokens = max(len(stream) - 1, 0)
+    tokens = max(len(stream) - 1, 0)
+    if packing != "concat" and tokens == 0:
+        raise ValueError("The training text has no tokens: add training text.")
+    if packing == "concat" and tokens < length - FRAME:
         raise ValueError(
             f"The training text has {tokens} tokens, too few for one row of length {length} ({length - FRAME} tokens, "
             f"[CLS] and [SEP]): lower --max_seq_length to {tokens + FRAME} or less, or add training text."

@@ -15,6 +15,9 @@ from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
 
+# What models of transformers raise that look at values, of which there are none without memory.
+_FAILURES = (AssertionError, AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError)
+
 
 class ModelFlops:
     """Floating-point operations of a training step by row length, counted on a model without memory.
@@ -33,7 +36,6 @@ class ModelFlops:
         self._dense = 1.0
         if self._config.to_dict().get("sparse_prediction"):
             self._config.sparse_prediction, self._dense = False, labelled
-        self._config.pad_token_id = None  # the check for padding reads values, which there are none of
         self._model = None
 
     @lru_cache(maxsize=64)  # noqa: B019 - one object a run
@@ -47,7 +49,7 @@ class ModelFlops:
                     # A mask in its final form: in another, some models look for padding, at values there are none of.
                     mask = torch.zeros(1, 1, length, length)
                     self._model(input_ids=torch.zeros(1, length, dtype=torch.long), attention_mask=mask)
-        except (NotImplementedError, RuntimeError, ValueError) as error:
+        except _FAILURES as error:
             logger.info(f"No FLOP count for {self._config.model_type} at length {length}: {error}")
             return None
         head = self._model.get_output_embeddings()

@@ -20,6 +20,7 @@ from .training import PretrainingArguments
 
 
 RECORD_NAME = "run.json"
+_SECRETS = ("--token", "--hub_token", "--hub-token")
 PACKAGES = ("transformers", "torch", "accelerate", "datasets", "tokenizers", "safetensors", "numpy", "modeling-gau")
 # Arguments that decide what is computed: a run that is resumed with others is no longer the run it was.
 RECIPE = (
@@ -89,11 +90,12 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without_secrets(words: list[str]) -> list[str]:
-    secret = [False, *(word in ("--token", "--hub_token") for word in words)]
-    hidden = ["…" if is_secret else word for word, is_secret in zip(words, secret, strict=False)]
-    return [
-        word.partition("=")[0] + "=…" if word.startswith(("--token=", "--hub_token=")) else word for word in hidden
-    ]
+    shown = []
+    for before, word in zip(["", *words], words, strict=False):
+        name, equals, _ = word.partition("=")
+        word = f"{name}=…" if equals and name in _SECRETS else word
+        shown.append("…" if before in _SECRETS else word)
+    return shown
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, list[str]]:

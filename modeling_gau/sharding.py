@@ -21,13 +21,8 @@ from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, StateDictType
 from transformers import PreTrainedModel, Trainer
-from transformers.trainer import SCHEDULER_NAME
 from transformers.utils import SAFE_WEIGHTS_NAME
 
-from .optimizer_state import load_optimizer_state, save_optimizer_state
-
-
-OPTIMIZER_DIRECTORY = "optimizer"
 
 # Weights are gathered and layers computed in bfloat16; gradients are summed over processes in float32, as DDP does.
 _BFLOAT16 = MixedPrecisionPolicy(torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False)
@@ -102,21 +97,6 @@ class ShardedTrainer(Trainer):
             state_dict = {name: state_dict[name] for name in state_dict if name not in _tied_names(self.model)}
         with plain_class(self.model):
             super()._save(output_dir, state_dict)
-
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        if not self.is_fsdp_enabled:
-            super()._save_optimizer_and_scheduler(output_dir)
-            return
-        save_optimizer_state(Path(output_dir) / OPTIMIZER_DIRECTORY, self.model, self.optimizer)
-        if self.args.should_save:
-            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER_NAME)
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if not self.is_fsdp_enabled or checkpoint is None:
-            super()._load_optimizer_and_scheduler(checkpoint)
-            return
-        load_optimizer_state(Path(checkpoint) / OPTIMIZER_DIRECTORY, self.model, self.optimizer)
-        self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / SCHEDULER_NAME, weights_only=True))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         if self.is_fsdp_enabled:

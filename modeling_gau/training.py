@@ -159,6 +159,17 @@ def take_cpu_for_bfloat16(args: TrainingArguments) -> None:
         )
 
 
+def masked_lm_loss(
+    outputs: Mapping[str, torch.Tensor], labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
+) -> torch.Tensor:
+    """Cross entropy in nats of `(batch, seq, vocab)` logits: the sum over the labelled positions by
+    `num_items_in_batch`, those of a whole step, or their mean; 0 where there are none."""
+    labelled = labels != IGNORED_LABEL
+    total = F.cross_entropy(outputs["logits"][labelled].float(), labels[labelled], reduction="sum")
+    count = labelled.sum() if num_items_in_batch is None else torch.as_tensor(num_items_in_batch)
+    return total / count.clamp(min=1)
+
+
 def masked_lm_row_totals(logits: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.Tensor) -> torch.Tensor:
     """Sums over the labelled positions of each row, `(batch, 3)` in float32: negative log likelihood, hits, positions.
 
@@ -236,13 +247,17 @@ class MaskedLMTrainer(FiniteStepsMixin, CheckpointedTrainer):
         callbacks: Sequence[TrainerCallback] | None = None,
         **kwargs,
     ):
-        args = kwargs["args"]
+        args, config = kwargs["args"], kwargs["model"].config.to_dict()
+        # Those of transformers that predict densely return a mean over the batch, whatever `num_items_in_batch` says:
+        # with accumulated batches or several processes the gradients would be of another size.
+        loss = None if "sparse_prediction" in config else masked_lm_loss
         optimizer = OPTIMIZERS[args.optim](args) if args.optim in OPTIMIZERS else None
         super().__init__(
             processing_class=tokenizer,
             compute_metrics=masked_lm_metrics,
             preprocess_logits_for_metrics=masked_lm_row_totals,
             optimizer_cls_and_kwargs=optimizer,
+            compute_loss_func=loss,
             # Before those of the caller: one that stops the run has the last word.
             callbacks=[_RunOfBatches(self), *(callbacks or [])],
             **kwargs,
@@ -272,9 +287,10 @@ class MaskedLMTrainer(FiniteStepsMixin, CheckpointedTrainer):
         if "document_ids" in inputs:
             inputs = dict(inputs)
             inputs["attention_mask"] = documents_mask(inputs.pop("document_ids"))
+        labels = inputs["labels"]  # which a loss of the Trainer takes out
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if model.training:
-            self.speed.count_hits(outputs["logits"], inputs["labels"])
+            self.speed.count_hits(outputs["logits"], labels)
         return (loss, outputs) if return_outputs else loss
 
     def log(self, logs, start_time=None):
@@ -522,9 +538,13 @@ class _RunOfBatches(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.epochs = int(state.epoch or 0)
+        self._set_theta(state, **kwargs)  # also where no step is left
         self.trainer.speed.begin()
 
-    def on_step_begin(self, args, state, control, model=None, **kwargs):
+    def on_step_begin(self, args, state, control, **kwargs):
+        self._set_theta(state, **kwargs)
+
+    def _set_theta(self, state, model, **kwargs):
         theta = self.trainer.loader.plan.rope_theta(state.global_step)
         if theta is not None:
             set_rope_theta(model, theta)

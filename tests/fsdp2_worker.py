@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # run as a script, of which only the own directory is on the path
 
 from modeling_gau import GAUConfig, GAUForMaskedLM  # noqa: E402
-from modeling_gau.sharding import ShardedTrainer  # noqa: E402
+from modeling_gau.checkpoints import CheckpointedTrainer  # noqa: E402
 
 
 ROWS_PER_STEP = 8
@@ -58,7 +58,8 @@ def launch_environment(processes: int, sharding: str) -> dict[str, str]:
 
 
 def train(rank: int, port: int, directory: str, config: dict, run: dict) -> None:
-    """One process of a run. The first one writes `result.json` and `logits.pt` into the run's directory."""
+    """One process of a run. The first one writes `result.json` and `logits.pt` into the run's directory, and the
+    state of the optimizer where it is whole."""
     run = dict(run)
     name, processes, sharding, resume = (run.pop(key, None) for key in ("name", "processes", "sharding", "resume"))
     settings = {"max_steps": 6, "save_steps": 2, "learning_rate": 1e-2} | run
@@ -76,7 +77,7 @@ def train(rank: int, port: int, directory: str, config: dict, run: dict) -> None
         settings["accelerator_config"] = {"use_configured_state": True}
     torch.manual_seed(0)
     output_dir = Path(directory) / name
-    trainer = ShardedTrainer(
+    trainer = CheckpointedTrainer(
         model=GAUForMaskedLM(GAUConfig(**config)),
         args=TrainingArguments(
             output_dir=str(output_dir),
@@ -101,12 +102,14 @@ def train(rank: int, port: int, directory: str, config: dict, run: dict) -> None
     if rank == 0:
         torch.save(logits.float(), output_dir / "logits.pt")
         (output_dir / "result.json").write_text(json.dumps(result))
+    if sharding is None:
+        torch.save(trainer.optimizer.state_dict()["state"], output_dir / "optimizer_state.pt")
     if dist.is_initialized():
         dist.barrier()
         dist.destroy_process_group()
 
 
-def describe(trainer: ShardedTrainer) -> dict:
+def describe(trainer: CheckpointedTrainer) -> dict:
     model = trainer.model
     held = sum(p.to_local().numel() if isinstance(p, DTensor) else p.numel() for p in model.parameters())
     states = [value for state in trainer.optimizer.state.values() for value in state.values() if value.ndim]

@@ -114,7 +114,7 @@ def test_saved_models_carry_the_code_of_the_model(runs, name):
         assert "modeling_gau.py" in code
 
 
-def test_bfloat16_keeps_loss_angles_and_gradient_sums_in_float32(runs):
+def test_bfloat16_keeps_loss_and_angles_in_float32(runs):
     expected, found = result(runs, "one_bf16"), result(runs, "bf16")
     assert_same_curve(expected["steps"], found["steps"], 5e-3)
     assert found["angles"] == "torch.float32"
@@ -162,15 +162,15 @@ def test_optimizer_state_is_bit_equal_after_loading(tmp_path, lr):
 
 
 def test_optimizer_state_of_shards_loads_without_them(runs):
-    model, optimizer = make_optimizer(lr=1e-2)
-    saved = runs / "again_4" / "checkpoint-4" / "optimizer"
+    model, _ = make_optimizer(lr=1e-2)
+    saved = runs / "again_4" / "checkpoint-6" / "optimizer"
     names = json.loads((saved / "settings.json").read_text())
     parameters = dict(model.named_parameters())
     groups = [{"params": [parameters[key] for key in names[f"groups/{i}/params"]]} for i in (0, 1)]
     optimizer = torch.optim.AdamW(groups, fused=True)
     optimizer.param_groups[0]["initial_lr"] = optimizer.param_groups[1]["initial_lr"] = 0.0
     load_optimizer_state(saved, model, optimizer)
-    expected = torch.load(runs / "one" / "checkpoint-4" / "optimizer.pt", weights_only=True)["state"]
+    expected = torch.load(runs / "one" / "optimizer_state.pt")
     assert len(expected) == len(parameters)
     for index, parameter in enumerate([*groups[0]["params"], *groups[1]["params"]]):
         for key in ("step", "exp_avg", "exp_avg_sq"):

@@ -1,0 +1,163 @@
+"""What the pretraining engine costs: a step of the trainer against a bare loop with the same model and batches.
+
+    python benchmarks/benchmark_overhead.py --preset gau-small --output benchmarks/results/overhead.csv
+
+Both do the arithmetic of a step: forward under autocast, backward, clipping to a norm of 1, AdamW (fused), schedule.
+The bare loop does nothing else; the trainer also reads and masks its batches, checks loss and gradient, counts, logs
+at every tenth step and moves its progress bar. They alternate in one process, `--rounds` times `--steps` steps each;
+compared are medians of the step times within a round, the first step of each block left out.
+"""
+
+import argparse
+import csv
+import itertools
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import Dataset
+from tqdm.auto import tqdm
+from transformers import AutoModelForMaskedLM, TrainerCallback, get_scheduler
+
+from modeling_gau import GAUConfig
+from modeling_gau.batches import (
+    BatchMaker,
+    BatchShape,
+    IndexedBatches,
+    LengthPlan,
+    Stage,
+    TrainingLoader,
+    documents_mask,
+)
+from modeling_gau.masking import Masking
+from modeling_gau.packing import TokenStream, make_pages
+from modeling_gau.progress import ModelFlops
+from modeling_gau.tokenization import train_tokenizer
+from modeling_gau.training import MaskedLMTrainer, PretrainingArguments
+
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class StepTimes(TrainerCallback):
+    def __init__(self):
+        self.ends = []
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.ends.append(time.perf_counter())
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="gau-small")
+    parser.add_argument("--rows", type=int, default=4, help="rows of a batch")
+    parser.add_argument("--length", type=int, default=512)
+    parser.add_argument("--packing", default="concat", choices=["concat", "documents"])
+    parser.add_argument("--steps", type=int, default=6, help="steps of a block")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--float32", action="store_true", help="float32 instead of bfloat16")
+    parser.add_argument("--output", type=Path, help="CSV file to write")
+    return parser.parse_args()
+
+
+def make_tokenizer():
+    words = ["".join(letters) for letters in np.random.default_rng(0).choice(list("abcdefgh"), (4000, 5))]
+    return train_tokenizer(Dataset.from_dict({"text": [" ".join(words)] * 3}), "wordpiece", 1000)
+
+
+def make_loader(args: argparse.Namespace, tokenizer, vocab_size: int) -> TrainingLoader:
+    generator = np.random.default_rng(1)
+    sizes = generator.integers(50, 1500, 1000)
+    rows = [[*generator.integers(5, min(vocab_size, len(tokenizer)), size).tolist(), 3] for size in sizes]
+    stream = TokenStream(Dataset.from_dict({"input_ids": rows}))
+    masking = Masking(tokenizer)
+    maker = BatchMaker(masking, args.length, apart=args.packing == "documents", fixed_shape=True, seed=0)
+    plan = LengthPlan([Stage((args.length,), (1.0,))], args.steps, 0)
+    shape = BatchShape(plan, args.rows * args.length, 1, 0, 1, args.steps)
+    return TrainingLoader(IndexedBatches(make_pages(stream, args.length, args.packing), maker, shape))
+
+
+def trainer_block(args: argparse.Namespace, model, tokenizer, folder: str) -> list[float]:
+    training_args = PretrainingArguments(
+        output_dir=folder, max_steps=args.steps, per_device_train_batch_size=args.rows, bf16=not args.float32,
+        use_cpu=not torch.accelerator.is_available(), logging_steps=10, save_strategy="no", report_to="none",
+        learning_rate=1e-4, weight_decay=0.01,
+    )  # fmt: skip
+    times = StepTimes()
+    trainer = MaskedLMTrainer(
+        model=model,
+        args=training_args,
+        tokenizer=tokenizer,
+        loader=make_loader(args, tokenizer, model.config.vocab_size),
+        flops=ModelFlops(model.config, 0.15),
+        callbacks=[times],
+    )
+    trainer.train()
+    return [after - before for before, after in itertools.pairwise(times.ends)]
+
+
+def bare_block(args: argparse.Namespace, model, tokenizer) -> list[float]:
+    device = next(model.parameters()).device
+    batches = [
+        {name: value.to(device) for name, value in batch.items()}
+        for batch in make_loader(args, tokenizer, model.config.vocab_size)
+    ]
+    matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
+    vectors = [parameter for parameter in model.parameters() if parameter.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": 0.01}, {"params": vectors, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=1e-4, fused=True)
+    scheduler = get_scheduler("linear", optimizer, 0, args.steps)
+    model.train()
+    ends = []
+    for batch in batches:
+        if "document_ids" in batch:
+            batch["attention_mask"] = documents_mask(batch.pop("document_ids"))
+        with torch.autocast(device.type, torch.bfloat16, enabled=not args.float32):
+            loss = model(**batch).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        scheduler.step()
+        optimizer.zero_grad()
+        if device.type != "cpu":
+            torch.accelerator.synchronize()
+        ends.append(time.perf_counter())
+    return [after - before for before, after in itertools.pairwise(ends)]
+
+
+def main() -> None:
+    args = parse_arguments()
+    tokenizer = make_tokenizer()
+    config = GAUConfig.from_pretrained(ROOT / "configuration/models" / args.preset, sparse_prediction=True)
+    torch.manual_seed(0)
+    model = AutoModelForMaskedLM.from_config(config)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        trainer_block(args, model, tokenizer, folder)  # first calls allocate
+        for number in tqdm(range(args.rounds), desc="Rounds"):
+            blocks = {"bare": lambda: bare_block(args, model, tokenizer)}
+            blocks["trainer"] = lambda: trainer_block(args, model, tokenizer, folder)
+            order = sorted(blocks, reverse=bool(number % 2))
+            seconds = {name: statistics.median(blocks[name]()) for name in order}
+            rows.append({"round": number, **seconds, "overhead": seconds["trainer"] / seconds["bare"] - 1})
+    overheads = [row["overhead"] for row in rows]
+    known = {"preset": args.preset, "rows": args.rows, "length": args.length, "packing": args.packing}
+    known["precision"] = "float32" if args.float32 else "bfloat16"
+    print("\n" + ", ".join(f"{name} {value}" for name, value in known.items()))
+    print(f"{'round':>6}{'bare (s)':>11}{'trainer (s)':>13}{'overhead':>10}")
+    for row in rows:
+        print(f"{row['round']:>6}{row['bare']:>11.4f}{row['trainer']:>13.4f}{row['overhead']:>10.1%}")
+    print(f"median overhead {statistics.median(overheads):.1%}, from {min(overheads):.1%} to {max(overheads):.1%}")
+    if args.output:
+        with open(args.output, "w", newline="") as file:
+            writer = csv.DictWriter(file, [*known, *rows[0]])
+            writer.writeheader()
+            writer.writerows(known | row for row in rows)
+        print(f"Wrote {args.output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""What a run shows of itself: its arithmetic, its time, its progress bar."""
+
+import io
+from types import SimpleNamespace
+
+import pytest
+import torch
+from transformers import BertConfig, DebertaConfig, ModernBertConfig, RobertaConfig
+from transformers.trainer_callback import TrainerControl, TrainerState
+
+from modeling_gau import GAUConfig
+from modeling_gau import progress as progress_module
+from modeling_gau.progress import ModelFlops, PretrainingProgress, Stopwatch, describe_log, measure_matmul_peak
+
+
+def gau(**changes) -> GAUConfig:
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "attention_key_size": 32, "num_hidden_layers": 3}
+    return GAUConfig(**{"vocab_size": 500, **sizes, **changes})
+
+
+def gau_flops(config: GAUConfig, length: int, labelled: float) -> float:
+    """A multiplication and an addition for each weight and token, and the two products of attention."""
+    h, e, s = config.hidden_size, config.intermediate_size, config.attention_key_size
+    layer = 2 * length * h * (2 * e + s) + 2 * length * e * h + 2 * length * length * (s + e)
+    return config.num_hidden_layers * layer + labelled * 2 * length * h * config.vocab_size
+
+
+@pytest.mark.parametrize("length", [16, 128, 1000])
+@pytest.mark.parametrize("normalization", ["softmax_plus", "squared_relu"])
+def test_operations_of_a_gau(length, normalization):
+    for sparse, labelled in ((True, 0.15), (True, 0.4), (False, 1.0)):
+        config = gau(sparse_prediction=sparse, attention_normalization=normalization)
+        flops = ModelFlops(config, labelled if sparse else 0.15)
+        # Twice as many backward. The angles of the rotary positions are a product, too, of next to nothing.
+        expected = 3 * gau_flops(config, length, labelled)
+        assert flops.row(length) == pytest.approx(expected, rel=2e-3)
+        assert flops.row(length) >= expected
+    assert (config.sparse_prediction, config.pad_token_id) == (False, 0)
+
+
+def test_counting_leaves_the_configuration_alone_and_needs_no_memory():
+    # A model of 10 billion parameters.
+    config = gau(hidden_size=8192, intermediate_size=16384, num_hidden_layers=25, sparse_prediction=True)
+    before = config.to_dict()
+    assert ModelFlops(config, 0.15).row(512) == pytest.approx(3 * gau_flops(config, 512, 0.15), rel=1e-3)
+    assert config.to_dict() == before
+
+
+def bert_sizes(**changes) -> dict[str, int]:
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+    return {"vocab_size": 300, **sizes, **changes}
+
+
+@pytest.mark.parametrize("config_class", [BertConfig, RobertaConfig])
+def test_operations_of_other_encoders(config_class):
+    length = 64
+    layer = 2 * length * (4 * 64 * 64 + 2 * 64 * 128) + 4 * length * length * 64
+    head = 2 * length * (64 * 64 + 64 * 300)  # dense, for all positions
+    assert ModelFlops(config_class(**bert_sizes()), 0.15).row(length) == 3 * (2 * layer + head)
+
+
+def test_sparse_prediction_of_other_encoders():
+    rows = {
+        sparse: ModelFlops(ModernBertConfig(**bert_sizes(pad_token_id=0), sparse_prediction=sparse), 0.25).row(64)
+        for sparse in (False, True)
+    }
+    assert rows[False] - rows[True] == 3 * 0.75 * 2 * 64 * 64 * 300
+
+
+def test_models_that_do_not_run_without_memory_have_no_count():
+    assert ModelFlops(DebertaConfig(**bert_sizes()), 0.15).row(32) is None
+    # Longer than the table of positions.
+    flops = ModelFlops(BertConfig(**bert_sizes(max_position_embeddings=32)), 0.15)
+    assert flops.row(64) is None and flops.row(32) > 0
+
+
+def test_the_peak_is_that_of_the_fastest_product(monkeypatch):
+    times = iter([0.0, 0.0, 10.0, 13.0, 20.0, 20.0, 22.0, 30.0, 30.0, 35.0, 99.0])
+    monkeypatch.setattr(progress_module.time, "perf_counter", lambda: next(times))
+    # Products that take 3, 2 and 5 seconds.
+    assert measure_matmul_peak(torch.device("cpu"), torch.float32, seconds=40) == 2 * 1024**3 / 2
+
+
+def test_a_product_is_measured_even_without_time():
+    assert measure_matmul_peak(torch.device("cpu"), torch.bfloat16, seconds=0) > 1e6
+
+
+def test_pauses_do_not_count(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(progress_module.time, "perf_counter", lambda: now[0])
+    watch = Stopwatch()
+    now[0] += 3
+    with watch.paused():
+        now[0] += 50
+    now[0] += 2
+    with pytest.raises(KeyError), watch.paused():
+        now[0] += 7
+        raise KeyError
+    assert watch.seconds() == 5
+    watch.reset()
+    now[0] += 4
+    assert watch.seconds() == 4
+
+
+LOGS = {
+    "loss": 3.42724,
+    "masked_accuracy": 0.4456,
+    "grad_norm": 1.234,
+    "learning_rate": 1e-4,
+    "tokens_per_second": 123456.7,
+    "mfu": 0.416,
+    "padding": 0.0123,
+    "row_length": 127.6,
+}
+
+
+def test_a_log_in_words():
+    assert describe_log(LOGS) == (
+        "loss 3.4272, accuracy 44.6%, gradient 1.23, 123,457 tok/s, MFU 42%, padding 1.2%, length 128"
+    )
+    assert describe_log({"loss": 1.0, "epoch": 2.0}) == "loss 1.0000"
+
+
+@pytest.fixture
+def bar(monkeypatch):
+    """A progress bar under way, and what it has shown."""
+    shown = io.StringIO()
+    monkeypatch.setattr("sys.stderr", shown)
+    callback = PretrainingProgress()
+    state = TrainerState(max_steps=10, global_step=4)
+    callback.on_train_begin(SimpleNamespace(), state, TrainerControl())
+    monkeypatch.setattr(callback.training_bar, "write", lambda text, *_, **__: shown.write(f"{text}\n"))
+    yield callback, state, shown
+    callback.training_bar.close()
+
+
+def test_the_bar_shows_the_last_log(bar):
+    callback, state, shown = bar
+    callback.on_log(None, state, None, logs=LOGS)
+    assert describe_log(LOGS) in callback.training_bar.postfix
+    assert "left out" not in shown.getvalue()
+    callback.on_log(None, state, None, logs=LOGS | {"skipped_steps": 2})
+    assert "step 4: 2 steps left out, not finite\n" in shown.getvalue()
+    callback.on_log(None, state, None, logs={"eval_loss": 2.0, "eval_accuracy": 0.5})
+    assert "step 4: evaluation loss 2.0000, accuracy 50.00%\n" in shown.getvalue()
+    assert describe_log(LOGS) in callback.training_bar.postfix
+    callback.on_log(None, state, None, logs={"train_runtime": 1.0})
+
+
+def test_other_processes_show_nothing(bar):
+    callback, state, shown = bar
+    before = shown.getvalue()
+    state.is_world_process_zero = False
+    callback.on_log(None, state, None, logs=LOGS | {"skipped_steps": 2})
+    assert shown.getvalue() == before and not callback.training_bar.postfix
