@@ -20,6 +20,9 @@ INSTALL_REQUIRES = [
 EXTRAS = {
     "plot": ["matplotlib>=3.8"],
     "tensorboard": ["tensorboard>=2.16"],
+    "trackio": ["trackio>=0.20"],
+    # StableAdamW, which transformers takes from the first, and LAMB.
+    "optimizers": ["torch-optimi>=0.3", "pytorch-optimizer>=3.8"],
     "peft": ["peft>=0.18"],
 }
 EXTRAS["test"] = [
@@ -29,7 +32,9 @@ EXTRAS["test"] = [
     "ruff>=0.14",
     "scikit-learn>=1.5",
     "scipy>=1.11",
+    *EXTRAS["optimizers"],
     *EXTRAS["peft"],
+    *EXTRAS["plot"],
 ]
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
 

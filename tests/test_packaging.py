@@ -68,7 +68,7 @@ def test_core_requirements_are_six_and_have_floors(metadata):
 
 def test_extra_all_holds_every_other_extra(metadata):
     extras = metadata.get_all("Provides-Extra")
-    assert set(extras) == {"all", "peft", "plot", "tensorboard", "test"}
+    assert set(extras) == {"all", "optimizers", "peft", "plot", "tensorboard", "test", "trackio"}
     requirements = [Requirement(text) for text in metadata.get_all("Requires-Dist")]
 
     def required_by(extra: str) -> set[str]:
