@@ -10,10 +10,10 @@ Every argument of transformers.TrainingArguments is one here. A run always train
 --do_eval change nothing.
 """
 
+import contextlib
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import datasets
@@ -30,8 +30,8 @@ from transformers import (
 from transformers.trainer_utils import TrainOutput
 
 from modeling_gau.arguments import DataArguments, ModelArguments, parse_arguments, resolve_config, stated_fields
-from modeling_gau.batches import Stage
-from modeling_gau.corpus import length_stages, longest_length, make_loader, prepare_data
+from modeling_gau.batches import LengthPlan, Stage, check_lengths
+from modeling_gau.corpus import check_streaming, length_stages, longest_length, make_loader, prepare_data
 from modeling_gau.faults import TerminationCallback
 from modeling_gau.pretraining_report import describe_packing, evaluation_metrics, length_table, report, training_facts
 from modeling_gau.progress import ModelFlops
@@ -65,13 +65,13 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     """Runs the script with `argv` (the command line by default) and returns what `all_results.json` holds."""
     # 1. Arguments
     model_args, data_args, args = parse_arguments(
-        (ModelArguments, PretrainingDataArguments, PretrainingArguments), argv, description=__doc__
+        (ModelArguments, DataArguments, PretrainingArguments), argv, description=__doc__
     )
     transformers.utils.logging.set_verbosity(args.get_process_log_level())
     datasets.utils.logging.set_verbosity(args.get_process_log_level())
-    checkpoint = find_checkpoint(args)
-    stages = length_stages(data_args)
-    # A wrong name, override or length shows before the data is read.
+    checkpoint, stages = find_checkpoint(args), length_stages(data_args)
+    # What is wrong shows before the data is read.
+    check_run(data_args, args, stages)
     longest = longest_input(model_args, data_args, checkpoint, stages)
 
     # 2. Data
@@ -90,8 +90,6 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         report_changes(checkpoint, description, args)
 
     # 4. Train
-    if args.overwrite_output_dir:
-        remove_checkpoints(args)
     record, termination = RunRecord(args.output_dir, description, checkpoint), TerminationCallback()
     trainer = MaskedLMTrainer(
         model=model,
@@ -111,14 +109,13 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     # 5. Report
     table = length_table(trainer, data, data_args)
     totals = trainer.totals()
-    train_metrics = trained.metrics | training_facts(trainer, trained.metrics, totals, checkpoint)
+    train_metrics = trained.metrics | training_facts(trainer, totals)
     eval_metrics = evaluation_metrics(table, data_args.max_seq_length)
     trainer.save_metrics("train", train_metrics)
     trainer.save_metrics("eval", eval_metrics)
     if trainer.is_world_process_zero():
-        packing = describe_packing(loader, totals)
-        results = {"packing": packing, "totals": totals, "results": train_metrics | eval_metrics, "lengths": table}
-        record.write(status="finished", **results)
+        results = {"packing": describe_packing(loader, totals), "totals": totals, "lengths": table}
+        record.write(status="finished", results=train_metrics | eval_metrics, **results)
         report(trainer, data, model_args, data_args, record.content)
     if args.push_to_hub:
         trainer.push_to_hub()
@@ -131,6 +128,8 @@ def train(
 ) -> TrainOutput:
     """Trains to the end. Told to stop, the process ends here, after a checkpoint, with the exit code of the signal."""
     status = "interrupted"
+    if trainer.args.overwrite_output_dir:
+        remove_checkpoints(trainer.args)
     if trainer.args.should_save:
         record.write()
     try:
@@ -139,7 +138,9 @@ def train(
     finally:
         termination.restore_handlers()
         if trainer.args.should_save:
-            record.write(status=status, step=trainer.state.global_step)
+            # A disk that is full is what the exception on its way may be about.
+            with contextlib.suppress(OSError) if status == "interrupted" else contextlib.nullcontext():
+                record.write(status=status, step=trainer.state.global_step)
     if termination.received is not None:
         if trainer.args.should_log:
             print(f"Stopped by {termination.received.name}. Go on with --resume_from_checkpoint last.")
@@ -159,13 +160,14 @@ def end(trainer: MaskedLMTrainer) -> None:
 # Arguments
 
 
-@dataclass
-class PretrainingDataArguments(DataArguments):
-    """[`DataArguments`] that remember whether the lengths to evaluate at were asked for or are the default."""
-
-    def __post_init__(self):
-        self.eval_lengths_given = self.eval_lengths is not None
-        super().__post_init__()
+def check_run(data_args: DataArguments, args: PretrainingArguments, stages: Sequence[Stage]) -> None:
+    """Raises ValueError for what cannot be trained, before any text is read."""
+    check_lengths(stages, args.train_batch_size * data_args.max_seq_length)
+    if data_args.streaming:
+        check_streaming(args)
+    if args.max_steps > 0:
+        LengthPlan(stages, args.max_steps, args.seed)
+        args.fill_schedule()
 
 
 def name_model(model_args: ModelArguments, checkpoint: str | None) -> ModelArguments:
@@ -190,16 +192,33 @@ def longest_input(
     if "rope_parameters" in config.to_dict():
         return None
     longest = max(longest_length(stages), data_args.max_seq_length)
-    is_new = model_args.model_name_or_path is None and model_args.config_name != checkpoint
-    if is_new and "max_position_embeddings" not in stated_fields(model_args) | overridden_fields(model_args):
+    stated = stated_fields(model_args) | overridden_fields(model_args)
+    if is_new_model(model_args, checkpoint) and "max_position_embeddings" not in stated:
         return longest
-    if longest > config.max_position_embeddings:
+    if config.to_dict().get("max_position_embeddings") is None:
+        return None
+    most = config.max_position_embeddings - first_position(config, model_args)
+    if longest > most:
         raise ValueError(
-            f"Rows of {longest} tokens are too long for the model, which has {config.max_position_embeddings} "
-            "positions "
+            f"Rows of {longest} tokens are too long for the model, which has positions for {most} tokens "
             "(max_position_embeddings): lower --max_seq_length, --mixed_lengths or --length_schedule."
         )
-    return config.max_position_embeddings
+    return most
+
+
+def first_position(config: PreTrainedConfig, model_args: ModelArguments) -> int:
+    """The entry of its table of positions with which a model begins: RoBERTa and its kin leave out those up to
+    `pad_token_id`."""
+    with torch.device("meta"):
+        model = AutoModelForMaskedLM.from_config(config, trust_remote_code=model_args.trust_remote_code)
+    tables = [module for name, module in model.named_modules() if name.endswith("position_embeddings")]
+    padding = [table.padding_idx for table in tables if isinstance(table, torch.nn.Embedding)]
+    return max((place + 1 for place in padding if place is not None), default=0)
+
+
+def is_new_model(model_args: ModelArguments, checkpoint: str | None) -> bool:
+    """Whether the model begins with random weights, and its vocabulary and positions are up to the run."""
+    return model_args.model_name_or_path is None and (checkpoint is None or model_args.config_name != checkpoint)
 
 
 def overridden_fields(model_args: ModelArguments) -> set[str]:
@@ -210,7 +229,8 @@ def report_changes(checkpoint: str, description: Mapping[str, Any], args: Pretra
     """Says before a resumed run starts what is not as it was; other data is an error, unless it is meant."""
     before = read_run_state(checkpoint).get("description")
     if before is None:
-        print(f"{checkpoint} does not say what its run was made with: nothing could be compared.")
+        if args.should_log:
+            print(f"{checkpoint} does not say what its run was made with: nothing could be compared.")
         return
     found = changes(before, description)
     if found["data"] and not args.accept_changed_data:
@@ -242,7 +262,7 @@ def choose_config(
     model_args = name_model(model_args, checkpoint)
     base = resolve_config(model_args)
     changes = {}
-    if model_args.model_name_or_path is None and model_args.config_name != checkpoint:
+    if is_new_model(model_args, checkpoint):
         changes |= {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
         # Presets leave these to the run; a configuration that states them was given them for a reason.
         lengths = {
@@ -252,6 +272,8 @@ def choose_config(
         changes |= {key: value for key, value in lengths.items() if key not in stated_fields(model_args)}
     overridden = overridden_fields(model_args)
     changes = {key: value for key, value in changes.items() if key in base.to_dict() and key not in overridden}
+    if "max_position_embeddings" in changes and "rope_parameters" not in base.to_dict():
+        changes["max_position_embeddings"] += first_position(resolve_config(model_args, **changes), model_args)
     if changes and args.should_log:
         settings = ", ".join(f"{key}={value}" for key, value in changes.items())
         print(f"Set in the configuration from the tokenizer and the row lengths: {settings}.")

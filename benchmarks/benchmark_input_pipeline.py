@@ -1,4 +1,4 @@
-"""Does the input pipeline keep up? Tokens a second of batches alone, and of training gau-tiny on them, in one run.
+r"""Does the input pipeline keep up? Tokens a second of batches alone, and of training gau-tiny on them, in one run.
 
     python benchmarks/benchmark_input_pipeline.py --train_file "corpus/train-*.jsonl" \
         --output benchmarks/results/input_pipeline.csv

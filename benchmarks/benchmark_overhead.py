@@ -4,7 +4,7 @@
 
 Both do the arithmetic of a step: forward under autocast, backward, clipping to a norm of 1, AdamW (fused), schedule.
 The bare loop does nothing else; the trainer also reads and masks its batches, checks loss and gradient, counts, logs
-at every tenth step and moves its progress bar. They alternate in one process, `--rounds` times `--steps` steps each;
+every second step and moves its progress bar. They alternate in one process, `--rounds` times `--steps` steps each;
 compared are medians of the step times within a round, the first step of each block left out.
 """
 
@@ -83,7 +83,7 @@ def make_loader(args: argparse.Namespace, tokenizer, vocab_size: int) -> Trainin
 def trainer_block(args: argparse.Namespace, model, tokenizer, folder: str) -> list[float]:
     training_args = PretrainingArguments(
         output_dir=folder, max_steps=args.steps, per_device_train_batch_size=args.rows, bf16=not args.float32,
-        use_cpu=not torch.accelerator.is_available(), logging_steps=10, save_strategy="no", report_to="none",
+        use_cpu=not torch.accelerator.is_available(), logging_steps=2, save_strategy="no", report_to="none",
         learning_rate=1e-4, weight_decay=0.01,
     )  # fmt: skip
     times = StepTimes()

@@ -1,4 +1,4 @@
-"""Does a GAU need warm-up? Short runs of a deep, narrow encoder with and without it (kexue.fm/archives/8990).
+r"""Does a GAU need warm-up? Short runs of a deep, narrow encoder with and without it (kexue.fm/archives/8990).
 
     python benchmarks/benchmark_warmup.py --train_file "corpus/train-*.jsonl" --validation_file corpus/validation.jsonl
     \
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace, tokenizer: Path, cell: dict) -> dict:
             "--adam_beta2", 0.98, "--logging_steps", 10, "--save_strategy", "no", "--seed", cell["seed"],
             "--bf16", args.bf16, "--disable_tqdm", "true",
         ]  # fmt: skip
-        if tokenizer.is_dir():
+        if (tokenizer / "tokenizer.json").is_file():
             argv += ["--tokenizer_name", tokenizer]
         try:
             metrics = run_pretrain.main(list(map(str, argv)))

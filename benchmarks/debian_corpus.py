@@ -37,7 +37,7 @@ def main() -> None:
     splits = {name: [] for name in (*range(args.shards), "validation")}
     for document in documents(args.root):
         number = int(hashlib.blake2b(document["id"].encode(), digest_size=8).hexdigest(), 16)
-        name = "validation" if number % 50 == 0 else number % args.shards
+        name = "validation" if number % 50 == 0 else number // 50 % args.shards
         splits[name].append(document)
     if not any(splits.values()):
         raise SystemExit(f"There is no documentation under {args.root}: unpack the packages there with dpkg -x.")

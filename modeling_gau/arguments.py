@@ -138,8 +138,7 @@ class DataArguments:
         default="concat",
         metadata={
             "help": "How rows are filled: one document each (none), one stream of documents joined by [SEP] and cut "
-            "at "
-            "every row's end (concat), or whole documents side by side that do not see each other (documents)."
+            "at every row's end (concat), or whole documents side by side that do not see each other (documents)."
         },
     )
     long_documents: Literal["split", "truncate"] = field(
@@ -163,8 +162,7 @@ class DataArguments:
         default=None,
         metadata={
             "help": "Row lengths by stage: '512:0.9,2048:0.1' takes 512 for the first 90 percent of the steps. A "
-            "third "
-            "number is the stage's RoPE base: '2048:0.1:160000'. '128+512:0.9' mixes lengths in a stage."
+            "third number is the stage's RoPE base: '2048:0.1:160000'. '128+512:0.9' mixes lengths in a stage."
         },
     )
     mlm_probability: float = field(default=0.15, metadata={"help": "Share of the training tokens to predict."})
@@ -182,7 +180,11 @@ class DataArguments:
         default=False, metadata={"help": "Choose whole words to predict, not single tokens."}
     )
     eval_lengths: list[int] | None = field(
-        default=None, metadata={"help": "Row lengths to evaluate at; max_seq_length alone by default."}
+        default=None,
+        metadata={
+            "help": "Row lengths to evaluate at, besides max_seq_length; 64, 128, ... 2048 by default, as far as the "
+            "text and the model reach."
+        },
     )
     max_train_samples: int | None = field(default=None, metadata={"help": "Use the first so many training documents."})
     max_eval_samples: int | None = field(
@@ -195,14 +197,15 @@ class DataArguments:
         default="wordpiece", metadata={"help": "Kind of tokenizer to train where none is given."}
     )
     vocab_size: int = field(default=8192, metadata={"help": "Entries of the tokenizer to train."})
+    tokenizer_characters: int = field(
+        default=50_000_000, metadata={"help": "Train it on documents of so many characters, if there are more."}
+    )
     tokenizer_lowercase: bool = field(default=False, metadata={"help": "Lower-case text in the tokenizer to train."})
 
     def __post_init__(self):
         self._check_sources()
         if self.eval_mlm_probability is None:
             self.eval_mlm_probability = self.mlm_probability
-        if self.eval_lengths is None:
-            self.eval_lengths = [self.max_seq_length]
         for name in ("mlm_probability", "eval_mlm_probability"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"--{name} must lie between 0 and 1, both excluded, got {getattr(self, name)}.")
@@ -213,7 +216,10 @@ class DataArguments:
                 f"{shares[0]} and {shares[1]}."
             )
         self._check_lengths()
-        for name, lengths in (("max_seq_length", [self.max_seq_length]), ("eval_lengths", self.eval_lengths)):
+        lengths_of = {"max_seq_length": [self.max_seq_length]}
+        if self.eval_lengths is not None:
+            lengths_of["eval_lengths"] = self.eval_lengths
+        for name, lengths in lengths_of.items():
             if not lengths or min(lengths) < 3:
                 raise ValueError(f"--{name} must be at least 3 ([CLS], one token and [SEP]), got {lengths}.")
         for name in ("max_train_samples", "max_eval_samples", "max_eval_tokens", "preprocessing_num_workers"):
@@ -232,6 +238,11 @@ class DataArguments:
             raise ValueError(
                 "--mixed_lengths and --length_schedule exclude each other: mix lengths in a stage with "
                 "'128+512:0.9,2048:0.1'."
+            )
+        if self.long_documents == "truncate" and self.packing == "concat":
+            raise ValueError(
+                "--long_documents truncate needs --packing none or documents: with concat no document is too long for "
+                "a row, since rows go on with it."
             )
         option = "mixed_lengths" if self.mixed_lengths else "length_schedule" if self.length_schedule else None
         if option and self.packing == "none":
@@ -551,8 +562,7 @@ def _type_of_name(model_type: str) -> type[PreTrainedConfig]:
         known = [kind for kind, config_class in CONFIG_MAPPING.items() if config_class in MODEL_FOR_MASKED_LM_MAPPING]
         raise ValueError(
             f"--model_type {model_type} is not an architecture of transformers.{_nearest(model_type, known)} Those "
-            "with "
-            f"a masked language model: {', '.join(sorted(known))}."
+            f"with a masked language model: {', '.join(sorted(known))}."
         ) from error
     if type(config) not in MODEL_FOR_MASKED_LM_MAPPING:
         raise ValueError(f"--model_type {model_type} has no masked language model in transformers.")

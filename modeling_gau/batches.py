@@ -22,7 +22,9 @@ from .streaming import DocumentStream
 
 
 # Streams of random numbers that must not run in parallel, told apart by their first seed.
-_LENGTHS, _ORDER, _SECTIONS, _PAGES = range(4)
+_LENGTHS, _ORDER, _SECTIONS, _PAGES = range(1, 5)
+# So many in a row may be empty for a reader of a stream: which documents fall to it, changes with every epoch.
+_EMPTY_EPOCHS = 64
 
 
 # Lengths
@@ -90,12 +92,19 @@ class LengthPlan:
         stages: in the order of training, their shares adding up to 1.
         max_steps: of the run.
         seed: of the draws.
+
+    Raises:
+        ValueError: a stage has no step.
     """
 
     def __init__(self, stages: Sequence[Stage], max_steps: int, seed: int):
         self.stages, self.seed = tuple(stages), seed
         ends = np.cumsum([stage.share for stage in stages])
         self._ends = np.round(ends * max_steps).astype(int)
+        if (np.diff(self._ends, prepend=0) == 0).any():
+            raise ValueError(
+                f"--length_schedule: of {max_steps} steps a stage gets none. Raise --max_steps or its share."
+            )
 
     @property
     def longest(self) -> int:
@@ -121,6 +130,24 @@ class LengthPlan:
         return int(np.random.default_rng((_LENGTHS, self.seed, step)).choice(stage.lengths, p=weights))
 
 
+def check_lengths(stages: Sequence[Stage], positions: int) -> None:
+    """Raises ValueError where a length does not divide the longest one, or the longest does not divide `positions`,
+    those of a batch of one process."""
+    lengths = sorted({length for stage in stages for length in stage.lengths})
+    longest = lengths[-1]
+    odd = [length for length in lengths if longest % length]
+    if odd:
+        raise ValueError(
+            f"Lengths that are mixed must divide the longest one, {longest}, so that every step has as many tokens; "
+            f"{', '.join(map(str, odd))} {'do' if len(odd) > 1 else 'does'} not. Powers of two do."
+        )
+    if positions % longest:
+        raise ValueError(
+            f"A batch of one process has {positions} positions (--per_device_train_batch_size × --max_seq_length), "
+            f"which rows of length {longest} do not divide. Make it a multiple of {longest}."
+        )
+
+
 @dataclass(frozen=True)
 class BatchShape:
     """How the pages of a step are divided.
@@ -133,7 +160,7 @@ class BatchShape:
         steps: of the run.
 
     Raises:
-        ValueError: a length does not divide the longest one, or the longest does not divide `tokens`.
+        ValueError: as [`check_lengths`].
     """
 
     plan: LengthPlan
@@ -144,21 +171,7 @@ class BatchShape:
     steps: int
 
     def __post_init__(self):
-        longest = self.plan.longest
-        lengths = sorted({length for stage in self.plan.stages for length in stage.lengths})
-        odd = [length for length in lengths if longest % length]
-        if odd:
-            raise ValueError(
-                f"Lengths that are mixed must divide the longest one, {longest}, so that every step has as many "
-                "tokens; "
-                f"{', '.join(map(str, odd))} {'do' if len(odd) > 1 else 'does'} not. Powers of two do."
-            )
-        if self.tokens % longest:
-            raise ValueError(
-                f"A batch of one process has {self.tokens} positions (--per_device_train_batch_size × "
-                "--max_seq_length), "
-                f"which rows of length {longest} do not divide. Make it a multiple of {longest}."
-            )
+        check_lengths(self.plan.stages, self.tokens)
 
     @property
     def pages(self) -> int:
@@ -231,7 +244,11 @@ class BatchMaker:
             for row in page_rows:
                 framed = list(frame_row(row, self.cls, self.sep))
                 rows.append((framed, *self.masking(np.concatenate(framed), generator)))
-        width = facts.length if self.fixed_shape else max(len(inputs) for _, inputs, _ in rows)
+        width = facts.length
+        if not self.fixed_shape:
+            longest = max(len(inputs) for _, inputs, _ in rows)
+            width = min(self.page_length, -(-longest // 8) * 8)
+            facts.length = min(self.page_length, -(-longest // 64) * 64)  # few values, for the count of operations
         batch = self._stack(rows, width)
         facts.rows, facts.positions = batch["input_ids"].shape[0], batch["input_ids"].numel()
         facts.tokens = sum(len(inputs) for _, inputs, _ in rows)
@@ -339,6 +356,7 @@ class StreamedBatches(IterableDataset):
         self.stream, self.encode, self.maker, self.shape = stream, encode, maker, shape
         self.packing, self.long_documents = packing, long_documents
         self.places, self.first = dict(places or {}), first
+        self._open = None
         # Enough pages that those left short at the end of a section do not count.
         self.section_tokens = section_tokens or max(2**19, 256 * maker.page_length)
 
@@ -368,27 +386,27 @@ class StreamedBatches(IterableDataset):
     def _pages(
         self, place: Place, consumer: int, consumers: int
     ) -> Iterator[tuple[tuple[int, ...], list[np.ndarray], Place, PackingReport | None]]:
-        empty = 0
+        empty = uncounted = 0
         while True:
-            bad_rows = self.stream.bad_rows
+            bad_rows = self.stream.bad_rows - uncounted
             contents, following = self._read_section(place, consumer, consumers)
             empty = 0 if contents else empty + 1
-            if empty > 1:  # a whole epoch
+            if empty > _EMPTY_EPOCHS:
                 raise ValueError(
                     f"Consumer {consumer + 1} of {consumers} of the stream gets no documents: there are fewer "
-                    "documents "
-                    "than processes × data loader workers. Lower --dataloader_num_workers, or leave --streaming out."
+                    "documents than processes × data loader workers. Lower --dataloader_num_workers, or leave "
+                    "--streaming out."
                 )
+            uncounted = 0 if contents else self.stream.bad_rows - bad_rows
             if contents:
                 sep = self.maker.sep
                 pages, report = pack_section(contents, self.maker.page_length, self.packing, self.long_documents, sep)
                 report.bad_rows = self.stream.bad_rows - bad_rows
                 order = np.random.default_rng((_SECTIONS, self.maker.seed, consumer, place.section))
                 order = order.permutation(len(pages)).tolist()
-                first_time = place.page == 0
                 for index in range(place.page, len(pages)):
                     after = Place(place.epoch, place.position, place.section, index + 1)
-                    new = report if first_time and index == 0 else None
+                    new = report if index == 0 else None
                     yield (consumer, place.section, index), pages[order[index]], after, new
             place = following
 
@@ -396,7 +414,10 @@ class StreamedBatches(IterableDataset):
         """Tokens of the section that begins at `place`, and the place of the next one."""
         contents, texts, tokens, characters = [], [], 0, 0
         section = place.section + 1
-        documents = self.stream.documents(place.epoch, list(place.position), consumer, consumers)
+        # Kept open: to come back to a place, all of its file is passed over.
+        beginning, documents = self._open or (None, None)
+        if beginning != (place.epoch, tuple(place.position)):
+            documents = self.stream.documents(place.epoch, list(place.position), consumer, consumers)
         for position, text in documents:
             texts.append(text)
             characters += len(text)
@@ -405,7 +426,9 @@ class StreamedBatches(IterableDataset):
                 contents += [ids for ids in self.encode(texts) if len(ids)]
                 tokens, texts, characters = sum(map(len, contents)), [], 0
                 if tokens >= self.section_tokens:
+                    self._open = (place.epoch, tuple(position)), documents
                     return contents, Place(place.epoch, tuple(position), section)
+        self._open = None
         contents += [ids for ids in self.encode(texts) if len(ids)]
         return contents, Place(place.epoch + 1, (0, 0), section)
 
@@ -486,10 +509,8 @@ class TrainingLoader:
             )
             raise ValueError(
                 f"The stream cannot be resumed: this run reads it with {_describe_readers(readers)}, the checkpoint "
-                "has "
-                f"{there}. Every reader has its own share of the documents: keep --dataloader_num_workers and the "
-                "number "
-                "of processes, or leave --streaming out."
+                f"has {there}. Every reader has its own share of the documents: keep --dataloader_num_workers and the "
+                "number of processes, or leave --streaming out."
             )
         self.places = {int(worker): place for worker, place in state["places"].items()}
 

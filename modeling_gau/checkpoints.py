@@ -15,6 +15,7 @@ import random
 import re
 import shutil
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,10 @@ from accelerate.utils import gather
 from huggingface_hub import HfApi
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from transformers import TrainingArguments
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, SaveStrategy
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, IntervalStrategy, SaveStrategy
 from transformers.utils import PushInProgress, is_sagemaker_mp_enabled, is_torch_xla_available, logging
 
 from .optimizer_state import load_optimizer_state as load_sharded_optimizer_state
@@ -49,6 +51,9 @@ _SUPERSEDED = "_superseded-"
 _STATE_PREFIXES = ("optimizer", "scheduler", "scaler", "rng_state", "run_state", TRAINER_STATE_NAME, MANIFEST_NAME)
 # Of the checkpoint of a PEFT adapter; the one in the output directory says more.
 _CARD_NAME = "README.md"
+# Settings of an optimizer's parameter groups that come from arguments, but for `lr`, which is the schedule's. Not all
+# that a group holds: some optimizers count their steps there.
+_SETTINGS = ("betas", "eps", "weight_decay", "initial_lr")
 
 
 class CheckpointError(RuntimeError):
@@ -58,18 +63,24 @@ class CheckpointError(RuntimeError):
 # ---- Which checkpoints are whole ----
 
 
-def find_whole_checkpoint(output_dir: str | os.PathLike) -> tuple[Path | None, list[tuple[Path, str]]]:
+def find_whole_checkpoint(
+    output_dir: str | os.PathLike, digests: bool = True
+) -> tuple[Path | None, list[tuple[Path, str]]]:
     """The newest whole checkpoint among the `checkpoint-<step>` folders of `output_dir`. Touches nothing.
 
     Sizes are compared first, and the digests only of the one that is about to be chosen: it is read once.
+
+    Args:
+        digests: whether to read the files for their digests. Enough for one process to do so; those that do not may
+            find another checkpoint, and should be told which one it is.
 
     Returns:
         The checkpoint, or None where there is none, and the newer ones that were passed over, the newest first, each
         with what is wrong with it.
     """
     passed_over = []
-    for path in reversed(_checkpoint_dirs(Path(output_dir))):
-        problem = checkpoint_problem(path)
+    for path in reversed(checkpoint_folders(output_dir)):
+        problem = checkpoint_problem(path, digests)
         if problem is None:
             return path, passed_over
         passed_over.append((path, problem))
@@ -78,7 +89,7 @@ def find_whole_checkpoint(output_dir: str | os.PathLike) -> tuple[Path | None, l
 
 def last_whole_checkpoint(output_dir: str | os.PathLike) -> Path | None:
     """As [`find_whole_checkpoint`] by sizes alone: quick enough for a message."""
-    paths = reversed(_checkpoint_dirs(Path(output_dir)))
+    paths = reversed(checkpoint_folders(output_dir))
     return next((path for path in paths if checkpoint_problem(path, digests=False) is None), None)
 
 
@@ -150,13 +161,42 @@ def _step_of(path: Path) -> int:
     return int(path.name.rpartition("-")[2])
 
 
-def _checkpoint_dirs(output_dir: Path) -> list[Path]:
-    """`checkpoint-<step>` folders, the lowest step first; one that was being saved again stands before its heir."""
-    if not output_dir.is_dir():
-        return []
-    name = re.compile(rf"({_SUPERSEDED})?{PREFIX_CHECKPOINT_DIR}-\d+")
-    paths = (path for path in output_dir.iterdir() if name.fullmatch(path.name) and path.is_dir())
+def checkpoint_folders(output_dir: str | os.PathLike) -> list[Path]:
+    """All `checkpoint-<step>` folders, whole or not, the lowest step first; empty where there is no `output_dir`.
+
+    Among them is a `_superseded-checkpoint-<step>`, which a kill leaves behind while a step is saved again. It stands
+    before its heir.
+    """
+    paths = _folders_named(output_dir, rf"({_SUPERSEDED})?{PREFIX_CHECKPOINT_DIR}-\d+")
     return sorted(paths, key=lambda path: (_step_of(path), not path.name.startswith(_SUPERSEDED)))
+
+
+def remove_all_checkpoints(output_dir: str | os.PathLike) -> list[Path]:
+    """Deletes the checkpoints of an earlier run, whole or broken, and what kills left of others.
+
+    A folder that has no more of a checkpoint than its name is left alone.
+
+    Returns:
+        What was deleted. One process should call it.
+    """
+    marks = (MANIFEST_NAME, TRAINER_STATE_NAME)
+    own = [
+        path
+        for path in checkpoint_folders(output_dir)
+        if path.name.startswith(_SUPERSEDED) or any((path / mark).is_file() for mark in marks)
+    ]
+    for path in own:
+        _delete_checkpoint(path)
+    leftovers = _folders_named(output_dir, rf"{_DELETED}({_SUPERSEDED})?{PREFIX_CHECKPOINT_DIR}-\d+")
+    for path in leftovers:
+        shutil.rmtree(path)
+    return own + [path for path in leftovers if path.with_name(path.name.removeprefix(_DELETED)) not in own]
+
+
+def _folders_named(output_dir: str | os.PathLike, pattern: str) -> list[Path]:
+    if not Path(output_dir).is_dir():
+        return []
+    return [path for path in Path(output_dir).iterdir() if re.fullmatch(pattern, path.name) and path.is_dir()]
 
 
 # ---- Files ----
@@ -176,6 +216,11 @@ def write_json(path: Path, content: Any) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def for_json(content: Any) -> Any:
+    """`content` with texts in place of what JSON does not have: infinity, NaN, and objects of other kinds."""
+    return json.loads(json.dumps(content, default=str), parse_constant=str)
 
 
 def _digest(path: Path) -> str:
@@ -404,9 +449,18 @@ def _hex_to_bytes(text: str) -> torch.Tensor:
 
 def training_arguments(args: TrainingArguments) -> dict[str, Any]:
     """The arguments of a run for JSON, without the tokens of any service."""
-    values = {key: value for key, value in args.to_dict().items() if not key.endswith("_token")}
-    # JSON has no infinity: as text.
-    return json.loads(json.dumps(values, default=str), parse_constant=str)
+    return for_json({key: value for key, value in args.to_dict().items() if not key.endswith("_token")})
+
+
+class StoppingCallback(TrainerCallback):
+    """A callback that may stop a run without the evaluation that is due at this step.
+
+    Attributes:
+        evaluation_due: says so to a [`CheckpointedTrainer`], the same on all processes. The run that is resumed from
+            the checkpoint of this step begins with the evaluation.
+    """
+
+    evaluation_due: bool = False
 
 
 class CheckpointedTrainer(ShardedTrainer):
@@ -420,10 +474,17 @@ class CheckpointedTrainer(ShardedTrainer):
       the optimizer and the scheduler; the manifest covers them all the same.
     - A checkpoint of the plain Trainer is resumed from as ever, through its own loading with `weights_only`.
     - A full disk, or any other failure to write, is a [`CheckpointError`] that names the last whole checkpoint.
+    - A resumed run has the learning rate, weight decay, betas and so on of its own arguments, and is bit-equal to the
+      undisturbed one where these are the same. `reduce_lr_on_plateau` goes on with the learning rate it had.
+    - An evaluation that a [`StoppingCallback`] left out is made when the run is resumed, before its first step.
     """
 
     resumed_world_size: int | None = None
     _resumed_log_window: dict[str, float] | None = None
+    # An evaluation of the step resumed from, which the run before did not come to.
+    _evaluation_due: bool = False
+    _hub: HfApi | None = None
+    _uploads: tuple[tuple[Path, Future], ...] = ()
 
     # ---- For subclasses ----
 
@@ -457,7 +518,7 @@ class CheckpointedTrainer(ShardedTrainer):
         tells_others = self._has_own_formats and not self.state.best_global_step
         with _Stage(self, folder, tells_others):
             # The Trainer deletes older checkpoints at the end of this call, when the new one is not whole yet.
-            with _replaced(self.args, save_total_limit=None):
+            with replaced(self.args, save_total_limit=None):
                 super()._save_checkpoint(model, trial)
             self._save_run_state(folder, run_state)
         with _Stage(self, folder):
@@ -488,6 +549,8 @@ class CheckpointedTrainer(ShardedTrainer):
             # The Trainer forgets the losses since the last line of the log.
             window = {"since": self._globalstep_last_logged, "loss": _to_json(self._tr_loss.item(), "loss", {})}
             content = {"world_size": self.args.world_size, "log_window": window, "state": state}
+            stopping = [one for one in self.callback_handler.callbacks if isinstance(one, StoppingCallback)]
+            content["evaluation_due"] = any(one.evaluation_due for one in stopping)
             write_json(folder / f"run_state_{self.args.process_index}.json", content)
 
     def _delete_old_checkpoints(self, run_dir: Path, newest: Path) -> None:
@@ -501,7 +564,8 @@ class CheckpointedTrainer(ShardedTrainer):
         protected = {newest}
         if self.state.best_model_checkpoint is not None:
             protected.add(run_dir / Path(self.state.best_model_checkpoint).name)
-        paths = _checkpoint_dirs(run_dir)
+        protected.update(path for path, upload in self._uploads if not upload.done())
+        paths = checkpoint_folders(run_dir)
         # Broken ones first; then those beyond this step, which a run left behind that was resumed from before them.
         others = sorted(
             (path for path in paths if path not in protected),
@@ -548,6 +612,7 @@ class CheckpointedTrainer(ShardedTrainer):
         if self.args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
             last_only = self.args.hub_strategy == HubStrategy.CHECKPOINT
             jobs.append(self._upload(folder, path_in_repo="last-checkpoint" if last_only else folder.name))
+            self._uploads = (*(pair for pair in self._uploads if not pair[1].done()), (folder, jobs[-1]))
         if busy:
             self.push_in_progress.jobs.extend(jobs)
         else:
@@ -557,7 +622,9 @@ class CheckpointedTrainer(ShardedTrainer):
         by_steps = self.args.save_strategy == SaveStrategy.STEPS
         when = f"step {self.state.global_step}" if by_steps else f"epoch {int(self.state.epoch)}"
         suffix = ", checkpoint" if "path_in_repo" in options else ""
-        return HfApi(library_name="transformers").upload_folder(
+        # One makes its uploads one after the other. Commits at the same time are refused by the Hub (412).
+        self._hub = self._hub or HfApi(library_name="transformers")
+        return self._hub.upload_folder(
             repo_id=self.hub_model_id,
             folder_path=str(folder),
             commit_message=f"Training in progress, {when}{suffix}",
@@ -588,19 +655,56 @@ class CheckpointedTrainer(ShardedTrainer):
         if checkpoint is None:
             return
         folder = Path(checkpoint)
-        if self.is_fsdp_enabled or (folder / _SHARDS).is_dir():
-            # Shards load under any strategy, and under FSDP nothing else does.
-            load_sharded_optimizer_state(folder / _SHARDS, self.model, self.optimizer)
-            self.lr_scheduler.load_state_dict(load_state(folder, "scheduler"))
-        elif (folder / "optimizer.json").is_file() and self._has_own_formats:
-            load_optimizer_state(self.optimizer, load_state(folder, "optimizer"))
-            self.lr_scheduler.load_state_dict(load_state(folder, "scheduler"))
-        else:
-            if not any(folder.glob("*optim*")) and not self.is_deepspeed_enabled:
-                logger.warning(f"{folder} holds the model only: optimizer, schedule and random numbers start anew.")
-            super()._load_optimizer_and_scheduler(checkpoint)
+        with self._settings_kept(folder):
+            if self.is_fsdp_enabled or (folder / _SHARDS).is_dir():
+                # Shards load under any strategy, and under FSDP nothing else does.
+                load_sharded_optimizer_state(folder / _SHARDS, self.model, self.optimizer)
+                self.lr_scheduler.load_state_dict(load_state(folder, "scheduler"))
+            elif (folder / "optimizer.json").is_file() and self._has_own_formats:
+                load_optimizer_state(self.optimizer, load_state(folder, "optimizer"))
+                self.lr_scheduler.load_state_dict(load_state(folder, "scheduler"))
+            else:
+                if not any(folder.glob("*optim*")) and not self.is_deepspeed_enabled:
+                    logger.warning(
+                        f"{folder} holds the model only: optimizer, schedule and random numbers start anew."
+                    )
+                super()._load_optimizer_and_scheduler(checkpoint)
         # The Trainer comes by here on every resume, before it asks for the first batch.
         self._load_run_state(folder)
+
+    @contextmanager
+    def _settings_kept(self, folder: Path) -> Iterator[None]:
+        """What is loaded meanwhile changes no setting that follows from the arguments of this run.
+
+        Nothing is different where the arguments are those of the run before: a schedule is a function of the step.
+        """
+        if self.is_deepspeed_enabled:  # has loaded the optimizer by now
+            yield
+            return
+        names = {*_SETTINGS, *self._names_in_optim_args(folder)}
+        fresh = [{k: v for k, v in group.items() if k in names} for group in self.optimizer.param_groups]
+        schedule = self.lr_scheduler if isinstance(self.lr_scheduler, LambdaLR) else None
+        bases = schedule and list(schedule.base_lrs)
+        yield
+        for group, settings in zip(self.optimizer.param_groups, fresh, strict=True):
+            group.update(settings)
+        if schedule is None:
+            return
+        schedule.base_lrs = bases
+        schedule._last_lr = [
+            base * factor(schedule.last_epoch) for base, factor in zip(bases, schedule.lr_lambdas, strict=True)
+        ]
+        for group, rate in zip(self.optimizer.param_groups, schedule._last_lr, strict=True):
+            if isinstance(group["lr"], torch.Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+
+    def _names_in_optim_args(self, folder: Path) -> set[str]:
+        """Settings that `--optim_args` of this run or of the one before names."""
+        before = _read_json(folder / ARGUMENTS_NAME) or {}
+        texts = (self.args.optim_args or "", before.get("optim_args") or "")
+        return {pair.partition("=")[0].strip() for text in texts for pair in text.split(",")} - {"", "lr"}
 
     def _load_run_state(self, folder: Path) -> None:
         path = folder / f"run_state_{self.args.process_index}.json"
@@ -613,6 +717,9 @@ class CheckpointedTrainer(ShardedTrainer):
             )
         elif saved:
             self._resumed_log_window = _from_json(saved["log_window"], {})
+        # Of the first process, so that all agree, also where they are more than before.
+        first = _read_json(folder / "run_state_0.json") or {}
+        self._evaluation_due = first.get("evaluation_due", False) and self.args.eval_strategy != IntervalStrategy.NO
         self.load_run_state(saved.get("state"))
 
     def get_batch_samples(self, *args, **kwargs):
@@ -667,14 +774,34 @@ class CheckpointedTrainer(ShardedTrainer):
             problem = checkpoint_problem(Path(resume_from_checkpoint), digests=False)
             if problem is not None:
                 raise ValueError(f"{resume_from_checkpoint} is not a whole checkpoint: {problem}.")
+        self._resumed_log_window, self._evaluation_due = None, False
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
-    def _run_epoch(self, *args, **kwargs):
+    def _run_epoch(self, *args, trial=None, ignore_keys_for_eval=None, **kwargs):
+        # The random numbers of the checkpoint are put back after it.
+        self._make_up_evaluation(trial, ignore_keys_for_eval)
         # The Trainer makes one step too many where it is resumed from the checkpoint of the last one.
         if self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
-        else:
-            super()._run_epoch(*args, **kwargs)
+        elif not self.control.should_training_stop:  # as early stopping may want after that evaluation
+            super()._run_epoch(*args, trial=trial, ignore_keys_for_eval=ignore_keys_for_eval, **kwargs)
+
+    def _make_up_evaluation(self, trial, ignore_keys: list[str] | None = None) -> None:
+        if not self._evaluation_due:
+            return
+        self._evaluation_due = False
+        metrics = self._evaluate(trial, ignore_keys)
+        best = self._determine_best_metric(metrics=metrics, trial=trial)
+        folder = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        # The Trainer notes this at the save after the evaluation, which here was the one before.
+        if best and self.state.best_global_step == self.state.global_step and folder.is_dir():
+            self.state.best_model_checkpoint = str(folder)
+
+    def _finalize_training(self, trial, *args, **kwargs):
+        self._make_up_evaluation(trial)  # where no step was left to make
+        # With a limit of 1 the Trainer would now delete all but the best: also the one that a resume needs.
+        with replaced(self.args, save_total_limit=None):
+            return super()._finalize_training(trial, *args, **kwargs)
 
 
 class _Stage:
@@ -722,7 +849,7 @@ class _Stage:
 
 
 @contextmanager
-def _replaced(target: object, **values) -> Iterator[None]:
+def replaced(target: object, **values) -> Iterator[None]:
     """Attributes of `target` set to `values` for as long as the block runs."""
     before = {name: getattr(target, name) for name in values}
     try:

@@ -1,9 +1,8 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """From the data arguments of a pretraining run to its tokenizer, training batches and masked evaluation rows."""
 
-import hashlib
 import itertools
-import json
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -28,17 +28,18 @@ from .batches import (
 )
 from .length_evaluations import make_length_evaluations, most_frequent_token_accuracy
 from .masking import Masking
-from .packing import FRAME, PackingReport, TokenStream, make_pages
-from .reading import documents_fingerprint, read_documents
+from .packing import FRAME, TokenStream, make_pages
+from .reading import arrow_columns, documents_fingerprint, read_documents
 from .streaming import DocumentStream, open_stream
-from .tokenization import encode_texts, tokenize_documents, train_tokenizer
+from .tokenization import encode_texts, tokenize_documents, tokenizer_fingerprint, train_tokenizer
 from .training import PretrainingArguments
 
 
 DEFAULT_EVAL_LENGTHS = (64, 128, 256, 512, 1024, 2048)
-# Of a stream: enough for a vocabulary and for an accuracy with two digits, little enough to be read at every start.
-_TOKENIZER_CHARACTERS = 20_000_000
+# Of a stream: enough for an accuracy with two digits, little enough to be read at every start.
 _STREAM_EVAL_TOKENS = 2**18
+# Which documents are held out and what is masked in them does not depend on --seed: seeds are there to be compared.
+_VALIDATION_SEED = 0
 
 
 @dataclass
@@ -53,7 +54,6 @@ class PretrainingData:
     example: str
     answer: str | None
     description: dict[str, Any]
-    packing: PackingReport | None = None
 
 
 def prepare_data(
@@ -70,11 +70,8 @@ def prepare_data(
         longest: length that the model cannot exceed; None where it can.
 
     Raises:
-        ValueError: a stream without `--max_steps` or with something to do once an epoch; what `load_documents`,
-            `open_stream`, `train_tokenizer` and `make_length_evaluations` raise.
+        ValueError: what `read_documents`, `open_stream`, `train_tokenizer` and `make_length_evaluations` raise.
     """
-    if data_args.streaming:
-        check_streaming(args)
     read = _read_stream if data_args.streaming else _read_documents
     train_texts, validation, counted, description = read(model_args, data_args, args)
     tokenizer = load_tokenizer(model_args, data_args, args, train_texts, checkpoint)
@@ -83,7 +80,7 @@ def prepare_data(
         example, answer = mask_a_word(validation["text"], tokenizer)
     elif example.count(tokenizer.mask_token) != 1:
         raise ValueError(f"--fill_mask_example needs {tokenizer.mask_token} exactly once, got {example!r}.")
-    with args.main_process_first(desc="tokenising"):
+    with args.main_process_first(local=False, desc="tokenising"):
         held_out = tokenize(validation, tokenizer, data_args, "validation")
         train = counted if data_args.streaming else tokenize(train_texts, tokenizer, data_args, "training")
     held_out = held_out[: max(len(held_out) - 1, 0)]  # without the [SEP] after the last document
@@ -92,10 +89,10 @@ def prepare_data(
         held_out,
         make_masking(data_args, tokenizer, data_args.eval_mlm_probability),
         choose_lengths(data_args, args, min(len(held_out), max_tokens or len(held_out)), longest),
-        seed=args.seed,
+        seed=_VALIDATION_SEED,
         max_tokens=max_tokens,
     )
-    counts = np.bincount(held_out, minlength=len(tokenizer)) if data_args.streaming else train.counts(len(tokenizer))
+    counts = np.bincount(held_out) if data_args.streaming else train.counts()
     if args.should_log:
         _print_counts(train, validation, held_out, tokenizer)
     return PretrainingData(
@@ -110,6 +107,7 @@ def prepare_data(
 
 
 def check_streaming(args: PretrainingArguments) -> None:
+    """Raises ValueError where a run on a stream has no `--max_steps`, or something to do once an epoch."""
     if args.max_steps <= 0:
         raise ValueError("--streaming needs --max_steps: how long a stream is, is not known.")
     for name in ("eval_strategy", "save_strategy", "logging_strategy"):
@@ -122,8 +120,8 @@ def check_streaming(args: PretrainingArguments) -> None:
 
 def _read_documents(model_args: ModelArguments, data_args: DataArguments, args: PretrainingArguments) -> tuple:
     # What the main process reads and tokenises, the others find in the cache.
-    with args.main_process_first(desc="reading of the text"):
-        read = read_documents(data_args, args.seed, cache_dir=model_args.cache_dir, token=model_args.token)
+    with args.main_process_first(local=False, desc="reading of the text"):
+        read = read_documents(data_args, _VALIDATION_SEED, cache_dir=model_args.cache_dir, token=model_args.token)
     documents = read.splits
     description = {
         "train": documents_fingerprint(documents["train"]),
@@ -134,12 +132,12 @@ def _read_documents(model_args: ModelArguments, data_args: DataArguments, args: 
 
 
 def _read_stream(model_args: ModelArguments, data_args: DataArguments, args: PretrainingArguments) -> tuple:
-    stream = open_stream(data_args, args.seed, token=model_args.token)
+    stream = open_stream(data_args, _VALIDATION_SEED, token=model_args.token, order_seed=_data_seed(args))
     tokens = data_args.max_eval_tokens or _STREAM_EVAL_TOKENS
     # A token has 6 characters at most in all but odd texts.
     validation = stream.validation_documents(data_args.max_eval_samples, max_characters=6 * tokens)
     description = {"train": stream.fingerprint(), "validation": documents_fingerprint(validation)}
-    return stream.first_documents(max_characters=_TOKENIZER_CHARACTERS), validation, stream, description
+    return stream, validation, stream, description
 
 
 def tokenize(
@@ -170,16 +168,16 @@ def load_tokenizer(
     model_args: ModelArguments,
     data_args: DataArguments,
     args: PretrainingArguments,
-    documents: Dataset,
+    text: Dataset | DocumentStream,
     checkpoint: str | None,
 ) -> PreTrainedTokenizerBase:
-    """The tokenizer that is named, or the checkpoint's, or one trained on the documents."""
+    """The tokenizer that is named, or the checkpoint's, or one trained on documents of the text."""
     # A resumed run needs the tokenizer it began with, which training one again would give only on the very same text.
     name = model_args.tokenizer_name or checkpoint or model_args.model_name_or_path
     if name is None:
         trained = [None]
         if args.process_index == 0:
-            lowercase = data_args.tokenizer_lowercase
+            documents, lowercase = some_documents(text, data_args.tokenizer_characters), data_args.tokenizer_lowercase
             trained = [train_tokenizer(documents, data_args.tokenizer_type, data_args.vocab_size, lowercase)]
         return broadcast_object_list(trained)[0]
     hub = {"cache_dir": model_args.cache_dir, "revision": model_args.revision, "token": model_args.token}
@@ -193,13 +191,17 @@ def load_tokenizer(
     return tokenizer
 
 
-def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
-    """A digest of the vocabulary and of what is done to text; the same for a tokenizer that was saved and loaded."""
-    content = sorted(tokenizer.get_vocab().items())
-    if tokenizer.is_fast:
-        # Without what the last call left there.
-        content = json.loads(tokenizer.backend_tokenizer.to_str()) | {"truncation": None, "padding": None}
-    return hashlib.blake2b(json.dumps(content).encode(), digest_size=8).hexdigest()
+def some_documents(text: Dataset | DocumentStream, max_characters: int) -> Dataset:
+    """Documents of at least `max_characters` in all, or all there are: of a stream the first ones of its files in
+    turn, else any, always the same."""
+    if isinstance(text, DocumentStream):
+        return text.first_documents(max_characters=max_characters)
+    sizes = np.concatenate([pc.utf8_length(column).to_numpy() for column in arrow_columns(text, "text")])
+    if sizes.sum() <= max_characters:
+        return text
+    order = np.random.default_rng(0).permutation(len(sizes))
+    count = int(np.searchsorted(np.cumsum(sizes[order]), max_characters)) + 1
+    return text.select(np.sort(order[:count]))
 
 
 def make_masking(data_args: DataArguments, tokenizer: PreTrainedTokenizerBase, probability: float) -> Masking:
@@ -218,7 +220,7 @@ def choose_lengths(
     """The lengths to evaluate at, among them `max_seq_length`; raises ValueError where the validation text of
     `n_tokens` does not fill one row of a length asked for, or the model cannot take it."""
     asked = {"--max_seq_length": data_args.max_seq_length}
-    if data_args.eval_lengths_given:
+    if data_args.eval_lengths:
         asked["--eval_lengths"] = max(data_args.eval_lengths)
     for option, length in asked.items():
         if length - FRAME > n_tokens:
@@ -231,7 +233,7 @@ def choose_lengths(
             raise ValueError(
                 f"{option} {length}: the model has positions for {longest} tokens only (max_position_embeddings)."
             )
-    if data_args.eval_lengths_given:
+    if data_args.eval_lengths:
         return sorted({*data_args.eval_lengths, data_args.max_seq_length})
     possible = [length for length in DEFAULT_EVAL_LENGTHS if longest is None or length <= longest]
     lengths = [length for length in possible if length - FRAME <= n_tokens]
@@ -269,11 +271,28 @@ def mask_a_word(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, width:
 
 
 def length_stages(data_args: DataArguments) -> tuple[Stage, ...]:
-    """The stages that the arguments describe, one where they name a single length or mixed lengths."""
+    """The stages that the arguments describe, one where they name a single length or mixed lengths.
+
+    Raises:
+        ValueError: they are not of that form, or `max_seq_length`, the length that the model is made for and evaluated
+            at, is none of the lengths.
+    """
     if data_args.length_schedule:
-        return parse_length_schedule(data_args.length_schedule)
-    lengths = tuple(data_args.mixed_lengths or [data_args.max_seq_length])
-    return (Stage(lengths, tuple(data_args.mixed_length_weights or [1.0] * len(lengths))),)
+        stages = parse_length_schedule(data_args.length_schedule)
+    else:
+        lengths = tuple(data_args.mixed_lengths or [data_args.max_seq_length])
+        stages = (Stage(lengths, tuple(data_args.mixed_length_weights or [1.0] * len(lengths))),)
+    lengths = sorted({length for stage in stages for length in stage.lengths})
+    if data_args.max_seq_length not in lengths:
+        raise ValueError(
+            f"--max_seq_length {data_args.max_seq_length} is none of the lengths {', '.join(map(str, lengths))} that "
+            f"the run trains on. Give --max_seq_length {lengths[-1]}, or the one that the model is mostly trained on."
+        )
+    return stages
+
+
+def _data_seed(args: PretrainingArguments) -> int:
+    return args.seed if args.data_seed is None else args.data_seed
 
 
 def longest_length(stages: Sequence[Stage]) -> int:
@@ -283,13 +302,12 @@ def longest_length(stages: Sequence[Stage]) -> int:
 def make_loader(
     data: PretrainingData, data_args: DataArguments, args: PretrainingArguments, stages: Sequence[Stage]
 ) -> TrainingLoader:
-    """The batches of the whole run for this process. Sets `args.max_steps` where only epochs are given, and fills
-    `data.packing`.
+    """The batches of the whole run for this process. Sets `args.max_steps` where only epochs are given.
 
     Raises:
         ValueError: too little text, or lengths that do not go together.
     """
-    seed = args.seed if args.data_seed is None else args.data_seed
+    seed = _data_seed(args)
     length, packing = longest_length(stages), data_args.packing
     maker = BatchMaker(
         make_masking(data_args, data.tokenizer, data_args.mlm_probability),
@@ -301,13 +319,12 @@ def make_loader(
     pages = None
     if not data_args.streaming:
         pages = make_pages(data.train, length, packing, data_args.long_documents)
-        data.packing = pages.report
         if args.should_log:
             print(f"--packing {packing}: {pages.report}.")
     positions = args.train_batch_size * data_args.max_seq_length
     if args.max_steps <= 0:
         step = max(1, positions // length) * args.gradient_accumulation_steps * args.world_size
-        args.max_steps = max(1, int(-(-args.num_train_epochs * len(pages) // step)))
+        args.max_steps = max(1, math.ceil(round(args.num_train_epochs * len(pages) / step, 6)))
     shape = BatchShape(
         LengthPlan(stages, args.max_steps, seed),
         positions,
@@ -321,10 +338,11 @@ def make_loader(
     else:
         encode = partial(encode_texts, tokenizer=data.tokenizer)
         source = StreamedBatches(data.train, encode, maker, shape, packing, data_args.long_documents)
-    workers = args.dataloader_num_workers
+    workers, context = args.dataloader_num_workers, vars(args).get("dataloader_multiprocessing_context")
     return TrainingLoader(
         source,
         num_workers=workers,
+        multiprocessing_context=context if workers else None,
         pin_memory=args.dataloader_pin_memory and args.device.type != "cpu",
         prefetch_factor=args.dataloader_prefetch_factor if workers else None,
     )

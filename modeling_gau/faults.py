@@ -11,15 +11,20 @@ from typing import Literal
 import torch
 from accelerate.utils import gather
 from torch.distributed.tensor import DTensor
-from transformers import TrainerCallback
+from transformers.trainer_utils import IntervalStrategy
 from transformers.utils import logging
 
-from .checkpoints import last_whole_checkpoint
+from .checkpoints import StoppingCallback, last_whole_checkpoint
 
 
 logger = logging.get_logger(__name__)
 
 # Slurm sends the second where it is asked to announce the end of a job (`--signal=USR1@120`). Windows has only one.
+# What reaches the processes is up to their launcher:
+# - torchrun, and `accelerate launch` with several processes, pass SIGTERM on and themselves exit with 1.
+# - SIGUSR1 kills torchrun, and the processes with it, unless its environment has
+#   TORCHELASTIC_SIGNALS_TO_HANDLE=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1, with which it is passed on, too.
+# - `accelerate launch` with one process passes nothing on: signal the process itself, or start it with python.
 TERMINATION_SIGNALS = tuple(one for one in signal.Signals if one.name in ("SIGTERM", "SIGUSR1"))
 # So many bad batches in a row are no bad batches, but a model that has diverged.
 MAX_SKIPPED_IN_A_ROW = 10
@@ -28,14 +33,20 @@ MAX_SKIPPED_IN_A_ROW = 10
 # ---- Signals ----
 
 
-class TerminationCallback(TrainerCallback):
+class TerminationCallback(StoppingCallback):
     """On SIGTERM or SIGUSR1 the run finishes its step, saves a checkpoint and stops, on all processes at one step.
 
     transformers' own `enable_jit_checkpoint` saves in the middle of a step, when the next batches have been read
     already, and each process by itself: a run cannot be resumed from that exactly. The two exclude each other.
 
     To be added as the last callback, so that nothing delays the save: an evaluation that is due at that step is left
-    out.
+    out, and made by the run that is resumed from the checkpoint (see [`StoppingCallback`]).
+
+    A signal that comes during an evaluation or a save waits for its end and that of the step after it: all processes
+    have to agree when to stop, and they do so once a step. Give Slurm's `--signal` more notice than these take. One
+    that comes after the last step stops the run all the same, if there is a checkpoint of that step: resumed from it,
+    the run only evaluates and writes its results. Without such a checkpoint the run ends as if there were no signal.
+
     A script goes on after `trainer.train()` like this:
 
     ```python
@@ -55,6 +66,7 @@ class TerminationCallback(TrainerCallback):
         self.signals = signals
         self.received: signal.Signals | None = None
         self._arrived: signal.Signals | None = None
+        self._saved: int | None = None  # step of the newest checkpoint
         self._handlers: dict[signal.Signals, object] = {}
         self._name = ""
 
@@ -76,13 +88,22 @@ class TerminationCallback(TrainerCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         self._name = f"Process {args.process_index}: " if args.world_size > 1 else ""
         self.received = self._arrived = None
+        self.evaluation_due = False
+        self._saved = state.global_step  # that of the checkpoint a run is resumed from
         if threading.current_thread() is not threading.main_thread():
             logger.warning("Training outside the main thread: SIGTERM ends it without a checkpoint.")
         elif not self._handlers:
             self._handlers = {one: signal.signal(one, self._on_signal) for one in self.signals}
 
+    def on_save(self, args, state, control, **kwargs):
+        self._saved = state.global_step
+
     def on_train_end(self, args, state, control, **kwargs):
         self.restore_handlers()
+        self._agree(args)
+        if self.received is not None and self._saved != state.global_step:
+            logger.warning(f"{self.received.name} came after the last step, of which there is no checkpoint: ignored.")
+            self.received = None
 
     def _on_signal(self, number: int, frame) -> None:
         name = signal.Signals(number).name
@@ -98,15 +119,23 @@ class TerminationCallback(TrainerCallback):
     def on_pre_optimizer_step(self, args, state, control, **kwargs):
         # Here, where the check of loss and gradient has just waited for the device, and not at the end of the step.
         if args.world_size > 1:
-            numbers = torch.tensor([int(self._arrived or 0)], device=args.device)
-            self.received = self.received or _signal_or_none(gather(numbers).max().item())
+            self._agree(args)
 
     def on_step_end(self, args, state, control, **kwargs):
         if args.world_size == 1:
-            self.received = self._arrived
+            self._agree(args)
         if self.received is not None:
+            self.evaluation_due = control.should_evaluate or _is_evaluated_by_epoch(args, state)
             control.should_save, control.should_evaluate, control.should_training_stop = True, False, True
         return control
+
+    def _agree(self, args) -> None:
+        """Takes note of a signal that came to any of the processes. Collective."""
+        if args.world_size == 1:
+            self.received = self.received or self._arrived
+        else:
+            numbers = torch.tensor([int(self._arrived or 0)], device=args.device)
+            self.received = self.received or _signal_or_none(gather(numbers).max().item())
 
     def on_epoch_end(self, args, state, control, **kwargs):
         # The Trainer ends an epoch also where it stops in its middle. The checkpoint is there already.
@@ -117,6 +146,13 @@ class TerminationCallback(TrainerCallback):
 
 def _signal_or_none(number: int) -> signal.Signals | None:
     return signal.Signals(number) if number else None
+
+
+def _is_evaluated_by_epoch(args, state) -> bool:
+    """Whether the Trainer would evaluate at the end of the epoch that ends with this step."""
+    if args.eval_strategy != IntervalStrategy.EPOCH or state.epoch < args.eval_delay:
+        return False
+    return state.epoch % 1 == 0 or state.global_step >= state.max_steps
 
 
 # ---- Loss and gradient ----
@@ -172,7 +208,8 @@ class FiniteStepsMixin:
         self._step_losses: list[torch.Tensor] = []
         self.skipped_steps = self._skipped_in_a_row = self._window_skipped = 0
         self._session_skipped = self._session_made = 0
-        return super().train(*args, **kwargs)
+        output = super().train(*args, **kwargs)
+        return output._replace(training_loss=output.metrics["train_loss"])
 
     def training_step(self, *args, **kwargs):
         if not self._step_losses:
@@ -202,13 +239,9 @@ class FiniteStepsMixin:
     def log(self, logs, *args, **kwargs):
         if "loss" in logs:
             self._correct_mean(logs)
-        elif "train_loss" in logs and self._session_skipped and self._session_made:
-            logs["train_loss"] = self._total_loss_scalar / self._session_made
+        elif "train_loss" in logs:
+            self._correct_totals(logs)
         return super().log(logs, *args, **kwargs)
-
-    def _save_checkpoint(self, model, trial):
-        self._check_weights()
-        super()._save_checkpoint(model, trial)
 
     def run_state(self):
         counts = {
@@ -286,6 +319,16 @@ class FiniteStepsMixin:
         self._window_skipped = 0
         if self.skipped_steps:
             logs["skipped_steps"] = self.skipped_steps
+
+    def _correct_totals(self, logs: dict[str, float]) -> None:
+        """The numbers at the end are of this call of `train`. transformers 5.17 counts the steps of the whole run,
+        and all versions those that were skipped. In place: `train` returns the same dict."""
+        steps = self._session_made + self._session_skipped
+        logs["train_loss"] = self._total_loss_scalar / max(self._session_made, 1)
+        if seconds := logs["train_runtime"]:
+            samples = steps * self.get_total_train_batch_size(self.args)
+            logs["train_samples_per_second"] = round(samples / seconds, 3)
+            logs["train_steps_per_second"] = round(steps / seconds, 3)
 
     def _check_weights(self) -> None:
         """A finite gradient can still make a weight overflow. No checkpoint is written of such a model."""

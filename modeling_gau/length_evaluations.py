@@ -111,7 +111,7 @@ def most_frequent_token_accuracy(counts: np.ndarray, evaluation: Dataset, tokeni
     """Measures the simplest baseline: the share of the labelled tokens of one length's `evaluation` that are the most
     frequent token by `counts` `(vocabulary,)`, special tokens left out."""
     counts = counts.copy()
-    counts[tokenizer.all_special_ids] = 0
+    counts[[special for special in tokenizer.all_special_ids if special < len(counts)]] = 0
     right, asked = 0, 0
     for column in arrow_columns(evaluation, "labels"):
         labels = np.concatenate([chunk.flatten().to_numpy() for chunk in column.chunks])

@@ -51,7 +51,10 @@ class Masking:
                 f"The tokenizer {tokenizer.name_or_path or type(tokenizer).__name__} has no [MASK] token."
             )
         self.mask_id = tokenizer.mask_token_id
-        self.special = np.zeros(len(tokenizer), bool)
+        # Some vocabularies have holes: ids that stand for no token are not to be drawn.
+        ids = list(tokenizer.get_vocab().values())
+        self.special = np.ones(max(ids) + 1, bool)
+        self.special[ids] = False
         self.special[tokenizer.all_special_ids] = True
         self.ordinary = np.flatnonzero(~self.special).astype(np.int32)
         self.words = WordBorders(tokenizer) if self.whole_words else None

@@ -12,7 +12,7 @@ Three ways to fill pages, `--packing`:
 - `documents`: whole documents side by side, each kept apart from the others (Krell et al. 2021, arXiv:2107.02027).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,8 @@ SMALLEST = FRAME + 1
 # Documents are packed together with their neighbours: that bounds the time and memory of packing, and the few pages
 # that are not full at the end of a window do not count in so many.
 _WINDOW = 2**17
+# Fewer positions than these are left empty rather than filled with a splinter of a document.
+_WORTH_FILLING = 8
 
 
 @dataclass
@@ -72,6 +74,7 @@ class TokenStream:
     """
 
     def __init__(self, dataset: Dataset):
+        self._dataset = dataset
         chunks = dataset.data.column("input_ids").chunks if len(dataset) else []
         self._parts = [chunk.flatten().to_numpy() for chunk in chunks]
         self._starts = np.cumsum([0, *map(len, self._parts)])
@@ -79,6 +82,13 @@ class TokenStream:
         self.offsets = np.zeros(len(dataset) + 1, np.int64)
         if lengths:
             np.cumsum(np.concatenate(lengths), out=self.offsets[1:])
+
+    # To a worker that is spawned goes the name of the file, not what it holds.
+    def __getstate__(self) -> dict:
+        return {"dataset": self._dataset}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__init__(state["dataset"])
 
     def __len__(self) -> int:
         return int(self.offsets[-1])
@@ -101,11 +111,12 @@ class TokenStream:
             return pieces[0]
         return np.concatenate(pieces) if pieces else np.zeros(0, np.int32)
 
-    def counts(self, vocab_size: int) -> np.ndarray:
-        """How often every token occurs."""
-        total = np.zeros(vocab_size, np.int64)
-        for part in self._parts:
-            total += np.bincount(part, minlength=vocab_size)
+    def counts(self) -> np.ndarray:
+        """How often every token occurs, up to the highest one that does."""
+        total = np.zeros(0, np.int64)
+        for part in map(np.bincount, self._parts):
+            total, part = (total, part) if len(total) >= len(part) else (part, total)
+            total = total + np.pad(part, (0, len(total) - len(part)))
         return total
 
 
@@ -286,26 +297,33 @@ def cut_page(
     if len(contents) == 1:
         surplus = max(len(contents[0]) - rows * (length - FRAME), 0)
         start = int(generator.integers(surplus + 1))
-        kept = [contents[0][start : start + len(contents[0]) - surplus]]
-        return _fill_rows(kept, length, rows)[0], surplus
-    order = generator.permutation(len(contents))
-    return _fill_rows((contents[place] for place in order), length, rows)
+        kept = contents[0][start : start + len(contents[0]) - surplus]
+        return [[kept[start : start + length - FRAME]] for start in range(0, len(kept), length - FRAME)], surplus
+    width = length - FRAME
+    whole = [content for content in contents if len(content) <= width]
+    parts = [content[start : start + width] for content in contents for start in range(0, len(content), width)]
+    parts = parts if len(whole) < len(contents) else whole
+    return _place_parts([parts[place] for place in generator.permutation(len(parts))], length, rows)
 
 
-def _fill_rows(contents: Iterable[np.ndarray], length: int, limit: int) -> tuple[list[list[np.ndarray]], int]:
-    rows, space, left_out = [], 0, 0
-    for content in contents:
-        while len(content):
-            if space < SMALLEST and len(rows) == limit:
-                left_out += len(content)
-                break
-            if space < SMALLEST:
-                rows.append([])
-                space = length
-            rows[-1].append(content[: space - FRAME])
-            content = content[space - FRAME :]
-            space -= len(rows[-1][-1]) + FRAME
-    return rows, left_out
+def _place_parts(parts: Sequence[np.ndarray], length: int, limit: int) -> tuple[list[list[np.ndarray]], int]:
+    """Each part where it fits first; those that fit nowhere are split over what is left, if that is worth it."""
+    rows, spaces, homeless = [[] for _ in range(limit)], [length] * limit, []
+    for part in parts:
+        home = next((row for row in range(limit) if spaces[row] >= len(part) + FRAME), None)
+        if home is None:
+            homeless.append(part)
+            continue
+        rows[home].append(part)
+        spaces[home] -= len(part) + FRAME
+    for row in range(limit):
+        while homeless and spaces[row] >= _WORTH_FILLING:
+            rows[row].append(homeless[0][: spaces[row] - FRAME])
+            spaces[row] -= len(rows[row][-1]) + FRAME
+            rest = homeless.pop(0)[len(rows[row][-1]) :]
+            if len(rest):
+                homeless.insert(0, rest)
+    return [row for row in rows if row], sum(map(len, homeless))
 
 
 def frame_row(contents: Sequence[np.ndarray], cls: int, sep: int) -> Iterator[np.ndarray]:

@@ -7,8 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerState, pipeline
-from transformers.trainer import TRAINER_STATE_NAME
+from transformers import pipeline
 
 from .arguments import DataArguments, ModelArguments
 from .batches import StreamedBatches, TrainingLoader
@@ -19,25 +18,14 @@ from .packing import PackingReport
 from .training import MaskedLMTrainer
 
 
-def training_facts(
-    trainer: MaskedLMTrainer, metrics: Mapping[str, float], totals: Mapping[str, Any], checkpoint: str | None
-) -> dict[str, float]:
-    """Size of the model, tokens seen, share of padding, and tokens per second of this call without the evaluations in
-    between."""
-    start = TrainerState(global_step=-1)
-    if checkpoint is not None:
-        start = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME))
-    evaluations = [
-        entry["eval_runtime"]
-        for entry in trainer.state.log_history
-        if "eval_runtime" in entry and entry["step"] > start.global_step
-    ]
-    tokens = trainer.state.num_input_tokens_seen
-    seconds = metrics["train_runtime"] - sum(evaluations)
+def training_facts(trainer: MaskedLMTrainer, totals: Mapping[str, Any]) -> dict[str, float]:
+    """Size of the model, tokens seen, share of padding and seconds of the whole run; tokens per second since it was
+    begun or last resumed, without evaluations and checkpoints."""
     return {
-        "train_tokens": tokens,
-        "train_tokens_per_second": round((tokens - start.num_input_tokens_seen) / seconds, 1),
+        "train_tokens": totals["tokens"],
+        "train_tokens_per_second": round(trainer.speed.session_tokens_per_second(totals["tokens"]), 1),
         "train_padding": round(1 - totals["tokens"] / max(totals["positions"], 1), 6),
+        "train_seconds": round(trainer.speed.seconds(), 1),
         "train_parameters": trainer.model.num_parameters(),
         "train_parameters_without_embeddings": trainer.model.num_parameters(exclude_embeddings=True),
     }
@@ -115,8 +103,7 @@ def print_losses_of_text(record: Mapping[str, Any]) -> None:
         share = totals["left_out"] / (totals["left_out"] + totals["tokens"])
         print(
             f"Left out: {totals['left_out']:,} tokens ({share:.2%}) that found no place in shorter rows, which need "
-            "more "
-            "[CLS] and [SEP]; others in every epoch."
+            "more [CLS] and [SEP]; others in every epoch."
         )
     bad_rows = packing["bad_rows"] or sum((record["data"].get("bad_rows") or {}).values())
     if bad_rows:
@@ -199,7 +186,7 @@ def training_rows(trainer: MaskedLMTrainer, data_args: DataArguments, record: Ma
         "Precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
         "Seed": args.seed,
         "Hardware": f"{hardware['processes']} × {device}",
-        "Training time (seconds)": metrics["train_runtime"],
+        "Training time (seconds)": metrics["train_seconds"],
         "Tokens per second": metrics["train_tokens_per_second"],
     }
 

@@ -9,8 +9,11 @@ from functools import lru_cache
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoModelForMaskedLM, PreTrainedConfig, ProgressCallback
+from transformers import AutoModelForMaskedLM, PreTrainedConfig, ProgressCallback, Trainer
 from transformers.utils import logging
+
+from .batches import Totals
+from .masking import IGNORED_LABEL
 
 
 logger = logging.get_logger(__name__)
@@ -96,6 +99,128 @@ class Stopwatch:
             yield
         finally:
             self._paused += time.perf_counter() - begin
+
+
+class Speedometer:
+    """Accuracy and speed of training since the last log, over all processes.
+
+    Args:
+        trainer: with a `loader` that sums up what it gave.
+        flops: of the model; without it there is no utilisation.
+    """
+
+    def __init__(self, trainer: Trainer, flops: ModelFlops | None):
+        self.trainer, self.flops = trainer, flops
+        self.peak, self._window, self._session = None, Stopwatch(), Stopwatch()
+        self._session_seconds = 0.0
+        self._hits = self._labelled = 0
+        self._step: list[torch.Tensor] = []
+        self._before = Totals()
+        self._resumed: Mapping[str, float] = {}
+
+    def begin(self) -> None:
+        """At the beginning of the training, after a checkpoint was loaded."""
+        args = self.trainer.args
+        dtype = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else self.trainer.model.dtype
+        if self.flops is not None:
+            self.peak = measure_matmul_peak(args.device, dtype)
+        self._restart()
+        self._session.reset()
+        self._began, self._tokens_before = time.time(), self.trainer.loader.totals.tokens
+        self._hits, self._labelled = self._resumed.get("hits", 0), self._resumed.get("labelled", 0)
+
+    def seconds(self) -> float:
+        """Of training since the run began, evaluations and checkpoints included, breaks left out."""
+        return self._resumed.get("seconds", 0.0) + time.time() - self._began
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What is done meanwhile is no training."""
+        with self._window.paused(), self._session.paused():
+            yield
+
+    def session_tokens_per_second(self, tokens: int) -> float:
+        """Since training began or was resumed; `tokens` are those of the whole run. To be asked of the first process,
+        which alone knows what was trained on before."""
+        return (tokens - self._tokens_before) / self._session_seconds
+
+    def end(self) -> None:
+        self._session_seconds = self._session.seconds()
+
+    def state(self) -> dict[str, float]:
+        """For a checkpoint, where the log line that comes next has to count on from."""
+        return {"hits": int(self._hits), "labelled": int(self._labelled), "seconds": self.seconds()}
+
+    def load_state(self, state: Mapping[str, float], same_processes: bool) -> None:
+        self._resumed = state if same_processes else {"seconds": state.get("seconds", 0.0)}
+
+    def _restart(self) -> None:
+        self._window.reset()
+        self._hits = self._labelled = 0
+        self._step = []
+        self._before = copy.deepcopy(self.trainer.loader.totals)
+
+    @torch.no_grad()
+    def count_hits(self, logits: torch.Tensor, labels: torch.Tensor) -> None:
+        labelled = labels != IGNORED_LABEL
+        if logits.dim() == 3:
+            logits = logits[labelled]
+        self._step.append(torch.stack(((logits.argmax(dim=-1) == labels[labelled]).sum(), labelled.sum())))
+
+    def drop_step(self) -> None:
+        """Forgets what was counted since [`keep_step`]: the step is not made."""
+        self._step = []
+
+    def keep_step(self) -> None:
+        for hits, labelled in self._step:
+            self._hits, self._labelled = self._hits + hits, self._labelled + labelled
+        self._step = []
+
+    def metrics(self) -> dict[str, float]:
+        """`masked_accuracy`, `tokens_per_second` (padding not counted), `padding` (share of the positions), `mfu`
+        (share of the measured peak of the matrix product) and `row_length` (mean over the tokens)."""
+        loader, seconds = self.trainer.loader, self._window.seconds()
+        now, before = loader.totals, self._before
+        lengths = {
+            length: positions - before.positions_by_length.get(length, 0)
+            for length, positions in now.positions_by_length.items()
+        }
+        flops = self._flops(lengths)
+        sums = torch.tensor(
+            [
+                float(self._hits),
+                float(self._labelled),
+                now.positions - before.positions,
+                now.tokens - before.tokens,
+                sum(length * positions for length, positions in lengths.items()),
+                flops or 0.0,
+                self.peak or 0.0,
+                now.tokens,
+            ],
+            dtype=torch.float64 if self.trainer.args.device.type != "mps" else torch.float32,
+            device=self.trainer.args.device,
+        )
+        sums = self.trainer.accelerator.reduce(sums).tolist()
+        hits, labelled, positions, tokens, weighted, flops_done, peak, total = sums
+        self._restart()
+        self.trainer.state.num_input_tokens_seen = int(total)
+        metrics = {
+            "masked_accuracy": hits / max(labelled, 1),
+            "tokens_per_second": round(tokens / seconds, 1),
+            "padding": 1 - tokens / max(positions, 1),
+            "row_length": weighted / max(positions, 1),
+        }
+        if flops is not None and peak:
+            metrics["mfu"] = flops_done / seconds / peak
+        return metrics
+
+    def _flops(self, positions_by_length: Mapping[int, int]) -> float | None:
+        if self.flops is None:
+            return None
+        rows = {length: self.flops.row(length) for length in positions_by_length}
+        if None in rows.values():
+            return None
+        return sum(rows[length] * positions / length for length, positions in positions_by_length.items())
 
 
 class PretrainingProgress(ProgressCallback):

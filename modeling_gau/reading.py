@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import (
     Dataset,
+    DatasetBuilder,
     DatasetDict,
     DownloadMode,
     Features,
@@ -35,6 +36,7 @@ from .rows import DAMAGE, FILE_KINDS, is_damage, kind_of, open_file, read_rows, 
 logger = logging.get_logger(__name__)
 
 _PROBLEMS_SHOWN = 5
+_COMPARED_BYTES = 10**9  # of training text, at every start, in some seconds
 _VERSION_OF_ROWS = 1  # raise it with every change to what read_rows returns
 
 
@@ -73,9 +75,8 @@ def read_documents(
     and reported: see `read_rows` for what they are. Of datasets that `datasets` has loaded itself (from the Hub or a
     save_to_disk folder) they are the rows without a text.
 
-    Without validation text, `validation_split_percentage` of the documents are held out, chosen by a hash of their
-    text (in the embedded corpus: of their id) and of `seed`, so that equal texts are on one side and the choice does
-    not depend on the order. Where that would be less than one document, the last part of every document is held out.
+    Without validation text, about `validation_split_percentage` of the documents are held out, as `split_documents`
+    says; with --streaming they are the same ones.
 
     Args:
         data_args: the source, the column, the limits.
@@ -117,29 +118,45 @@ def documents_fingerprint(documents: Dataset) -> str:
     """
     lengths, texts = hashlib.blake2b(digest_size=16), hashlib.blake2b(digest_size=16)
     for column in arrow_columns(documents, "text"):
-        for chunk in filter(len, column.cast(pa.large_string()).chunks):
-            _, offsets, data = chunk.buffers()
-            offsets = np.frombuffer(offsets, np.int64, len(chunk) + 1, chunk.offset * 8)
-            lengths.update(np.diff(offsets))
-            if offsets[-1] > offsets[0]:
-                texts.update(memoryview(data)[offsets[0] : offsets[-1]])
+        # Of documents that were selected every one is a chunk.
+        values = column.cast(pa.large_string()).combine_chunks()
+        _, offsets, data = values.buffers()
+        offsets = np.frombuffer(offsets, np.int64, len(values) + 1, values.offset * 8)
+        lengths.update(np.diff(offsets))
+        if offsets[-1] > offsets[0]:
+            texts.update(memoryview(data)[offsets[0] : offsets[-1]])
     return digest(f"{len(documents)} {lengths.hexdigest()} {texts.hexdigest()}")
 
 
 def split_documents(documents: Dataset, percentage: float, seed: int) -> dict[str, Dataset]:
-    """Holds out `percentage` of the documents as described in `load_documents`; the column "id", if any, is hashed."""
+    """Splits documents into "train" and "validation" after `is_held_out` of the text, or of the column "id" if any.
+
+    The share is about `percentage`: of n documents, it varies by chance with a standard deviation of
+    sqrt(percentage * (100 - percentage) / n). Where none or all of the documents would be held out, the last part of
+    every document is.
+
+    Raises:
+        ValueError: there is too little text for that.
+    """
     key = "id" if "id" in documents.column_names else "text"
-    rows_of = {}
-    for row, value in enumerate(column_values(documents, key)):
-        rows_of.setdefault(digest(f"{seed}:{value}"), []).append(row)
-    held_out = round(len(rows_of) * percentage / 100)
-    if held_out == 0:
+    values = column_values(documents, key)
+    held_out = np.fromiter((is_held_out(value, percentage, seed) for value in values), bool, len(documents))
+    if held_out.all() or not held_out.any():
         return _cut_tails(documents, percentage)
-    held_out = sorted(row for name in sorted(rows_of)[:held_out] for row in rows_of[name])
     return {
-        "train": documents.select(np.setdiff1d(np.arange(len(documents)), held_out)),
-        "validation": documents.select(held_out),
+        "train": documents.select(np.flatnonzero(~held_out)),
+        "validation": documents.select(np.flatnonzero(held_out)),
     }
+
+
+def is_held_out(content: str, percentage: float, seed: int) -> bool:
+    """Whether a document is one of the `percentage` that are validation text, after a hash of its content and `seed`.
+
+    So equal texts share a side, and it is known of each document without the others, in whatever order they are read.
+    """
+    salt = (seed % 2**64).to_bytes(hashlib.blake2b.SALT_SIZE, "big")
+    number = hashlib.blake2b(content.encode("utf-8"), digest_size=8, salt=salt).digest()
+    return int.from_bytes(number, "big") < percentage / 100 * 2**64
 
 
 def _cut_tails(documents: Dataset, percentage: float) -> dict[str, Dataset]:
@@ -287,20 +304,32 @@ def _is_data_file(path: Path, root: Path) -> bool:
 def _load_files(files: list[Path], data_args: DataArguments, options: dict) -> Dataset:
     if data_args.skip_bad_rows:
         return _load_rows(files, data_args, options["cache_dir"])
-    for path in files:
-        _check_readable(path)
     groups = {}
     for path in files:
         groups.setdefault((kind_of(path), suffix_of(path) == ".tsv"), []).append(path)
-    loaded = [_load_group(group, data_args, options) for group in groups.values()]
+    builders = [load_dataset_builder(**_builder_options(group, data_args), **options) for group in groups.values()]
+    for builder, group in zip(builders, groups.values(), strict=True):
+        if not _is_cached(builder, options["download_mode"]):
+            for path in group:
+                _check_readable(path)
+    loaded = [
+        _load_group(builder, group, data_args, options["download_mode"])
+        for builder, group in zip(builders, groups.values(), strict=True)
+    ]
     if len({documents.features["text"].dtype for documents in loaded}) > 1:  # parquet may hold large_string
         loaded = [documents.cast_column("text", Value("large_string")) for documents in loaded]
     return concatenate_datasets(loaded) if len(loaded) > 1 else loaded[0]
 
 
-def _load_group(files: list[Path], data_args: DataArguments, options: dict) -> Dataset:
+def _is_cached(builder: DatasetBuilder, mode: DownloadMode) -> bool:
+    """Whether `datasets` has loaded the files of the builder before, and they have not changed since."""
+    return mode != DownloadMode.FORCE_REDOWNLOAD and Path(builder.cache_dir).is_dir()
+
+
+def _load_group(builder: DatasetBuilder, files: list[Path], data_args: DataArguments, mode: DownloadMode) -> Dataset:
     try:
-        documents = load_dataset(split="train", **_builder_options(files, data_args), **options)
+        builder.download_and_prepare(download_mode=mode)
+        documents = builder.as_dataset(split="train")
     except (DatasetGenerationError, ValueError) as error:  # pyarrow, pandas and json raise subclasses of ValueError
         _report_bad_row(files, data_args)
         raise ValueError(
@@ -467,6 +496,9 @@ def _drop_blank(documents: Dataset) -> Dataset:
 
 
 def _warn_of_overlap(train: Dataset, validation: Dataset) -> None:
+    if train.data.nbytes > _COMPARED_BYTES:
+        logger.info("The validation documents are not looked for in the training data: that is too large.")
+        return
     known = {digest(text) for text in column_values(train, "text")}
     shared = sum(digest(text) in known for text in column_values(validation, "text"))
     if shared:

@@ -100,9 +100,7 @@ def open_file(path: str | Path, token: str | None = None) -> Iterator[BinaryIO]:
     """Opens a local file or a URL, decompressed; `token` is for URLs of the Hub (hf://)."""
     with ExitStack() as stack:
         if "://" in str(path):
-            filesystem, inner = fsspec.core.url_to_fs(
-                str(path), **({"token": token} if str(path).startswith("hf://") else {})
-            )
+            filesystem, inner = _file_system(path, token)
             stream = stack.enter_context(filesystem.open(inner, "rb"))
         else:
             stream = stack.enter_context(open(path, "rb"))
@@ -111,6 +109,22 @@ def open_file(path: str | Path, token: str | None = None) -> Iterator[BinaryIO]:
             opener = COMPRESSIONS[suffix] or compr["zstd"]
             stream = stack.enter_context(opener(stream, mode="rb"))
         yield stream
+
+
+def file_size(path: str | Path, token: str | None = None) -> int | None:
+    """Bytes of a local file or a URL as it is stored, so compressed; None where the server of a URL does not tell.
+
+    Raises:
+        OSError: the file cannot be reached.
+    """
+    if "://" not in str(path):
+        return Path(path).stat().st_size
+    filesystem, inner = _file_system(path, token)
+    return filesystem.info(inner).get("size")  # of the Hub: one request for a whole folder
+
+
+def _file_system(path: str | Path, token: str | None) -> tuple[fsspec.AbstractFileSystem, str]:
+    return fsspec.core.url_to_fs(str(path), **({"token": token} if str(path).startswith("hf://") else {}))
 
 
 def is_damage(error: BaseException) -> bool:

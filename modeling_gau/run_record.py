@@ -16,6 +16,7 @@ import torch
 from transformers import PreTrainedConfig
 
 from .arguments import DataArguments, ModelArguments
+from .checkpoints import for_json, write_json
 from .training import PretrainingArguments
 
 
@@ -44,15 +45,16 @@ def describe_run(
         field.name: getattr(part, field.name) for part in (model_args, data_args) for field in fields(part)
     }
     arguments = {name: value for name, value in sorted(values.items()) if not name.endswith("token")}
-    return {
+    description = {
         "command": [Path(sys.argv[0]).name, *_without_secrets(sys.argv[1:])],
-        "arguments": json.loads(json.dumps(arguments, default=str)),
+        "arguments": arguments,
         "model": json.loads(config.to_json_string(use_diff=False)),
         "data": dict(data),
         "world_size": args.world_size,
         "software": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
         "hardware": describe_hardware(args),
     }
+    return for_json(description)
 
 
 def describe_hardware(args: PretrainingArguments) -> dict[str, Any]:
@@ -137,12 +139,14 @@ class RunRecord:
             return {}
 
     def write(self, **values: Any) -> None:
-        """Adds `values` and replaces the file in one step, so that a reader never sees half of it."""
+        """Adds `values` and replaces the file in one step, so that a reader never sees half of it.
+
+        Raises:
+            OSError: the file cannot be written; the one before is still there, and nothing else.
+        """
         self.content |= values | {"updated": _now()}
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        draft = self.path.with_suffix(".json.tmp")
-        draft.write_text(json.dumps(self.content, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
-        draft.replace(self.path)
+        write_json(self.path, for_json(self.content))
 
 
 def _now() -> str:

@@ -1,11 +1,12 @@
 """Documents of files that are read while training: in a fixed, seeded order, from any position, without a cache."""
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from pathlib import Path
+from itertools import islice
+from pathlib import Path, PurePosixPath
 
 from datasets import Dataset, load_dataset_builder
 from tqdm.auto import tqdm
@@ -13,8 +14,8 @@ from transformers.utils import logging
 
 from .arguments import DataArguments
 from .embedded_corpus import digest
-from .reading import choose_splits, dataset_folder, find_files, is_saved_dataset, split_files
-from .rows import Row, kind_of, read_rows
+from .reading import choose_splits, dataset_folder, find_files, is_held_out, is_saved_dataset, split_files
+from .rows import Row, file_size, kind_of, read_rows, suffix_of
 
 
 logger = logging.get_logger(__name__)
@@ -23,6 +24,8 @@ Position = list[int]
 
 _PROBLEMS_SHOWN = 5
 _VALIDATION_CHARACTERS = 10_000_000
+_EVEN = 1.1  # the largest share of the files, divided by the smallest
+_OPEN_FILES = 64
 
 
 @dataclass
@@ -31,7 +34,7 @@ class DocumentStream:
 
     An epoch passes over every file once, in a shuffled order; within a file documents keep their order. What a stream
     returns depends on its arguments only, so that any number of copies, in other processes too, agree with each other.
-    Nothing is kept open or remembered between calls except the count of bad rows.
+    Nothing is kept open or remembered between calls except the sizes of the files and the count of bad rows.
 
     Made by `open_stream`.
 
@@ -39,13 +42,15 @@ class DocumentStream:
         files: paths or URLs, sorted.
         column: of the text in tables.
         text_unit: what a document of a txt file is.
-        seed: of the order of the files and of the choice of what is held out.
-        held_out_percentage: of the documents, chosen by a hash of their text and the seed: equal texts share a side.
+        seed: of the choice of what is held out.
+        held_out_percentage: of the documents, chosen by `is_held_out`: the same as without streaming.
         side: "train" for the documents that are not held out, "validation" for those that are.
         skip_bad_rows: leave out rows that cannot be read; without it the first is a ValueError.
         max_documents: of `validation_documents`.
         validation: the stream of validation documents, for side "train".
         token: for files of the Hub.
+        order_seed: of the order of the files; `seed` if None.
+        sizes: of the files in bytes as they are stored, None for one that is not known; asked for when first needed.
         bad_rows: rows that this object (this copy of it) has left out.
     """
 
@@ -59,6 +64,8 @@ class DocumentStream:
     max_documents: int | None = None
     validation: "DocumentStream | None" = None
     token: str | None = field(default=None, repr=False)
+    order_seed: int | None = None
+    sizes: tuple[int | None, ...] | None = field(default=None, init=False, repr=False)
     bad_rows: int = field(default=0, init=False)
 
     def documents(
@@ -66,15 +73,18 @@ class DocumentStream:
     ) -> Iterator[tuple[Position, str]]:
         """Yields a consumer's documents of an epoch from a position on; every document has one consumer.
 
-        With at least as many files as consumers, consumer c reads files c, c + consumers, ... of the epoch's order.
-        Otherwise all consumers pass over all files, and row r of file f goes to consumer (r + f) mod consumers: rows
-        of others are decompressed and cut at line ends, but not parsed where their kind allows (csv is parsed).
-        Consumers need not come to the end of an epoch after equally many documents.
+        Consumer c reads files c, c + consumers, ... of the epoch's order where that gives all of them about as much,
+        to 10 percent: else those with little would come to its end early and take it again, and the documents of
+        small files would be seen more often than the others. Otherwise all consumers pass over all files, and row r
+        of file f goes to consumer (r + f) mod consumers: rows of others are decompressed and cut at line ends, but not
+        parsed where their kind allows (csv is parsed). Many files of one size are read fastest. Which way an epoch
+        goes, the sizes of the files decide, of each kind and compression by itself, or the number of files where a
+        server does not tell its size. Consumers need not come to the end of an epoch after equally many documents.
 
         Args:
             epoch: any number from 0.
             position: where to begin: [0, 0], or what came with the last document that is not wanted again. It is of
-                use with the same files, seed, epoch and number of consumers.
+                use with the same files, seeds, epoch and number of consumers.
             consumer: which one asks, from 0.
             consumers: how many there are.
 
@@ -88,13 +98,19 @@ class DocumentStream:
             OSError: a file cannot be reached.
         """
         self._check_request(position, consumer, consumers)
-        order = sorted(range(len(self.files)), key=lambda file: digest(f"{self.seed}:{epoch}:{file}"))
-        return self._read([self.files[file] for file in order], position, consumer, consumers)
+        seed = self.seed if self.order_seed is None else self.order_seed
+        order = sorted(range(len(self.files)), key=lambda file: digest(f"{seed}:{epoch}:{file}"))
+        whole_files = self._shares_are_even(order, consumers)
+        return self._read([self.files[file] for file in order], position, consumer, consumers, whole_files)
 
     def validation_documents(
         self, max_documents: int | None = None, max_characters: int | None = _VALIDATION_CHARACTERS
     ) -> Dataset:
-        """Collects validation documents in the order of the files' names until a limit, with a progress bar.
+        """Collects validation documents from the files in turn until a limit, with a progress bar.
+
+        Every file gives its first document, then every file its second, and so on (from more than 64 files, which are
+        not kept open, first one document each, then two, then four), in an order of the files that has nothing to do
+        with their names: so a part is of all sources. It does not depend on `order_seed`.
 
         Args:
             max_documents: how many at most; `max_eval_samples` of the arguments by default.
@@ -122,7 +138,7 @@ class DocumentStream:
         return Dataset.from_dict({"text": texts})
 
     def first_documents(self, max_documents: int | None = None, max_characters: int | None = None) -> Dataset:
-        """Collects documents of this side in the order of the files' names, say to train a tokenizer on.
+        """Collects documents of this side from the files in turn, as `validation_documents`, say for a tokenizer.
 
         Raises:
             ValueError: there are none.
@@ -133,16 +149,17 @@ class DocumentStream:
         return Dataset.from_dict({"text": texts})
 
     def _nothing(self) -> str:
+        held_out = f" or what is among the {self.held_out_percentage} % that are held out as validation text"
         return (
-            f"There are no documents in {_listed(self.files)}: there is nothing but white space, beside "
-            f"{self.bad_rows} bad rows."
+            f"There are no documents in {_listed(self.files)}: there is nothing but white space"
+            f"{held_out if self.held_out_percentage else ''}, beside {self.bad_rows} bad rows."
         )
 
     def fingerprint(self) -> str:
         """Digest of what decides on the documents and their order.
 
         These are the files (for local ones their names below the folder that they share and their sizes; for the Hub
-        their URLs, which name the commit), the column, `text_unit`, the seed and what is held out; also those of the
+        their URLs, which name the commit), the column, `text_unit`, the seeds and what is held out; also those of the
         validation files. A local file that changes and keeps its size goes unnoticed.
         """
         local = [Path(file) for file in self.files if "://" not in file]
@@ -151,7 +168,10 @@ class DocumentStream:
             [file] if "://" in file else [Path(file).relative_to(root).as_posix(), Path(file).stat().st_size]
             for file in self.files
         ]
-        settings = [self.column, self.text_unit, self.seed, self.held_out_percentage]
+        order_seed = self.seed if self.order_seed is None else self.order_seed
+        settings = [self.column, self.text_unit, order_seed, self.held_out_percentage]
+        if self.held_out_percentage:
+            settings.append(self.seed)
         own_validation = self.validation is not None and self.held_out_percentage == 0
         settings.append(self.validation.fingerprint() if own_validation else None)
         return digest(json.dumps([names, settings]))
@@ -162,10 +182,32 @@ class DocumentStream:
         if not 0 <= consumer < consumers:
             raise ValueError(f"Consumers are numbered from 0 to {consumers - 1}, got {consumer}.")
 
+    def _file_sizes(self) -> tuple[int | None, ...]:
+        if self.sizes is None:
+            self.sizes = tuple(file_size(file, self.token) for file in self.files)
+        return self.sizes
+
+    def _shares_are_even(self, order: Sequence[int], consumers: int) -> bool:
+        """Whether consumers that take the files of this order in turn get about equally much."""
+        if consumers == 1 or len(order) < consumers:
+            return consumers == 1
+        sizes = self._file_sizes()
+        sizes = [1] * len(sizes) if None in sizes else sizes
+        shares = {}
+        for place, file in enumerate(order):
+            # What a size holds in text depends on the kind and the compression.
+            kind = suffix_of(self.files[file]), PurePosixPath(self.files[file]).suffix
+            shares.setdefault(kind, [0] * consumers)[place % consumers] += sizes[file]
+        return all(max(share) <= _EVEN * min(share) for share in shares.values())
+
     def _read(
-        self, files: Sequence[str], position: Sequence[int], consumer: int, consumers: int
+        self,
+        files: Sequence[str],
+        position: Sequence[int] = (0, 0),
+        consumer: int = 0,
+        consumers: int = 1,
+        whole_files: bool = True,
     ) -> Iterator[tuple[Position, str]]:
-        whole_files = len(files) >= consumers
         for index in range(position[0], len(files)):
             begin = position[1] if index == position[0] else 0
             turn = (consumer - index) % consumers
@@ -188,13 +230,7 @@ class DocumentStream:
     def _is_mine(self, text: str) -> bool:
         if self.held_out_percentage == 0:
             return True
-        number = hashlib.blake2b(text.encode("utf-8"), digest_size=8, salt=self._salt).digest()
-        held_out = int.from_bytes(number, "big") < self.held_out_percentage / 100 * 2**64
-        return held_out == (self.side == "validation")
-
-    @property
-    def _salt(self) -> bytes:
-        return (self.seed % 2**64).to_bytes(hashlib.blake2b.SALT_SIZE, "big")
+        return is_held_out(text, self.held_out_percentage, self.seed) == (self.side == "validation")
 
     def _note_bad_row(self, problem: str):
         if not self.skip_bad_rows:
@@ -207,8 +243,14 @@ class DocumentStream:
 
     def _collect(self, max_documents: int | None, max_characters: int | None, description: str) -> list[str]:
         texts, size = [], 0
-        with tqdm(total=max_characters, desc=description, unit=" characters", unit_scale=True) as progress:
-            for _, text in self._read(self.files, [0, 0], 0, 1):
+        order = sorted(range(len(self.files)), key=lambda file: digest(str(file)))
+        files = [self.files[file] for file in order]
+        in_turn = self._in_turn if len(files) <= _OPEN_FILES else self._in_growing_turns
+        with (
+            tqdm(total=max_characters, desc=description, unit=" characters", unit_scale=True) as progress,
+            closing(in_turn(files)) as documents,
+        ):
+            for text in documents:
                 texts.append(text)
                 size += len(text)
                 progress.update(len(text))
@@ -216,22 +258,60 @@ class DocumentStream:
                     break
         return texts
 
+    def _in_turn(self, files: Sequence[str]) -> Iterator[str]:
+        """A document of each file, then the next one of each, with all of them open."""
+        with ExitStack() as stack:
+            readers = [stack.enter_context(closing(self._read([file]))) for file in files]
+            while readers:
+                going_on = []
+                for reader in readers:
+                    for _, text in islice(reader, 1):
+                        yield text
+                        going_on.append(reader)
+                readers = going_on
 
-def open_stream(data_args: DataArguments, seed: int, split: str = "train", token: str | None = None) -> DocumentStream:
+    def _in_growing_turns(self, files: Sequence[str]) -> Iterator[str]:
+        """One document of each file, then two, then four, with one of them open.
+
+        A file that is opened again has to be passed over to its place: thanks to the growth, once in all.
+        """
+        turns, documents = [(file, [0, 0]) for file in files], 1
+        while turns:
+            going_on = []
+            for file, position in turns:
+                with closing(self._read([file], position)) as reader:
+                    taken = 0
+                    for place, text in islice(reader, documents):
+                        yield text
+                        position, taken = place, taken + 1
+                if taken == documents:
+                    going_on.append((file, position))
+            turns, documents = going_on, 2 * documents
+
+
+def open_stream(
+    data_args: DataArguments,
+    seed: int,
+    split: str = "train",
+    token: str | None = None,
+    order_seed: int | None = None,
+) -> DocumentStream:
     """Makes the stream of the documents that `data_args` describes.
 
     Sources are files, a folder of data files, or a dataset on the Hub that consists of such files (txt, json, jsonl,
-    csv, tsv, parquet; compressed or not). Nothing is read yet beside names.
+    csv, tsv, parquet; compressed or not). Nothing is read yet beside names and sizes.
 
     Args:
         data_args: the source, the column, the limits.
-        seed: of the order and of what is held out.
+        seed: of what is held out.
         split: "train", which brings the stream of the other split as its `validation`, or "validation". Where there
             is no validation text, `validation_split_percentage` of the documents are held out of every epoch.
         token: access token for the Hub.
+        order_seed: of the order of the files; `seed` if None.
 
     Raises:
         ValueError: a source that cannot be streamed, a file that is missing or of an unknown kind.
+        OSError: a file cannot be reached.
     """
     if split not in ("train", "validation"):
         raise ValueError(f"A stream is of the split train or validation, got {split!r}.")
@@ -246,6 +326,7 @@ def open_stream(data_args: DataArguments, seed: int, split: str = "train", token
         "held_out_percentage": 0.0 if own else data_args.validation_split_percentage,
         "skip_bad_rows": data_args.skip_bad_rows,
         "token": token,
+        "order_seed": order_seed,
     }
     validation = DocumentStream(
         tuple(sorted(files["validation" if own else "train"])),
@@ -255,7 +336,9 @@ def open_stream(data_args: DataArguments, seed: int, split: str = "train", token
     )
     if split == "validation":
         return validation
-    return DocumentStream(tuple(sorted(files["train"])), validation=validation, **settings)
+    stream = DocumentStream(tuple(sorted(files["train"])), validation=validation, **settings)
+    stream._file_sizes()  # now, to be asked for once and not by every worker
+    return stream
 
 
 def _source_files(data_args: DataArguments, token: str | None) -> dict[str, list[str]]:

@@ -1,5 +1,7 @@
 """Tokenizers trained on the documents, and documents as one stream of tokens, joined by [SEP]."""
 
+import hashlib
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -9,6 +11,7 @@ from datasets import Dataset, Features, List, Value
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from .embedded_corpus import digest
 from .packing import TokenStream
 from .reading import column_values
 
@@ -164,9 +167,21 @@ def tokenize_documents(
         features=Features({"input_ids": List(Value("int32"))}),
         num_proc=num_proc,
         load_from_cache_file=not overwrite_cache,
+        # The digest that datasets would make of the tokenizer differs between one that was trained and the same one
+        # loaded from a checkpoint.
+        new_fingerprint=digest(f"1 {documents._fingerprint} {tokenizer_fingerprint(tokenizer)} {separator}"),
         desc=description,
     )
     return TokenStream(tokenized)
+
+
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A digest of the vocabulary and of what is done to text; the same for a tokenizer that was saved and loaded."""
+    content = sorted(tokenizer.get_vocab().items())
+    if tokenizer.is_fast:
+        # Without what the last call left there.
+        content = json.loads(tokenizer.backend_tokenizer.to_str()) | {"truncation": None, "padding": None}
+    return hashlib.blake2b(json.dumps(content).encode(), digest_size=8).hexdigest()
 
 
 def _tokenize(batch: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase, separator: int) -> dict[str, list]:

@@ -5,14 +5,14 @@ That is: batches that know their number, exact token-weighted evaluation metrics
 sequence lengths, and what a log says of accuracy and speed.
 """
 
+import ast
 import copy
 import json
 import math
 import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,14 +31,21 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import IntervalStrategy, SaveStrategy, get_last_checkpoint, sort_checkpoints
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy, get_last_checkpoint
 from transformers.utils import CONFIG_NAME, is_torch_bf16_gpu_available, is_torch_xla_available, logging
 
-from .batches import Totals, TrainingLoader, documents_mask, sum_totals
-from .checkpoints import CheckpointedTrainer, check_whole, find_whole_checkpoint
+from .batches import TrainingLoader, documents_mask, sum_totals
+from .checkpoints import (
+    CheckpointedTrainer,
+    check_whole,
+    checkpoint_folders,
+    find_whole_checkpoint,
+    remove_all_checkpoints,
+    replaced,
+)
 from .faults import FiniteStepsMixin
 from .masking import IGNORED_LABEL
-from .progress import ModelFlops, PretrainingProgress, Stopwatch, measure_matmul_peak
+from .progress import ModelFlops, PretrainingProgress, Speedometer
 
 
 logger = logging.get_logger(__name__)
@@ -46,11 +53,8 @@ logger = logging.get_logger(__name__)
 
 @dataclass
 class PretrainingArguments(TrainingArguments):
-    """[`TrainingArguments`] plus what a pretraining run needs, with two defaults of its own."""
+    """[`TrainingArguments`] plus what a pretraining run needs, with a default of its own."""
 
-    include_num_input_tokens_seen: Literal["all", "non_padding", "no"] = field(
-        default="non_padding", metadata={"help": "Which input tokens to count. Tokens per second need them."}
-    )
     # The Trainer replaces a NaN loss in the log by the average of the losses before it. A diverged pretraining run
     # must not look like a healthy one.
     logging_nan_inf_filter: bool = field(
@@ -66,8 +70,7 @@ class PretrainingArguments(TrainingArguments):
         default="adamw_torch_fused",
         metadata={
             "help": "Optimizer: one of transformers' (adamw_torch_fused, adafactor, sgd, ...), stable_adamw or lamb. "
-            "The "
-            "last two need the extra `optimizers`."
+            "The last two need the extra `optimizers`."
         },
     )
     decay_steps: float = field(
@@ -84,8 +87,7 @@ class PretrainingArguments(TrainingArguments):
         default="stop",
         metadata={
             "help": "What to do when a loss or the gradient is NaN or infinite: stop the run, or skip the step, which "
-            "is "
-            "counted."
+            "is counted."
         },
     )
     accept_changed_data: bool = field(
@@ -123,6 +125,8 @@ class PretrainingArguments(TrainingArguments):
                 "--auto_find_batch_size is not supported here: tokens per step are part of a recipe. Lower "
                 "--per_device_train_batch_size and raise --gradient_accumulation_steps by the same factor."
             )
+        if self.data_seed is not None and self.data_seed < 0:
+            raise ValueError(f"--data_seed must not be negative, got {self.data_seed}.")
         if self.decay_steps < 0:
             raise ValueError(f"--decay_steps must not be negative, got {self.decay_steps}.")
 
@@ -160,12 +164,16 @@ def take_cpu_for_bfloat16(args: TrainingArguments) -> None:
 
 
 def masked_lm_loss(
-    outputs: Mapping[str, torch.Tensor], labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
+    outputs: Mapping[str, torch.Tensor],
+    labels: torch.Tensor,
+    num_items_in_batch: torch.Tensor | int | None = None,
+    label_smoothing: float = 0.0,
 ) -> torch.Tensor:
     """Cross entropy in nats of `(batch, seq, vocab)` logits: the sum over the labelled positions by
     `num_items_in_batch`, those of a whole step, or their mean; 0 where there are none."""
     labelled = labels != IGNORED_LABEL
-    total = F.cross_entropy(outputs["logits"][labelled].float(), labels[labelled], reduction="sum")
+    logits = outputs["logits"][labelled].float()
+    total = F.cross_entropy(logits, labels[labelled], reduction="sum", label_smoothing=label_smoothing)
     count = labelled.sum() if num_items_in_batch is None else torch.as_tensor(num_items_in_batch)
     return total / count.clamp(min=1)
 
@@ -250,7 +258,8 @@ class MaskedLMTrainer(FiniteStepsMixin, CheckpointedTrainer):
         args, config = kwargs["args"], kwargs["model"].config.to_dict()
         # Those of transformers that predict densely return a mean over the batch, whatever `num_items_in_batch` says:
         # with accumulated batches or several processes the gradients would be of another size.
-        loss = None if "sparse_prediction" in config else masked_lm_loss
+        loss = partial(masked_lm_loss, label_smoothing=args.label_smoothing_factor)
+        loss = None if "sparse_prediction" in config else loss
         optimizer = OPTIMIZERS[args.optim](args) if args.optim in OPTIMIZERS else None
         super().__init__(
             processing_class=tokenizer,
@@ -299,11 +308,24 @@ class MaskedLMTrainer(FiniteStepsMixin, CheckpointedTrainer):
         super().log(logs, start_time)
 
     def evaluate(self, *args, **kwargs):
-        with self.speed.watch.paused():
+        # Its data loader draws a seed, and dropout would go on from there: what a run learns must not depend on when
+        # it is evaluated.
+        with self.speed.paused(), torch.random.fork_rng(devices=[]):
             return super().evaluate(*args, **kwargs)
 
+    def _load_best_model(self):
+        super()._load_best_model()
+        theta = self.loader.plan.rope_theta(max(self.state.best_global_step - 1, 0))
+        if theta is not None:
+            set_rope_theta(self.model, theta)
+
+    def _prepare_input(self, data):
+        if isinstance(data, torch.Tensor) and data.is_pinned():
+            return data.to(self.args.device, non_blocking=True)
+        return super()._prepare_input(data)
+
     def _save_checkpoint(self, model, trial):
-        with self.speed.watch.paused():
+        with self.speed.paused():
             super()._save_checkpoint(model, trial)
 
     def totals(self) -> dict[str, Any]:
@@ -312,13 +334,15 @@ class MaskedLMTrainer(FiniteStepsMixin, CheckpointedTrainer):
 
     def run_state(self):
         totals, is_first = self.totals(), self.args.process_index == 0
-        state = super().run_state() | {"data": self.loader.state()}
+        self.state.num_input_tokens_seen = totals["tokens"]
+        state = super().run_state() | {"data": self.loader.state(), "speed": self.speed.state()}
         # With the first process, so that the sum survives another number of processes.
         return state | ({"totals": totals, "description": self.description} if is_first else {})
 
     def load_run_state(self, state):
         super().load_run_state(state)
         state = state or {}
+        self.speed.load_state(state.get("speed", {}), self.resumed_world_size == self.args.world_size)
         self.loader.resume(
             self.state.global_step * self.args.gradient_accumulation_steps, state.get("data"), state.get("totals")
         )
@@ -334,13 +358,13 @@ class MaskedLMTrainer(FiniteStepsMixin, CheckpointedTrainer):
 
     def get_eval_dataloader(self, eval_dataset=None):
         # The collator of the training rows would mask these a second time.
-        with _replaced(self, data_collator=self.eval_collator):
+        with replaced(self, data_collator=self.eval_collator):
             return super().get_eval_dataloader(eval_dataset)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
         if self.saved_sparse_prediction is None:
             return super().save_model(output_dir, _internal_call)
-        with _replaced(self.model.config, sparse_prediction=self.saved_sparse_prediction):
+        with replaced(self.model.config, sparse_prediction=self.saved_sparse_prediction):
             return super().save_model(output_dir, _internal_call)
 
     def create_model_card(self, *args, **kwargs):
@@ -368,7 +392,7 @@ class MaskedLMTrainer(FiniteStepsMixin, CheckpointedTrainer):
                 "dataloader_persistent_workers": False,
             }
             prefix = f"eval_length_{length}"
-            with _replaced(self.args, **settings):
+            with replaced(self.args, **settings):
                 metrics = self.evaluate(dataset, metric_key_prefix=prefix)
             names = ("masked_tokens", "loss", "perplexity", "accuracy", "runtime")
             rows.append(
@@ -423,8 +447,8 @@ def check_packing(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
     tried = (model if model.dtype == torch.float32 else copy.deepcopy(model).float()).eval()
     try:
         with torch.no_grad():
-            row = {"input_ids": torch.cat(documents, dim=1)}
-            apart = tried(**row, attention_mask=documents_mask(numbers), position_ids=positions).logits
+            row = {"input_ids": torch.cat(documents, dim=1), "position_ids": positions}
+            apart = tried(**row, attention_mask=documents_mask(numbers)).logits
             joined = tried(**row, attention_mask=torch.ones_like(numbers)).logits
             alone = torch.cat(
                 [tried(input_ids=ids, attention_mask=torch.ones_like(ids)).logits for ids in documents], 1
@@ -438,7 +462,7 @@ def check_packing(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
     if problem is not None:
         raise ValueError(
             f"--packing documents: {type(model).__name__} does not keep the documents of a row apart: {problem}. Take "
-            "--packing concat or none for this model."
+            "--packing concat or none for this model, or another --attn_implementation: sdpa, say."
         )
 
 
@@ -451,8 +475,9 @@ def read_run_state(checkpoint: str) -> dict[str, Any]:
 def find_checkpoint(args: PretrainingArguments) -> str | None:
     """The checkpoint to resume from, or None for a new run. Touches nothing; says which checkpoints it passed over.
 
-    `args.resume_from_checkpoint` is a directory that the Trainer saved, or `last` (also `true`) for the newest whole
-    one in `args.output_dir`.
+    `args.resume_from_checkpoint` is a directory that the Trainer saved, `last` (also `true`) for the newest whole one
+    in `args.output_dir`, or `auto`: that one, or a new run where there is none, so that a job can be started again by
+    the command that started it.
 
     Raises:
         ValueError: there is no such checkpoint, or it is not whole; or the run is new, `args.output_dir` holds an
@@ -467,8 +492,11 @@ def find_checkpoint(args: PretrainingArguments) -> str | None:
         return None
     if args.overwrite_output_dir:
         raise ValueError("--resume_from_checkpoint continues a run and --overwrite_output_dir deletes it: keep one.")
-    if str(wanted).lower() in ("last", "true"):
-        return _last_whole_checkpoint(output_dir, wanted, args.should_log)
+    if str(wanted).lower() == "auto" and not (output_dir.is_dir() and checkpoint_folders(output_dir)):
+        _check_new_run(output_dir, None, args.overwrite_output_dir)
+        return None
+    if str(wanted).lower() in ("last", "true", "auto"):
+        return _last_whole_checkpoint(args, may_begin=str(wanted).lower() == "auto")
     if not (Path(wanted) / TRAINER_STATE_NAME).is_file():
         raise ValueError(
             f"--resume_from_checkpoint {wanted} is not a checkpoint of the Trainer (it has no {TRAINER_STATE_NAME}). "
@@ -478,20 +506,23 @@ def find_checkpoint(args: PretrainingArguments) -> str | None:
     return str(wanted)
 
 
-def _last_whole_checkpoint(output_dir: Path, wanted: str, verbose: bool) -> str:
-    path, skipped = find_whole_checkpoint(output_dir) if output_dir.is_dir() else (None, [])
+def _last_whole_checkpoint(args: PretrainingArguments, may_begin: bool) -> str | None:
+    output_dir = Path(args.output_dir)
+    # One process of a machine reads what there is whole; for the others sizes have to do.
+    path, skipped = find_whole_checkpoint(output_dir, digests=args.local_process_index == 0)
     reasons = [f"{broken.name} ({reason})" for broken, reason in skipped]
-    if path is None:
-        missing = f"no whole checkpoint: {'; '.join(reasons)}" if reasons else "no checkpoint-* folder"
-        raise ValueError(
-            f"--resume_from_checkpoint {wanted}: --output_dir {output_dir} has {missing}. Begin anew without "
-            "--resume_from_checkpoint" + (", with --overwrite_output_dir." if reasons else ".")
-        )
-    if verbose:
+    if args.should_log:
         for reason in reasons:
             print(f"Not resumed from: {reason}.")
-        print(f"Resuming from {path}.")
-    return str(path)
+        print(f"Resuming from {path}." if path else f"Nothing to resume from in {output_dir}.")
+    if path is None and not may_begin:
+        missing = f"no whole checkpoint: {'; '.join(reasons)}" if reasons else "no checkpoint-* folder"
+        raise ValueError(
+            f"--resume_from_checkpoint {args.resume_from_checkpoint}: --output_dir {output_dir} has {missing}. Begin "
+            "anew "
+            "without --resume_from_checkpoint" + (", with --overwrite_output_dir." if reasons else ".")
+        )
+    return path and str(path)
 
 
 def _check_new_run(output_dir: Path, last: str | None, overwrite: bool) -> None:
@@ -511,23 +542,8 @@ def remove_checkpoints(args: TrainingArguments) -> None:
     would delete this run's instead.
     """
     with args.main_process_first(desc="removal of earlier checkpoints"):
-        for path in map(Path, sort_checkpoints(args.output_dir) if Path(args.output_dir).is_dir() else []):
-            if args.should_save and (path / TRAINER_STATE_NAME).is_file():
-                shutil.rmtree(path)
-                print(f"Deleted {path} of an earlier run.")
-
-
-@contextmanager
-def _replaced(target: object, **values) -> Iterator[None]:
-    """Attributes of `target` set to `values` for as long as the block runs."""
-    before = {name: getattr(target, name) for name in values}
-    try:
-        for name, value in values.items():
-            setattr(target, name, value)
-        yield
-    finally:
-        for name, value in before.items():
-            setattr(target, name, value)
+        for path in remove_all_checkpoints(args.output_dir) if args.should_save else []:
+            print(f"Deleted {path} of an earlier run.")
 
 
 class _RunOfBatches(TrainerCallback):
@@ -543,6 +559,9 @@ class _RunOfBatches(TrainerCallback):
         self._set_theta(state, **kwargs)  # also where no step is left
         self.trainer.speed.begin()
 
+    def on_train_end(self, args, state, control, **kwargs):
+        self.trainer.speed.end()
+
     def on_step_begin(self, args, state, control, **kwargs):
         self._set_theta(state, **kwargs)
 
@@ -557,7 +576,8 @@ class _RunOfBatches(TrainerCallback):
         if int(state.epoch) > self.epochs:
             self.epochs, self.ended = int(state.epoch), state.global_step
             control.should_log |= args.logging_strategy == IntervalStrategy.EPOCH
-            control.should_evaluate |= args.eval_strategy == IntervalStrategy.EPOCH
+            is_time = args.eval_strategy == IntervalStrategy.EPOCH and args.eval_delay <= state.epoch
+            control.should_evaluate |= is_time
             control.should_save |= args.save_strategy == SaveStrategy.EPOCH
 
     def on_epoch_end(self, args, state, control, **kwargs):
@@ -574,90 +594,6 @@ def set_rope_theta(model: torch.nn.Module, rope_theta: float) -> None:
             module.set_theta(rope_theta)
 
 
-class Speedometer:
-    """Accuracy and speed of training since the last log, over all processes."""
-
-    def __init__(self, trainer: MaskedLMTrainer, flops: ModelFlops | None):
-        self.trainer, self.flops = trainer, flops
-        self.watch, self.peak = Stopwatch(), None
-        self._hits = self._labelled = 0
-        self._step: list[torch.Tensor] = []
-        self._before = Totals()
-
-    def begin(self) -> None:
-        args = self.trainer.args
-        dtype = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else torch.float32
-        if self.flops is not None:
-            self.peak = measure_matmul_peak(args.device, dtype)
-        self._restart()
-
-    def _restart(self) -> None:
-        self.watch.reset()
-        self._hits = self._labelled = 0
-        self._step = []
-        self._before = copy.deepcopy(self.trainer.loader.totals)
-
-    @torch.no_grad()
-    def count_hits(self, logits: torch.Tensor, labels: torch.Tensor) -> None:
-        labelled = labels != IGNORED_LABEL
-        if logits.dim() == 3:
-            logits = logits[labelled]
-        # Left on the device: to look at them would make it wait.
-        self._step.append(torch.stack(((logits.argmax(dim=-1) == labels[labelled]).sum(), labelled.sum())))
-
-    def drop_step(self) -> None:
-        """Forgets what was counted since [`keep_step`]: the step is not made."""
-        self._step = []
-
-    def keep_step(self) -> None:
-        for hits, labelled in self._step:
-            self._hits, self._labelled = self._hits + hits, self._labelled + labelled
-        self._step = []
-
-    def metrics(self) -> dict[str, float]:
-        """`masked_accuracy`, `tokens_per_second` (padding not counted), `padding` (share of the positions), `mfu`
-        (share of the measured peak of the matrix product) and `row_length` (mean over the tokens)."""
-        loader, seconds = self.trainer.loader, self.watch.seconds()
-        now, before = loader.totals, self._before
-        lengths = {
-            length: positions - before.positions_by_length.get(length, 0)
-            for length, positions in now.positions_by_length.items()
-        }
-        flops = self._flops(lengths)
-        sums = torch.tensor(
-            [
-                float(self._hits),
-                float(self._labelled),
-                now.positions - before.positions,
-                now.tokens - before.tokens,
-                sum(length * positions for length, positions in lengths.items()),
-                flops or 0.0,
-                self.peak or 0.0,
-            ],
-            dtype=torch.float64 if self.trainer.args.device.type != "mps" else torch.float32,
-            device=self.trainer.args.device,
-        )
-        hits, labelled, positions, tokens, weighted, flops_done, peak = self.trainer.accelerator.reduce(sums).tolist()
-        self._restart()
-        metrics = {
-            "masked_accuracy": hits / max(labelled, 1),
-            "tokens_per_second": round(tokens / seconds, 1),
-            "padding": 1 - tokens / max(positions, 1),
-            "row_length": weighted / max(positions, 1),
-        }
-        if flops is not None and peak:
-            metrics["mfu"] = flops_done / seconds / peak
-        return metrics
-
-    def _flops(self, positions_by_length: Mapping[int, int]) -> float | None:
-        if self.flops is None:
-            return None
-        rows = {length: self.flops.row(length) for length in positions_by_length}
-        if None in rows.values():
-            return None
-        return sum(rows[length] * positions / length for length, positions in positions_by_length.items())
-
-
 def _lamb(args: PretrainingArguments) -> tuple[type[torch.optim.Optimizer], dict[str, object]]:
     """LAMB (You et al. 2020, arXiv:1904.00962) of the package pytorch-optimizer."""
     try:
@@ -668,7 +604,9 @@ def _lamb(args: PretrainingArguments) -> tuple[type[torch.optim.Optimizer], dict
             "`optimizers`."
         ) from error
     betas = (args.adam_beta1, args.adam_beta2)
-    return Lamb, {"lr": args.learning_rate, "betas": betas, "eps": args.adam_epsilon}
+    others = dict(part.split("=", 1) for part in (args.optim_args or "").replace(" ", "").split(",") if part)
+    others = {name: ast.literal_eval(value) for name, value in others.items()}
+    return Lamb, {"lr": args.learning_rate, "betas": betas, "eps": args.adam_epsilon} | others
 
 
 OPTIMIZERS = {"lamb": _lamb}

@@ -236,7 +236,7 @@ def test_data_arguments_refuse(values, message):
 
 def test_data_arguments_follow_each_other():
     data = DataArguments(max_seq_length=128, mlm_probability=0.3)
-    assert (data.eval_lengths, data.eval_mlm_probability) == ([128], 0.3)
+    assert (data.eval_lengths, data.eval_mlm_probability) == (None, 0.3)  # the lengths follow from text and model
 
 
 def test_model_arguments_refuse_fixed_n_of_zero():

@@ -142,7 +142,7 @@ def test_lengths_so_far_do_not_depend_on_how_long_the_run_is():
     assert [long.length(step) for step in range(99, 40, -1)] == [long.length(step) for step in range(40, 100)][:0:-1]
 
 
-@pytest.mark.parametrize("steps", [1, 7, 10, 333])
+@pytest.mark.parametrize("steps", [5, 7, 10, 333])
 def test_stages_take_their_share_of_the_steps(steps):
     plan = LengthPlan(parse_length_schedule("32:0.5,64:0.3,128:0.2"), steps, 0)
     lengths = [plan.length(step) for step in range(steps)]
@@ -151,6 +151,11 @@ def test_stages_take_their_share_of_the_steps(steps):
         assert abs(lengths.count(length) - share * steps) <= 1
     assert plan.length(steps) == 128  # after the last step, too
     assert plan.longest == 128
+
+
+def test_a_stage_without_a_step_is_refused():
+    with pytest.raises(ValueError, match="--length_schedule: of 3 steps a stage gets none"):
+        LengthPlan(parse_length_schedule("32:0.5,64:0.4,128:0.1"), 3, 0)
 
 
 def test_a_rope_base_holds_until_the_next_one():
@@ -300,7 +305,8 @@ def test_rows_of_a_batch(tokenizer):
 def test_padding_goes_to_the_longest_row_or_to_the_length(tokenizer, fixed_shape):
     pages = [((number,), [np.arange(10, 10 + size, dtype=np.int32)]) for number, size in enumerate((4, 9, 2))]
     batch = make_maker(tokenizer, 24, fixed_shape=fixed_shape)(pages, BatchFacts(0, 24, 0.0))
-    assert batch["input_ids"].shape == (3, 24 if fixed_shape else 11)
+    # To a multiple of 8, for the sake of matrix products.
+    assert batch["input_ids"].shape == (3, 24 if fixed_shape else 16)
     assert batch["attention_mask"].sum(dim=1).tolist() == [6, 11, 4]
     assert batch["facts"].tokens == 21 and batch["facts"].positions == batch["input_ids"].numel()
     assert "document_ids" not in batch

@@ -9,6 +9,7 @@ import resource
 import shutil
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
-from transformers import PreTrainedConfig, PreTrainedModel, Trainer, TrainingArguments
+from transformers import PreTrainedConfig, PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 from transformers.modeling_outputs import MaskedLMOutput
 from transformers.optimization import Adafactor
 
@@ -25,13 +26,17 @@ from modeling_gau.checkpoints import (
     CheckpointedTrainer,
     CheckpointError,
     check_whole,
+    checkpoint_folders,
     checkpoint_problem,
     find_whole_checkpoint,
     last_whole_checkpoint,
     load_optimizer_state,
     load_state,
+    remove_all_checkpoints,
     save_state,
 )
+from modeling_gau.optimizer_state import save_optimizer_state
+from modeling_gau.run_record import RunRecord
 
 
 VOCAB_SIZE = 40
@@ -256,6 +261,98 @@ def plain(scheduler) -> dict:
     return {key: value for key, value in scheduler.state_dict().items() if key != "lr_lambdas"}
 
 
+class Watch(TrainerCallback):
+    """Looks at the settings of the optimizer before every step."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_step_begin(self, args, state, control, optimizer, **kwargs):
+        names = ("lr", "initial_lr", "weight_decay", "betas", "eps", "momentum", "k")
+        self.seen.append([{k: group[k] for k in names if k in group} for group in optimizer.param_groups])
+
+
+def resume_watched(output_dir, **settings) -> tuple[list, Trainer]:
+    watch, trainer = Watch(), make_trainer(output_dir, **settings)
+    trainer.add_callback(watch)
+    trainer.train(resume_from_checkpoint=True)
+    return watch.seen, trainer
+
+
+def as_shards(run_dir: Path, trainer: Trainer) -> None:
+    """Gives the newest checkpoint the optimizer's files of an FSDP run."""
+    folder, _ = find_whole_checkpoint(run_dir)
+    for name in ("optimizer.json", "optimizer.safetensors", "checkpoint.json"):
+        (folder / name).unlink()
+    save_optimizer_state(folder / "optimizer", trainer.model, trainer.optimizer)
+
+
+OLD = {"learning_rate": 1e-2, "weight_decay": 0.1, "lr_scheduler_type": "linear", "optim": "adamw_torch"}
+NEW = OLD | {"learning_rate": 4e-3, "weight_decay": 0.3, "adam_beta2": 0.95, "adam_epsilon": 1e-6}
+
+
+@pytest.mark.parametrize("files", ["own", "plain", "shards"])
+def test_changed_arguments_take_effect_at_the_resume(tmp_path, files):
+    plain = {"trainer_class": Trainer} if files == "plain" else {}
+    trainer = train(tmp_path, max_steps=6, **OLD, **plain)
+    if files == "shards":
+        as_shards(tmp_path, trainer)
+    seen, resumed = resume_watched(tmp_path, max_steps=12, **NEW)
+    assert len(seen) == 6
+    for step, groups in enumerate(seen, 6):
+        settings = {"lr": 4e-3 * (12 - step) / 12, "initial_lr": 4e-3, "betas": (0.9, 0.95), "eps": 1e-6}
+        assert groups == [settings | {"weight_decay": decay} for decay in (0.3, 0.0)]
+    rates = {row["step"]: row["learning_rate"] for row in resumed.state.log_history if "loss" in row}
+    assert rates[8] == pytest.approx(4e-3 * 5 / 12)  # of the step, where the schedule was one further before it
+
+
+@pytest.mark.parametrize(("before", "after"), [("0.9", "0.5"), ("0.9", None), (None, "0.9")])
+def test_changed_optim_args_take_effect_at_the_resume(tmp_path, before, after):
+    def options(momentum):
+        return {"optim": "sgd", "optim_args": momentum and f"momentum={momentum}"}
+
+    train(tmp_path, max_steps=3, **options(before))
+    seen, _ = resume_watched(tmp_path, **options(after))
+    assert {group["momentum"] for groups in seen for group in groups} == {float(after or 0)}
+
+
+class StepCountingSGD(torch.optim.SGD):
+    """As schedule-free optimizers and Prodigy do: a state among the settings."""
+
+    def __init__(self, params, **settings):
+        super().__init__(params, **settings)
+        self.defaults["k"] = 0
+        for group in self.param_groups:
+            group["k"] = 0
+
+    def step(self, closure=None):
+        for group in self.param_groups:
+            group["k"] += 1
+        return super().step(closure)
+
+
+def test_state_among_the_settings_is_loaded(tmp_path):
+    class CountingSGDTrainer(CountingTrainer):
+        def create_optimizer(self, model=None):
+            if self.optimizer is None:
+                self.optimizer = StepCountingSGD(self.model.parameters(), lr=self.args.learning_rate)
+            return self.optimizer
+
+    train(tmp_path, max_steps=3, trainer_class=CountingSGDTrainer)
+    seen, _ = resume_watched(tmp_path, trainer_class=CountingSGDTrainer, learning_rate=1e-3)
+    assert [group["k"] for (group,) in seen] == [3, 4, 5, 6, 7]
+    assert {group["initial_lr"] for (group,) in seen} == {1e-3}
+
+
+def test_plateau_goes_on_with_its_rate(tmp_path):
+    options = RECIPES["momentum, plateau"] | {"learning_rate": 1e-2}
+    before = train(tmp_path, max_steps=3, **options)
+    rate = before.optimizer.param_groups[0]["lr"]
+    assert rate < 1e-2
+    seen, _ = resume_watched(tmp_path, **options | {"learning_rate": 1.0})
+    assert seen[0][0]["lr"] == rate
+
+
 def test_mean_loss_at_the_end_is_that_of_the_resumed_steps(tmp_path):
     train(tmp_path, max_steps=3, logging_steps=10)
     trainer = make_trainer(tmp_path, logging_steps=10)
@@ -431,6 +528,37 @@ def test_steps_are_compared_as_numbers(run_dir):
     assert find_whole_checkpoint(run_dir)[0].name == "checkpoint-10"
 
 
+def test_digests_are_read_on_demand_only(run_dir):
+    flip(run_dir / "checkpoint-8")
+    assert find_whole_checkpoint(run_dir)[0].name == "checkpoint-6"
+    assert find_whole_checkpoint(run_dir, digests=False) == (run_dir / "checkpoint-8", [])
+
+
+def test_all_of_an_earlier_run_is_removed(run_dir):
+    interrupt(run_dir / "checkpoint-6")
+    shutil.copytree(run_dir / "checkpoint-8", run_dir / "_superseded-checkpoint-8")
+    shutil.copytree(run_dir / "checkpoint-3", run_dir / "checkpoint-10")
+    (run_dir / "checkpoint-10" / "checkpoint.json").unlink()
+    for name in ("_deleted-checkpoint-2", "_deleted-_superseded-checkpoint-1"):
+        (run_dir / name).mkdir()
+        (run_dir / name / "half.json").write_text("{}")
+    kept = ("checkpoint-7", "checkpoint-best", "_deleted-mine")
+    for name in kept:
+        (run_dir / name).mkdir()
+        (run_dir / name / "notes.txt").write_text("mine")
+    (run_dir / "config.json").write_text("{}")
+    listed = [path.name for path in checkpoint_folders(run_dir)]
+    assert listed == [
+        "checkpoint-3", "checkpoint-6", "checkpoint-7", "_superseded-checkpoint-8", "checkpoint-8", "checkpoint-10",
+    ]  # fmt: skip
+    removed = remove_all_checkpoints(run_dir)
+    assert {path.name for path in run_dir.iterdir()} == {*kept, "config.json"}
+    leftovers = {"_deleted-checkpoint-2", "_deleted-_superseded-checkpoint-1"}
+    assert {path.name for path in removed} == ({*listed} - {"checkpoint-7"}) | leftovers
+    assert remove_all_checkpoints(run_dir) == []
+    assert remove_all_checkpoints(run_dir / "none") == []
+
+
 # ---- Kills ----
 
 
@@ -603,6 +731,17 @@ def test_full_disk_at_the_final_model(run_dir):
         trainer.save_model()
 
 
+def test_full_disk_at_the_record_of_a_run(tmp_path):
+    record = RunRecord(tmp_path, {"arguments": {"max_grad_norm": math.inf}}, None)
+    record.write()
+    before = (tmp_path / "run.json").read_text()
+    content = json.loads(before, parse_constant=refuse_constant)
+    assert (content["status"], content["arguments"]) == ("running", {"max_grad_norm": "Infinity"})
+    with largest_file(9_000), pytest.raises(OSError, match="File too large"):
+        record.write(results="x" * 20_000)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"run.json": before}
+
+
 def test_other_errors_are_left_as_they_are(tmp_path):
     class Faulty(CheckpointedTrainer):
         def run_state(self):
@@ -683,6 +822,8 @@ def test_best_model_is_found_again(tmp_path):
         greater_is_better=True,
     )
     best = trainer.state.best_model_checkpoint
+    # The last stays, too: a run that is stopped goes on from there.
+    assert steps_in(tmp_path) == {3, 8}
     # The loss falls, and the greatest counts: the first.
     assert best == str(tmp_path / "checkpoint-3")
     check_whole(best)
@@ -694,25 +835,54 @@ HUB = {"hub_model_id": "someone/model", "push_in_progress": None}
 
 
 class Upload:
-    def __init__(self, uploads):
-        self.uploads = uploads
+    def __init__(self, uploads, slow):
+        self.uploads, self.slow = uploads, slow
 
-    def upload_folder(self, folder_path, **options):
+    def upload_folder(self, folder_path, **options) -> Future:
         folder = Path(folder_path)
         names = {path.name for path in folder.iterdir()}
         self.uploads.append((folder.name, options["path_in_repo"] if "path_in_repo" in options else None, names))
         assert options["token"] == "hf_secret"
         assert folder.name == "run" or checkpoint_problem(folder) is None
-        return self
+        future = Future()
+        if folder.name not in self.slow:
+            future.set_result(None)
+        return future
 
-    def done(self):
-        return True
+
+def make_hub(monkeypatch, slow: tuple[str, ...] = ()) -> tuple[list, list]:
+    """Uploads that are made, at once but for those of `slow`, and the clients that are made for them."""
+    uploads, clients = [], []
+
+    def make_client(library_name):
+        clients.append(Upload(uploads, slow))
+        return clients[-1]
+
+    monkeypatch.setattr(checkpoints, "HfApi", make_client)
+    monkeypatch.setattr(Trainer, "init_hf_repo", lambda self: self.__dict__.update(HUB))
+    return uploads, clients
+
+
+def test_uploads_wait_for_each_other(tmp_path, monkeypatch):
+    uploads, clients = make_hub(monkeypatch)
+    options = {"push_to_hub": True, "hub_token": "hf_secret", "hub_strategy": "all_checkpoints"}
+    train(tmp_path / "run", **options)
+    assert [where for _, where, _ in uploads] == [None, "checkpoint-3", None, "checkpoint-6", None, "checkpoint-8"]
+    # A client makes its uploads one after the other.
+    assert len(clients) == 1
+
+
+def test_checkpoint_stays_as_long_as_its_upload_waits(tmp_path, monkeypatch):
+    make_hub(monkeypatch, slow=("checkpoint-3",))
+    monkeypatch.setattr(CheckpointedTrainer, "_finish_current_push", lambda self: None)
+    options = {"push_to_hub": True, "hub_token": "hf_secret", "hub_strategy": "all_checkpoints"}
+    train(tmp_path / "run", save_total_limit=1, save_steps=1, max_steps=5, **options)
+    assert find_whole_checkpoint(tmp_path / "run")[0].name == "checkpoint-5"
+    assert {path.name for path in checkpoint_folders(tmp_path / "run")} == {"checkpoint-3", "checkpoint-5"}
 
 
 def test_push_of_whole_checkpoints_without_pickles(tmp_path, monkeypatch):
-    uploads = []
-    monkeypatch.setattr(checkpoints, "HfApi", lambda library_name: Upload(uploads))
-    monkeypatch.setattr(Trainer, "init_hf_repo", lambda self: self.__dict__.update(HUB))
+    uploads, _ = make_hub(monkeypatch)
     options = {"push_to_hub": True, "hub_token": "hf_secret", "hub_strategy": "checkpoint", "max_steps": 3}
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "README.md").write_text("a card")

@@ -14,7 +14,13 @@ from pathlib import Path
 import pytest
 import torch
 from torch.nn import functional as F
-from transformers import PreTrainedConfig, PreTrainedModel, TrainerCallback, TrainingArguments
+from transformers import (
+    EarlyStoppingCallback,
+    PreTrainedConfig,
+    PreTrainedModel,
+    TrainerCallback,
+    TrainingArguments,
+)
 from transformers.modeling_outputs import MaskedLMOutput
 
 from modeling_gau.checkpoints import CheckpointedTrainer, CheckpointError, find_whole_checkpoint
@@ -56,6 +62,11 @@ class GuardedTrainer(FiniteStepsMixin, CheckpointedTrainer):
 
     def step_skipped(self):
         self.left_out += 1
+
+    def evaluate(self, *args, **kwargs):
+        # As of a trainer whose evaluations draw no random numbers.
+        with torch.random.fork_rng():
+            return super().evaluate(*args, **kwargs)
 
 
 def make_trainer(output_dir, factors=(), callbacks=(), non_finite="stop", rows=64, **settings) -> GuardedTrainer:
@@ -193,6 +204,25 @@ def test_skipped_steps_survive_a_resume(tmp_path):
     assert same(snapshot(whole), snapshot(resumed))
 
 
+@pytest.mark.parametrize("factors", [[], [HEALTHY] * 10 + [POISONED]])
+def test_totals_of_a_resumed_run_are_of_its_own_steps(tmp_path, factors):
+    make_trainer(tmp_path, factors, max_steps=4).train()
+    resumed = make_trainer(tmp_path, factors, max_steps=6, non_finite="skip", logging_steps=5)
+    output = resumed.train(resume_from_checkpoint=True)
+    losses = [sum(resumed.seen[:2]), sum(resumed.seen[2:])]
+    assert len(resumed.seen) == 4
+    made = losses[:1] if factors else losses
+    assert output.training_loss == pytest.approx(sum(made) / len(made))
+    last = resumed.state.log_history[-1]
+    seconds = last["train_runtime"]
+    expected = {
+        "train_loss": output.training_loss,
+        "train_steps_per_second": round(2 / seconds, 3),
+        "train_samples_per_second": round(8 / seconds, 3),
+    }
+    assert {key: last[key] for key in expected} == {key: output.metrics[key] for key in expected} == expected
+
+
 def test_many_skipped_steps_in_a_row_stop_the_run(tmp_path):
     factors = [HEALTHY] * 2 + [POISONED] * 20 + [HEALTHY] * 2 + [POISONED] * 22
     trainer = make_trainer(tmp_path, factors, non_finite="skip", max_steps=30, save_steps=5, rows=128)
@@ -271,6 +301,111 @@ def test_signal_in_a_run_by_epochs_saves_once(tmp_path):
     trainer.train()
     assert saves == [2]
     assert not any("eval_loss" in row for row in trainer.state.log_history)
+
+
+def history(trainer) -> list[dict]:
+    """What was logged, without times and what is of one call of `train`."""
+    rows = [row for row in trainer.state.log_history if "train_loss" not in row]
+    return [{k: v for k, v in row.items() if not k.endswith(("_runtime", "_per_second"))} for row in rows]
+
+
+PLATEAU = {"lr_scheduler_type": "reduce_lr_on_plateau", "lr_scheduler_kwargs": {"patience": 0, "threshold": 10.0}}
+BEST = {"load_best_model_at_end": True, "metric_for_best_model": "loss", "greater_is_better": True}
+
+
+@pytest.mark.parametrize("step", [2, 4, 6])
+@pytest.mark.parametrize("recipe", [{}, BEST, BEST | {"save_total_limit": 1}, PLATEAU, {"eval_strategy": "epoch"}])
+def test_evaluation_left_out_is_made_up(tmp_path, step, recipe):
+    # An epoch is 2 steps. The loss falls, and with BEST the greatest counts: the first.
+    settings = {"rows": 8, "eval_strategy": "steps", "eval_steps": 2, "save_steps": 2} | recipe
+    whole = make_trainer(tmp_path / "whole", **settings)
+    whole.train()
+    stopped = make_trainer(
+        tmp_path / "run", callbacks=[Send(**{f"step_{step - 1}": [signal.SIGTERM]}), TerminationCallback()], **settings
+    )
+    stopped.train()
+    assert stopped.state.global_step == step
+    assert len([row for row in history(stopped) if "eval_loss" in row]) == step // 2 - 1
+    assert (tmp_path / "run" / f"checkpoint-{step}").is_dir()
+    resumed = make_trainer(tmp_path / "run", callbacks=[TerminationCallback()], **settings)
+    resumed.train(resume_from_checkpoint=True)
+    assert history(resumed) == history(whole)
+    assert [row["step"] for row in history(resumed) if "eval_loss" in row] == [2, 4, 6]
+    assert resumed.state.best_metric == whole.state.best_metric
+    assert resumed.state.best_global_step == whole.state.best_global_step
+    names = [
+        run.state.best_model_checkpoint and Path(run.state.best_model_checkpoint).name for run in (whole, resumed)
+    ]
+    assert names[0] == names[1]
+    assert names[0] == "checkpoint-2" or "load_best_model_at_end" not in recipe
+    assert same(snapshot(resumed), snapshot(whole))
+    if settings["eval_strategy"] == "steps":  # by epoch, the Trainer saves before it evaluates
+        again = make_trainer(tmp_path / "run", **settings)
+        again.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-6"))
+        assert history(again) == history(whole)
+
+
+def test_no_evaluation_is_made_up_where_none_is_wanted_any_more(tmp_path):
+    evaluated = {"eval_strategy": "steps", "eval_steps": 4}
+    make_trainer(tmp_path, callbacks=[Send(step_3=[signal.SIGTERM]), TerminationCallback()], **evaluated).train()
+    resumed = make_trainer(tmp_path)
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.state.global_step == 6
+    assert not any("eval_loss" in row for row in resumed.state.log_history)
+
+
+def test_early_stopping_by_the_evaluation_made_up(tmp_path):
+    options = BEST | {"eval_strategy": "steps", "eval_steps": 2, "save_steps": 2}
+    make_trainer(tmp_path, callbacks=[Send(step_3=[signal.SIGTERM]), TerminationCallback()], **options).train()
+    resumed = make_trainer(tmp_path, callbacks=[EarlyStoppingCallback(1)], **options)
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.state.global_step == 4
+    assert [row["step"] for row in resumed.state.log_history if "eval_loss" in row] == [2, 4]
+
+
+class SendAtEvaluation(TrainerCallback):
+    """Sends SIGTERM to this process at the evaluation of a step."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_evaluate(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_signal_after_the_last_step_stops_before_what_follows(tmp_path):
+    options = {"eval_strategy": "steps", "eval_steps": 3}
+    termination = TerminationCallback()
+    trainer = make_trainer(tmp_path, callbacks=[SendAtEvaluation(6), termination], **options)
+    trainer.train()
+    assert termination.received == signal.SIGTERM
+    assert termination.exit_code() == 143
+    # Resumed, the run is done: it makes no step, and no evaluation anew.
+    resumed = make_trainer(tmp_path, callbacks=[termination], **options)
+    resumed.train(resume_from_checkpoint=True)
+    assert termination.received is None
+    assert not hasattr(resumed, "seen")
+    assert history(resumed) == history(trainer)
+    assert {name: value.tolist() for name, value in resumed.model.state_dict().items()} == {
+        name: value.tolist() for name, value in trainer.model.state_dict().items()
+    }
+
+
+def test_signal_after_the_last_step_without_a_checkpoint_is_passed_over(tmp_path):
+    options = {"eval_strategy": "steps", "eval_steps": 3, "save_strategy": "no"}
+    termination = TerminationCallback()
+    make_trainer(tmp_path, callbacks=[SendAtEvaluation(6), termination], **options).train()
+    assert termination.received is None
+
+
+def test_signal_amid_an_evaluation_stops_after_the_next_step(tmp_path):
+    termination = TerminationCallback()
+    trainer = make_trainer(tmp_path, callbacks=[SendAtEvaluation(3), termination], eval_strategy="steps", eval_steps=3)
+    trainer.train()
+    assert termination.received == signal.SIGTERM
+    assert trainer.state.global_step == 4
+    assert find_whole_checkpoint(tmp_path)[0].name == "checkpoint-4"
 
 
 def test_run_without_a_signal_has_no_exit_code(tmp_path):

@@ -37,7 +37,7 @@ def arguments(text: Path, output_dir: Path, *more: str) -> list[str]:
     options = (
         f"--config_name gau-tiny --train_file {text} --validation_split_percentage 20 --vocab_size 120 "
         "--config_overrides hidden_size=32,intermediate_size=64,attention_key_size=16,num_hidden_layers=2 "
-        f"--max_seq_length 32 --eval_lengths 16 32 --max_steps {STEPS} --save_steps {SAVE_STEPS} --save_total_limit 2 "
+        f"--max_seq_length 32 --eval_lengths 16 32 --max_steps {STEPS} --save_steps {SAVE_STEPS} --save_total_limit 1 "
         f"--per_device_train_batch_size 4 --logging_steps 1 --use_cpu --disable_tqdm true --output_dir {output_dir} "
         f"--cache_dir {text.parent / 'cache'} --fill_mask_example [MASK] --learning_rate 1e-2"
     )
@@ -73,8 +73,22 @@ def step_of(path: Path | None) -> int:
     return 0 if path is None else int(path.name.rpartition("-")[2])
 
 
+def steps_logged(printed: str) -> int:
+    return len(re.findall(r"^\{'loss'", printed, flags=re.MULTILINE))
+
+
+def wait_for_step(process: multiprocessing.Process, log: Path, before: str, step: int) -> None:
+    """Until that many steps are logged since `before`, or the process has ended."""
+    while process.is_alive() and steps_logged(log.read_text().removeprefix(before)) < step:
+        process.join(0.005)
+
+
 def run_with_kills(text: Path, output_dir: Path, undisturbed: Path, seconds: float, kills: int, *more: str) -> int:
-    """Kills a run at random moments until it comes to its end, at most `kills` times; returns how often."""
+    """Kills a run until it comes to its end, at most `kills` times; returns how often.
+
+    First when a step after the first save has been logged, so that there is something to resume from and to lose, and
+    then at random moments.
+    """
     generator, killed = random.Random(output_dir.name), 0
     while True:
         whole, skipped = find_whole_checkpoint(output_dir) if output_dir.is_dir() else (None, [])
@@ -82,7 +96,10 @@ def run_with_kills(text: Path, output_dir: Path, undisturbed: Path, seconds: flo
         log = output_dir.with_suffix(".log")
         before = log.read_text() if log.is_file() else ""
         process = start(text, output_dir, *resume, *more)
-        if killed < kills:
+        if killed == 0:
+            log.touch()
+            wait_for_step(process, log, before, SAVE_STEPS + 1)
+        elif killed < kills:
             process.join(generator.uniform(0.05, seconds))
         else:
             process.join(120)
@@ -98,11 +115,15 @@ def run_with_kills(text: Path, output_dir: Path, undisturbed: Path, seconds: flo
             break
         assert process.exitcode == -signal.SIGKILL, printed[-3000:]
         killed += 1
-        # No more is lost than the steps since the last save: what was whole stays, and what was logged as saved is.
+        # No more is lost than the steps since the last save. A step is logged before it is saved: at most SAVE_STEPS,
+        # where the kill came in between.
         after, _ = find_whole_checkpoint(output_dir) if output_dir.is_dir() else (None, [])
         assert step_of(after) >= step_of(whole)
-        done = [int(step) for step in re.findall(r"'step': (\d+)", printed)]
-        assert step_of(after) >= max(done, default=0) - 2 * SAVE_STEPS
+        done = step_of(whole) + steps_logged(printed)
+        assert step_of(after) >= done - SAVE_STEPS, printed[-3000:]
+        if killed == 1:
+            # Of the step after the first save: what was resumed from is deleted by the next save of the resumed run.
+            assert done > SAVE_STEPS and step_of(after) >= SAVE_STEPS
     tensors, losses, totals = final_state(output_dir)
     expected, expected_losses, expected_totals = final_state(undisturbed)
     assert tensors.keys() == expected.keys()

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import json
 import lzma
+import os
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from modeling_gau.arguments import DataArguments
 from modeling_gau.reading import (
     documents_fingerprint,
     find_files,
+    is_held_out,
     load_documents,
     read_documents,
     split_documents,
@@ -138,13 +140,34 @@ def test_changed_files_are_read_again(load):
         assert load(train_file=["a.jsonl"], validation_file=["a.jsonl"])["train"]["text"] == [text]
 
 
-def test_overlap_is_reported(load, caplog):
+def test_overlap_is_reported(load, caplog, monkeypatch):
     jsonl("a.jsonl", [{"text": text} for text in "abc"])
     jsonl("b.jsonl", [{"text": text} for text in "cd"])
     reading.logger.addHandler(caplog.handler)
     load(train_file=["a.jsonl"], validation_file=["b.jsonl"])
-    reading.logger.removeHandler(caplog.handler)
     assert "1 of the 2 validation documents are training documents too" in caplog.text
+    caplog.clear()
+    monkeypatch.setattr(reading, "_COMPARED_BYTES", 1)
+    load(train_file=["a.jsonl"], validation_file=["b.jsonl"])
+    reading.logger.removeHandler(caplog.handler)
+    assert "are training documents too" not in caplog.text
+
+
+def test_files_are_checked_once(load, monkeypatch):
+    checked = []
+    check = reading._check_readable
+    monkeypatch.setattr(reading, "_check_readable", lambda path: checked.append(path.name) or check(path))
+    jsonl("a.jsonl", [{"text": "a"}])
+    Path("b.txt").write_text("b", encoding="utf-8")
+    for _ in range(2):
+        load(train_file=["a.jsonl", "b.txt"], validation_file=["b.txt"])
+    assert checked == ["a.jsonl", "b.txt"]
+    Path("b.txt").write_bytes(b"\xff")
+    os.utime("b.txt", (0, 0))
+    with pytest.raises(ValueError, match=r"b\.txt is not UTF-8"):
+        load(train_file=["a.jsonl", "b.txt"], validation_file=["b.txt"])
+    load(train_file=["a.jsonl"], validation_file=["a.jsonl"], overwrite_cache=True)
+    assert checked == ["a.jsonl", "b.txt", "b.txt", "a.jsonl", "a.jsonl"]
 
 
 def test_embedded_corpus_is_read_once(load, monkeypatch):
@@ -157,7 +180,9 @@ def test_embedded_corpus_is_read_once(load, monkeypatch):
     monkeypatch.setattr(reading, "embedded_documents", embedded_documents)
     first, second = load(), load()
     assert len(reads) == 1 and first["train"]["text"] == second["train"]["text"]
-    assert (len(first["train"]), len(first["validation"])) == (57, 3)
+    assert sorted([*first["train"]["text"], *first["validation"]["text"]]) == sorted(map(story, range(60)))
+    held_out = [story(number) for number in range(60) if is_held_out(f"module/{number}", 5.0, 0)]
+    assert first["validation"]["text"] == held_out and held_out
     assert first["train"].column_names == ["text"]
     load(overwrite_cache=True)
     assert len(reads) == 2
@@ -304,7 +329,9 @@ def test_bad_rows_and_held_out_documents(read):
         file.write("bad\n" * 3)
     documents = read(train_file=["a.jsonl"], preprocessing_num_workers=2)
     assert documents.bad_rows == {"train": 3}
-    assert {name: len(split) for name, split in documents.splits.items()} == {"train": 38, "validation": 2}
+    held_out = [story(number) for number in range(40) if is_held_out(story(number), 5.0, 0)]
+    assert documents.splits["validation"]["text"] == held_out and held_out
+    assert len(documents.splits["train"]) == 40 - len(held_out)
 
 
 def test_rows_without_text_in_saved_datasets(read):
@@ -369,7 +396,8 @@ def test_fingerprint_is_of_the_texts_alone():
 def test_split_keeps_equal_texts_together_and_order_does_not_matter():
     rows = [story(number // 2) for number in range(80)]
     splits = split_documents(Dataset.from_dict({"text": rows}), 10.0, seed=0)
-    assert len(set(splits["validation"]["text"])) == 4 and len(splits["validation"]) == 8
+    assert splits["validation"]["text"] == [row for row in rows if is_held_out(row, 10.0, 0)]
+    assert len(splits["validation"]) == 2 * len(set(splits["validation"]["text"])) > 0
     assert not set(splits["train"]["text"]) & set(splits["validation"]["text"])
     assert texts(splits["train"]) + texts(splits["validation"]) != rows
     assert sorted([*splits["train"]["text"], *splits["validation"]["text"]]) == sorted(rows)
@@ -377,6 +405,25 @@ def test_split_keeps_equal_texts_together_and_order_does_not_matter():
     assert texts(reordered["validation"]) == texts(splits["validation"])
     other = split_documents(Dataset.from_dict({"text": rows}), 10.0, seed=1)
     assert texts(other["validation"]) != texts(splits["validation"])
+
+
+@pytest.mark.parametrize("percentage", [0.5, 5.0, 50.0])
+def test_the_share_that_is_held_out(percentage):
+    number = 20_000
+    held_out = sum(is_held_out(str(content), percentage, 3) for content in range(number))
+    deviation = (number * percentage / 100 * (1 - percentage / 100)) ** 0.5
+    assert abs(held_out - number * percentage / 100) < 3 * deviation
+    assert not any(is_held_out(str(content), 0.0, 3) for content in range(99))
+    assert all(is_held_out(str(content), 100.0, 3) for content in range(99))
+    # More is held out in addition, so that a larger share leaves no validation text to training.
+    assert all(is_held_out(str(n), 60.0, 3) for n in range(2000) if is_held_out(str(n), percentage, 3))
+
+
+def test_all_documents_by_chance_are_cut_too():
+    rows = [text for text in map(story, range(40)) if is_held_out(text, 50.0, 0)][:2]
+    splits = split_documents(Dataset.from_dict({"text": rows}), 50.0, seed=0)
+    assert [a + b for a, b in zip(splits["train"]["text"], splits["validation"]["text"], strict=True)] == rows
+    assert all(splits["train"]["text"])
 
 
 def test_few_documents_are_cut_at_white_space():

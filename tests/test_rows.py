@@ -16,7 +16,7 @@ import pytest
 from datasets import load_dataset
 
 from modeling_gau import rows
-from modeling_gau.rows import kind_of, read_rows
+from modeling_gau.rows import file_size, kind_of, read_rows
 
 
 @pytest.fixture(autouse=True)
@@ -156,6 +156,17 @@ def test_urls():
     filesystem.pipe("/rows/a.parquet", Path("local.parquet").read_bytes())
     assert texts("memory://rows/a.jsonl.gz") == ["a", "b"]
     assert texts("memory://rows/a.parquet", start=1) == ["d"]
+
+
+def test_sizes_of_files(monkeypatch):
+    assert file_size(write("a.txt", b"12345")) == 5
+    with pytest.raises(FileNotFoundError):
+        file_size("nowhere.txt")
+    filesystem = fsspec.filesystem("memory")
+    filesystem.pipe("/rows/a.txt", b"123")
+    assert file_size("memory://rows/a.txt") == 3
+    monkeypatch.setattr(type(filesystem), "info", lambda self, path: {"name": path})
+    assert file_size("memory://rows/a.txt") is None
 
 
 GOOD = '{"text": "good"}\n'

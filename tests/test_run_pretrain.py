@@ -3,6 +3,7 @@
 
 import csv
 import json
+import math
 import os
 import random
 import re
@@ -19,13 +20,19 @@ from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer, HfArgu
 
 import run_pretrain
 from modeling_gau import GAUConfig, GAUForMaskedLM
-from modeling_gau.arguments import ModelArguments, parse_arguments
+from modeling_gau.arguments import DataArguments, ModelArguments, parse_arguments
 from modeling_gau.training import PretrainingArguments
 
 
 RECIPES = sorted(Path(run_pretrain.__file__).parent.glob("configuration/recipes/pretrain/*.yaml"))
 TINY = "hidden_size=32,intermediate_size=64,attention_key_size=16,num_hidden_layers=2"
 LENGTH = 32
+
+
+@pytest.fixture(autouse=True)
+def known_peak(monkeypatch):
+    """Takes the time of a measurement from every run but that of `finished`, which is as it is outside."""
+    monkeypatch.setattr("modeling_gau.progress.measure_matmul_peak", lambda device, dtype: 1e11)
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +110,7 @@ def test_a_run_leaves_a_checkpoint_that_loads(finished):
 
 def test_a_run_reports_what_it_did(finished):
     output_dir, metrics, printed = finished
+    assert re.search(r"'mfu': '?0\.", printed)
     saved = {name: json.loads((output_dir / f"{name}_results.json").read_text()) for name in ("all", "train", "eval")}
     assert saved["all"] == saved["train"] | saved["eval"] == metrics
     assert 6 * 4 * (LENGTH - 1) < metrics["train_tokens"] <= 6 * 4 * LENGTH  # the last row of an epoch is shorter
@@ -144,21 +152,142 @@ def test_the_model_learns(text, tmp_path):
     assert metrics["eval_accuracy"] > 2 * metrics["eval_most_frequent_token_accuracy"]
 
 
-def test_a_resumed_run_is_bit_equal(finished, text, tmp_path):
-    output_dir, metrics, _ = finished
-    resumed = tmp_path / "out"
-    shutil.copytree(output_dir / "checkpoint-3", resumed / "checkpoint-3")
-    argv = command(text, resumed, eval_strategy="steps", eval_steps=3, resume_from_checkpoint="last")
-    again = run_pretrain.main(argv)
-    whole, rest = (AutoModelForMaskedLM.from_pretrained(path).state_dict() for path in (output_dir, resumed))
-    assert all(torch.equal(whole[name], rest[name]) for name in whole)
-    assert again["eval_loss"] == metrics["eval_loss"]
-    assert again["train_tokens"] == metrics["train_tokens"]
-    histories = [
-        [(entry["step"], entry["loss"]) for entry in json.loads(path.read_text())["log_history"] if "loss" in entry]
-        for path in (output_dir / "trainer_state.json", resumed / "trainer_state.json")
-    ]
-    assert histories[0] == histories[1]
+DROPOUT = f"{TINY},hidden_dropout_prob=0.1,attention_probs_dropout_prob=0.1"
+
+
+@pytest.fixture(scope="module")
+def rows(text) -> Path:
+    """Documents of many sizes, one to a line."""
+    generator = random.Random(1)
+    words = " ".join(path.read_text() for path in sorted(text.glob("*.txt"))).split()
+    path = text.parent / "rows.jsonl"
+    sizes = [generator.randint(1, 80) for _ in range(90)]
+    texts = [" ".join(words[50 * number : 50 * number + size]) for number, size in enumerate(sizes)]
+    path.write_text("".join(json.dumps({"text": part}) + "\n" for part in texts))
+    return path
+
+
+RUNS = {
+    "concat": {},
+    "documents": {
+        "train_file": "rows",
+        "packing": "documents",
+        "mixed_lengths": "8 16 32",
+        "gradient_accumulation_steps": 2,
+        "dataloader_num_workers": 2,
+        "whole_word_masking": True,
+        "eval_strategy": "steps",
+        "eval_steps": 3,
+    },
+    # 13 rows to an epoch, which are two batches and more.
+    "epoch_boundary": {"max_seq_length": 96, "per_device_train_batch_size": 6, "max_train_samples": 3},
+    "streaming": {"train_file": "rows", "streaming": True, "packing": "documents", "text_unit": "line"},
+    "streaming_workers": {
+        "train_file": "rows",
+        "streaming": True,
+        "dataloader_num_workers": 2,
+        "max_eval_tokens": 300,
+    },
+    # A line of the log is about steps before and after a break.
+    "log_window": {"train_file": "rows", "packing": "none", "logging_steps": 3},
+    "schedule": {
+        "length_schedule": "8+16:0.5,32:0.5:20000",
+        "lr_scheduler_type": "warmup_stable_decay",
+        "optim": "adafactor",
+    },
+}
+
+
+def state_of(output_dir: Path, step: int = 6) -> tuple[dict[str, torch.Tensor], list[dict], dict]:
+    """Weights and optimizer states, what was logged without what depends on time, and the totals of a run."""
+    checkpoint = output_dir / f"checkpoint-{step}"
+    tensors = load_file(output_dir / "model.safetensors") | load_file(checkpoint / "optimizer.safetensors")
+    history = json.loads((output_dir / "trainer_state.json").read_text())["log_history"]
+    timed = re.compile("runtime|second|mfu|train_loss")  # the last is of the steps since a resume
+    logs = [{name: value for name, value in entry.items() if not timed.search(name)} for entry in history]
+    return tensors, logs, json.loads((output_dir / "run.json").read_text())["totals"]
+
+
+def assert_bit_equal(one: Path, other: Path) -> None:
+    (tensors, logs, totals), (expected, expected_logs, expected_totals) = state_of(one), state_of(other)
+    assert tensors.keys() == expected.keys() and any("." in name for name in tensors)
+    assert [name for name in tensors if not torch.equal(tensors[name], expected[name])] == []
+    assert [entry["step"] for entry in logs if "loss" in entry] in ([1, 2, 3, 4, 5, 6], [3, 6])
+    assert logs == expected_logs
+    assert totals == expected_totals and totals["tokens"] > 0
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_resumed_runs_are_bit_equal(text, rows, tmp_path, name):
+    changes = RUNS[name] | {"config_overrides": DROPOUT, "save_steps": 2}
+    if changes.get("train_file") == "rows":
+        changes["train_file"] = rows
+    if name == "epoch_boundary":
+        changes["eval_lengths"] = None
+    whole = tmp_path / "whole"
+    metrics = run_pretrain.main(command(text, whole, **changes))
+    before = whole
+    for step in (2, 4):  # twice in a row
+        output_dir = tmp_path / f"from-{step}"
+        shutil.copytree(before / f"checkpoint-{step}", output_dir / f"checkpoint-{step}")
+        again = run_pretrain.main(command(text, output_dir, **changes, resume_from_checkpoint="last"))
+        assert_bit_equal(output_dir, whole)
+        for key in ("eval_loss", "eval_accuracy", "train_tokens", "train_padding"):
+            assert again[key] == metrics[key]
+        before = output_dir
+
+
+def test_evaluations_do_not_change_what_is_learnt(text, tmp_path):
+    tensors = []
+    for eval_steps in (2, 5, None):
+        changes = {"eval_strategy": "steps", "eval_steps": eval_steps} if eval_steps else {}
+        output_dir = tmp_path / f"every-{eval_steps}"
+        run_pretrain.main(command(text, output_dir, config_overrides=DROPOUT, save_steps=6, **changes))
+        tensors.append(state_of(output_dir)[0])
+    for name in tensors[0]:
+        assert torch.equal(tensors[0][name], tensors[1][name]) and torch.equal(tensors[0][name], tensors[2][name])
+
+
+def test_epochs_end_where_runs_are_resumed_above(text, tmp_path):
+    changes = RUNS["epoch_boundary"] | {"eval_lengths": None, "save_strategy": "no"}
+    run_pretrain.main(command(text, tmp_path / "out", **changes))
+    history = json.loads((tmp_path / "out" / "trainer_state.json").read_text())["log_history"]
+    epochs = [entry["epoch"] for entry in history if "loss" in entry]
+    # After the second step, before the batch that belongs to two epochs, and after the fourth, in the second epoch.
+    assert epochs[1] < 1 < epochs[2] < epochs[3] < 2 < epochs[4]
+
+
+def test_a_stream_that_is_resumed_with_other_workers_is_refused(text, rows, tmp_path):
+    changes = RUNS["streaming"] | {"train_file": rows, "max_steps": 2, "save_steps": 2}
+    run_pretrain.main(command(text, tmp_path / "out", **changes))
+    changes |= {"dataloader_num_workers": 1, "max_steps": 4, "resume_from_checkpoint": "last"}
+    with pytest.raises(ValueError, match=r"stream cannot be resumed: .*1 process\(es\) of 1 worker"):
+        run_pretrain.main(command(text, tmp_path / "out", **changes))
+
+
+def test_a_resumed_run_says_what_changed(finished, text, rows, tmp_path, capsys):
+    checkpoint = finished[0] / "checkpoint-3"
+    with pytest.raises(
+        ValueError, match=r"The training text and the validation text are not those that .*--accept_changed_data"
+    ):
+        run_pretrain.main(command(text, tmp_path / "out", train_file=rows, resume_from_checkpoint=checkpoint))
+    assert not (tmp_path / "out").exists()
+    run_pretrain.main(
+        command(
+            text,
+            tmp_path / "out",
+            train_file=rows,
+            resume_from_checkpoint=checkpoint,
+            accept_changed_data=True,
+            learning_rate=2e-3,
+        )
+    )
+    printed = capsys.readouterr().out
+    assert f"Changed since {checkpoint}: the training text." in printed
+    assert f"Changed since {checkpoint}: learning_rate (0.01 there, 0.002 here)." in printed
+    assert "is not the run that it would have been without a break" in printed
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert [entry["checkpoint"] for entry in record["resumed"]] == ["checkpoint-3"]
 
 
 def test_a_resumed_run_may_leave_its_model_to_the_checkpoint(finished, text, tmp_path):
@@ -243,14 +372,14 @@ def test_overrides_of_the_user_stand(text, tmp_path):
 def test_lengths_that_a_configuration_states_stand(finished, text, tmp_path, capsys):
     output_dir, _, printed = finished
     lengths = f"max_position_embeddings={LENGTH}, reference_length={LENGTH}"
-    assert re.search(rf"from the tokenizer and --max_seq_length: vocab_size=\d+, pad_token_id=0, {lengths}\.", printed)
+    assert re.search(rf"from the tokenizer and the row lengths: vocab_size=\d+, pad_token_id=0, {lengths}\.", printed)
     config = json.loads((output_dir / "config.json").read_text())
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "config.json").write_text(json.dumps(config | {"reference_length": 77}))
     run_pretrain.main(command(text, tmp_path / "out", config_name=tmp_path / "mine", max_seq_length=16, max_steps=1))
     saved = AutoConfig.from_pretrained(tmp_path / "out")
     assert (saved.reference_length, saved.max_position_embeddings) == (77, LENGTH)
-    assert re.search(r"--max_seq_length: vocab_size=\d+, pad_token_id=0\.\n", capsys.readouterr().out)
+    assert re.search(r"the row lengths: vocab_size=\d+, pad_token_id=0\.\n", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("example", ["{mask}[MASK]", None], ids=["asked_for", "automatic"])
@@ -270,23 +399,6 @@ def test_lengths_by_default_end_where_the_validation_text_ends(text, tmp_path, c
     assert (
         "No evaluation at length 512, 1024, 2048: the validation text has only 300 tokens." in capsys.readouterr().out
     )
-
-
-def test_the_example_is_one_word_of_running_text(finished):
-    tokenizer = AutoTokenizer.from_pretrained(finished[0])
-    prose = "one two three the garden the garden the garden often the cat sees the dog"
-    texts = ["x = {1: 2, 3: 4}; y = [a[0] for a in x] # ---------------------- " * 20, f"one [MASK] {prose}", prose]
-    example, answer = run_pretrain.mask_a_word(texts, tokenizer)
-    assert example.count("[MASK]") == 1
-    assert example.replace("[MASK]", answer) == " ".join(prose.split()[1:-1])
-    assert len(tokenizer.tokenize(answer)) == 1
-    example, answer = run_pretrain.mask_a_word(["\n " + "\u6587" * 7], tokenizer)
-    assert (example, answer) == ("\u6587" * 3 + "[MASK]" + "\u6587" * 3, "\u6587")
-
-
-def test_text_about_masks_has_an_example_too(finished):
-    tokenizer = AutoTokenizer.from_pretrained(finished[0])
-    assert run_pretrain.mask_a_word(["the [MASK] and the [MASK]", "[MASK]"], tokenizer) == ("[MASK]", None)
 
 
 def test_replacing_a_run_deletes_its_checkpoints(finished, text, tmp_path):
@@ -338,9 +450,70 @@ def test_an_earlier_run_is_not_touched(finished, text):
     assert {path: path.stat().st_mtime_ns for path in output_dir.rglob("*")} == before
 
 
+# Other encoders
+
+
+OTHER = "hidden_size=32,intermediate_size=64,num_hidden_layers=2,num_attention_heads=2"
+
+
+def other_encoder(text: Path, output_dir: Path, model_type: str | None, **changes) -> list[str]:
+    overrides = OTHER + (",embedding_size=32" if model_type == "roformer" else "") if model_type else None
+    options = {"config_name": None, "model_type": model_type, "config_overrides": overrides, "max_steps": 2}
+    options["eval_lengths"] = None  # those that the model can take
+    return command(text, output_dir, **options | changes)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "packing", "first_position"),
+    [
+        ("bert", "concat", 0),
+        ("bert", "documents", 0),
+        ("bert", "none", 0),
+        ("roformer", "concat", 0),
+        ("modernbert", "concat", 0),
+        ("roberta", "concat", 1),
+    ],
+)
+def test_any_encoder_can_be_trained(text, tmp_path, model_type, packing, first_position):
+    output_dir = tmp_path / "out"
+    settings = {"packing": packing, "max_eval_tokens": 200, "gradient_accumulation_steps": 2}
+    metrics = run_pretrain.main(other_encoder(text, output_dir, model_type, **settings))
+    config = AutoConfig.from_pretrained(output_dir)
+    assert config.model_type == model_type and config.num_hidden_layers == 2
+    # Vocabulary and table of positions are up to the run; evaluation keeps within the table.
+    assert config.vocab_size == len(AutoTokenizer.from_pretrained(output_dir)) <= 120
+    assert config.max_position_embeddings == LENGTH + first_position
+    lengths = {key.split("_")[2] for key in metrics if key.startswith("eval_length_")}
+    assert lengths == ({"32", "64", "128"} if model_type == "modernbert" else {"32"})
+    assert 0 < metrics["eval_loss"] < 2 * math.log(120)
+    assert metrics["train_tokens"] == json.loads((output_dir / "run.json").read_text())["totals"]["tokens"]
+
+
+def test_encoders_that_do_not_keep_documents_apart_are_refused(text, tmp_path):
+    with pytest.raises(ValueError, match=r"--packing documents: RoFormerForMaskedLM does not keep .* apart"):
+        run_pretrain.main(other_encoder(text, tmp_path / "out", "roformer", packing="documents"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_pretraining_of_another_encoder_goes_on(text, tmp_path):
+    first = run_pretrain.main(other_encoder(text, tmp_path / "first", "bert"))
+    changes = {"model_name_or_path": tmp_path / "first"}
+    again = run_pretrain.main(other_encoder(text, tmp_path / "again", None, **changes, learning_rate=0))
+    assert again["eval_loss"] == first["eval_loss"]
+    with pytest.raises(ValueError, match="Rows of 64 tokens are too long for the model, which has positions for 32"):
+        run_pretrain.main(other_encoder(text, tmp_path / "long", None, **changes, max_seq_length=64))
+    # And a run that was stopped.
+    resumed = tmp_path / "resumed"
+    settings = {"max_steps": 4, "save_steps": 2, "learning_rate": 1e-3}
+    whole = run_pretrain.main(other_encoder(text, tmp_path / "whole", "bert", **settings))
+    shutil.copytree(tmp_path / "whole" / "checkpoint-2", resumed / "checkpoint-2")
+    settings["resume_from_checkpoint"] = "last"
+    assert run_pretrain.main(other_encoder(text, resumed, None, **settings))["eval_loss"] == whole["eval_loss"]
+
+
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_recipes_parse_and_name_a_model(recipe):
-    classes = (ModelArguments, run_pretrain.PretrainingDataArguments, PretrainingArguments)
+    classes = (ModelArguments, DataArguments, PretrainingArguments)
     # Which accelerator there is must not decide whether a recipe is correct.
     model_args, data_args, args = parse_arguments(
         classes, ["--config", str(recipe), "--output_dir", "out", "--use_cpu"]

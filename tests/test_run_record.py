@@ -3,6 +3,7 @@
 
 import copy
 import json
+import os
 from dataclasses import fields
 from pathlib import Path
 
@@ -138,6 +139,9 @@ def test_a_record_is_written_and_goes_on(tmp_path):
         "updated": read(folder)["updated"],
     }
     assert [path.name for path in folder.iterdir()] == [RECORD_NAME]
+    # Other readers refuse numbers that JSON has no word for.
+    record.write(results={"loss": float("nan"), "perplexity": float("inf")})
+    assert read(folder)["results"] == {"loss": "NaN", "perplexity": "Infinity"}
 
 
 def test_a_resumed_run_remembers_its_beginning(tmp_path):
@@ -153,7 +157,7 @@ def test_a_resumed_run_remembers_its_beginning(tmp_path):
         assert content["command"] == ["again"]
 
 
-@pytest.mark.parametrize("left", [None, "", "{\"started\": ", "no JSON"])
+@pytest.mark.parametrize("left", [None, "", '{"started": ', "no JSON"])
 def test_a_resumed_run_without_a_record_begins_one(tmp_path, left):
     if left is not None:
         (tmp_path / RECORD_NAME).write_text(left)
@@ -166,17 +170,17 @@ def test_a_record_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeyp
     record = RunRecord(tmp_path, {"command": []}, None)
     record.write()
     before = (tmp_path / RECORD_NAME).read_bytes()
-    real = Path.write_text
 
-    def fill_the_disk(self, text, **options):
-        real(self, text[: len(text) // 2], **options)
+    def fill_the_disk(descriptor):
+        os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", fill_the_disk)
+    monkeypatch.setattr("os.fsync", fill_the_disk)
     with pytest.raises(OSError, match="No space left"):
         record.write(status="finished", results=list(range(1000)))
-    assert (tmp_path / RECORD_NAME).read_bytes() == before
     monkeypatch.undo()
+    assert [path.name for path in tmp_path.iterdir()] == [RECORD_NAME]
+    assert (tmp_path / RECORD_NAME).read_bytes() == before
     record.write()
     assert read(tmp_path)["status"] == "finished"
     assert [path.name for path in tmp_path.iterdir()] == [RECORD_NAME]

@@ -4,6 +4,8 @@ import gzip
 import json
 import pickle
 from collections import Counter
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +18,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from modeling_gau import streaming
 from modeling_gau.arguments import DataArguments
+from modeling_gau.reading import load_documents
 from modeling_gau.streaming import DocumentStream, open_stream
 
 
@@ -78,6 +81,112 @@ def test_order_depends_on_seed_and_epoch(files):
     assert [text for text in orders[0, 1] if text[0] == "c"] == [text for text in files if text[0] == "c"]
 
 
+def test_a_second_seed_orders_the_files(files):
+    def both(**seeds):
+        one = stream(percentage=30, **seeds)
+        return [text for _, text in one.documents(0)], one.fingerprint()
+
+    texts, fingerprint = both(seed=1)
+    assert both(seed=1, order_seed=1) == (texts, fingerprint)
+    others, other_fingerprint = both(seed=1, order_seed=2)
+    assert others != texts and sorted(others) == sorted(texts) and other_fingerprint != fingerprint
+    others, other_fingerprint = both(seed=2, order_seed=1)
+    assert sorted(others) != sorted(texts) and other_fingerprint != fingerprint
+
+
+# Who reads what
+
+
+def write_files(*documents, length=1):
+    """Files of so many documents each."""
+    for file, number in enumerate(documents):
+        Path(f"{file:02}.jsonl").write_text(
+            lines(*(f"{file:02} {'x' * length}" for _ in range(number))), encoding="utf-8"
+        )
+    return stream(*(f"{file:02}.jsonl" for file in range(len(documents))))
+
+
+@pytest.fixture
+def requests(monkeypatch):
+    """What is asked of which file: (name, start, step)."""
+    asked, read_rows = [], streaming.read_rows
+
+    def read(path, column, text_unit, start, step, token):
+        asked.append((Path(path).name, start, step))
+        return read_rows(path, column, text_unit, start, step, token)
+
+    monkeypatch.setattr(streaming, "read_rows", read)
+    return asked
+
+
+def test_small_files_are_not_trained_on_more_often():
+    one = write_files(2000, *[10] * 7)
+    counts = Counter()
+    for consumer in range(8):  # each goes on with the next epoch when its own has ended
+        epochs = (text for epoch in range(1000) for _, text in one.documents(epoch, [0, 0], consumer, 8))
+        counts.update(text.split()[0] for text in islice(epochs, 600))
+    # By whole files it would be 37 percent.
+    assert abs(1 - counts["00"] / counts.total() - 70 / 2070) < 0.005
+
+
+@pytest.mark.parametrize(
+    ("sizes", "consumers", "whole"),
+    [
+        ([50] * 8, 8, True),
+        ([50] * 8, 4, True),
+        ([50] * 9, 4, False),  # 3 files or 2
+        ([50] * 44, 4, True),
+        ([50] * 47, 4, True),  # 12 files or 11
+        ([50, 52, 51, 53], 4, True),
+        ([50, 52, 51, 70], 4, False),
+        ([500, 1, 1, 1], 2, False),
+        ([50] * 3, 4, False),
+        ([500, 1, 1, 1], 1, True),
+    ],
+)
+def test_whole_files_are_given_out_where_shares_are_even(requests, sizes, consumers, whole):
+    one = write_files(*sizes, length=90)
+    for epoch in range(2):
+        for consumer in range(consumers):
+            list(one.documents(epoch, [0, 0], consumer, consumers))
+    assert {step for _, _, step in requests} == {1 if whole else consumers}
+    assert len(requests) == 2 * len(sizes) * (1 if whole else consumers)
+
+
+def test_positions_in_whole_files(requests):
+    one = write_files(5, 5, 5, 5)
+    whole = list(one.documents(1, [0, 0], 1, 2))
+    assert len(whole) == 10 and {step for _, _, step in requests} == {1}
+    for done, (position, _) in enumerate(whole, 1):
+        assert list(one.documents(1, position, 1, 2)) == whole[done:]
+
+
+def test_sizes_compare_within_a_kind():
+    write_files(50, 50)
+    for name in ("00.jsonl", "01.jsonl"):
+        Path(f"{name}.gz").write_bytes(gzip.compress(Path(name).read_bytes(), mtime=0))
+    one = stream("00.jsonl", "01.jsonl", "00.jsonl.gz", "01.jsonl.gz")
+    assert one._shares_are_even([0, 1, 2, 3], 2) and one._shares_are_even([0, 2, 3, 1], 2)
+    assert not one._shares_are_even([0, 2, 1, 3], 2)
+
+
+def test_sizes_are_asked_for_once(hub, monkeypatch):
+    asked, info = [], type(hub.filesystem).info
+    monkeypatch.setattr(type(hub.filesystem), "info", lambda self, path: asked.append(path) or info(self, path))
+    one = open_stream(DataArguments(streaming=True, dataset_name="someone/some-text"), seed=0)
+    assert one.sizes == tuple(map(len, hub.contents)) and len(asked) == 2
+    one = pickle.loads(pickle.dumps(one))
+    list(one.documents(0, [0, 0], 1, 2))
+    assert len(asked) == 2
+
+
+def test_files_of_unknown_size_count_alike():
+    one = write_files(90, 1, 1)
+    assert not one._shares_are_even([0, 1], 2)
+    one.sizes = (one.sizes[0], None, None)
+    assert one._shares_are_even([0, 1], 2) and not one._shares_are_even([0, 1, 2], 2)
+
+
 def test_small_files_are_spread_over_consumers():
     for number in range(6):
         Path(f"{number}.txt").write_text(f"document {number}", encoding="utf-8")
@@ -97,11 +206,11 @@ class Texts(IterableDataset):
 
 
 def test_in_workers_of_a_data_loader(files):
-    Path("c.jsonl").write_text(lines("c9") + "bad\n" + lines("c10"), encoding="utf-8")
+    Path("c.jsonl").write_text(lines("c9") + "bad\n" + lines("c10", "c11", "c12"), encoding="utf-8")
     one = stream("a.jsonl", "b.jsonl.gz", "c.jsonl", skip_bad_rows=True)
     loader = DataLoader(Texts(one), batch_size=None, num_workers=2)
     rows = list(loader)
-    assert sorted(text for _, text, _ in rows) == sorted([*files[:18], "c9", "c10"])
+    assert sorted(text for _, text, _ in rows) == sorted([*files[:18], "c9", "c10", "c11", "c12"])
     assert one.bad_rows == 0 and max(count for _, _, count in rows) == 1
 
 
@@ -131,20 +240,80 @@ def test_held_out_documents_are_in_no_epoch_of_training(files):
     other = stream(percentage=25, side="validation")
     held_out = other.validation_documents()["text"][:]
     assert 5 < len(held_out) < 25
-    assert [text for text in files if text in held_out] == held_out  # in the order of the files' names
     for epoch in range(3):
         training = [text for consumer in range(2) for _, text in one.documents(epoch, [0, 0], consumer, 2)]
         assert Counter([*training, *held_out]) == Counter(files)
     assert stream(percentage=25, side="validation", seed=1).validation_documents()["text"] != held_out
-    assert one.first_documents(max_documents=3)["text"] == [text for text in files if text not in held_out][:3]
+    assert sorted(one.first_documents()["text"]) == sorted(text for text in files if text not in held_out)
 
 
 def test_limits_of_validation(files):
-    whole = stream(side="validation")
+    whole = stream("a.jsonl", side="validation")
     assert whole.validation_documents(max_documents=4)["text"] == files[:4]
     assert whole.validation_documents(max_characters=7)["text"] == files[:4]
     assert len(stream(side="validation", max_documents=2).validation_documents()) == 2
-    assert whole.validation_documents(max_characters=None)["text"] == files
+    assert whole.validation_documents(max_characters=None)["text"] == files[:9]
+
+
+@pytest.fixture
+def open_files(monkeypatch):
+    """The number of open files over time."""
+    numbers, open_file = [0], streaming.read_rows.__globals__["open_file"]
+
+    @contextmanager
+    def opened(path, token):
+        numbers.append(numbers[-1] + 1)
+        try:
+            with open_file(path, token) as file:
+                yield file
+        finally:
+            numbers.append(numbers[-1] - 1)
+
+    monkeypatch.setitem(streaming.read_rows.__globals__, "open_file", opened)
+    return numbers
+
+
+def test_documents_are_taken_from_the_files_in_turn(files, open_files):
+    taken = stream().first_documents(max_documents=20)["text"]
+    assert all("".join(sorted(text[0] for text in taken[start : start + 6])) == "abcdef" for start in (0, 6, 12))
+    assert [text for text in taken if text[0] == "a"] == files[: sum(text[0] == "a" for text in taken)]
+    assert max(open_files) == 6 and open_files[-1] == 0
+    # Training that begins in another order is evaluated on the same text.
+    validation = stream(side="validation").validation_documents(max_documents=20)["text"]
+    assert stream(side="validation", order_seed=5).validation_documents(max_documents=20)["text"] == validation
+
+
+def test_many_files_are_not_all_open(open_files, monkeypatch):
+    documents = [f"{file} {row}" for file in range(70) for row in range(1 + file % 12)]
+    for file in range(70):
+        own = [text for text in documents if text.startswith(f"{file} ")]
+        Path(f"{file}.jsonl").write_text(lines(own[0]) + "bad\n" + lines(*own[1:]) + "bad\n", encoding="utf-8")
+    many = stream(*(f"{file}.jsonl" for file in range(70)), skip_bad_rows=True)
+    taken = many.first_documents(max_documents=100)["text"]
+    assert len({text.split()[0] for text in taken[:70]}) == 70 and len(taken) == 100
+    many.bad_rows = 0
+    assert sorted(many.first_documents()["text"]) == sorted(documents)
+    assert many.bad_rows == 140
+    assert max(open_files) == 1 and open_files[-1] == 0
+    monkeypatch.setattr(streaming, "_OPEN_FILES", 70)
+    assert sorted(many.first_documents()["text"]) == sorted(documents)
+    assert max(open_files) == 70 and open_files[-1] == 0
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_the_same_documents_are_held_out_without_streaming(tmp_path, seed):
+    for number, letter in enumerate("abc"):
+        Path(f"{letter}.jsonl").write_text(lines(*(f"{letter} {row}" for row in range(50))), encoding="utf-8")
+        Path(f"{letter}.txt").write_text(f"{letter}\r\n\u00e9\n\n{number}\n", encoding="utf-8", newline="")
+    pq.write_table(pa.table({"text": ["a 1", *(f"d {row}" for row in range(50))]}), "d.parquet")
+    Path("e.csv").write_text('text\n"e ""1"""\n' + "".join(f"e {row}\n" for row in range(50)), encoding="utf-8")
+    names = sorted(path.name for path in Path().glob("*.*"))
+    arguments = {"train_file": names, "validation_split_percentage": 20.0, "text_unit": "paragraph"}
+    splits = load_documents(DataArguments(**arguments), seed, cache_dir=str(tmp_path / "cache"))
+    one = open_stream(DataArguments(streaming=True, **arguments), seed, order_seed=3)
+    assert sorted(one.validation_documents()["text"]) == sorted(splits["validation"]["text"])
+    assert sorted(text for _, text in one.documents(0)) == sorted(splits["train"]["text"])
+    assert 25 < len(splits["validation"]) < 65
 
 
 def test_validation_text_of_its_own(files):
@@ -177,6 +346,8 @@ def test_nothing_held_out(files):
         open_stream(arguments, seed=0).validation_documents()
     with pytest.raises(ValueError, match=r"no documents in .*blank\.txt: there is nothing but white space, beside 0"):
         stream("blank.txt").first_documents()
+    with pytest.raises(ValueError, match=r"white space or what is among the 99\.999 % that are held out"):
+        stream("a.jsonl", percentage=99.999).first_documents()
 
 
 # Bad rows
@@ -247,8 +418,9 @@ def test_links_keep_their_names():
 def hub(monkeypatch):
     """A stand-in for the Hub: what a dataset's files are, and a file system that serves them."""
     filesystem = fsspec.filesystem("memory")
-    filesystem.pipe("/hub/train-0.jsonl", lines("a").encode())
-    filesystem.pipe("/hub/train-1.jsonl.gz", gzip.compress(lines("b", "c").encode()))
+    contents = lines("a").encode(), gzip.compress(lines("b", "c").encode())
+    filesystem.pipe("/hub/train-0.jsonl", contents[0])
+    filesystem.pipe("/hub/train-1.jsonl.gz", contents[1])
     filesystem.pipe("/hub/validation.jsonl", lines("d").encode())
     config = SimpleNamespace(
         data_files={
@@ -263,7 +435,7 @@ def hub(monkeypatch):
         return SimpleNamespace(config=config)
 
     monkeypatch.setattr(streaming, "load_dataset_builder", load_dataset_builder)
-    return SimpleNamespace(config=config, asked=asked)
+    return SimpleNamespace(config=config, asked=asked, filesystem=filesystem, contents=contents)
 
 
 def test_dataset_of_the_hub(hub):

@@ -1,3 +1,4 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """Tokenizers that are trained here, and the stream of tokens that documents become."""
 
 import json
@@ -11,7 +12,7 @@ from transformers import AutoTokenizer
 from modeling_gau import tokenization
 from modeling_gau.arguments import DataArguments
 from modeling_gau.reading import load_documents
-from modeling_gau.tokenization import tokenize_stream, train_tokenizer
+from modeling_gau.tokenization import encode_texts, tokenize_documents, tokenizer_fingerprint, train_tokenizer
 
 
 WORDS = "the old sea captain saw a white whale near his small boat and called every sailor to look at it".split()
@@ -22,12 +23,12 @@ def story(number, length=60):
     return " ".join(generator.choice(WORDS, length)).capitalize() + f" ({number})."
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def documents():
     return Dataset.from_dict({"text": [story(number) for number in range(60)]})
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def tokenizer(documents):
     return train_tokenizer(documents, "wordpiece", 300)
 
@@ -114,20 +115,41 @@ def test_tokenizers_that_cannot_be(documents, kind, size, message):
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe"])
+def test_the_fingerprint_of_a_tokenizer(documents, kind, tmp_path):
+    tokenizer = train_tokenizer(documents, kind, 300)
+    fingerprint = tokenizer_fingerprint(tokenizer)
+    tokenizer.save_pretrained(tmp_path)
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    assert tokenizer_fingerprint(loaded) == fingerprint
+    # What a call leaves behind in the tokenizer is no property of it.
+    loaded(["the whale", "the"], padding=True, truncation=True, max_length=8)
+    assert tokenizer_fingerprint(loaded) == fingerprint
+    loaded.add_tokens(["kraken"])
+    assert tokenizer_fingerprint(loaded) != fingerprint
+    assert tokenizer_fingerprint(train_tokenizer(documents, kind, 180 if kind == "wordpiece" else 280)) != fingerprint
+
+
 # The stream
 
 
-def test_stream_is_all_documents_joined_by_separators(documents, tokenizer):
-    stream = tokenize_stream(documents, tokenizer)
-    expected = []
-    for text in documents["text"]:
-        expected += [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.sep_token_id]
-    assert stream.dtype == np.int32 and stream.tolist() == expected[:-1]
+def tokens_of(documents: Dataset, tokenizer, **options) -> list[int]:
+    stream = tokenize_documents(documents, tokenizer, **options)
+    return stream[: len(stream)].tolist()
+
+
+def test_stream_is_all_documents_each_closed_by_a_separator(documents, tokenizer):
+    stream = tokenize_documents(documents, tokenizer)
+    contents = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in documents["text"]]
+    expected = [token for content in contents for token in [*content, tokenizer.sep_token_id]]
+    assert stream[: len(stream)].dtype == np.int32 and stream[: len(stream)].tolist() == expected
+    assert stream.content_lengths.tolist() == [len(content) for content in contents]
+    assert tokens_of(documents, tokenizer, num_proc=2) == expected
 
 
 def test_special_words_of_the_text_stay_words(tokenizer):
-    stream = tokenize_stream(Dataset.from_dict({"text": ["a [MASK] whale [SEP] [PAD]", "sea"]}), tokenizer)
-    assert (stream == tokenizer.sep_token_id).sum() == 1
+    stream = tokens_of(Dataset.from_dict({"text": ["a [MASK] whale [SEP] [PAD]", "sea"]}), tokenizer)
+    assert stream.count(tokenizer.sep_token_id) == 2
     assert tokenizer.mask_token_id not in stream and tokenizer.pad_token_id not in stream
     # and the tokenizer itself still knows them
     assert tokenizer("[MASK]")["input_ids"][1] == tokenizer.mask_token_id
@@ -138,16 +160,31 @@ def test_long_documents_in_pieces_give_the_same_tokens(documents, kind, monkeypa
     tokenizer = train_tokenizer(documents, kind, 300)
     long = "\n\n".join(f"  {text}\n\t{text} " for text in documents["text"])
     rows = Dataset.from_dict({"text": [long, "a whale", long[5:]]})
-    whole = tokenize_stream(rows, tokenizer)
+    whole = tokens_of(rows, tokenizer)
     monkeypatch.setattr(tokenization, "_PIECE_CHARACTERS", 50)
     monkeypatch.setattr(tokenization, "_BATCH_CHARACTERS", 300)
     assert len(list(tokenization._pieces(long))) > 50 and "".join(tokenization._pieces(long)) == long
-    assert tokenize_stream(rows, tokenizer).tolist() == whole.tolist()
+    assert tokens_of(rows, tokenizer) == whole
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe"])
+def test_texts_are_encoded_one_by_one(documents, kind, monkeypatch):
+    tokenizer = train_tokenizer(documents, kind, 300)
+    texts = [*documents["text"][:5], "", "sea [SEP]", "\n".join(documents["text"][:9])]
+    expected = [tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"] for text in texts]
+    for size in (10**6, 80):
+        monkeypatch.setattr(tokenization, "_PIECE_CHARACTERS", size)
+        monkeypatch.setattr(tokenization, "_BATCH_CHARACTERS", 2 * size)
+        encoded = encode_texts(texts, tokenizer)
+        assert [tokens.tolist() for tokens in encoded] == expected
+        assert {tokens.dtype for tokens in encoded} == {np.dtype(np.int32)}
+    assert encode_texts([], tokenizer) == []
 
 
 def test_documents_without_tokens_leave_no_separator(tokenizer):
-    stream = tokenize_stream(Dataset.from_dict({"text": ["\x01", "sea", "\x01", "\x01", "boat", "\x01"]}), tokenizer)
-    assert tokenizer.convert_ids_to_tokens(stream.tolist()) == ["sea", "[SEP]", "boat"]
+    documents = Dataset.from_dict({"text": ["\x01", "sea", "\x01", "\x01", "boat", "\x01"]})
+    assert tokenizer.convert_ids_to_tokens(tokens_of(documents, tokenizer)) == ["sea", "[SEP]", "boat", "[SEP]"]
+    assert tokenize_documents(documents, tokenizer).content_lengths.tolist() == [0, 1, 0, 0, 1, 0]
 
 
 def test_tokens_on_disk_are_cached(tokenizer, monkeypatch, tmp_path):
@@ -157,17 +194,16 @@ def test_tokens_on_disk_are_cached(tokenizer, monkeypatch, tmp_path):
     def load():
         return load_documents(DataArguments(train_file=[str(path)]), seed=0, cache_dir=str(tmp_path / "cache"))
 
-    splits = load()
-    first = tokenize_stream(splits["train"], tokenizer)
+    first = tokens_of(load()["train"], tokenizer)
     monkeypatch.setattr(tokenization, "_pieces", None)  # would fail
     again = load()
-    assert tokenize_stream(again["train"], tokenizer).tolist() == first.tolist()
+    assert tokens_of(again["train"], tokenizer) == first
     with pytest.raises(TypeError):
-        tokenize_stream(again["train"], tokenizer, overwrite_cache=True)
+        tokenize_documents(again["train"], tokenizer, overwrite_cache=True)
 
 
 def test_tokenizer_without_separator(documents):
     tokenizer = train_tokenizer(documents, "wordpiece", 300)
     tokenizer.sep_token = None
     with pytest.raises(ValueError, match=r"has no \[CLS\] or no \[SEP\] token"):
-        tokenize_stream(documents, tokenizer)
+        tokenize_documents(documents, tokenizer)

@@ -1,22 +1,47 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""Exact evaluation, masks that survive a resume, and the choice of the output directory."""
+"""Exact evaluation, steps that do not depend on how they are divided, and the choice of the output directory."""
 
 import json
+import math
 
+import numpy as np
 import pytest
 import torch
 from datasets import Dataset
 from tokenizers import Tokenizer, models
 from torch.nn import functional as F
-from transformers import EvalPrediction, PreTrainedTokenizerFast
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    EvalPrediction,
+    ModernBertConfig,
+    ModernBertForMaskedLM,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaForMaskedLM,
+    RoFormerConfig,
+    RoFormerForMaskedLM,
+)
 
 from modeling_gau import GAUConfig, GAUForMaskedLM
+from modeling_gau.batches import (
+    BatchMaker,
+    BatchShape,
+    IndexedBatches,
+    LengthPlan,
+    Stage,
+    TrainingLoader,
+    parse_length_schedule,
+)
 from modeling_gau.glue import GlueTrainingArguments
+from modeling_gau.masking import Masking
+from modeling_gau.progress import ModelFlops
 from modeling_gau.training import (
-    EpochMaskingCollator,
     MaskedLMTrainer,
     PretrainingArguments,
+    check_packing,
     find_checkpoint,
+    masked_lm_loss,
     masked_lm_metrics,
     masked_lm_row_totals,
     remove_checkpoints,
@@ -34,19 +59,35 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(model), mask_token="[MASK]", **SPECIAL)
 
 
-def make_rows(lengths: list[int], seed: int = 0, masked: bool = True) -> Dataset:
-    """Rows `[CLS] tokens [SEP]`; the share of labelled tokens differs from row to row, as it does in a corpus."""
+def make_rows(lengths: list[int], seed: int = 0) -> Dataset:
+    """Masked rows `[CLS] tokens [SEP]`; the share of labelled tokens differs from row to row, as in a corpus."""
     generator = torch.Generator().manual_seed(seed)
     rows = []
     for i, length in enumerate(lengths):
         ids = torch.randint(5, VOCAB_SIZE, (length,), generator=generator)
         ids[0], ids[-1] = 2, 3
-        row = {"input_ids": ids.tolist(), "attention_mask": [1] * length}
-        if masked:
-            chosen = torch.rand(length, generator=generator) < 0.1 + 0.6 * (i % 3 == 0)
-            row["labels"] = ids.where(chosen, -100).tolist()
-        rows.append(row)
+        chosen = torch.rand(length, generator=generator) < 0.1 + 0.6 * (i % 3 == 0)
+        labels = ids.where(chosen, -100).tolist()
+        rows.append({"input_ids": ids.tolist(), "attention_mask": [1] * length, "labels": labels})
     return Dataset.from_list(rows)
+
+
+def make_loader(
+    tokenizer, args, pages=8, stages: tuple[Stage, ...] = (Stage((16,), (1.0,)),), apart: bool = False
+) -> TrainingLoader:
+    """Batches of random pages, half of which are full."""
+    plan = LengthPlan(stages, args.max_steps, args.seed)
+    generator, longest = np.random.default_rng(0), plan.longest
+    contents = [
+        [generator.integers(5, VOCAB_SIZE, longest - 2 if page % 2 else longest - 5, dtype=np.int32)]
+        for page in range(pages)
+    ]
+    if apart:
+        contents = [np.split(page[0], [longest // 3]) for page in contents]
+        contents = [[one[:-2], other] for one, other in contents]
+    maker = BatchMaker(Masking(tokenizer, 0.3), longest, apart, fixed_shape=True, seed=args.seed)
+    shape = BatchShape(plan, args.train_batch_size * longest, args.gradient_accumulation_steps, 0, 1, args.max_steps)
+    return TrainingLoader(IndexedBatches(contents, maker, shape), num_workers=args.dataloader_num_workers)
 
 
 def make_model(sparse: bool, dropout: float = 0.1, seed: int = 0) -> GAUForMaskedLM:
@@ -61,22 +102,17 @@ def make_model(sparse: bool, dropout: float = 0.1, seed: int = 0) -> GAUForMaske
             num_hidden_layers=2,
             initializer_range=0.4,
             hidden_dropout_prob=dropout,
+            attention_probs_dropout_prob=dropout,
             sparse_prediction=sparse,
         )
     )
 
 
-def make_trainer(output_dir, tokenizer, model, train_rows=None, saved_sparse_prediction=None, **kwargs):
-    settings = {"use_cpu": True, "disable_tqdm": True, "report_to": "none", "save_strategy": "no"} | kwargs
-    args = PretrainingArguments(output_dir=str(output_dir), **settings)
-    return MaskedLMTrainer(
-        model=model,
-        args=args,
-        tokenizer=tokenizer,
-        data_collator=EpochMaskingCollator(tokenizer, seed=args.seed),
-        train_dataset=train_rows,
-        saved_sparse_prediction=saved_sparse_prediction,
-    )
+def make_trainer(output_dir, tokenizer, model, loader_options=None, trainer_options=None, **kwargs):
+    settings = {"use_cpu": True, "disable_tqdm": True, "report_to": "none", "save_strategy": "no", "max_steps": 1}
+    args = PretrainingArguments(output_dir=str(output_dir), **(settings | kwargs))
+    loader = make_loader(tokenizer, args, **(loader_options or {}))
+    return MaskedLMTrainer(model=model, args=args, tokenizer=tokenizer, loader=loader, **(trainer_options or {}))
 
 
 @torch.no_grad()
@@ -176,72 +212,313 @@ def test_length_evaluations_use_about_the_same_number_of_tokens_per_batch(tmp_pa
     assert (trainer.args.per_device_eval_batch_size, trainer.args.dataloader_persistent_workers) == (5, True)
 
 
-def test_masks_follow_from_seed_epoch_and_tokens(tokenizer):
-    rows = [
-        {key: row[key] for key in ("input_ids", "attention_mask")} for row in make_rows([64] * 8 + [20], masked=False)
-    ]
-    collator = EpochMaskingCollator(tokenizer, mlm_probability=0.5, seed=3)
-    first = collator(rows)
-    torch.rand(5)  # the global random state has no part in it
-    again = EpochMaskingCollator(tokenizer, mlm_probability=0.5, seed=3)(rows)
-    assert torch.equal(first["input_ids"], again["input_ids"])
-    assert torch.equal(first["labels"], again["labels"])
-    original = collator.tokenizer.pad(rows, return_tensors="pt")["input_ids"]
-    labelled = first["labels"] != -100
-    assert torch.equal(first["labels"][labelled], original[labelled])
-    assert 0.4 < labelled[original > 4].float().mean() < 0.6
-    assert not labelled[original <= 4].any()
-    assert 0.7 < (first["input_ids"][labelled] == tokenizer.mask_token_id).float().mean() < 0.9
-    collator.epoch.fill_(1)
-    assert not torch.equal(collator(rows)["labels"], first["labels"])
-    assert not torch.equal(
-        EpochMaskingCollator(tokenizer, mlm_probability=0.5, seed=4)(rows)["labels"], first["labels"]
+# Steps
+
+
+def test_the_loss_is_a_sum_over_the_labels_of_a_step():
+    logits = torch.randn(2, 6, VOCAB_SIZE, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    labels = torch.tensor([[7, -100, 9, -100, -100, 3], [-100, -100, -100, -100, 8, -100]])
+    mean = F.cross_entropy(logits.flatten(0, 1), labels.flatten())
+    torch.testing.assert_close(masked_lm_loss({"logits": logits}, labels), mean)
+    torch.testing.assert_close(masked_lm_loss({"logits": logits}, labels, 16), mean * 4 / 16)
+    torch.testing.assert_close(
+        masked_lm_loss({"logits": logits.bfloat16()}, labels, torch.tensor(4)), mean, rtol=1e-2, atol=0
     )
-    with pytest.raises(ValueError, match="needs `seed`"):
-        EpochMaskingCollator(tokenizer)
+    nothing = masked_lm_loss({"logits": logits}, torch.full((2, 6), -100), torch.tensor(0))
+    nothing.backward()
+    assert nothing == 0 and not logits.grad.any()
 
 
-@pytest.mark.parametrize("workers", [0, 2], ids=["in_process", "persistent_workers"])
-def test_epochs_differ_in_their_masks(tmp_path, tokenizer, workers):
-    model = make_model(sparse=False)
-    seen = []
+ENCODERS = {
+    "gau_sparse": lambda: make_model(sparse=True, dropout=0.0),
+    "gau_dense": lambda: make_model(sparse=False, dropout=0.0),
+    "bert": lambda: BertForMaskedLM(BertConfig(**other_sizes())),
+    "roformer": lambda: RoFormerForMaskedLM(RoFormerConfig(embedding_size=32, **other_sizes())),
+    "modernbert_sparse": lambda: ModernBertForMaskedLM(
+        ModernBertConfig(**other_sizes(), **SPECIAL_IDS, sparse_prediction=True)
+    ),
+}
+SPECIAL_IDS = {"pad_token_id": 0, "cls_token_id": 2, "bos_token_id": 2, "sep_token_id": 3, "eos_token_id": 3}
+
+
+def other_sizes(**changes) -> dict:
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    return {"vocab_size": VOCAB_SIZE, "max_position_embeddings": 64, **sizes, **no_dropout, **changes}
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_accumulated_batches_make_the_step_of_a_whole_one(tmp_path, tokenizer, encoder):
+    trained = []
+    for batch, accumulation in ((8, 1), (2, 4)):
+        torch.manual_seed(0)
+        trainer = make_trainer(
+            tmp_path / str(batch),
+            tokenizer,
+            ENCODERS[encoder](),
+            {"pages": 20},
+            per_device_train_batch_size=batch,
+            gradient_accumulation_steps=accumulation,
+            max_steps=3,
+            logging_steps=1,
+            learning_rate=1e-2,
+        )
+        trainer.train()
+        trained.append(trainer)
+    for name in ("loss", "grad_norm", "masked_accuracy", "padding"):
+        whole, parts = ([entry[name] for entry in one.state.log_history if "loss" in entry] for one in trained)
+        assert parts == pytest.approx(whole, rel=1e-4), name
+    whole, parts = (one.model.state_dict() for one in trained)
+    for name in whole:
+        torch.testing.assert_close(parts[name], whole[name], rtol=1e-3, atol=2e-4)
+
+
+def test_what_is_logged_of_a_step(tmp_path, tokenizer):
+    model = make_model(sparse=True, dropout=0.0)
+    flops = ModelFlops(model.config, 0.3)
+    stages = (Stage((8, 16), (1.0, 1.0)),)
+    settings = {"max_steps": 12, "logging_steps": 4, "per_device_train_batch_size": 4}
+    trainer = make_trainer(tmp_path, tokenizer, model, {"stages": stages}, {"flops": flops}, **settings)
+    batches = list(make_loader(tokenizer, trainer.args, stages=stages))
+    first = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    trainer.train()
+    logs = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert [entry["step"] for entry in logs] == [4, 8, 12]
+    for number, entry in enumerate(logs):
+        seen = batches[4 * number : 4 * number + 4]
+        positions = [batch["input_ids"].numel() for batch in seen]
+        tokens = sum(int(batch.get("attention_mask", torch.ones_like(batch["input_ids"])).sum()) for batch in seen)
+        lengths = [batch["input_ids"].shape[1] for batch in seen]
+        assert entry["padding"] == pytest.approx(1 - tokens / sum(positions))
+        assert entry["row_length"] == pytest.approx(np.average(lengths, weights=positions))
+        assert 0 <= entry["masked_accuracy"] <= 1 and entry["tokens_per_second"] > 0 and 0 < entry["mfu"] < 1
+        # Both are what was done in the same time.
+        done = sum(flops.row(length) * size / length for length, size in zip(lengths, positions, strict=True))
+        seconds = tokens / entry["tokens_per_second"]
+        assert entry["mfu"] == pytest.approx(done / seconds / trainer.speed.peak, rel=0.02)
+    # Accuracy of the first window at a learning rate of nothing is that of the untrained model.
+    model.load_state_dict(first)
+    trainer = make_trainer(tmp_path, tokenizer, model, {"stages": stages}, **settings | {"learning_rate": 0.0})
+    trainer.train()
+    hits = count = 0
+    for batch in batches:
+        labelled = batch["labels"] != -100
+        logits = model(**{name: batch[name] for name in batch}).logits
+        hits += (logits.argmax(-1) == batch["labels"][labelled]).sum().item()
+        count += labelled.sum().item()
+    logged = [entry["masked_accuracy"] for entry in trainer.state.log_history if "loss" in entry]
+    counts = [sum(int((batch["labels"] != -100).sum()) for batch in batches[i : i + 4]) for i in (0, 4, 8)]
+    assert np.average(logged, weights=counts) == pytest.approx(hits / count)
+
+
+def test_documents_of_a_row_are_trained_apart(tmp_path, tokenizer):
+    model = make_model(sparse=True)
+    masks = []
     model.register_forward_pre_hook(
-        lambda module, args, kwargs: seen.append(kwargs["labels"].clone()), with_kwargs=True
+        lambda module, args, kwargs: masks.append((kwargs["attention_mask"], kwargs["position_ids"])),
+        with_kwargs=True,
     )
+    make_trainer(tmp_path, tokenizer, model, {"apart": True}, per_device_train_batch_size=2).train()
+    mask, positions = masks[0]
+    assert mask.shape == (2, 1, 16, 16) and mask.dtype == torch.bool
+    for row in range(2):
+        starts = (positions[row] == 0).nonzero()[:, 0].tolist()
+        border = starts[1]
+        assert mask[row, 0, :border, :border].all() and not mask[row, 0, :border, border:].any()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: make_model(sparse=False),
+        lambda: GAUForMaskedLM(GAUConfig(num_hidden_layers=2, hidden_size=64, vocab_size=VOCAB_SIZE)),
+        lambda: GAUForMaskedLM(GAUConfig(num_hidden_layers=2, hidden_size=64, vocab_size=VOCAB_SIZE)).bfloat16(),
+        lambda: BertForMaskedLM(BertConfig(**other_sizes())),
+        lambda: BertForMaskedLM(BertConfig(**other_sizes(), initializer_range=0.3)),
+    ],
+    ids=["gau_large_weights", "gau", "gau_bfloat16", "bert", "bert_large_weights"],
+)
+def test_models_that_keep_documents_apart(tokenizer, make):
+    model = make()
+    model.train()
+    dtype = model.dtype
+    check_packing(model, tokenizer)
+    assert model.training and model.dtype == dtype
+
+
+class Deaf(BertForMaskedLM):
+    """Takes a mask of documents and pays it no attention."""
+
+    def forward(self, input_ids=None, attention_mask=None, **kwargs):
+        return super().forward(input_ids=input_ids, **kwargs)
+
+
+class Narrow(BertForMaskedLM):
+    """Takes no positions."""
+
+    def forward(self, input_ids=None, attention_mask=None):
+        return super().forward(input_ids=input_ids, attention_mask=attention_mask)
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (lambda: RoFormerForMaskedLM(RoFormerConfig(embedding_size=32, **other_sizes())), "their logits change"),
+        (lambda: Narrow(BertConfig(**other_sizes())), "it does not take such a row .*position_ids"),
+        # Adds a boolean mask to the scores.
+        (
+            lambda: BertForMaskedLM._from_config(BertConfig(**other_sizes()), attn_implementation="eager"),
+            "logits change",
+        ),
+        (lambda: Deaf(BertConfig(**other_sizes())), "their logits change"),
+        (lambda: Deaf(BertConfig(**other_sizes(), initializer_range=0.3)), "their logits change"),
+        (lambda: RobertaForMaskedLM(RobertaConfig(**other_sizes(), pad_token_id=0)), "their logits change"),
+    ],
+    ids=["roformer", "narrow", "bert_eager", "deaf", "deaf_large_weights", "roberta"],
+)
+def test_models_that_do_not_keep_documents_apart(tokenizer, make, problem):
+    torch.manual_seed(0)
+    with pytest.raises(
+        ValueError, match=rf"--packing documents: \w+ does not keep .*{problem}.*--packing concat or none"
+    ):
+        check_packing(make(), tokenizer)
+
+
+def test_a_stage_changes_the_rope_base(tmp_path, tokenizer):
+    stages = parse_length_schedule("8:0.5,16:0.5:40000")
+    settings = {"max_steps": 4, "logging_steps": 1, "save_strategy": "steps", "save_steps": 1}
+    trainer = make_trainer(tmp_path, tokenizer, make_model(sparse=True), {"stages": stages}, **settings)
+    bases = []
+    trainer.model.register_forward_pre_hook(
+        lambda module, args, kwargs: bases.append(
+            (kwargs["input_ids"].shape[1], module.config.rope_parameters["rope_theta"])
+        ),
+        with_kwargs=True,
+    )
+    trainer.train()
+    assert bases == [(8, 10000.0)] * 2 + [(16, 40000.0)] * 2
+    saved = [
+        GAUForMaskedLM.from_pretrained(tmp_path / f"checkpoint-{step}").config.rope_parameters["rope_theta"]
+        for step in (1, 2, 3, 4)
+    ]
+    assert saved == [10000.0, 10000.0, 40000.0, 40000.0]
+    # A model that is resumed begins with the base of its configuration; also where no step is left to do.
+    for step in (2, 3, 4):
+        resumed = make_trainer(
+            tmp_path / str(step), tokenizer, make_model(sparse=True), {"stages": stages}, **settings
+        )
+        resumed.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{step}"))
+        assert resumed.model.config.rope_parameters["rope_theta"] == 40000.0
+        for name, weight in trainer.model.state_dict().items():
+            assert torch.equal(weight, resumed.model.state_dict()[name]), name
+        ids = torch.arange(5, 21)[None]
+        assert torch.equal(trainer.model.eval()(input_ids=ids).logits, resumed.model.eval()(input_ids=ids).logits)
+
+
+def test_what_is_done_once_an_epoch(tmp_path, tokenizer):
+    # Ten pages, two a step and accumulated by two: an epoch ends in the middle of every second step.
     trainer = make_trainer(
         tmp_path,
         tokenizer,
-        model,
-        make_rows([32] * 4, masked=False),
-        per_device_train_batch_size=4,
-        num_train_epochs=3,
-        train_sampling_strategy="sequential",
-        dataloader_num_workers=workers,
-        dataloader_persistent_workers=workers > 0,
+        make_model(sparse=True),
+        {"pages": 10},
+        {"eval_dataset": make_rows([12, 9])},
+        max_steps=8,
+        per_device_train_batch_size=2,
+        gradient_accumulation_steps=2,
+        logging_strategy="epoch",
+        eval_strategy="epoch",
+        save_strategy="epoch",
     )
     trainer.train()
-    assert len(seen) == 3
-    assert not torch.equal(seen[0], seen[1])
-    assert not torch.equal(seen[1], seen[2])
+    history = trainer.state.log_history
+    assert [(entry["step"], entry["epoch"]) for entry in history if "loss" in entry] == [(3, 1.2), (5, 2.0), (8, 3.2)]
+    assert [entry["step"] for entry in history if "eval_loss" in entry] == [3, 5, 8]
+    assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == [f"checkpoint-{step}" for step in (3, 5, 8)]
 
 
-@pytest.mark.parametrize("stop", [3, 4, 5], ids=["mid_epoch", "epoch_boundary", "after_it"])
-def test_resumed_training_is_bit_equal(tmp_path, tokenizer, stop):
-    # Epochs of four steps.
-    rows = make_rows([24, 20] * 4, masked=False)
+def test_decay_is_for_matrices(tmp_path, tokenizer):
+    model = make_model(sparse=True)
+    names = make_trainer(tmp_path, tokenizer, model).get_decay_parameter_names(model)
+    parameters = dict(model.named_parameters())
+    assert names and all(parameters[name].ndim == 2 for name in names)
+    assert all(parameter.ndim < 2 for name, parameter in parameters.items() if name not in names)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, {"num_decay_steps": 10, "decay_type": "1-sqrt"}),
+        ({"decay_steps": 0.25, "decay_type": "linear"}, {"num_decay_steps": 25, "decay_type": "linear"}),
+        ({"decay_steps": 7}, {"num_decay_steps": 7, "decay_type": "1-sqrt"}),
+        (
+            {"lr_scheduler_kwargs": {"num_decay_steps": 3, "min_lr_ratio": 0.1}},
+            {"num_decay_steps": 3, "decay_type": "1-sqrt", "min_lr_ratio": 0.1},
+        ),
+    ],
+)
+def test_the_decay_of_a_schedule(tmp_path, settings, expected):
+    args = arguments(tmp_path, lr_scheduler_type="warmup_stable_decay", max_steps=100, **settings)
+    args.fill_schedule()
+    assert args.lr_scheduler_kwargs == expected
+    linear = arguments(tmp_path, lr_scheduler_type="linear", max_steps=100, **settings)
+    before = linear.lr_scheduler_kwargs
+    linear.fill_schedule()
+    assert linear.lr_scheduler_kwargs == before
+
+
+def test_schedules_that_cannot_be(tmp_path):
+    args = arguments(tmp_path, lr_scheduler_type="warmup_stable_decay", max_steps=100, warmup_steps=60, decay_steps=50)
+    with pytest.raises(ValueError, match="warm-up of 60 steps and a decay of 50 are more than the 100 steps"):
+        args.fill_schedule()
+    with pytest.raises(ValueError, match="--decay_steps must not be negative, got -1"):
+        arguments(tmp_path, decay_steps=-1)
+
+
+def test_the_learning_rate_falls_as_one_minus_the_root(tmp_path, tokenizer):
+    settings = {"lr_scheduler_type": "warmup_stable_decay", "decay_steps": 8, "warmup_steps": 4, "learning_rate": 1.0}
+    trainer = make_trainer(tmp_path, tokenizer, make_model(sparse=True), max_steps=20, **settings)
+    trainer.args.fill_schedule()
+    trainer.create_optimizer_and_scheduler(20)
+    rates = []
+    for _ in range(20):
+        rates.append(trainer.optimizer.param_groups[0]["lr"])
+        trainer.optimizer.step()
+        trainer.lr_scheduler.step()
+    expected = [step / 4 for step in range(4)] + [1.0] * 8 + [1 - math.sqrt(step / 8) for step in range(8)]
+    assert rates == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("stop", "options"),
+    [
+        (3, {}),
+        (4, {}),
+        (5, {"workers": 2}),
+        (3, {"accumulation": 2, "apart": True, "stages": (Stage((8, 16), (1.0, 1.0)),)}),
+    ],
+    ids=["mid_epoch", "epoch_boundary", "after_it", "documents_mixed_lengths_accumulated"],
+)
+def test_resumed_training_is_bit_equal(tmp_path, tokenizer, stop, options):
+    # Epochs of four steps, or of two where batches are accumulated.
+    loader_options = {name: options[name] for name in ("apart", "stages") if name in options}
     settings = {
         "max_steps": 6,
         "save_strategy": "steps",
         "save_steps": 1,
         "logging_steps": 1,
         "per_device_train_batch_size": 2,
+        "gradient_accumulation_steps": options.get("accumulation", 1),
+        "dataloader_num_workers": options.get("workers", 0),
         "learning_rate": 1e-2,
         "warmup_steps": 2,
     }
-    whole = make_trainer(tmp_path / "whole", tokenizer, make_model(sparse=True), rows, **settings)
+    whole = make_trainer(tmp_path / "whole", tokenizer, make_model(sparse=True), loader_options, **settings)
     whole.train()
     for attempt in ("first", "second"):
-        resumed = make_trainer(tmp_path / attempt, tokenizer, make_model(sparse=True, seed=9), rows, **settings)
+        resumed = make_trainer(
+            tmp_path / attempt, tokenizer, make_model(sparse=True, seed=9), loader_options, **settings
+        )
         resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / f"checkpoint-{stop}"))
         for name, weight in whole.model.state_dict().items():
             assert torch.equal(weight, resumed.model.state_dict()[name]), name
@@ -250,6 +527,7 @@ def test_resumed_training_is_bit_equal(tmp_path, tokenizer, stop):
         assert states[0].keys() == states[1].keys()
         assert all(torch.equal(states[0][key]["exp_avg_sq"], states[1][key]["exp_avg_sq"]) for key in states[0])
         assert resumed.state.num_input_tokens_seen == whole.state.num_input_tokens_seen
+        assert resumed.totals() == whole.totals()
 
 
 def losses(trainer: MaskedLMTrainer) -> list[float]:
@@ -257,17 +535,9 @@ def losses(trainer: MaskedLMTrainer) -> list[float]:
 
 
 def test_checkpoints_are_saved_with_their_own_sparse_prediction(tmp_path, tokenizer):
-    rows = make_rows([16] * 4, masked=False)
     model = make_model(sparse=True)
     trainer = make_trainer(
-        tmp_path,
-        tokenizer,
-        model,
-        rows,
-        saved_sparse_prediction=False,
-        max_steps=1,
-        save_strategy="steps",
-        save_steps=1,
+        tmp_path, tokenizer, model, None, {"saved_sparse_prediction": False}, save_strategy="steps", save_steps=1
     )
     trainer.train()
     trainer.save_model()
@@ -277,7 +547,7 @@ def test_checkpoints_are_saved_with_their_own_sparse_prediction(tmp_path, tokeni
 
 
 def test_a_push_keeps_the_model_card(tmp_path, tokenizer):
-    trainer = make_trainer(tmp_path, tokenizer, make_model(sparse=True), make_rows([8] * 2, masked=False), max_steps=1)
+    trainer = make_trainer(tmp_path, tokenizer, make_model(sparse=True))
     trainer.train()
     trainer.create_model_card(model_name="draft")
     assert "draft" in (tmp_path / "README.md").read_text()
@@ -346,6 +616,19 @@ def test_resume_finds_the_newest_checkpoint_or_says_what_is_wrong(tmp_path):
         find_checkpoint(arguments(tmp_path, resume_from_checkpoint=str(tmp_path / "checkpoint-7")))
     with pytest.raises(ValueError, match="keep one"):
         find_checkpoint(arguments(tmp_path, resume_from_checkpoint="last", overwrite_output_dir=True))
+
+
+def test_resume_auto_begins_or_goes_on(tmp_path, capsys):
+    args = arguments(tmp_path / "out", resume_from_checkpoint="auto")
+    assert find_checkpoint(args) is None and not (tmp_path / "out").exists()
+    make_checkpoint(tmp_path / "out" / "checkpoint-3")
+    assert find_checkpoint(args) == str(tmp_path / "out" / "checkpoint-3")
+    assert "Resuming from" in capsys.readouterr().out
+    # A finished run without checkpoints is nothing to begin over.
+    (tmp_path / "finished").mkdir()
+    (tmp_path / "finished" / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="holds an earlier run"):
+        find_checkpoint(arguments(tmp_path / "finished", resume_from_checkpoint="auto"))
 
 
 def test_only_checkpoints_of_the_trainer_are_removed(tmp_path, capsys):
