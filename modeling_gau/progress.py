@@ -5,14 +5,17 @@ import copy
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import lru_cache
+from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForMaskedLM, PreTrainedConfig, ProgressCallback, Trainer
 from transformers.utils import logging
 
-from .batches import Totals
+from .batches import Totals, sum_totals
 from .masking import IGNORED_LABEL
 
 
@@ -116,7 +119,8 @@ class Speedometer:
         self._hits = self._labelled = 0
         self._step: list[torch.Tensor] = []
         self._before = Totals()
-        self._resumed: Mapping[str, float] = {}
+        self._earlier_seconds = 0.0
+        self._resumed: Mapping[str, Any] = {}
 
     def begin(self) -> None:
         """At the beginning of the training, after a checkpoint was loaded."""
@@ -128,6 +132,10 @@ class Speedometer:
         self._session.reset()
         self._began, self._tokens_before = time.time(), self.trainer.loader.totals.tokens
         self._hits, self._labelled = self._resumed.get("hits", 0), self._resumed.get("labelled", 0)
+        self._earlier_seconds = self._resumed.get("window_seconds", 0.0)
+        # The first process took over what all have trained on.
+        if "window_begin" in self._resumed and self.trainer.args.process_index == 0:
+            self._before = sum_totals([self._resumed["window_begin"]])
 
     def seconds(self) -> float:
         """Of training since the run began, evaluations and checkpoints included, breaks left out."""
@@ -147,15 +155,22 @@ class Speedometer:
     def end(self) -> None:
         self._session_seconds = self._session.seconds()
 
-    def state(self) -> dict[str, float]:
-        """For a checkpoint, where the log line that comes next has to count on from."""
-        return {"hits": int(self._hits), "labelled": int(self._labelled), "seconds": self.seconds()}
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint, where the log line that comes next has to count on from. Collective."""
+        return {
+            "hits": int(self._hits),
+            "labelled": int(self._labelled),
+            "seconds": self.seconds(),
+            "window_seconds": self._earlier_seconds + self._window.seconds(),
+            "window_begin": asdict(sum_totals(gather_object([asdict(self._before)]))),
+        }
 
-    def load_state(self, state: Mapping[str, float], same_processes: bool) -> None:
+    def load_state(self, state: Mapping[str, Any], same_processes: bool) -> None:
         self._resumed = state if same_processes else {"seconds": state.get("seconds", 0.0)}
 
     def _restart(self) -> None:
         self._window.reset()
+        self._earlier_seconds = 0.0
         self._hits = self._labelled = 0
         self._step = []
         self._before = copy.deepcopy(self.trainer.loader.totals)
@@ -179,7 +194,7 @@ class Speedometer:
     def metrics(self) -> dict[str, float]:
         """`masked_accuracy`, `tokens_per_second` (padding not counted), `padding` (share of the positions), `mfu`
         (share of the measured peak of the matrix product) and `row_length` (mean over the tokens)."""
-        loader, seconds = self.trainer.loader, self._window.seconds()
+        loader, seconds = self.trainer.loader, self._earlier_seconds + self._window.seconds()
         now, before = loader.totals, self._before
         lengths = {
             length: positions - before.positions_by_length.get(length, 0)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 from datasets import Dataset
 from torch.nn import functional as F
 from transformers import (
@@ -508,8 +508,9 @@ def find_checkpoint(args: PretrainingArguments) -> str | None:
 
 def _last_whole_checkpoint(args: PretrainingArguments, may_begin: bool) -> str | None:
     output_dir = Path(args.output_dir)
-    # One process of a machine reads what there is whole; for the others sizes have to do.
-    path, skipped = find_whole_checkpoint(output_dir, digests=args.local_process_index == 0)
+    # One process reads what there is whole, and all go on from what it chose.
+    chosen = [find_whole_checkpoint(output_dir)] if args.process_index == 0 else [None]
+    path, skipped = broadcast_object_list(chosen)[0]
     reasons = [f"{broken.name} ({reason})" for broken, reason in skipped]
     if args.should_log:
         for reason in reasons:

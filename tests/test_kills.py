@@ -36,7 +36,8 @@ def text(tmp_path_factory) -> Path:
 def arguments(text: Path, output_dir: Path, *more: str) -> list[str]:
     options = (
         f"--config_name gau-tiny --train_file {text} --validation_split_percentage 20 --vocab_size 120 "
-        "--config_overrides hidden_size=32,intermediate_size=64,attention_key_size=16,num_hidden_layers=2 "
+        "--config_overrides hidden_size=32,intermediate_size=64,attention_key_size=16,num_hidden_layers=2,"
+        "hidden_dropout_prob=0.1 "
         f"--max_seq_length 32 --eval_lengths 16 32 --max_steps {STEPS} --save_steps {SAVE_STEPS} --save_total_limit 1 "
         f"--per_device_train_batch_size 4 --logging_steps 1 --use_cpu --disable_tqdm true --output_dir {output_dir} "
         f"--cache_dir {text.parent / 'cache'} --fill_mask_example [MASK] --learning_rate 1e-2"
@@ -149,6 +150,40 @@ def kill_runs(text: Path, folder: Path, kills: int, *more: str) -> None:
 
 def test_killed_runs_end_bit_equal(text, tmp_path):
     kill_runs(text, tmp_path, 5)
+
+
+def evaluations(output_dir: Path) -> list[tuple[int, float]]:
+    history = json.loads((output_dir / "trainer_state.json").read_text())["log_history"]
+    return [(entry["step"], entry["eval_loss"]) for entry in history if "eval_loss" in entry]
+
+
+def test_terminated_run_ends_bit_equal(text, tmp_path):
+    # Every step is evaluated, and so the one is that the signal leaves without.
+    more = (
+        "--eval_strategy steps --eval_steps 1 --load_best_model_at_end --metric_for_best_model eval_accuracy".split()
+    )
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    process = start(text, whole, *more)
+    process.join(120)
+    assert process.exitcode == 0, whole.with_suffix(".log").read_text()[-3000:]
+    log = run.with_suffix(".log")
+    log.touch()
+    process = start(text, run, *more)
+    wait_for_step(process, log, "", 3)
+    os.kill(process.pid, signal.SIGTERM)
+    process.join(60)
+    assert process.exitcode == 128 + signal.SIGTERM, log.read_text()[-3000:]
+    stopped_at = step_of(find_whole_checkpoint(run)[0])
+    assert 3 <= stopped_at < STEPS
+    process = start(text, run, "--resume_from_checkpoint", "last", *more)
+    process.join(120)
+    assert process.exitcode == 0, log.read_text()[-3000:]
+    tensors, *rest = final_state(run)
+    expected, *expected_rest = final_state(whole)
+    assert all(torch.equal(tensors[name], expected[name]) for name in expected)
+    assert rest == expected_rest
+    assert len(evaluations(run)) == STEPS
+    assert evaluations(run) == evaluations(whole)
 
 
 @pytest.mark.slow
