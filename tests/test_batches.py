@@ -32,6 +32,9 @@ from modeling_gau.streaming import DocumentStream
 from modeling_gau.tokenization import SPECIAL_TOKENS
 
 
+# More workers than a small machine has cores are what the order of batches is tried with.
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
+
 VOCAB_SIZE = 4000
 PAD, CLS, SEP = 0, 2, 3
 

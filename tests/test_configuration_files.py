@@ -11,11 +11,10 @@ from accelerate.commands.launch import launch_command_parser
 from accelerate.utils import DistributedType
 
 from modeling_gau import GAUConfig, GAUForMaskedLM
-from modeling_gau.arguments import ModelArguments, parse_arguments
+from modeling_gau.arguments import DataArguments, ModelArguments, parse_arguments
 from modeling_gau.glue import GlueArguments, GlueTrainingArguments
 from modeling_gau.modeling_gau import GAULayer
 from modeling_gau.training import PretrainingArguments
-from run_pretrain import PretrainingDataArguments
 
 
 CONFIGURATION = Path(__file__).parents[1] / "configuration"
@@ -29,7 +28,7 @@ PRESET_SIZES = {
 }
 
 SCRIPT_ARGUMENTS = {
-    "run_pretrain.py": (ModelArguments, PretrainingDataArguments, PretrainingArguments),
+    "run_pretrain.py": (ModelArguments, DataArguments, PretrainingArguments),
     "run_glue.py": (ModelArguments, GlueArguments, GlueTrainingArguments),
 }
 

@@ -7,17 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from modeling_gau.arguments import ModelArguments, parse_arguments
+from modeling_gau.arguments import DataArguments, ModelArguments, parse_arguments
 from modeling_gau.attention_gau import ATTENTION_BACKENDS, ATTENTION_NORMALIZATIONS
 from modeling_gau.glue import GlueArguments, GlueTrainingArguments
 from modeling_gau.training import PretrainingArguments
-from run_pretrain import PretrainingDataArguments
 
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SCRIPT_ARGUMENTS = {
-    "run_pretrain.py": (ModelArguments, PretrainingDataArguments, PretrainingArguments),
+    "run_pretrain.py": (ModelArguments, DataArguments, PretrainingArguments),
     "run_glue.py": (ModelArguments, GlueArguments, GlueTrainingArguments),
 }
 
