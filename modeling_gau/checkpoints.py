@@ -9,9 +9,7 @@ all the others: a checkpoint is *whole* when its manifest is there and agrees wi
 import errno
 import hashlib
 import json
-import math
 import os
-import random
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -20,12 +18,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate.utils import gather
 from huggingface_hub import HfApi
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
@@ -35,6 +31,18 @@ from transformers.utils import PushInProgress, is_sagemaker_mp_enabled, is_torch
 from .optimizer_state import load_optimizer_state as load_sharded_optimizer_state
 from .optimizer_state import save_optimizer_state as save_sharded_optimizer_state
 from .sharding import ShardedTrainer
+from .state_files import (
+    for_json,
+    load_optimizer_state,
+    load_state,
+    random_state,
+    save_state,
+    set_random_state,
+    state_from_json,
+    state_to_json,
+    without_callables,
+    write_json,
+)
 
 
 logger = logging.get_logger(__name__)
@@ -202,27 +210,6 @@ def _folders_named(output_dir: str | os.PathLike, pattern: str) -> list[Path]:
 # ---- Files ----
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Writes `content` so that the file of that name is at any moment the old one or the new one, whole."""
-    # Numbers that JSON has no word for would make a file that other readers refuse.
-    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def for_json(content: Any) -> Any:
-    """`content` with texts in place of what JSON does not have: infinity, NaN, and objects of other kinds."""
-    return json.loads(json.dumps(content, default=str), parse_constant=str)
-
-
 def _digest(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=32)).hexdigest()
@@ -292,156 +279,6 @@ def _is_write_failure(error: BaseException | None) -> bool:
     return isinstance(error, (OSError, SafetensorError)) or (
         isinstance(error, Exception) and any(words in str(error) for words in said)
     )
-
-
-# ---- State dicts as safetensors and JSON ----
-
-
-def save_state(folder: Path, name: str, state: Any) -> None:
-    """Writes a nested state as `<name>.json`, and its tensors, if any, as `<name>.safetensors`.
-
-    Args:
-        state: dicts, lists, tuples, numbers, strings, None and dense tensors, nested in any way. Every number and
-            every bit of a tensor comes back from [`load_state`].
-
-    Raises:
-        TypeError: something else is in it; the message says where.
-    """
-    tensors: dict[str, torch.Tensor] = {}
-    content = _to_json(state, name, tensors)
-    if tensors:
-        save_file(_apart(tensors), folder / f"{name}.safetensors", metadata={"format": "pt"})
-    write_json(folder / f"{name}.json", content)
-
-
-def load_state(folder: Path, name: str) -> Any:
-    """What [`save_state`] wrote; tensors are on the CPU."""
-    content = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-    path = folder / f"{name}.safetensors"
-    if not path.is_file():
-        return _from_json(content, {})
-    with safe_open(path, framework="pt", device="cpu") as file:
-        # Copies: a tensor that is mapped from the file would keep a deleted checkpoint on the disk.
-        return _from_json(content, {key: file.get_tensor(key).clone() for key in file.keys()})
-
-
-def _to_json(value: Any, place: str, tensors: dict[str, torch.Tensor]) -> Any:
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return {"__float__": repr(float(value))}
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if type(value) in (torch.Tensor, torch.nn.Parameter):
-        tensors[place] = value.detach()
-        return {"__tensor__": place}
-    if isinstance(value, (list, tuple)):
-        items = [_to_json(item, f"{place}.{i}", tensors) for i, item in enumerate(value)]
-        return {"__tuple__": items} if isinstance(value, tuple) else items
-    if isinstance(value, Mapping):
-        items = [(key, _to_json(item, f"{place}.{key}", tensors)) for key, item in value.items()]
-        plain = all(isinstance(key, str) and not key.startswith("__") for key in value)
-        return dict(items) if plain else {"__items__": [list(item) for item in items]}
-    raise TypeError(
-        f"{place} is a {type(value).__name__}, which a checkpoint of safetensors and JSON cannot hold. Its optimizer "
-        "or scheduler can be used with --save_only_model, without resuming."
-    )
-
-
-def _from_json(content: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
-    if isinstance(content, list):
-        return [_from_json(item, tensors) for item in content]
-    if not isinstance(content, dict):
-        return content
-    if "__tensor__" in content:
-        return tensors[content["__tensor__"]]
-    if "__float__" in content:
-        return float(content["__float__"])
-    if "__tuple__" in content:
-        return tuple(_from_json(content["__tuple__"], tensors))
-    if "__items__" in content:
-        return {key: _from_json(item, tensors) for key, item in content["__items__"]}
-    return {key: _from_json(item, tensors) for key, item in content.items()}
-
-
-def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Tensors as safetensors takes them: contiguous, and no two in one piece of memory."""
-    seen, apart = set(), {}
-    for name, tensor in tensors.items():
-        storage = tensor.untyped_storage().data_ptr()
-        apart[name] = tensor.clone(memory_format=torch.contiguous_format) if storage in seen else tensor.contiguous()
-        seen.add(storage)
-    return apart
-
-
-def _without_callables(state: Any) -> Any:
-    """The state of a scheduler that its constructor does not restore anyway."""
-    if isinstance(state, dict):
-        return {key: _without_callables(value) for key, value in state.items() if not callable(value)}
-    if isinstance(state, (list, tuple)):
-        return type(state)(_without_callables(value) for value in state)
-    return state
-
-
-def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """`optimizer.load_state_dict`, with every tensor in the precision it was saved in.
-
-    torch casts the state to the precision of the parameter, so that float32 statistics of bfloat16 weights, as of
-    Adafactor, would lose bits at every resume.
-    """
-    optimizer.load_state_dict(state)
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    indices = [index for group in state["param_groups"] for index in group["params"]]
-    for index, parameter in zip(indices, parameters, strict=True):
-        for key, saved in state["state"].get(index, {}).items():
-            loaded = optimizer.state[parameter].get(key)
-            both = isinstance(saved, torch.Tensor) and isinstance(loaded, torch.Tensor)
-            if both and loaded.dtype != saved.dtype:
-                optimizer.state[parameter][key] = saved.to(loaded.device)
-
-
-# ---- Random numbers ----
-
-
-def random_state(device: torch.device, all_devices: bool = False) -> dict[str, Any]:
-    """States of the generators of Python, numpy, torch and `device` (`all_devices`: all of its kind), for JSON."""
-    name, keys, *rest = np.random.get_state(legacy=True)
-    state = {
-        "python": random.getstate(),
-        "numpy": [name, keys.tolist(), *rest],
-        "cpu": _bytes_to_hex(torch.get_rng_state()),
-    }
-    if device.type != "cpu":
-        module = torch.get_device_module(device)
-        devices = range(module.device_count()) if all_devices else [device]
-        # Apple's backend has one device and takes no argument.
-        states = [module.get_rng_state()] if device.type == "mps" else [module.get_rng_state(d) for d in devices]
-        state[device.type] = [_bytes_to_hex(one) for one in states]
-    return state
-
-
-def set_random_state(state: Mapping[str, Any], device: torch.device, all_devices: bool = False) -> None:
-    """Puts back what [`random_state`] returned. Generators of another kind of device are left alone."""
-    version, numbers, gauss = state["python"]
-    random.setstate((version, tuple(numbers), gauss))
-    name, keys, *rest = state["numpy"]
-    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
-    torch.set_rng_state(_hex_to_bytes(state["cpu"]))
-    if device.type == "cpu" or device.type not in state:
-        return
-    module = torch.get_device_module(device)
-    devices = range(module.device_count()) if all_devices else [device]
-    for one, hexadecimal in zip(devices, state[device.type], strict=False):
-        place = () if device.type == "mps" else (one,)
-        module.set_rng_state(_hex_to_bytes(hexadecimal), *place)
-
-
-def _bytes_to_hex(tensor: torch.Tensor) -> str:
-    return tensor.cpu().numpy().tobytes().hex()
-
-
-def _hex_to_bytes(text: str) -> torch.Tensor:
-    return torch.frombuffer(bytearray.fromhex(text), dtype=torch.uint8)
 
 
 # ---- The Trainer ----
@@ -547,7 +384,7 @@ class CheckpointedTrainer(ShardedTrainer):
         if not self.args.save_only_model:
             folder.mkdir(parents=True, exist_ok=True)
             # The Trainer forgets the losses since the last line of the log.
-            window = {"since": self._globalstep_last_logged, "loss": _to_json(self._tr_loss.item(), "loss", {})}
+            window = {"since": self._globalstep_last_logged, "loss": state_to_json(self._tr_loss.item(), "loss", {})}
             content = {"world_size": self.args.world_size, "log_window": window, "state": state}
             stopping = [one for one in self.callback_handler.callbacks if isinstance(one, StoppingCallback)]
             content["evaluation_due"] = any(one.evaluation_due for one in stopping)
@@ -649,7 +486,7 @@ class CheckpointedTrainer(ShardedTrainer):
         elif self.args.should_save:
             save_state(Path(output_dir), "optimizer", self.optimizer.state_dict())
         if self.args.should_save:
-            save_state(Path(output_dir), "scheduler", _without_callables(self.lr_scheduler.state_dict()))
+            save_state(Path(output_dir), "scheduler", without_callables(self.lr_scheduler.state_dict()))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None):
         if checkpoint is None:
@@ -716,7 +553,7 @@ class CheckpointedTrainer(ShardedTrainer):
                 f"{self.args.world_size}: random numbers differ from those of an undisturbed run."
             )
         elif saved:
-            self._resumed_log_window = _from_json(saved["log_window"], {})
+            self._resumed_log_window = state_from_json(saved["log_window"], {})
         # Of the first process, so that all agree, also where they are more than before.
         first = _read_json(folder / "run_state_0.json") or {}
         self._evaluation_due = first.get("evaluation_due", False) and self.args.eval_strategy != IntervalStrategy.NO

@@ -16,7 +16,7 @@ import torch
 from transformers import PreTrainedConfig
 
 from .arguments import DataArguments, ModelArguments
-from .checkpoints import for_json, write_json
+from .state_files import for_json, write_json
 from .training import PretrainingArguments
 
 

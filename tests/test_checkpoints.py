@@ -30,13 +30,11 @@ from modeling_gau.checkpoints import (
     checkpoint_problem,
     find_whole_checkpoint,
     last_whole_checkpoint,
-    load_optimizer_state,
-    load_state,
     remove_all_checkpoints,
-    save_state,
 )
 from modeling_gau.optimizer_state import save_optimizer_state
 from modeling_gau.run_record import RunRecord
+from modeling_gau.state_files import load_optimizer_state, load_state, save_state
 
 
 VOCAB_SIZE = 40

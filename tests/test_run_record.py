@@ -26,7 +26,7 @@ def describe(tmp_path, *options: str) -> dict:
 
 
 def test_a_description_is_json_and_says_what_the_run_is(tmp_path, monkeypatch):
-    monkeypatch.setattr("sys.argv", ["/home/me/run_pretrain.py", "--max_steps", "7"])
+    monkeypatch.setattr("sys.argv", ["/somewhere/run_pretrain.py", "--max_steps", "7"])
     description = describe(tmp_path, "--max_steps", "7", "--mixed_lengths", "64", "512")
     assert json.loads(json.dumps(description)) == description
     assert description["command"] == ["run_pretrain.py", "--max_steps", "7"]
