@@ -13,6 +13,7 @@ from datasets import Dataset, DatasetDict, Value, concatenate_datasets
 
 from modeling_gau import reading
 from modeling_gau.arguments import DataArguments
+from modeling_gau.embedded_corpus import digest
 from modeling_gau.reading import (
     documents_fingerprint,
     find_files,
@@ -437,3 +438,9 @@ def test_few_documents_are_cut_at_white_space():
 def test_too_little_text_to_hold_out():
     with pytest.raises(ValueError, match=r"too short to hold out 5\.0 %"):
         split_documents(Dataset.from_dict({"text": ["word"]}), 5.0, seed=0)
+
+
+def test_what_is_held_out_has_nothing_to_do_with_how_the_embedded_corpus_is_chosen():
+    # That one takes the modules with the lowest digest.
+    names = sorted((f"module {number}" for number in range(4000)), key=digest)[:2000]
+    assert 60 < sum(is_held_out(name, 5, seed=0) for name in names) < 140
