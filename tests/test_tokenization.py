@@ -189,7 +189,7 @@ def test_documents_without_tokens_leave_no_separator(tokenizer):
 
 def test_tokens_on_disk_are_cached(tokenizer, monkeypatch, tmp_path):
     path = tmp_path / "a.jsonl"
-    path.write_text("".join(json.dumps({"text": story(number)}) + "\n" for number in range(30)), encoding="utf-8")
+    path.write_text("".join(json.dumps({"text": story(number)}) + "\n" for number in range(200)), encoding="utf-8")
 
     def load():
         return load_documents(DataArguments(train_file=[str(path)]), seed=0, cache_dir=str(tmp_path / "cache"))
