@@ -73,8 +73,8 @@ def prepare_data(
         ValueError: what `read_documents`, `open_stream`, `train_tokenizer` and `make_length_evaluations` raise.
     """
     read = _read_stream if data_args.streaming else _read_documents
-    train_texts, validation, counted, description = read(model_args, data_args, args)
-    tokenizer = load_tokenizer(model_args, data_args, args, train_texts, checkpoint)
+    text, validation, description = read(model_args, data_args, args)
+    tokenizer = load_tokenizer(model_args, data_args, args, text, checkpoint)
     example, answer = args.fill_mask_example, None
     if example is None:
         example, answer = mask_a_word(validation["text"], tokenizer)
@@ -82,7 +82,7 @@ def prepare_data(
         raise ValueError(f"--fill_mask_example needs {tokenizer.mask_token} exactly once, got {example!r}.")
     with args.main_process_first(local=False, desc="tokenising"):
         held_out = tokenize(validation, tokenizer, data_args, "validation")
-        train = counted if data_args.streaming else tokenize(train_texts, tokenizer, data_args, "training")
+        train = text if data_args.streaming else tokenize(text, tokenizer, data_args, "training")
     held_out = held_out[: max(len(held_out) - 1, 0)]  # without the [SEP] after the last document
     max_tokens = data_args.max_eval_tokens or (_STREAM_EVAL_TOKENS if data_args.streaming else None)
     evaluations = make_length_evaluations(
@@ -128,7 +128,7 @@ def _read_documents(model_args: ModelArguments, data_args: DataArguments, args: 
         "validation": documents_fingerprint(documents["validation"]),
         "bad_rows": read.bad_rows,
     }
-    return documents["train"], documents["validation"], None, description
+    return documents["train"], documents["validation"], description
 
 
 def _read_stream(model_args: ModelArguments, data_args: DataArguments, args: PretrainingArguments) -> tuple:
@@ -137,7 +137,7 @@ def _read_stream(model_args: ModelArguments, data_args: DataArguments, args: Pre
     # A token has 6 characters at most in all but odd texts.
     validation = stream.validation_documents(data_args.max_eval_samples, max_characters=6 * tokens)
     description = {"train": stream.fingerprint(), "validation": documents_fingerprint(validation)}
-    return stream, validation, stream, description
+    return stream, validation, description
 
 
 def tokenize(

@@ -79,7 +79,7 @@ def report(
     if curve is None:
         print("No picture of the loss curve: that needs matplotlib (the extra `plot`).")
     write_model_card(output_dir, model_card_facts(trainer, data, model_args, data_args, record, curve))
-    print_table(table, data_args.max_seq_length)
+    print_table(table, data_args)
     print(
         f"{metrics['train_parameters']:,} parameters, {metrics['train_parameters_without_embeddings']:,} without "
         f"embeddings; {metrics['train_tokens']:,} tokens seen, {metrics['train_tokens_per_second']:,.0f} a second, "
@@ -110,16 +110,18 @@ def print_losses_of_text(record: Mapping[str, Any]) -> None:
         print(f"Left out: {bad_rows:,} rows that could not be read (--skip_bad_rows).")
 
 
-def print_table(table: Sequence[Mapping[str, float]], max_seq_length: int) -> None:
-    print(f"\nMasked-token prediction by length (trained at {max_seq_length}):")
+def print_table(table: Sequence[Mapping[str, float]], data_args: DataArguments) -> None:
+    print(f"\nMasked-token prediction by length (trained at {describe_lengths(data_args)}):")
     print(f"{'length':>8}{'sequences':>11}{'tokens':>9}{'loss':>9}{'perplexity':>12}{'accuracy':>10}{'baseline':>10}")
     for row in table:
         print(
             f"{row['length']:>8}{row['sequences']:>11}{row['masked_tokens']:>9}{row['loss']:>9.4f}"
             f"{row['perplexity']:>12.2f}{row['accuracy']:>10.2%}{row['most_frequent_token_accuracy']:>10.2%}"
         )
+    # All of a stream is not counted beforehand.
+    counted = "validation" if data_args.streaming else "training"
     print(
-        "baseline: accuracy of always answering the most frequent token of the training text. A tenth of the\n"
+        f"baseline: accuracy of always answering the most frequent token of the {counted} text. A tenth of the\n"
         "predicted tokens are left as they are in the input (BERT's 80/10/10), which a model can copy."
     )
 
