@@ -32,13 +32,8 @@ from transformers import (
 )
 
 from modeling_gau.arguments import ModelArguments, parse_arguments, resolve_config
-from modeling_gau.glue import (
-    GLUE_TASKS,
-    HUB_DATASET,
+from modeling_gau.glue_data import (
     GlueArguments,
-    GlueTask,
-    GlueTrainer,
-    GlueTrainingArguments,
     LabelEncoder,
     check_splits,
     infer_task,
@@ -47,6 +42,8 @@ from modeling_gau.glue import (
     saved_label_names,
     tokenize_split,
 )
+from modeling_gau.glue_tasks import GLUE_TASKS, HUB_DATASET, GlueTask
+from modeling_gau.glue_training import GlueTrainer, GlueTrainingArguments
 from modeling_gau.model_card import ModelCardFacts, write_model_card
 from modeling_gau.training import check_fit, find_checkpoint, load_with_misfits, remove_checkpoints
 

@@ -12,7 +12,8 @@ from accelerate.utils import DistributedType
 
 from modeling_gau import GAUConfig, GAUForMaskedLM
 from modeling_gau.arguments import DataArguments, ModelArguments, parse_arguments
-from modeling_gau.glue import GlueArguments, GlueTrainingArguments
+from modeling_gau.glue_data import GlueArguments
+from modeling_gau.glue_training import GlueTrainingArguments
 from modeling_gau.modeling_gau import GAULayer
 from modeling_gau.training import PretrainingArguments
 

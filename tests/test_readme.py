@@ -9,7 +9,8 @@ import pytest
 
 from modeling_gau.arguments import DataArguments, ModelArguments, parse_arguments
 from modeling_gau.attention_gau import ATTENTION_BACKENDS, ATTENTION_NORMALIZATIONS
-from modeling_gau.glue import GlueArguments, GlueTrainingArguments
+from modeling_gau.glue_data import GlueArguments
+from modeling_gau.glue_training import GlueTrainingArguments
 from modeling_gau.training import PretrainingArguments
 
 

@@ -22,7 +22,8 @@ from transformers import (
 import run_glue
 from modeling_gau import GAUConfig, GAUForMaskedLM, GAUForSequenceClassification
 from modeling_gau.arguments import ModelArguments, parse_arguments
-from modeling_gau.glue import GlueArguments, GlueTrainingArguments
+from modeling_gau.glue_data import GlueArguments
+from modeling_gau.glue_training import GlueTrainingArguments
 
 
 RECIPES = Path(__file__).parents[1] / "configuration" / "recipes" / "glue"

@@ -33,7 +33,7 @@ from modeling_gau.batches import (
     TrainingLoader,
     parse_length_schedule,
 )
-from modeling_gau.glue import GlueTrainingArguments
+from modeling_gau.glue_training import GlueTrainingArguments
 from modeling_gau.masking import Masking
 from modeling_gau.progress import ModelFlops
 from modeling_gau.training import (

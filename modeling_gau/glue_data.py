@@ -1,9 +1,9 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""GLUE tasks and local data of the same shape: columns, labels, metrics, splits, checks and tokenisation.
+"""Rows of GLUE tasks, or of local files of the same shape: reading, columns, labels, checks and tokenisation.
 
 A data set goes through here in this order: `load_splits` reads it, `GLUE_TASKS` or `infer_task` says what it is,
 `model_label_names` fixes the order of the classes in the model, `LabelEncoder` checks every label before anything is
-trained, `tokenize_split` gives the model's inputs and `GlueTrainer` the task's numbers.
+trained, and `tokenize_split` gives the model's inputs.
 """
 
 import csv
@@ -12,20 +12,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import fmean
 
-import numpy as np
-import torch
 from datasets import ClassLabel, Dataset, load_dataset
 from datasets.exceptions import DatasetGenerationError
-from transformers import EvalPrediction, PreTrainedConfig, PreTrainedTokenizerBase, Trainer, TrainingArguments
-from transformers.trainer_utils import PredictionOutput
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase, TrainingArguments
 
-from .glue_metric import TASK_METRICS, GlueMetric
-from .training import take_cpu_for_bfloat16
+from .glue_tasks import _SENTENCE, _SENTENCES, GLUE_TASKS, HUB_DATASET, LOCAL_TASK, GlueTask
 
-
-HUB_DATASET = "nyu-mll/glue"
 
 # What `load_dataset` calls the format of a file, and how it must be read. By default the sentences "null" and "NA"
 # would be missing values. A tsv has no quoting, as in the official GLUE files, where a quotation mark is text.
@@ -38,71 +31,6 @@ FILE_FORMATS = {
 }
 
 HIDDEN_LABEL = -1
-
-
-@dataclass(frozen=True)
-class GlueTask:
-    """What a script must know of a task.
-
-    Args:
-        name: configuration of the Hub's `nyu-mll/glue`, or "local".
-        text_columns: one column, or two for pairs.
-        label_names: the classes by label id; one name for a regression.
-        metric: task of `GlueMetric` whose metrics are reported.
-        key_metric: the number that GLUE counts for this task; the mean, `combined_score`, where there are two.
-        is_regression: whether `label` is a score.
-        label_range: lowest and highest score, if there are such.
-        evaluation_splits, test_splits: prefix of the reported metrics -> split.
-    """
-
-    name: str
-    text_columns: tuple[str, ...]
-    label_names: tuple[str, ...]
-    metric: str
-    is_regression: bool = False
-    label_range: tuple[float, float] | None = None
-    evaluation_splits: Mapping[str, str] = field(default_factory=lambda: {"eval": "validation"})
-    test_splits: Mapping[str, str] = field(default_factory=lambda: {"test": "test"})
-
-    @property
-    def metric_names(self) -> tuple[str, ...]:
-        names = tuple(TASK_METRICS[self.metric])
-        return names if len(names) == 1 else (*names, "combined_score")
-
-    @property
-    def key_metric(self) -> str:
-        return self.metric_names[-1]
-
-
-_SENTENCE, _SENTENCES = ("sentence",), ("sentence1", "sentence2")
-_NLI, _RTE = ("entailment", "neutral", "contradiction"), ("entailment", "not_entailment")
-
-# Rows of one's own before anything is known of them.
-LOCAL_TASK = GlueTask("local", _SENTENCE, (), "sst2")
-
-GLUE_TASKS: Mapping[str, GlueTask] = {
-    task.name: task
-    for task in (
-        GlueTask("cola", _SENTENCE, ("unacceptable", "acceptable"), "cola"),
-        GlueTask("sst2", _SENTENCE, ("negative", "positive"), "sst2"),
-        GlueTask("mrpc", _SENTENCES, ("not_equivalent", "equivalent"), "mrpc"),
-        GlueTask("qqp", ("question1", "question2"), ("not_duplicate", "duplicate"), "qqp"),
-        GlueTask("stsb", _SENTENCES, ("similarity",), "stsb", is_regression=True, label_range=(0.0, 5.0)),
-        GlueTask(
-            "mnli",
-            ("premise", "hypothesis"),
-            _NLI,
-            "mnli",
-            evaluation_splits={"eval": "validation_matched", "eval_mm": "validation_mismatched"},
-            test_splits={"test": "test_matched", "test_mm": "test_mismatched"},
-        ),
-        GlueTask("qnli", ("question", "sentence"), _RTE, "qnli"),
-        GlueTask("rte", _SENTENCES, _RTE, "rte"),
-        GlueTask("wnli", _SENTENCES, ("not_entailment", "entailment"), "wnli"),
-        # The diagnostic set: a test split alone, meant for a model that was trained on mnli.
-        GlueTask("ax", ("premise", "hypothesis"), _NLI, "ax"),
-    )
-}
 
 
 @dataclass
@@ -167,46 +95,6 @@ class GlueArguments:
             task.test_splits.get("test_mm"): self.test_mismatched_file,
         }
         return {split: path for split, path in files.items() if path is not None}
-
-
-@dataclass
-class GlueTrainingArguments(TrainingArguments):
-    """[`TrainingArguments`] in which the best model is the one with the best key metric of the task.
-
-    With none of `do_train`, `do_eval` and `do_predict`, a run trains and evaluates.
-    """
-
-    KEY_METRIC = "key_metric"
-
-    overwrite_output_dir: bool = field(
-        default=False,
-        metadata={
-            "help": "Start anew in an `output_dir` that holds an earlier run; its `checkpoint-*` folders are deleted."
-        },
-    )
-
-    def __post_init__(self):
-        # Before `super()`, which switches `do_eval` on where evaluations during training are asked for.
-        if not (self.do_train or self.do_eval or self.do_predict):
-            self.do_train = self.do_eval = True
-        # The Trainer's own default is the loss. It is replaced here and resolved when the task is known.
-        if self.metric_for_best_model is None and (self.load_best_model_at_end or self.save_strategy == "best"):
-            self.metric_for_best_model = self.KEY_METRIC
-        take_cpu_for_bfloat16(self)
-        super().__post_init__()
-
-    def resolve_best_metric(self, task: GlueTask) -> None:
-        """Replaces `key_metric` by the task's; raises ValueError for a metric that evaluations will not report."""
-        if self.metric_for_best_model is None:
-            return
-        if self.metric_for_best_model == self.KEY_METRIC:
-            self.metric_for_best_model = task.key_metric
-        allowed = ("loss", *task.metric_names)
-        if self.metric_for_best_model.removeprefix("eval_") not in allowed:
-            raise ValueError(
-                f"--metric_for_best_model {self.metric_for_best_model}: evaluations of {task.name} report "
-                f"{', '.join(allowed)}. Give one of them, or leave it out for {task.key_metric}."
-            )
 
 
 # Reading
@@ -511,54 +399,3 @@ def tokenize_split(
         load_from_cache_file=not arguments.overwrite_cache,
         desc=description,
     )
-
-
-class GlueTrainer(Trainer):
-    """[`Trainer`] that reports the metrics of a task and, where there are two, their mean as `combined_score`.
-
-    Args:
-        task: of the data.
-        label_names: classes in the order of the model's outputs. F1 is that of class 1 in the task's order.
-        **arguments: the Trainer's.
-    """
-
-    def __init__(self, task: GlueTask, label_names: Sequence[str], **arguments):
-        super().__init__(
-            compute_metrics=self.compute_task_metrics,
-            preprocess_logits_for_metrics=self.predictions_from_logits,
-            **arguments,
-        )
-        # A forward method with `**kwargs` makes the Trainer take the loss for a sum over the rows of the whole step,
-        # already divided by their number. A regression's is the mean of its batch, and so is every loss of BERT and
-        # its like: gradients would grow with the steps of gradient accumulation and with the number of processes.
-        self.model_accepts_loss_kwargs = False
-        self.task = task
-        self.task_ids = np.array([task.label_names.index(name) for name in label_names])
-        self.metric = GlueMetric(task.metric, keep_in_memory=True)
-
-    def predictions_from_logits(self, logits: torch.Tensor | tuple, labels: torch.Tensor | None) -> torch.Tensor:
-        """(batch, labels) logits -> (batch,) scores or class ids, so that no logits are kept over an evaluation."""
-        if isinstance(logits, tuple):  # models that return hidden states or attentions as well
-            logits = logits[0]
-        return logits.squeeze(-1) if self.task.is_regression else logits.argmax(-1)
-
-    def compute_task_metrics(self, evaluation: EvalPrediction) -> dict[str, float]:
-        predictions, references = evaluation.predictions, evaluation.label_ids
-        if not self.task.is_regression:
-            predictions, references = self.task_ids[predictions], self.task_ids[references]
-        results = self.metric.compute(predictions=predictions, references=references)
-        return results if len(results) == 1 else {**results, "combined_score": fmean(results.values())}
-
-    def predict(self, *args, **kwargs) -> PredictionOutput:
-        # The Trainer groups the rows of evaluations by length too, and would return predictions in that order.
-        strategy = self.args.train_sampling_strategy
-        self.args.train_sampling_strategy = "random"
-        try:
-            return super().predict(*args, **kwargs)
-        finally:
-            self.args.train_sampling_strategy = strategy
-
-    def create_model_card(self, *args, **kwargs):
-        # Called before every push: the card that is there says more than the Trainer's draft.
-        if not (Path(self.args.output_dir) / "README.md").is_file():
-            super().create_model_card(*args, **kwargs)

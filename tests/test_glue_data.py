@@ -1,22 +1,15 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""Tasks, reading of rows, checks of columns and labels, tokenisation and metrics of fine-tuning."""
+"""Tasks, reading of rows, checks of columns and labels, and tokenisation of fine-tuning."""
 
 import json
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
-import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
-from transformers import BertTokenizer, EvalPrediction
+from transformers import BertTokenizer
 
-from modeling_gau import GAUConfig, GAUForSequenceClassification, glue
-from modeling_gau.glue import (
-    GLUE_TASKS,
+from modeling_gau import GAUConfig, glue_data
+from modeling_gau.glue_data import (
     GlueArguments,
-    GlueTask,
-    GlueTrainer,
-    GlueTrainingArguments,
     LabelEncoder,
     check_columns,
     check_splits,
@@ -28,6 +21,8 @@ from modeling_gau.glue import (
     tokenize_split,
 )
 from modeling_gau.glue_metric import TASK_METRICS
+from modeling_gau.glue_tasks import GLUE_TASKS
+from modeling_gau.glue_training import GlueTrainingArguments
 
 
 SENTENCES = ['it said "yes', "null", "a, b and c", "NA", "plain words"]
@@ -117,44 +112,10 @@ def test_files_get_the_split_names_of_the_task():
     }
 
 
-def test_a_run_trains_and_evaluates_unless_told_otherwise(tmp_path):
-    def actions(**arguments):
-        arguments = training_arguments(tmp_path, **arguments)
-        return arguments.do_train, arguments.do_eval, arguments.do_predict
-
-    assert actions() == (True, True, False)
-    assert actions(eval_strategy="epoch") == (True, True, False)
-    assert actions(do_predict=True) == (False, False, True)
-
-
-def test_best_model_is_that_of_the_key_metric(tmp_path):
-    arguments = training_arguments(tmp_path, eval_strategy="epoch", save_strategy="epoch", load_best_model_at_end=True)
-    arguments.resolve_best_metric(GLUE_TASKS["cola"])
-    assert (arguments.metric_for_best_model, arguments.greater_is_better) == ("matthews_correlation", True)
-
-
-def test_best_metric_asked_for_is_kept(tmp_path):
-    arguments = training_arguments(tmp_path, metric_for_best_model="eval_loss", save_strategy="best")
-    arguments.resolve_best_metric(GLUE_TASKS["cola"])
-    assert (arguments.metric_for_best_model, arguments.greater_is_better) == ("eval_loss", False)
-
-
-def test_without_a_best_model_there_is_no_best_metric(tmp_path):
-    arguments = training_arguments(tmp_path)
-    arguments.resolve_best_metric(GLUE_TASKS["cola"])
-    assert arguments.metric_for_best_model is None
-
-
-def test_unknown_best_metric(tmp_path):
-    arguments = training_arguments(tmp_path, metric_for_best_model="accuracy")
-    with pytest.raises(ValueError, match=r"--metric_for_best_model accuracy.*loss, matthews_correlation"):
-        arguments.resolve_best_metric(GLUE_TASKS["cola"])
-
-
 # Reading
 
 
-@pytest.mark.parametrize("suffix", glue.FILE_FORMATS)
+@pytest.mark.parametrize("suffix", glue_data.FILE_FORMATS)
 def test_every_format_gives_the_same_rows(tmp_path, suffix):
     path = write_rows(tmp_path / f"rows{suffix}", sentence_rows())
     splits = load_splits(GlueArguments(train_file=path), training_arguments(tmp_path, **TRAIN), None, None)
@@ -220,7 +181,7 @@ def hub(monkeypatch, **splits):
         calls.append(arguments)
         return DatasetDict({name: Dataset.from_list(rows) for name, rows in splits.items()})
 
-    monkeypatch.setattr(glue, "load_dataset", load)
+    monkeypatch.setattr(glue_data, "load_dataset", load)
     return calls
 
 
@@ -251,7 +212,7 @@ def test_hub_out_of_reach(tmp_path, monkeypatch):
     def load(*arguments, **options):
         raise ConnectionError("no route")
 
-    monkeypatch.setattr(glue, "load_dataset", load)
+    monkeypatch.setattr(glue_data, "load_dataset", load)
     with pytest.raises(ConnectionError, match=r"\(no route\). Without a network, give local files.*--train_file"):
         load_splits(GlueArguments(task_name="sst2"), training_arguments(tmp_path, **TRAIN), None, None)
 
@@ -455,53 +416,3 @@ def test_long_rows_are_cut_and_short_ones_not_padded(tokenizer):
     encoded = tokenize_split(rows, task, tokenizer, encoder, GlueArguments(task_name="sst2", max_seq_length=4), 2)
     assert encoded["input_ids"][:] == [[2, 5, 6, 3], [2, 5, 3]]
     assert "labels" not in encoded.column_names
-
-
-# Metrics
-
-
-@pytest.fixture(scope="module")
-def model():
-    return GAUForSequenceClassification(
-        GAUConfig(vocab_size=10, hidden_size=8, intermediate_size=16, attention_key_size=4, num_hidden_layers=1)
-    )
-
-
-def trainer(tmp_path, model, task: GlueTask, label_names) -> GlueTrainer:
-    return GlueTrainer(task, label_names, model=model, args=training_arguments(tmp_path))
-
-
-def test_f1_is_that_of_the_tasks_class_1_whatever_the_models_order(tmp_path, model):
-    task = GLUE_TASKS["mrpc"]
-    evaluation = SimpleNamespace(predictions=np.array([0, 0, 1, 1]), label_ids=np.array([0, 0, 0, 1]))
-    flipped = EvalPrediction(1 - evaluation.predictions, 1 - evaluation.label_ids)
-    results = trainer(tmp_path, model, task, task.label_names).compute_task_metrics(evaluation)
-    assert results == pytest.approx({"accuracy": 0.75, "f1": 2 / 3, "combined_score": (0.75 + 2 / 3) / 2})
-    assert trainer(tmp_path, model, task, task.label_names[::-1]).compute_task_metrics(flipped) == results
-
-
-def test_scores_are_compared_as_they_are(tmp_path, model):
-    run = trainer(tmp_path, model, GLUE_TASKS["stsb"], ("similarity",))
-    evaluation = EvalPrediction(np.array([1.0, 2.0, 4.0]), np.array([0.5, 3.0, 2.0]))
-    results = run.compute_task_metrics(evaluation)
-    assert set(results) == {"pearson", "spearmanr", "combined_score"}
-    assert results["spearmanr"] == pytest.approx(0.5)
-    assert results["combined_score"] == pytest.approx((results["pearson"] + results["spearmanr"]) / 2)
-    assert run.compute_task_metrics(evaluation) == results  # a second evaluation does not add to the first
-
-
-def test_logits_become_predictions(tmp_path, model):
-    logits = torch.tensor([[0.1, 0.9], [2.0, -1.0]])
-    classes = trainer(tmp_path, model, GLUE_TASKS["sst2"], ("negative", "positive"))
-    assert classes.predictions_from_logits(logits, None).tolist() == [1, 0]
-    assert classes.predictions_from_logits((logits, None), None).tolist() == [1, 0]
-    scores = trainer(tmp_path, model, GLUE_TASKS["stsb"], ("similarity",))
-    assert scores.predictions_from_logits(torch.tensor([[2.5]]), None).tolist() == [2.5]
-
-
-def test_a_push_keeps_the_card_that_is_there(tmp_path, model):
-    run = trainer(tmp_path, model, GLUE_TASKS["sst2"], ("negative", "positive"))
-    card = tmp_path / "out" / "README.md"
-    card.write_text("ours", encoding="utf-8")
-    run.create_model_card()
-    assert card.read_text(encoding="utf-8") == "ours"
