@@ -1,8 +1,10 @@
 #!/usr/bin/env python
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""Fine-tune and evaluate an encoder on a task of GLUE, or on local files of the same shape.
+"""Fine-tune and evaluate an encoder on tasks of GLUE, or on local files of the same shape.
 
     python run_glue.py --config configuration/recipes/glue/sst2.yaml --model_name_or_path outputs/pretrained
+    python run_glue.py --task_name all --seeds 0 1 2 --do_train --do_eval --do_predict \\
+        --model_name_or_path outputs/pretrained --output_dir outputs/glue
     python run_glue.py --task_name rte --train_file train.jsonl --validation_file validation.jsonl \\
         --model_name_or_path outputs/pretrained --output_dir outputs/rte
     python run_glue.py --do_eval --validation_file reviews.csv \\
@@ -12,11 +14,13 @@ Every argument of transformers.TrainingArguments is one here; with none of --do_
 trains and evaluates. --config names a recipe, --config_name the configuration of a model with random weights.
 """
 
+import copy
 import csv
+import gc
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -31,7 +35,9 @@ from transformers import (
     set_seed,
 )
 
-from modeling_gau.arguments import ModelArguments, parse_arguments, resolve_config
+from modeling_gau.arguments import CardArguments, ModelArguments, parse_arguments, resolve_config
+from modeling_gau.faults import TerminationCallback
+from modeling_gau.glue_card import card_facts
 from modeling_gau.glue_data import (
     GlueArguments,
     LabelEncoder,
@@ -42,34 +48,65 @@ from modeling_gau.glue_data import (
     saved_label_names,
     tokenize_split,
 )
-from modeling_gau.glue_tasks import GLUE_TASKS, HUB_DATASET, GlueTask
+from modeling_gau.glue_report import aligned, report_study
+from modeling_gau.glue_study import (
+    FROM_MNLI,
+    Study,
+    StudyArguments,
+    best_run,
+    compared_arguments,
+    read_record,
+    task_files,
+)
+from modeling_gau.glue_tasks import GLUE_TASKS, GlueTask
 from modeling_gau.glue_training import GlueTrainer, GlueTrainingArguments
-from modeling_gau.model_card import ModelCardFacts, write_model_card
-from modeling_gau.training import check_fit, find_checkpoint, load_with_misfits, remove_checkpoints
+from modeling_gau.model_card import write_model_card
+from modeling_gau.publishing import check_push_destination, push, push_folder, save_without_push
+from modeling_gau.run_record import RunRecord, describe_run
+from modeling_gau.running import end_processes, train
+from modeling_gau.training import check_fit, find_checkpoint, load_with_misfits
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
-    """Runs the script with `argv` (the command line by default) and returns what `all_results.json` holds."""
-    # 1. Arguments
-    model_args, glue_args, args = parse_arguments(
-        (ModelArguments, GlueArguments, GlueTrainingArguments), argv, description=__doc__
+    """Runs the script with `argv` (the command line by default).
+
+    Returns:
+        What `all_results.json` holds; of several runs the mean over the seeds of every metric of every task.
+    """
+    model_args, glue_args, card_args, study_args, args = parse_arguments(
+        (ModelArguments, GlueArguments, CardArguments, StudyArguments, GlueTrainingArguments),
+        argv,
+        description=__doc__,
     )
     transformers.utils.logging.set_verbosity(args.get_process_log_level())
     datasets.utils.logging.set_verbosity(args.get_process_log_level())
+    if study_args.is_asked_for(glue_args):
+        results = run_study(model_args, glue_args, card_args, args, study_args)
+    else:
+        check_push_destination(args)
+        results = fine_tune(*name_start_and_files(model_args, glue_args, study_args), args, card_args)
+    end_processes()
+    return results
+
+
+def fine_tune(
+    model_args: ModelArguments, glue_args: GlueArguments, args: GlueTrainingArguments, card_args: CardArguments
+) -> dict[str, float]:
+    """One run, on one task, from one seed."""
+    # 1. Arguments
     checkpoint = find_checkpoint(args) if args.do_train else None
     base_config = choose_base_config(model_args, glue_args)  # a wrong name or override shows before the data is read
     set_seed(args.seed)
 
     # 2. Data
-    with args.main_process_first(desc="data preparation"):
-        data = prepare_data(model_args, glue_args, args, base_config)
+    data = prepare_data(model_args, glue_args, args, base_config)
 
     # 3. Model
     model = load_model(model_args, glue_args, data)
 
     # 4. Train
-    if args.do_train and args.overwrite_output_dir:
-        remove_checkpoints(args)
+    record = begin_record(model_args, glue_args, args, card_args, model, checkpoint)
+    termination = TerminationCallback()
     trainer = GlueTrainer(
         task=data.task,
         label_names=data.label_names,
@@ -79,8 +116,14 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         data_collator=DataCollatorWithPadding(data.tokenizer),
         train_dataset=data.inputs.get("train"),
         eval_dataset=data.inputs.get(data.task.evaluation_splits["eval"]),
+        callbacks=[*args.callbacks(), termination],
     )
-    results = train(trainer, checkpoint) if args.do_train else {}
+    record.content["hub_model_id"] = trainer.hub_model_id or args.hub_model_id
+    results = {}
+    if args.do_train:
+        results = train(trainer, record, termination, checkpoint).metrics
+        results |= {"train_samples": len(trainer.train_dataset), "train_parameters": model.num_parameters()}
+        save_trained(trainer, results)
 
     # 5. Report
     if args.do_eval:
@@ -88,10 +131,98 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     if args.do_predict:
         results |= predict(trainer, data)
     if trainer.is_world_process_zero():
-        report(trainer, model_args, glue_args, data, results)
+        known = {name: value for name, value in record.content.get("results", {}).items() if name not in results}
+        predicted = args.do_predict or record.content.get("predicted", False)
+        record.write(status="finished", results=known | results, predicted=predicted)
+        report(trainer, data, record.content)
     if args.push_to_hub:
-        trainer.push_to_hub()
+        push(trainer)
     return results
+
+
+# Several runs
+
+
+def run_study(
+    model_args: ModelArguments,
+    glue_args: GlueArguments,
+    card_args: CardArguments,
+    args: GlueTrainingArguments,
+    study_args: StudyArguments,
+) -> dict[str, float]:
+    def check(model_args: ModelArguments, glue_args: GlueArguments, args: GlueTrainingArguments) -> None:
+        prepare_data(model_args, glue_args, args, choose_base_config(model_args, glue_args))
+
+    def run(model_args: ModelArguments, glue_args: GlueArguments, args: GlueTrainingArguments) -> dict[str, float]:
+        results = fine_tune(model_args, glue_args, args, card_args)
+        # The Trainer and its callbacks refer to each other: without this, models of finished runs stay in memory.
+        gc.collect()
+        return results
+
+    study = Study(model_args, glue_args, args, study_args, fine_tune=run, check=check)
+    study.repositories = {
+        task.name: check_push_destination(of_repository(args, f"{hub_name(args)}-{task.name}"))
+        for task in (study.tasks if args.push_to_hub else ())
+        if task.name != "ax"
+    }
+    study.run(report_study)
+    for name, repo_id in study.repositories.items() if args.should_save else ():
+        best = best_run(study.chosen[name])
+        push_folder(repo_id, of_repository(args, repo_id, output_dir=str(best.output_dir)))
+        print(f"Pushed {best.output_dir} to {repo_id}.")
+    return study.means()
+
+
+def hub_name(args: GlueTrainingArguments) -> str:
+    return args.hub_model_id or Path(args.output_dir).absolute().name
+
+
+def of_repository(args: GlueTrainingArguments, repo_id: str, **changes: str) -> GlueTrainingArguments:
+    own = copy.copy(args)
+    vars(own).update(hub_model_id=repo_id, **changes)
+    return own
+
+
+def name_start_and_files(
+    model_args: ModelArguments, glue_args: GlueArguments, study_args: StudyArguments
+) -> tuple[ModelArguments, GlueArguments]:
+    """What `--data_dir` and `--mnli_checkpoint` say, in the arguments of a single run."""
+    name, checkpoint = glue_args.task_name, study_args.mnli_checkpoint
+    if study_args.data_dir is not None:
+        if name is None or glue_args.files():
+            raise ValueError("--data_dir goes with --task_name, and without files that are named one by one.")
+        glue_args = replace(glue_args, **task_files(study_args.data_dir, GLUE_TASKS[name]))
+    if checkpoint is not None:
+        if name not in FROM_MNLI or checkpoint == "auto":
+            raise ValueError(
+                f"--mnli_checkpoint {checkpoint}: without --seeds and several tasks, it is the model that one of "
+                f"{', '.join(FROM_MNLI)} begins with."
+            )
+        model_args = replace(model_args, model_name_or_path=checkpoint, config_name=None, model_type=None)
+        glue_args = replace(glue_args, ignore_mismatched_sizes=True)
+    return model_args, glue_args
+
+
+def begin_record(
+    model_args: ModelArguments,
+    glue_args: GlueArguments,
+    args: GlueTrainingArguments,
+    card_args: CardArguments,
+    model: PreTrainedModel,
+    checkpoint: str | None,
+) -> RunRecord:
+    """The content of `run.json`. Evaluating a model where it lies adds to what is known of it."""
+    description = describe_run((model_args, glue_args, card_args), args, model.config, {})
+    description |= {
+        "compared": compared_arguments(model_args, glue_args, args),
+        "rows_per_step": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
+        "predicted": False,
+    }
+    record = RunRecord(args.output_dir, description, checkpoint)
+    output_dir, name = Path(args.output_dir), model_args.model_name_or_path
+    if not args.do_train and name is not None and output_dir.resolve() == Path(name).resolve():
+        record.content = read_record(output_dir) or record.content
+    return record
 
 
 # Arguments
@@ -137,6 +268,13 @@ class GlueData:
 
 
 def prepare_data(
+    model_args: ModelArguments, glue_args: GlueArguments, args: GlueTrainingArguments, base_config: PreTrainedConfig
+) -> GlueData:
+    with args.main_process_first(desc="data preparation"):
+        return read_data(model_args, glue_args, args, base_config)
+
+
+def read_data(
     model_args: ModelArguments, glue_args: GlueArguments, args: GlueTrainingArguments, base_config: PreTrainedConfig
 ) -> GlueData:
     splits = load_splits(glue_args, args, model_args.cache_dir, model_args.token)
@@ -223,13 +361,10 @@ def is_of_head(model: PreTrainedModel, key: str) -> bool:
 # Train, evaluate, predict
 
 
-def train(trainer: GlueTrainer, checkpoint: str | None) -> dict[str, float]:
-    trained = trainer.train(resume_from_checkpoint=checkpoint)
-    metrics = trained.metrics | {"train_samples": len(trainer.train_dataset)}
-    trainer.save_model()
+def save_trained(trainer: GlueTrainer, metrics: Mapping[str, float]) -> None:
+    save_without_push(trainer)
     trainer.save_state()
     trainer.save_metrics("train", metrics)
-    return metrics
 
 
 def evaluate(trainer: GlueTrainer, data: GlueData) -> dict[str, float]:
@@ -275,17 +410,11 @@ def write_predictions(path: Path, data: GlueData, predictions: np.ndarray) -> No
 # Report
 
 
-def report(
-    trainer: GlueTrainer,
-    model_args: ModelArguments,
-    glue_args: GlueArguments,
-    data: GlueData,
-    results: Mapping[str, float],
-) -> None:
+def report(trainer: GlueTrainer, data: GlueData, record: Mapping[str, Any]) -> None:
     output_dir = Path(trainer.args.output_dir)
     if trainer.args.do_train:
-        write_model_card(output_dir, model_card_facts(trainer, model_args, glue_args, data, results))
-    print_table(data, results)
+        write_model_card(output_dir, card_facts(record, trainer.model.config, data.task, output_dir))
+    print_table(data, record["results"])
     print(f"Wrote to {output_dir}:")
     for path in sorted(output_dir.iterdir()):
         print(f"  {path.name}{'/' if path.is_dir() else ''}")
@@ -303,79 +432,7 @@ def print_table(data: GlueData, results: Mapping[str, float]) -> None:
         values = (results.get(f"{prefix}_{name}") for name in columns)
         cells = ("-" if value is None else f"{value:.4f}" for value in values)
         rows.append((split, str(results[f"{prefix}_samples"]), *cells))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    print()
-    for name, *cells in rows:
-        line = "".join(f"   {cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True))
-        print(name.ljust(widths[0]) + line)
-    print()
-
-
-def model_card_facts(
-    trainer: GlueTrainer,
-    model_args: ModelArguments,
-    glue_args: GlueArguments,
-    data: GlueData,
-    results: Mapping[str, float],
-) -> ModelCardFacts:
-    args, is_local = trainer.args, bool(glue_args.files())
-    return ModelCardFacts(
-        model_name=Path(args.output_dir).resolve().name,
-        task="text-classification",
-        config=trainer.model.config,
-        repo_id=trainer.hub_model_id,
-        example=("A man is playing a guitar.", "A man plays music.") if len(data.task.text_columns) == 2 else None,
-        base_model=model_args.model_name_or_path,
-        datasets=() if is_local else [HUB_DATASET],
-        data_description=describe_data(glue_args, data),
-        n_parameters=trainer.model.num_parameters(),
-        training={
-            "Rows": results["train_samples"],
-            "Longest input (tokens)": glue_args.max_seq_length,
-            "Epochs": round(results["epoch"], 2),
-            "Steps": trainer.state.global_step,
-            "Rows per step": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
-            "Optimizer": f"{args.optim.value}, betas ({args.adam_beta1}, {args.adam_beta2})",
-            "Peak learning rate": args.learning_rate,
-            "Schedule": args.lr_scheduler_type.value,
-            "Warm-up steps": args.get_warmup_steps(trainer.state.max_steps),
-            "Weight decay": args.weight_decay,
-            "Precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
-            "Seed": args.seed,
-            "Training time (seconds)": results["train_runtime"],
-        },
-        task_metrics=card_metrics(data, results),
-        eval_dataset=None if is_local else HUB_DATASET,
-        eval_dataset_name=f"{glue_args.task_name or 'local data'} (local files)" if is_local else "GLUE",
-        eval_config=None if is_local else glue_args.task_name,
-        eval_split=data.task.evaluation_splits["eval"],
-        limits=partial_evaluation(glue_args),
-        software={name: version(name) for name in ("transformers", "torch", "accelerate", "datasets", "tokenizers")},
-    )
-
-
-def describe_data(glue_args: GlueArguments, data: GlueData) -> str:
-    what = "a score" if data.task.is_regression else f"classes: {', '.join(data.label_names)}"
-    if not glue_args.files():
-        return f"Trained on {data.task.name} of [GLUE](https://huggingface.co/datasets/{HUB_DATASET}) ({what})."
-    of = f" with the columns of the GLUE task {data.task.name}" if glue_args.task_name else ""
-    return f"Trained on the local file `{Path(glue_args.train_file).name}`{of} ({what})."
-
-
-def partial_evaluation(glue_args: GlueArguments) -> list[str]:
-    limit = glue_args.max_eval_samples
-    return [] if limit is None else [f"Evaluated on at most {limit} rows: the results do not compare with others."]
-
-
-def card_metrics(data: GlueData, results: Mapping[str, float]) -> dict[str, float]:
-    """Metrics by name; those of mnli's second validation split as `mismatched_accuracy`."""
-    named = {"eval": "", "eval_mm": "mismatched_"}
-    return {
-        f"{named[prefix]}{name}": results[f"{prefix}_{name}"]
-        for prefix in data.task.evaluation_splits
-        for name in data.task.metric_names
-        if f"{prefix}_{name}" in results
-    }
+    print(f"\n{aligned(rows)}\n")
 
 
 if __name__ == "__main__":

@@ -10,9 +10,7 @@ Every argument of transformers.TrainingArguments is one here. A run always train
 --do_eval change nothing.
 """
 
-import contextlib
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,15 +25,23 @@ from transformers import (
     PreTrainedTokenizerBase,
     set_seed,
 )
-from transformers.trainer_utils import TrainOutput
 
-from modeling_gau.arguments import DataArguments, ModelArguments, parse_arguments, resolve_config, stated_fields
+from modeling_gau.arguments import (
+    CardArguments,
+    DataArguments,
+    ModelArguments,
+    parse_arguments,
+    resolve_config,
+    stated_fields,
+)
 from modeling_gau.batches import LengthPlan, Stage, check_lengths
 from modeling_gau.corpus import check_streaming, length_stages, longest_length, make_loader, prepare_data
 from modeling_gau.faults import TerminationCallback
 from modeling_gau.pretraining_report import describe_packing, evaluation_metrics, length_table, report, training_facts
 from modeling_gau.progress import ModelFlops
+from modeling_gau.publishing import check_push_destination, push, save_without_push
 from modeling_gau.run_record import RunRecord, changes, describe_run
+from modeling_gau.running import end, train
 from modeling_gau.training import (
     MaskedLMTrainer,
     PretrainingArguments,
@@ -44,7 +50,6 @@ from modeling_gau.training import (
     find_checkpoint,
     load_with_misfits,
     read_run_state,
-    remove_checkpoints,
 )
 
 
@@ -64,11 +69,12 @@ BOOKKEEPING_FIELDS = {
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Runs the script with `argv` (the command line by default) and returns what `all_results.json` holds."""
     # 1. Arguments
-    model_args, data_args, args = parse_arguments(
-        (ModelArguments, DataArguments, PretrainingArguments), argv, description=__doc__
+    model_args, data_args, card_args, args = parse_arguments(
+        (ModelArguments, DataArguments, CardArguments, PretrainingArguments), argv, description=__doc__
     )
     transformers.utils.logging.set_verbosity(args.get_process_log_level())
     datasets.utils.logging.set_verbosity(args.get_process_log_level())
+    check_push_destination(args)
     checkpoint, stages = find_checkpoint(args), length_stages(data_args)
     # What is wrong shows before the data is read.
     check_run(data_args, args, stages)
@@ -85,7 +91,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     model = load_model(model_args, config, data.tokenizer)
     if data_args.packing == "documents":
         check_packing(model, data.tokenizer)
-    description = describe_run(model_args, data_args, args, config, data.description)
+    description = describe_run((model_args, data_args, card_args), args, config, data.description)
     if checkpoint is not None:
         report_changes(checkpoint, description, args)
 
@@ -103,7 +109,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         callbacks=[termination],
     )
     trained = train(trainer, record, termination, checkpoint)
-    trainer.save_model()
+    save_without_push(trainer)
     trainer.save_state()
 
     # 5. Report
@@ -116,45 +122,11 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     if trainer.is_world_process_zero():
         results = {"packing": describe_packing(loader, totals), "totals": totals, "lengths": table}
         record.write(status="finished", results=train_metrics | eval_metrics, **results)
-        report(trainer, data, model_args, data_args, record.content)
+        report(trainer, data, model_args, data_args, card_args, record.content)
     if args.push_to_hub:
-        trainer.push_to_hub()
+        push(trainer)
     end(trainer)
     return train_metrics | eval_metrics
-
-
-def train(
-    trainer: MaskedLMTrainer, record: RunRecord, termination: TerminationCallback, checkpoint: str | None
-) -> TrainOutput:
-    """Trains to the end. Told to stop, the process ends here, after a checkpoint, with the exit code of the signal."""
-    status = "interrupted"
-    if trainer.args.overwrite_output_dir:
-        remove_checkpoints(trainer.args)
-    if trainer.args.should_save:
-        record.write()
-    try:
-        trained = trainer.train(resume_from_checkpoint=checkpoint)
-        status = "trained" if termination.received is None else f"stopped by {termination.received.name}"
-    finally:
-        termination.restore_handlers()
-        if trainer.args.should_save:
-            # A disk that is full is what the exception on its way may be about.
-            with contextlib.suppress(OSError) if status == "interrupted" else contextlib.nullcontext():
-                record.write(status=status, step=trainer.state.global_step)
-    if termination.received is not None:
-        if trainer.args.should_log:
-            print(f"Stopped by {termination.received.name}. Go on with --resume_from_checkpoint last.")
-        end(trainer)
-        sys.exit(termination.exit_code())
-    return trained
-
-
-def end(trainer: MaskedLMTrainer) -> None:
-    """Ends the run in all processes at once. A process that leaves its group to the end of Python can abort there."""
-    trainer.accelerator.wait_for_everyone()
-    trainer.accelerator.end_training()
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
 
 
 # Arguments

@@ -24,7 +24,11 @@ EXTRAS = {
     # StableAdamW, which transformers takes from the first, and LAMB.
     "optimizers": ["torch-optimi>=0.3", "pytorch-optimizer>=3.8"],
     "peft": ["peft>=0.18"],
+    "sentence-transformers": ["sentence-transformers>=6.0"],
+    "onnx": ["onnx>=1.18", "onnxscript>=0.5", "onnxruntime>=1.22"],
 }
+# What the scripts in examples/ need beside the core.
+EXTRAS["examples"] = ["seqeval>=1.2.2", *EXTRAS["peft"], *EXTRAS["sentence-transformers"]]
 EXTRAS["test"] = [
     "pytest>=8.4",
     "pytest-timeout>=2.3",
@@ -32,8 +36,9 @@ EXTRAS["test"] = [
     "ruff>=0.14",
     "scikit-learn>=1.5",
     "scipy>=1.11",
+    *EXTRAS["examples"],
+    *EXTRAS["onnx"],
     *EXTRAS["optimizers"],
-    *EXTRAS["peft"],
     *EXTRAS["plot"],
 ]
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})

@@ -86,6 +86,29 @@ class ModelArguments:
 
 
 @dataclass
+class CardArguments:
+    """What a model card says that no run can know."""
+
+    license: str | None = field(
+        default=None,
+        metadata={"help": "Licence of the model for its card, as the Hub names it: apache-2.0, mit, cc-by-4.0, ..."},
+    )
+    language: list[str] | None = field(
+        default=None, metadata={"help": "Languages of the text for the card, as the Hub names them: en, zh, ..."}
+    )
+
+    def __post_init__(self):
+        for code in self.language or ():
+            if not re.fullmatch(r"[a-z]{2,3}|code|multilingual", code):
+                raise ValueError(f"--language {code}: the Hub knows languages by codes such as en, zh or deu.")
+        if self.license is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", self.license):
+            raise ValueError(
+                f"--license {self.license}: the Hub knows licences by names such as apache-2.0, mit or cc-by-4.0, and "
+                "`other`."
+            )
+
+
+@dataclass
 class DataArguments:
     """Which text to pretrain on, how it is cut into rows, and what is masked.
 
@@ -594,7 +617,7 @@ def _config_class(name: str, trust_remote_code: bool, hub: dict[str, Any]) -> ty
         presets = _presets()
         raise ValueError(
             f"{name} is neither a preset ({', '.join(sorted(presets)) or 'none found'}), nor a directory with a "
-            f"config.json, nor a model that the Hub gives.{_nearest(name, presets)} ({str(error).splitlines()[0]})"
+            f"config.json, nor a model that the Hub gives.{_nearest(name, presets)} ({' '.join(str(error).split())})"
         ) from error
 
 

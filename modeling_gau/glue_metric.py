@@ -1,5 +1,5 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""The metrics of the GLUE benchmark as an `evaluate.Metric`, in numpy alone.
+"""The metrics of the GLUE benchmark, and of other classes and scores, as an `evaluate.Metric` in numpy alone.
 
 `evaluate.load("glue", task)` fetches a script from the Hub, and that script needs scikit-learn and scipy. This module
 returns the same numbers under the same keys without either:
@@ -9,24 +9,31 @@ returns the same numbers under the same keys without either:
     metric.compute(predictions=[0, 1], references=[0, 1])                      # {"accuracy": 1.0, "f1": 1.0}
 
 Which task has which metric is stated in section 3 of Wang et al. 2018, "GLUE: A Multi-Task Benchmark and Analysis
-Platform for Natural Language Understanding" (arXiv 1804.07461).
+Platform for Natural Language Understanding" (arXiv 1804.07461). For data that are no task of GLUE there are
+`single_label` (one of any number of classes), `multi_label` (any number of them at once) and `regression`.
 """
 
 import warnings
+from collections.abc import Sequence
 
 import datasets
 import evaluate
 import numpy as np
 
 
-_DESCRIPTION = "Accuracy, F1, Matthews correlation, Pearson and Spearman correlation, as each task of GLUE asks."
+_DESCRIPTION = (
+    "Accuracy, F1, Matthews correlation, Pearson and Spearman correlation, as each task of GLUE asks; accuracy and F1 "
+    "over classes of one's own, one or several for each row."
+)
 
 _INPUTS = """
 Args:
-    predictions: one label id per row; for stsb one score per row.
-    references: the true label ids, or scores, in the same order.
+    predictions: one label id per row; for stsb and regression one score per row; for multi_label one list per row, a
+        1 for every class that applies and a 0 for every other one.
+    references: the true label ids, scores or lists, in the same order.
 Returns:
-    a dictionary of floats: `accuracy`, `f1`, `matthews_correlation`, `pearson`, `spearmanr`, as the task has them.
+    a dictionary of floats: `accuracy`, `f1`, `matthews_correlation`, `pearson`, `spearmanr`, `f1_micro`, `f1_macro`,
+    as the task has them. The accuracy of multi_label counts the rows of which every class is right.
 """
 
 _CITATION = """@inproceedings{wang2019glue,
@@ -46,6 +53,37 @@ def binary_f1(predictions: np.ndarray, references: np.ndarray) -> float:
     positives = np.count_nonzero(predictions == 1) + np.count_nonzero(references == 1)
     true_positives = np.count_nonzero((predictions == 1) & (references == 1))
     return 2.0 * true_positives / positives if positives else 0.0
+
+
+def macro_f1(predictions: np.ndarray, references: np.ndarray) -> float:
+    """Mean F1 of the classes that are predicted or true in some row, each class with the same weight."""
+    classes, ids = np.unique(np.concatenate([references, predictions]), return_inverse=True)
+    true, predicted = ids[: len(references)], ids[len(references) :]
+    hits = np.bincount(true[true == predicted], minlength=len(classes))
+    totals = np.bincount(true, minlength=len(classes)) + np.bincount(predicted, minlength=len(classes))
+    return float((2.0 * hits / totals).mean())
+
+
+def subset_accuracy(predictions: np.ndarray, references: np.ndarray) -> float:
+    """Share of the rows of (rows, classes) arrays of which every class is right."""
+    return float((predictions == references).all(axis=1).mean())
+
+
+def _hits_and_totals(predictions: np.ndarray, references: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of every class 2 TP and 2 TP + FP + FN, the parts of its F1."""
+    return 2.0 * (predictions * references).sum(axis=0), (predictions + references).sum(axis=0)
+
+
+def multi_label_micro_f1(predictions: np.ndarray, references: np.ndarray) -> float:
+    """F1 over all cells of (rows, classes) arrays of 0 and 1; 0 when no class is predicted or true anywhere."""
+    hits, totals = _hits_and_totals(predictions, references)
+    return float(hits.sum() / max(totals.sum(), 1))
+
+
+def multi_label_macro_f1(predictions: np.ndarray, references: np.ndarray) -> float:
+    """Mean F1 of all classes, the columns; that of a class which is neither predicted nor true anywhere is 0."""
+    hits, totals = _hits_and_totals(predictions, references)
+    return float((hits / np.maximum(totals, 1)).mean())
 
 
 def matthews_correlation(predictions: np.ndarray, references: np.ndarray) -> float:
@@ -107,6 +145,13 @@ TASK_METRICS = {
     "wnli": _ACCURACY,
     "hans": _ACCURACY,
     "ax": _MATTHEWS,
+    "single_label": {"accuracy": accuracy, "f1_macro": macro_f1},
+    "multi_label": {
+        "accuracy": subset_accuracy,
+        "f1_micro": multi_label_micro_f1,
+        "f1_macro": multi_label_macro_f1,
+    },
+    "regression": _CORRELATIONS,
 }
 
 
@@ -119,17 +164,38 @@ class GlueMetric(evaluate.Metric):
                 f"GLUE has no task {self.config_name!r}. Give one of {', '.join(TASK_METRICS)} as the second "
                 'argument, for instance evaluate.load("modeling_gau/glue_metric.py", "sst2").'
             )
-        value = datasets.Value("float32" if self.config_name == "stsb" else "int64")
+        value = datasets.Value({"stsb": "float32", "regression": "float64"}.get(self.config_name, "int64"))
+        value = datasets.Sequence(value) if self.config_name == "multi_label" else value
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
             citation=_CITATION,
             inputs_description=_INPUTS,
             features=datasets.Features({"predictions": value, "references": value}),
             reference_urls=["https://gluebenchmark.com"],
-            format="numpy",
+            # The numpy format has no lists, and no floats of more than 32 bits.
+            format=None if self.config_name in ("multi_label", "regression") else "numpy",
         )
 
     def _compute(self, predictions: np.ndarray, references: np.ndarray) -> dict[str, float]:
         if len(references) == 0:
             raise ValueError("There are no predictions to compare: the metric of an empty split is not defined.")
+        if self.config_name == "multi_label":
+            predictions, references = _cells(predictions), _cells(references)
+            if predictions.shape != references.shape:
+                classes = f"{predictions.shape[1]} classes, the references of {references.shape[1]}"
+                raise ValueError(f"The predictions are of {classes}: they must be of the same.")
+        predictions, references = np.asarray(predictions), np.asarray(references)
         return {name: metric(predictions, references) for name, metric in TASK_METRICS[self.config_name].items()}
+
+
+def _cells(rows: Sequence[Sequence[int]]) -> np.ndarray:
+    widths = {len(row) for row in rows}
+    if len(widths) != 1 or 0 in widths:
+        raise ValueError(
+            "multi_label compares lists with a number for each class, so that all are of one length; these are of "
+            f"length {', '.join(map(str, sorted(widths)))}."
+        )
+    cells = np.array(rows)
+    if not np.isin(cells, (0, 1)).all():
+        raise ValueError("multi_label takes 1 for a class that applies and 0 for one that does not, nothing else.")
+    return cells

@@ -1,16 +1,20 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""Fine-tuning with `transformers.Trainer`: arguments, and what the metrics of a task ask of the Trainer."""
+"""Fine-tuning with `transformers.Trainer`: arguments, layer-wise learning rates, and the metrics of a task."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
+from typing import Literal
 
 import numpy as np
 import torch
-from transformers import EvalPrediction, Trainer, TrainingArguments
-from transformers.trainer_utils import PredictionOutput
+from transformers import EarlyStoppingCallback, EvalPrediction, TrainerCallback, TrainingArguments
+from transformers.trainer_utils import IntervalStrategy, PredictionOutput, SaveStrategy
 
+from .checkpoints import CheckpointedTrainer
+from .faults import FiniteStepsMixin
 from .glue_metric import GlueMetric
 from .glue_tasks import GlueTask
 from .training import take_cpu_for_bfloat16
@@ -20,27 +24,79 @@ from .training import take_cpu_for_bfloat16
 class GlueTrainingArguments(TrainingArguments):
     """[`TrainingArguments`] in which the best model is the one with the best key metric of the task.
 
-    With none of `do_train`, `do_eval` and `do_predict`, a run trains and evaluates.
+    With none of `do_train`, `do_eval` and `do_predict`, a run trains and evaluates; one of several runs predicts test
+    rows as well, where there are any.
     """
 
     KEY_METRIC = "key_metric"
 
+    # As in pretraining: a run that diverged must not look like a healthy one.
+    logging_nan_inf_filter: bool = field(
+        default=False, metadata={"help": "Leave NaN and infinite losses out of the logged loss."}
+    )
+    non_finite: Literal["stop", "skip"] = field(
+        default="stop",
+        metadata={
+            "help": "What to do when a loss or the gradient is NaN or infinite: stop the run, or skip the step, which "
+            "is counted."
+        },
+    )
     overwrite_output_dir: bool = field(
         default=False,
         metadata={
             "help": "Start anew in an `output_dir` that holds an earlier run; its `checkpoint-*` folders are deleted."
         },
     )
+    layerwise_lr_decay: float = field(
+        default=1.0,
+        metadata={
+            "help": "Factor between the learning rates of one layer and the next one below: the classifier learns at "
+            "learning_rate, the embeddings most slowly. 1 turns it off; 0.9 is common for 12 layers of BERT, 0.95 for "
+            "the 24 of a GAU of that size."
+        },
+    )
+    early_stopping_patience: int | None = field(
+        default=None,
+        metadata={
+            "help": "Stop after so many evaluations in a row without a better metric, and keep the best model. "
+            "Evaluates and saves once an epoch, unless eval_strategy says otherwise."
+        },
+    )
+    early_stopping_threshold: float = field(
+        default=0.0, metadata={"help": "By how much the metric must be better to count as better."}
+    )
 
     def __post_init__(self):
         # Before `super()`, which switches `do_eval` on where evaluations during training are asked for.
-        if not (self.do_train or self.do_eval or self.do_predict):
+        self.stages_by_default = not (self.do_train or self.do_eval or self.do_predict)
+        if self.stages_by_default:
             self.do_train = self.do_eval = True
+        if not 0 < self.layerwise_lr_decay <= 1:
+            raise ValueError(f"--layerwise_lr_decay lies above 0 and at most at 1, got {self.layerwise_lr_decay}.")
+        self._prepare_early_stopping()
         # The Trainer's own default is the loss. It is replaced here and resolved when the task is known.
         if self.metric_for_best_model is None and (self.load_best_model_at_end or self.save_strategy == "best"):
             self.metric_for_best_model = self.KEY_METRIC
         take_cpu_for_bfloat16(self)
         super().__post_init__()
+
+    def _prepare_early_stopping(self) -> None:
+        if self.early_stopping_patience is None:
+            return
+        if self.early_stopping_patience < 1:
+            raise ValueError(f"--early_stopping_patience must be at least 1, got {self.early_stopping_patience}.")
+        self.load_best_model_at_end = True
+        if self.eval_strategy in ("no", IntervalStrategy.NO):
+            self.eval_strategy = "epoch"
+        # The best model has to be saved when it is found. What is already a strategy of its own stays.
+        if self.save_strategy in ("steps", SaveStrategy.STEPS) and self.eval_strategy in ("epoch", "EPOCH"):
+            self.save_strategy = self.eval_strategy
+
+    def callbacks(self) -> list[TrainerCallback]:
+        """What the arguments ask to be added to the Trainer."""
+        if self.early_stopping_patience is None:
+            return []
+        return [EarlyStoppingCallback(self.early_stopping_patience, self.early_stopping_threshold)]
 
     def resolve_best_metric(self, task: GlueTask) -> None:
         """Replaces `key_metric` by the task's; raises ValueError for a metric that evaluations will not report."""
@@ -56,8 +112,40 @@ class GlueTrainingArguments(TrainingArguments):
             )
 
 
-class GlueTrainer(Trainer):
+def layer_depths(model: torch.nn.Module) -> dict[str, int]:
+    """Parameter name -> how many steps of depth it lies below the classifier.
+
+    0 for what is put on top of the encoder, 1 for its last layer, and one more for each layer below; the embeddings
+    are a step below the first layer.
+
+    Raises:
+        ValueError: the layers are not numbered in the parameters' names, as in a model that shares its layers.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    numbers = {name: int(found.group(1)) for name in names if (found := _LAYER_NUMBER.search(name))}
+    if not numbers:
+        raise ValueError(
+            f"--layerwise_lr_decay: {type(model).__name__} has no parameters of numbered layers, to which rates could "
+            "be given. Leave it out."
+        )
+    layers = max(numbers.values()) + 1
+    outside = {name: layers + 1 if "embed" in name else 0 for name in names}
+    return outside | {name: layers - number for name, number in numbers.items()}
+
+
+# `model.layers.3.`, `bert.encoder.layer.3.`
+_LAYER_NUMBER = re.compile(r"(?:^|\.)layers?\.(\d+)\.")
+
+
+def _by_depth(parameters: Sequence, depth_of: dict) -> list[tuple[int, list]]:
+    depths = sorted({depth_of[parameter] for parameter in parameters})
+    return [(depth, [parameter for parameter in parameters if depth_of[parameter] == depth]) for depth in depths]
+
+
+class GlueTrainer(FiniteStepsMixin, CheckpointedTrainer):
     """[`Trainer`] that reports the metrics of a task and, where there are two, their mean as `combined_score`.
+
+    Its checkpoints are whole or say why not, and no step is made from a loss that is no number, as in pretraining.
 
     Args:
         task: of the data.
@@ -75,9 +163,28 @@ class GlueTrainer(Trainer):
         # already divided by their number. A regression's is the mean of its batch, and so is every loss of BERT and
         # its like: gradients would grow with the steps of gradient accumulation and with the number of processes.
         self.model_accepts_loss_kwargs = False
+        self.non_finite = self.args.non_finite
         self.task = task
         self.task_ids = np.array([task.label_names.index(name) for name in label_names])
         self.metric = GlueMetric(task.metric, keep_in_memory=True)
+
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        if self.optimizer is None and self.args.layerwise_lr_decay != 1:
+            depths = layer_depths(self.model if model is None else model)
+            optimizer = super().create_optimizer(model)
+            named = (self.model if model is None else model).named_parameters()
+            depth_of = {parameter: depths[name] for name, parameter in named}
+            optimizer.param_groups = [
+                {**group, "params": members, "lr": group["lr"] * self.args.layerwise_lr_decay**depth}
+                for group in optimizer.param_groups
+                for depth, members in _by_depth(group["params"], depth_of)
+            ]
+        return super().create_optimizer(model)
+
+    def evaluate(self, *args, **kwargs):
+        # Its data loader draws a seed: what a run learns must not depend on when it is evaluated.
+        with torch.random.fork_rng(devices=[]):
+            return super().evaluate(*args, **kwargs)
 
     def predictions_from_logits(self, logits: torch.Tensor | tuple, labels: torch.Tensor | None) -> torch.Tensor:
         """(batch, labels) logits -> (batch,) scores or class ids, so that no logits are kept over an evaluation."""

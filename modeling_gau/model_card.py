@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean, stdev
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import PreTrainedConfig
@@ -36,9 +37,11 @@ class ModelCardFacts:
         n_parameters: number of parameters, tied ones counted once.
         n_tokens: tokens seen in training, repeated ones counted again, padding not counted.
         training: label -> value, for the table of training facts (hyper-parameters, hardware, time).
+        loss_curve, length_curve: names of pictures in the same directory: loss over the steps, loss over the length.
         length_results: one mapping per length, all with the same keys: "length" and e.g. "loss", "perplexity",
             "accuracy".
         task_metrics: metric name -> value on the evaluation split.
+        seed_metrics: metric name -> its values by seed, where several runs were made; those of this model among them.
         eval_dataset, eval_dataset_name, eval_config, eval_split: what the results were measured on: id, readable name,
             configuration (GLUE: the task) and split.
         software: package -> version.
@@ -60,8 +63,10 @@ class ModelCardFacts:
     n_tokens: int | None = None
     training: Mapping[str, object] = field(default_factory=dict)
     loss_curve: str | None = None
+    length_curve: str | None = None
     length_results: Sequence[Mapping[str, float]] = ()
     task_metrics: Mapping[str, float] = field(default_factory=dict)
+    seed_metrics: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     eval_dataset: str | None = None
     eval_dataset_name: str | None = None
     eval_config: str | None = None
@@ -104,7 +109,7 @@ def write_model_card(output_dir: str | Path, facts: ModelCardFacts) -> Path:
         architecture=architecture_table(facts),
         training=training_table(facts),
         length_table=length_table(facts.length_results),
-        metric_table=metric_table(facts.task_metrics),
+        metric_table=metric_table(facts.task_metrics, facts.seed_metrics),
         evaluated_on=evaluated_on(facts),
         limits=limits(facts),
         software=", ".join(f"{package} {version}" for package, version in facts.software.items()),
@@ -370,10 +375,25 @@ def length_table(results: Sequence[Mapping[str, float]]) -> str | None:
     return markdown_table([metric_title(key) for key in results[0]], [list(row.values()) for row in results])
 
 
-def metric_table(metrics: Mapping[str, float]) -> str | None:
+def metric_table(metrics: Mapping[str, float], by_seed: Mapping[str, Mapping[int, float]]) -> str | None:
     if not metrics:
         return None
-    return markdown_table(("Metric", "Value"), [(metric_title(name), value) for name, value in metrics.items()])
+    if not by_seed:
+        return markdown_table(("Metric", "Value"), [(metric_title(name), value) for name, value in metrics.items()])
+    seeds = list(next(iter(by_seed.values())))
+    header = ("Metric", "This model", "Mean", "Standard deviation", *(f"Seed {seed}" for seed in seeds))
+    rows = []
+    for name, value in metrics.items():
+        values = list(by_seed[name].values())
+        rows.append((metric_title(name), value, *mean_and_deviation(values), *values))
+    return markdown_table(header, rows)
+
+
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
+    """The mean and the standard deviation of the sample (n - 1); NaN for less than two values, or one that is NaN."""
+    if len(values) < 2 or any(map(math.isnan, values)):
+        return fmean(values), math.nan
+    return fmean(values), stdev(values)
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -3,18 +3,19 @@
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from transformers import pipeline
 
-from .arguments import DataArguments, ModelArguments
+from .arguments import CardArguments, DataArguments, ModelArguments
 from .batches import StreamedBatches, TrainingLoader
-from .corpus import PretrainingData
-from .figures import plot_loss_curve
+from .corpus import PretrainingData, length_stages
+from .figures import plot_lengths, plot_loss_curve
 from .model_card import ModelCardFacts, write_model_card
 from .packing import PackingReport
+from .run_record import describe_device
 from .training import MaskedLMTrainer
 
 
@@ -63,6 +64,7 @@ def report(
     data: PretrainingData,
     model_args: ModelArguments,
     data_args: DataArguments,
+    card_args: CardArguments,
     record: Mapping[str, Any],
 ) -> None:
     """Writes the table, the picture and the model card of a finished run, and prints what matters of them.
@@ -75,10 +77,14 @@ def report(
         writer = csv.DictWriter(file, fieldnames=list(table[0]))
         writer.writeheader()
         writer.writerows(table)
-    curve = plot_loss_curve(trainer.state.log_history, output_dir / "loss_curve.png")
-    if curve is None:
-        print("No picture of the loss curve: that needs matplotlib (the extra `plot`).")
-    write_model_card(output_dir, model_card_facts(trainer, data, model_args, data_args, record, curve))
+    pictures = {
+        "loss_curve": plot_loss_curve(trainer.state.log_history, output_dir / "loss_curve.png"),
+        "length_curve": plot_lengths(table, trained_lengths(data_args), output_dir / "length_curve.png"),
+    }
+    if pictures["loss_curve"] is None:
+        print("No pictures of the losses: they need matplotlib (the extra `plot`).")
+    facts = model_card_facts(trainer, data, model_args, data_args, card_args, record)
+    write_model_card(output_dir, replace(facts, **{name: path and path.name for name, path in pictures.items()}))
     print_table(table, data_args)
     print(
         f"{metrics['train_parameters']:,} parameters, {metrics['train_parameters_without_embeddings']:,} without "
@@ -139,8 +145,8 @@ def model_card_facts(
     data: PretrainingData,
     model_args: ModelArguments,
     data_args: DataArguments,
+    card_args: CardArguments,
     record: Mapping[str, Any],
-    curve: Path | None,
 ) -> ModelCardFacts:
     metrics = record["results"]
     return ModelCardFacts(
@@ -150,13 +156,14 @@ def model_card_facts(
         repo_id=trainer.hub_model_id,
         example=data.example,
         mask_token=data.tokenizer.mask_token,
+        license=card_args.license,
+        language=card_args.language,
         base_model=model_args.model_name_or_path,
         datasets=[data_args.dataset_name] if data_args.dataset_name else (),
         data_description=None if data_args.dataset_name else describe_data(data_args),
         n_parameters=metrics["train_parameters"],
         n_tokens=metrics["train_tokens"],
         training=training_rows(trainer, data_args, record),
-        loss_curve=curve and curve.name,
         length_results=[{name: row[name] for name in row if name != "runtime"} for row in record["lengths"]],
         software={
             name: record["software"][name]
@@ -168,10 +175,6 @@ def model_card_facts(
 def training_rows(trainer: MaskedLMTrainer, data_args: DataArguments, record: Mapping[str, Any]) -> dict[str, object]:
     args, settings, metrics = trainer.args, record["arguments"], record["results"]
     masking = f"{data_args.mlm_probability:.0%}" + (", whole words" if data_args.whole_word_masking else "")
-    hardware = record["hardware"]
-    device = (
-        hardware.get("accelerator") or f"{hardware['processor'] or hardware['machine']}, {hardware['threads']} threads"
-    )
     return {
         "Sequence length": describe_lengths(data_args),
         "Documents in a row": f"{data_args.packing}, {record['packing']['used']:.2%} of the positions used",
@@ -187,10 +190,16 @@ def training_rows(trainer: MaskedLMTrainer, data_args: DataArguments, record: Ma
         "Weight decay": args.weight_decay,
         "Precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
         "Seed": args.seed,
-        "Hardware": f"{hardware['processes']} × {device}",
+        "Hardware": describe_device(record["hardware"]),
         "Training time (seconds)": metrics["train_seconds"],
         "Tokens per second": metrics["train_tokens_per_second"],
     }
+
+
+def trained_lengths(data_args: DataArguments) -> tuple[int, int]:
+    """The shortest and the longest row of training, in tokens."""
+    lengths = [length for stage in length_stages(data_args) for length in stage.lengths]
+    return min(lengths), max(lengths)
 
 
 def describe_lengths(data_args: DataArguments) -> str | int:

@@ -5,7 +5,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, TrainingArguments
 
-from .arguments import DataArguments, ModelArguments
 from .state_files import for_json, write_json
-from .training import PretrainingArguments
 
 
 RECORD_NAME = "run.json"
@@ -34,16 +32,19 @@ RECIPE = (
 
 
 def describe_run(
-    model_args: ModelArguments,
-    data_args: DataArguments,
-    args: PretrainingArguments,
+    parts: Sequence[object],
+    args: TrainingArguments,
     config: PreTrainedConfig,
     data: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """What a run is made of, for JSON. `data` holds the fingerprints of text and tokenizer."""
-    values = _plain(args.to_dict()) | {
-        field.name: getattr(part, field.name) for part in (model_args, data_args) for field in fields(part)
-    }
+    """What a run is made of, for JSON.
+
+    Args:
+        parts: dataclasses of arguments beside `args`.
+        data: fingerprints of text and tokenizer.
+    """
+    values = _plain(args.to_dict())
+    values |= {entry.name: getattr(part, entry.name) for part in parts for entry in fields(part)}
     arguments = {name: value for name, value in sorted(values.items()) if not name.endswith("token")}
     description = {
         "command": [Path(sys.argv[0]).name, *_without_secrets(sys.argv[1:])],
@@ -57,7 +58,7 @@ def describe_run(
     return for_json(description)
 
 
-def describe_hardware(args: PretrainingArguments) -> dict[str, Any]:
+def describe_hardware(args: TrainingArguments) -> dict[str, Any]:
     hardware = {
         "machine": platform.machine(),
         "processor": _processor(),
@@ -70,6 +71,13 @@ def describe_hardware(args: PretrainingArguments) -> dict[str, Any]:
         properties = torch.cuda.get_device_properties(args.device)
         hardware |= {"accelerator": properties.name, "accelerator_memory": properties.total_memory}
     return hardware
+
+
+def describe_device(hardware: Mapping[str, Any]) -> str:
+    """What [`describe_hardware`] found, in a few words."""
+    threads = f"{hardware['threads']} thread{'s' if hardware['threads'] > 1 else ''}"
+    device = hardware.get("accelerator") or f"{hardware['processor'] or hardware['machine']}, {threads}"
+    return f"{hardware['processes']} × {device}"
 
 
 def _processor() -> str:

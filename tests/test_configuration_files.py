@@ -11,8 +11,9 @@ from accelerate.commands.launch import launch_command_parser
 from accelerate.utils import DistributedType
 
 from modeling_gau import GAUConfig, GAUForMaskedLM
-from modeling_gau.arguments import DataArguments, ModelArguments, parse_arguments
+from modeling_gau.arguments import CardArguments, DataArguments, ModelArguments, parse_arguments
 from modeling_gau.glue_data import GlueArguments
+from modeling_gau.glue_study import StudyArguments
 from modeling_gau.glue_training import GlueTrainingArguments
 from modeling_gau.modeling_gau import GAULayer
 from modeling_gau.training import PretrainingArguments
@@ -29,8 +30,8 @@ PRESET_SIZES = {
 }
 
 SCRIPT_ARGUMENTS = {
-    "run_pretrain.py": (ModelArguments, DataArguments, PretrainingArguments),
-    "run_glue.py": (ModelArguments, GlueArguments, GlueTrainingArguments),
+    "run_pretrain.py": (ModelArguments, DataArguments, CardArguments, PretrainingArguments),
+    "run_glue.py": (ModelArguments, GlueArguments, CardArguments, StudyArguments, GlueTrainingArguments),
 }
 
 

@@ -80,6 +80,136 @@ def test_matthews_extremes():
     assert compute("cola", [1, 0, 0], [0, 1, 1]) == pytest.approx({"matthews_correlation": -1.0})
 
 
+# Random data of every size and shape
+
+
+def draws(seed: int, count: int = 60):
+    """Generators, numbers of rows and of classes: few rows, rare classes and constants come up often."""
+    for number in range(count):
+        generator = np.random.default_rng((seed, number))
+        yield generator, int(generator.choice([1, 2, 3, 7, 50, 400])), int(generator.integers(2, 6))
+
+
+def random_labels(generator: np.random.Generator, rows: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    shares = generator.dirichlet(np.full(classes, generator.choice([0.1, 1.0])), size=2)
+    predictions, references = (generator.choice(classes, size=rows, p=share) for share in shares)
+    return np.where(generator.random(rows) < generator.random(), references, predictions), references
+
+
+def expected_of_labels(predictions: np.ndarray, references: np.ndarray) -> dict[str, float]:
+    is_one = references == 1, predictions == 1
+    return {
+        "accuracy": accuracy_score(references, predictions),
+        "f1": f1_score(*is_one, zero_division=0),
+        "f1_macro": f1_score(references, predictions, average="macro", zero_division=0),
+        "matthews_correlation": matthews_corrcoef(references, predictions),
+    }
+
+
+@pytest.mark.filterwarnings("ignore:A single label was found:UserWarning")
+@pytest.mark.parametrize("seed", range(5))
+def test_random_labels(seed):
+    names = {"f1": "binary_f1", "f1_macro": "macro_f1"}
+    for generator, rows, classes in draws(seed):
+        predictions, references = random_labels(generator, rows, classes)
+        for name, value in expected_of_labels(predictions, references).items():
+            found = getattr(glue_metric, names.get(name, name))(predictions, references)
+            assert found == pytest.approx(value, abs=1e-12), (name, predictions, references)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_random_lists_of_labels(seed):
+    for generator, rows, classes in draws(seed):
+        shares = generator.choice([0.0, 0.1, 0.5, 1.0], size=(2, 1, classes))
+        predictions, references = (generator.random((2, rows, classes)) < shares).astype(int)
+        expected = {
+            "accuracy": accuracy_score(references, predictions),
+            "f1_micro": f1_score(references, predictions, average="micro", zero_division=0),
+            "f1_macro": f1_score(references, predictions, average="macro", zero_division=0),
+        }
+        found = {name: metric(predictions, references) for name, metric in TASK_METRICS["multi_label"].items()}
+        assert found == pytest.approx(expected, abs=1e-12), (predictions, references)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_random_scores(seed):
+    for generator, rows, levels in draws(seed):
+        first, second = generator.normal(size=(2, rows)) * generator.choice([1e-6, 1.0, 1e6])
+        if generator.random() < 0.5:
+            first, second = (np.floor(values * levels / 4) for values in (first, second))
+        if rows == 1 or (first == first[0]).all() or (second == second[0]).all():
+            with pytest.warns(RuntimeWarning, match="constant"):
+                assert np.isnan(glue_metric.pearson_correlation(first, second))
+            continue
+        found = glue_metric.pearson_correlation(first, second), glue_metric.spearman_correlation(first, second)
+        expected = pearsonr(first, second).statistic, spearmanr(first, second).statistic
+        assert found == pytest.approx(expected, abs=1e-9), (first, second)
+
+
+# Metrics of tasks
+
+
+def test_every_task_has_its_published_metrics():
+    """Table 1 and section 3 of the GLUE paper; hans and the classes of one's own are not of GLUE."""
+    accuracy, both = {"accuracy"}, {"accuracy", "f1"}
+    assert {task: set(metrics) for task, metrics in TASK_METRICS.items()} == {
+        "cola": {"matthews_correlation"},
+        "sst2": accuracy,
+        "mrpc": both,
+        "qqp": both,
+        "stsb": {"pearson", "spearmanr"},
+        "mnli": accuracy,
+        "mnli_matched": accuracy,
+        "mnli_mismatched": accuracy,
+        "qnli": accuracy,
+        "rte": accuracy,
+        "wnli": accuracy,
+        "hans": accuracy,
+        "ax": {"matthews_correlation"},
+        "single_label": {"accuracy", "f1_macro"},
+        "multi_label": {"accuracy", "f1_micro", "f1_macro"},
+        "regression": {"pearson", "spearmanr"},
+    }
+
+
+def test_classes_of_ones_own():
+    predictions, references = labels(5, rows=301)
+    expected = {
+        "accuracy": accuracy_score(references, predictions),
+        "f1_macro": f1_score(references, predictions, average="macro"),
+    }
+    assert compute("single_label", predictions, references) == pytest.approx(expected, abs=1e-12)
+
+
+def test_several_labels():
+    predictions, references = [[1, 0, 1], [0, 0, 0], [1, 1, 0]], [[1, 0, 1], [0, 0, 1], [0, 1, 0]]
+    expected = {"accuracy": 1 / 3, "f1_micro": 0.75, "f1_macro": (2 / 3 + 1 + 2 / 3) / 3}
+    assert compute("multi_label", predictions, references) == pytest.approx(expected)
+    assert compute("multi_label", np.array(predictions), np.array(references)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "predictions, references, message",
+    [
+        ([[1, 0], [1]], [[1, 0], [1, 0]], "all are of one length; these are of length 1, 2"),
+        ([[1, 0]], [[1, 0, 1]], "predictions are of 2 classes, the references of 3"),
+        ([[2, 0]], [[1, 0]], "1 for a class that applies and 0 for one that does not"),
+        ([[]], [[]], "of length 0"),
+        ([], [], "empty split"),
+    ],
+)
+def test_what_are_no_lists_of_labels(predictions, references, message):
+    with pytest.raises(ValueError, match=message):
+        compute("multi_label", predictions, references)
+
+
+def test_scores_keep_their_digits():
+    """In single precision these differ by nothing."""
+    first, second = 1e8 + np.array([0.0, 1.0, 2.0, 3.0]), np.array([1.0, 3.0, 2.0, 4.0])
+    expected = {"pearson": pearsonr(first, second).statistic, "spearmanr": spearmanr(first, second).statistic}
+    assert compute("regression", first, second) == pytest.approx(expected, abs=1e-9)
+
+
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("seed", range(3))
 def test_stsb(ties, seed):
@@ -143,8 +273,11 @@ def test_loads_by_path(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate.config, "HF_MODULES_CACHE", str(tmp_path))
     for task in TASK_METRICS:
         metric = evaluate.load(glue_metric.__file__, task, keep_in_memory=True)
-        results = metric.compute(predictions=[0, 1, 1, 0], references=[0, 1, 0, 0])
-        assert results == compute(task, [0, 1, 1, 0], [0, 1, 0, 0])
+        predictions, references = [0, 1, 1, 0], [0, 1, 0, 0]
+        if task == "multi_label":
+            predictions, references = ([[1 - label, label] for label in one] for one in (predictions, references))
+        results = metric.compute(predictions=predictions, references=references)
+        assert results == compute(task, predictions, references)
         assert set(results) == set(TASK_METRICS[task])
 
 

@@ -3,7 +3,7 @@
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from peft import AutoPeftModelForSequenceClassification, LoraConfig, PeftModel, TaskType, get_peft_model
 
 from modeling_gau import GAUConfig, GAUForSequenceClassification
 
@@ -94,6 +94,35 @@ def test_saved_adapters_load_and_merge(trained, tmp_path):
     merged.save_pretrained(tmp_path / "merged")
     reloaded = GAUForSequenceClassification.from_pretrained(tmp_path / "merged")
     torch.testing.assert_close(logits_of(reloaded), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_both_projections_are_all_linear_layers():
+    lora = LoraConfig(task_type=TaskType.SEQ_CLS, target_modules="all-linear")
+    model = get_peft_model(make_model(), lora)
+    adapted = {name.rpartition(".")[2] for name, module in model.named_modules() if hasattr(module, "lora_A")}
+    assert adapted == set(TARGETS)
+    assert "classifier" in model.modules_to_save
+    with pytest.raises(ValueError, match="target_modules"):  # PEFT has no default for an architecture it does not know
+        get_peft_model(make_model(), LoraConfig(task_type=TaskType.SEQ_CLS))
+
+
+def test_adapters_load_with_the_names_of_their_classes(tmp_path):
+    """Adapters hold the classifier, but neither its size nor its labels: these come with the call."""
+    names = {"id2label": {0: "bad", 1: "good", 2: "odd"}, "label2id": {"bad": 0, "good": 1, "odd": 2}}
+    make_model().save_pretrained(tmp_path / "base")
+    base = GAUForSequenceClassification.from_pretrained(tmp_path / "base", **names, ignore_mismatched_sizes=True)
+    model = get_peft_model(
+        base, LoraConfig(task_type=TaskType.SEQ_CLS, target_modules=TARGETS, init_lora_weights=False)
+    )
+    expected = logits_of(model)
+    assert expected.shape == (6, 3)
+    model.save_pretrained(tmp_path / "adapters")
+    # The base has a classifier of two classes, which the adapters' takes the place of.
+    loaded = AutoPeftModelForSequenceClassification.from_pretrained(
+        tmp_path / "adapters", **names, ignore_mismatched_sizes=True
+    )
+    torch.testing.assert_close(logits_of(loaded), expected)
+    assert loaded.merge_and_unload().config.id2label == names["id2label"]
 
 
 def test_gradient_checkpointing_with_frozen_embeddings(trained):

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from modeling_gau.arguments import DataArguments, ModelArguments, parse_arguments
+from modeling_gau.arguments import CardArguments, DataArguments, ModelArguments, parse_arguments
 from modeling_gau.attention_gau import ATTENTION_BACKENDS, ATTENTION_NORMALIZATIONS
 from modeling_gau.glue_data import GlueArguments
+from modeling_gau.glue_study import StudyArguments
 from modeling_gau.glue_training import GlueTrainingArguments
 from modeling_gau.training import PretrainingArguments
 
@@ -17,8 +18,8 @@ from modeling_gau.training import PretrainingArguments
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SCRIPT_ARGUMENTS = {
-    "run_pretrain.py": (ModelArguments, DataArguments, PretrainingArguments),
-    "run_glue.py": (ModelArguments, GlueArguments, GlueTrainingArguments),
+    "run_pretrain.py": (ModelArguments, DataArguments, CardArguments, PretrainingArguments),
+    "run_glue.py": (ModelArguments, GlueArguments, CardArguments, StudyArguments, GlueTrainingArguments),
 }
 
 

@@ -22,7 +22,8 @@ SECRET = "hf_ThisIsNobodysBusiness"
 
 def describe(tmp_path, *options: str) -> dict:
     argv = ["--config_name", "gau-tiny", "--output_dir", str(tmp_path), "--use_cpu", *options]
-    return describe_run(*parse_arguments(CLASSES, argv), GAUConfig(), DATA)
+    *parts, args = parse_arguments(CLASSES, argv)
+    return describe_run(parts, args, GAUConfig(), DATA)
 
 
 def test_a_description_is_json_and_says_what_the_run_is(tmp_path, monkeypatch):

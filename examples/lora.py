@@ -1,0 +1,155 @@
+#!/usr/bin/env python
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""Fine-tune a sequence classifier by low-rank adapters (LoRA, arXiv 2106.09685), and merge them into its weights.
+
+    python examples/lora.py --model_name_or_path outputs/pretrained \\
+        --train_file train.csv --validation_file validation.csv --output_dir outputs/lora --learning_rate 1e-3
+
+A file (csv, json or jsonl) has the columns sentence and label; classes are called what stands in the label column:
+
+    {"sentence": "a film to remember", "label": "positive"}
+
+The output directory then holds the adapters, a few per cent of the model, and in merged/ a plain checkpoint that gives
+the same answers and needs no PEFT. Every argument of transformers.TrainingArguments is one here.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import DatasetDict, load_dataset
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BatchEncoding,
+    DataCollatorWithPadding,
+    EvalPrediction,
+    Trainer,
+    TrainingArguments,
+    set_seed,
+)
+
+from modeling_gau.arguments import parse_arguments  # the package makes the Auto classes know GAU
+
+
+try:
+    from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+except ImportError as error:
+    raise ImportError('LoRA needs PEFT: pip install "modeling-gau[peft]"') from error
+
+
+@dataclass
+class ExampleArguments:
+    model_name_or_path: str | None = field(default=None, metadata={"help": "Checkpoint: a directory or a Hub name."})
+    train_file: str | None = field(default=None, metadata={"help": "csv, json or jsonl: columns sentence and label."})
+    validation_file: str | None = field(default=None, metadata={"help": "The same, to evaluate on."})
+    max_seq_length: int = field(default=128, metadata={"help": "Tokens after which a sentence is cut."})
+    lora_r: int = field(default=8, metadata={"help": "Rank of the adapters."})
+    lora_alpha: int = field(default=16, metadata={"help": "What adapters add is scaled by lora_alpha / lora_r."})
+    lora_dropout: float = field(default=0.05, metadata={"help": "Dropout on the input of the adapters."})
+    # All linear layers of a gated attention unit: to gate, value and what query and key share, and back out.
+    target_modules: list[str] = field(
+        default_factory=lambda: ["i_dense", "o_dense"], metadata={"help": "Names of the layers that get adapters."}
+    )
+
+    def __post_init__(self):
+        needed = ("model_name_or_path", "train_file", "validation_file")
+        missing = [f"--{name}" for name in needed if not vars(self)[name]]
+        if missing:
+            raise ValueError(f"Missing: {', '.join(missing)}.\n\n{__doc__}")
+
+
+def main(argv: list[str] | None = None) -> dict[str, float]:
+    example_args, args = parse_arguments((ExampleArguments, TrainingArguments), argv, description=__doc__)
+    set_seed(args.seed)
+
+    rows = load_rows(example_args)
+    names = [str(label) for label in sorted(set(rows["train"]["label"]))]
+    tokenizer = AutoTokenizer.from_pretrained(example_args.model_name_or_path)
+
+    def encode(batch: dict[str, list]) -> dict[str, list]:
+        inputs = tokenizer(batch["sentence"], truncation=True, max_length=example_args.max_seq_length)
+        return {**inputs, "labels": [names.index(str(label)) for label in batch["label"]]}
+
+    inputs = rows.map(encode, batched=True, remove_columns=rows["train"].column_names, desc="Tokenising")
+
+    model = add_adapters(example_args, names)
+    model.print_trainable_parameters()
+    trainer = Trainer(
+        model=model,
+        args=args,
+        processing_class=tokenizer,
+        data_collator=DataCollatorWithPadding(tokenizer),
+        train_dataset=inputs["train"],
+        eval_dataset=inputs["validation"],
+        compute_metrics=accuracy,
+    )
+    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+    trainer.save_model()  # the adapters and the classifier, with the name of the checkpoint that they belong to
+
+    metrics = trainer.evaluate()
+    merged_dir = Path(args.output_dir) / "merged"
+    metrics["eval_merged_difference"] = merge(trainer, merged_dir)
+    trainer.log_metrics("eval", metrics)
+    trainer.save_metrics("eval", metrics)
+    print(f"Merged, the logits differ by at most {metrics['eval_merged_difference']:.1e} from those with adapters.")
+    print(f"Wrote the adapters to {args.output_dir} and the merged model to {merged_dir}")
+    return metrics
+
+
+def load_rows(example_args: ExampleArguments) -> DatasetDict:
+    rows = DatasetDict()
+    for split, path in (("train", example_args.train_file), ("validation", example_args.validation_file)):
+        part = load_dataset("csv" if path.endswith(".csv") else "json", data_files=path, split="train")
+        if not {"sentence", "label"} <= set(part.column_names):
+            raise ValueError(f"{path}: needs the columns sentence and label, has {', '.join(part.column_names)}.")
+        for number, (sentence, label) in enumerate(zip(part["sentence"], part["label"], strict=True), start=1):
+            if not isinstance(sentence, str) or not isinstance(label, str | int):
+                raise ValueError(f"{path}, row {number}: needs a text and a class, has {sentence!r} and {label!r}.")
+        rows[split] = part.select_columns(["sentence", "label"])
+    unknown = sorted(set(map(str, rows["validation"]["label"])) - set(map(str, rows["train"]["label"])))
+    if unknown:
+        raise ValueError(f"{example_args.validation_file}: no training row has the label {', '.join(unknown)}.")
+    return rows
+
+
+def add_adapters(example_args: ExampleArguments, names: list[str]) -> PeftModel:
+    model = AutoModelForSequenceClassification.from_pretrained(
+        example_args.model_name_or_path,
+        id2label=dict(enumerate(names)),
+        label2id={name: index for index, name in enumerate(names)},
+        dtype=torch.float32,  # the default is the precision of the file, and merging would round to that
+    )
+    lora = LoraConfig(
+        task_type=TaskType.SEQ_CLS,  # the classifier, which is new, is trained in full and saved with the adapters
+        r=example_args.lora_r,
+        lora_alpha=example_args.lora_alpha,
+        lora_dropout=example_args.lora_dropout,
+        target_modules=example_args.target_modules,
+    )
+    return get_peft_model(model, lora)
+
+
+def accuracy(evaluation: EvalPrediction) -> dict[str, float]:
+    return {"accuracy": float(np.mean(evaluation.predictions.argmax(-1) == evaluation.label_ids))}
+
+
+def merge(trainer: Trainer, merged_dir: Path) -> float:
+    """Writes the merged model, and returns the largest difference of its logits from those with adapters."""
+    batch = BatchEncoding(next(iter(trainer.get_eval_dataloader())))
+    expected = compute_logits(trainer.model, batch)
+    merged = trainer.model.merge_and_unload()  # changes the model in place
+    if trainer.is_world_process_zero():
+        merged.save_pretrained(merged_dir)
+        trainer.processing_class.save_pretrained(merged_dir)
+    return float((compute_logits(merged, batch) - expected).abs().max())
+
+
+def compute_logits(model: torch.nn.Module, batch: BatchEncoding) -> torch.Tensor:
+    with torch.no_grad():
+        return model.eval()(**batch.to(model.device)).logits
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""The model card of a fine-tuned classifier, from its `run.json` alone: a study writes it again, with all seeds."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedConfig
+
+from .glue_tasks import HUB_DATASET, GlueTask
+from .model_card import ModelCardFacts
+from .run_record import describe_device
+
+
+_PAIR = ("A man is playing a guitar.", "A man plays music.")
+_SPLITS = {"eval": "", "eval_mm": "mismatched_"}
+
+
+def card_facts(
+    record: Mapping[str, Any],
+    config: PreTrainedConfig,
+    task: GlueTask,
+    output_dir: Path,
+    runs: Mapping[int, Mapping[str, float]] | None = None,
+) -> ModelCardFacts:
+    """Facts of a run that trained.
+
+    Args:
+        record: content of its `run.json`.
+        config: of the model.
+        output_dir: where the card goes.
+        runs: seed -> results, of this run and of those that differ in the seed alone.
+    """
+    arguments, results = record["arguments"], record["results"]
+    repo_id, is_local = record["hub_model_id"], bool(arguments["train_file"])
+    metrics = card_metrics(task, results)
+    seeds = {seed: card_metrics(task, other) for seed, other in (runs or {}).items()}
+    by_seed = {name: {seed: values[name] for seed, values in seeds.items()} for name in metrics}
+    return ModelCardFacts(
+        model_name=(repo_id or arguments["run_name"] or output_dir.resolve().name).split("/")[-1],
+        task="text-classification",
+        config=config,
+        repo_id=repo_id,
+        example=_PAIR if len(task.text_columns) == 2 else None,
+        license=arguments["license"],
+        language=arguments["language"],
+        base_model=arguments["model_name_or_path"],
+        datasets=() if is_local else [HUB_DATASET],
+        data_description=describe_data(arguments, config, task),
+        n_parameters=results["train_parameters"],
+        training=training_rows(record),
+        task_metrics=metrics,
+        seed_metrics=by_seed if len(seeds) > 1 else {},
+        eval_dataset=None if is_local else HUB_DATASET,
+        eval_dataset_name=f"{arguments['task_name'] or 'local data'} (local files)" if is_local else "GLUE",
+        eval_config=None if is_local else task.name,
+        eval_split=task.evaluation_splits["eval"],
+        limits=partial_evaluation(arguments),
+        software={
+            name: record["software"][name]
+            for name in ("transformers", "torch", "accelerate", "datasets", "tokenizers")
+        },
+    )
+
+
+def card_metrics(task: GlueTask, results: Mapping[str, float]) -> dict[str, float]:
+    """Metrics by name; those of mnli's second validation split as `mismatched_accuracy`."""
+    return {
+        f"{_SPLITS[prefix]}{name}": float(results[f"{prefix}_{name}"])
+        for prefix in task.evaluation_splits
+        for name in task.metric_names
+        if f"{prefix}_{name}" in results
+    }
+
+
+def training_rows(record: Mapping[str, Any]) -> dict[str, object]:
+    arguments, results, hardware = record["arguments"], record["results"], record["hardware"]
+    decay = arguments["layerwise_lr_decay"]
+    rows = {
+        "Rows": results["train_samples"],
+        "Longest input (tokens)": arguments["max_seq_length"],
+        "Epochs": round(results["epoch"], 2),
+        "Steps": record["step"],
+        "Rows per step": record["rows_per_step"],
+        "Optimizer": f"{arguments['optim']}, betas ({arguments['adam_beta1']}, {arguments['adam_beta2']})",
+        "Peak learning rate": arguments["learning_rate"],
+        "Layer-wise decay of the learning rate": None if decay == 1 else decay,
+        "Schedule": arguments["lr_scheduler_type"],
+        "Warm-up (steps, or share below 1)": arguments["warmup_steps"],
+        "Weight decay": arguments["weight_decay"],
+        "Early stopping after evaluations without gain": arguments["early_stopping_patience"],
+        "Precision": "bf16" if arguments["bf16"] else "fp16" if arguments["fp16"] else "fp32",
+        "Seed": arguments["seed"],
+        "Hardware": describe_device(hardware),
+        "Training time (seconds)": results["train_runtime"],
+    }
+    return {name: value for name, value in rows.items() if value is not None}
+
+
+def describe_data(arguments: Mapping[str, Any], config: PreTrainedConfig, task: GlueTask) -> str:
+    names = [name for _, name in sorted((int(index), name) for index, name in config.id2label.items())]
+    what = "a score" if task.is_regression else f"classes: {', '.join(names)}"
+    if not arguments["train_file"]:
+        return f"Trained on {task.name} of [GLUE](https://huggingface.co/datasets/{HUB_DATASET}) ({what})."
+    of = f" with the columns of the GLUE task {task.name}" if arguments["task_name"] else ""
+    return f"Trained on the local file `{Path(arguments['train_file']).name}`{of} ({what})."
+
+
+def partial_evaluation(arguments: Mapping[str, Any]) -> list[str]:
+    limit = arguments["max_eval_samples"]
+    return [] if limit is None else [f"Evaluated on at most {limit} rows: the results do not compare with others."]

@@ -1,0 +1,431 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""Many fine-tuning runs as one: tasks x points of a grid x seeds. A study goes on where it was stopped.
+
+Every run has a directory of its own, `<output_dir>/<task>/[<point>/]seed-<seed>`, and in it `run.json`, which says
+what the run was made with. What is finished and was made with the same is not made again.
+"""
+
+import copy
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
+from pathlib import Path
+from statistics import fmean
+from typing import Any, get_args, get_type_hints
+
+from accelerate import PartialState
+from transformers.utils import SAFE_WEIGHTS_NAME
+
+from .arguments import ModelArguments
+from .checkpoints import checkpoint_folders, remove_all_checkpoints
+from .glue_data import FILE_FORMATS, GlueArguments
+from .glue_tasks import GLUE_TASKS, GlueTask
+from .glue_training import GlueTrainingArguments
+from .run_record import RECORD_NAME
+
+
+# The small tasks that are commonly started from a model of mnli (Liu et al. 2019, arXiv:1907.11692, section 5.1).
+FROM_MNLI = ("rte", "mrpc", "stsb")
+# In `--data_dir`, what files of a split may be called.
+_SPLIT_ALIASES = {"validation": ("validation", "dev")}
+# Arguments that change where, how fast or how visibly a run is made, but not what comes of it.
+_NOT_COMPARED = {
+    "cache_dir", "config", "dataloader_num_workers", "dataloader_persistent_workers",
+    "dataloader_pin_memory", "dataloader_prefetch_factor", "disable_tqdm", "do_eval", "do_predict", "do_train",
+    "hub_always_push", "hub_model_id", "hub_private_repo", "hub_revision", "hub_strategy",
+    "ignore_data_skip", "local_rank", "log_level", "log_level_replica", "log_on_each_node", "logging_dir",
+    "logging_first_step", "logging_steps", "logging_strategy", "output_dir", "overwrite_cache",
+    "overwrite_output_dir", "per_device_eval_batch_size", "preprocessing_num_workers", "project", "push_to_hub",
+    "report_to", "restore_callback_states_from_checkpoint", "resume_from_checkpoint", "run_name",
+    "save_total_limit", "skip_memory_metrics", "trackio_bucket_id", "trackio_space_id", "trackio_static_space_id",
+}  # fmt: skip
+
+
+@dataclass
+class StudyArguments:
+    """What makes one call many runs: several tasks (`task_name`), `seeds`, or a `grid`."""
+
+    seeds: list[int] | None = field(
+        default=None, metadata={"help": "Run every task once with each of these seeds, in place of seed."}
+    )
+    grid: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Values to try, all with all: learning_rate=2e-5,3e-5 per_device_train_batch_size=16,32 "
+            "num_train_epochs=3,5. The point with the best mean over the seeds on the validation rows is reported."
+        },
+    )
+    data_dir: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder of local files with a folder for each task: rte/train.jsonl, rte/validation.jsonl, "
+            "mnli/validation_matched.csv, ..."
+        },
+    )
+    mnli_checkpoint: str | None = field(
+        default=None,
+        metadata={
+            "help": "Start rte, mrpc and stsb from this model that was fine-tuned on mnli; `auto` takes that of the "
+            "same study and seed."
+        },
+    )
+    keep_all_models: bool = field(
+        default=False, metadata={"help": "Keep the weights of points of the grid that were not the best, too."}
+    )
+
+    def __post_init__(self):
+        if self.seeds is not None and (not self.seeds or len(set(self.seeds)) < len(self.seeds)):
+            raise ValueError(f"--seeds are different numbers, at least one, got {self.seeds}.")
+        if self.data_dir is not None and not Path(self.data_dir).expanduser().is_dir():
+            raise ValueError(f"--data_dir {self.data_dir} is not a directory.")
+
+    def is_asked_for(self, glue_args: GlueArguments) -> bool:
+        """Whether there are several runs to be made, or one in the layout of a study."""
+        return self.seeds is not None or self.grid is not None or len(glue_args.task_names()) > 1
+
+
+# The plan
+
+
+@dataclass(frozen=True)
+class Run:
+    """One fine-tuning run of a study. `point` holds the values of the grid."""
+
+    task: GlueTask = field(compare=False)
+    point: tuple[tuple[str, Any], ...]
+    seed: int
+    output_dir: Path
+
+    @property
+    def name(self) -> str:
+        return "-".join([self.task.name, *(f"{name}-{value}" for name, value in self.point), f"seed-{self.seed}"])
+
+
+def grid_points(grid: Sequence[str] | None) -> list[tuple[tuple[str, Any], ...]]:
+    """All combinations of the values in `["learning_rate=2e-5,3e-5", ...]`, one empty point without a grid.
+
+    Raises:
+        ValueError: not of that form, or a name that is no number among the arguments of training.
+    """
+    hints = get_type_hints(GlueTrainingArguments)
+    names = [entry.name for entry in fields(GlueTrainingArguments)]
+    numbers = {name: kind for name in names if (kind := _number_kind(hints[name])) is not None}
+    axes = {}
+    for part in grid or ():
+        name, equals, values = part.partition("=")
+        if not equals or not values or name not in numbers or name in axes or name == "seed":
+            raise ValueError(
+                f"--grid {part}: give each time the name of an argument of training that is a number, and its values: "
+                "learning_rate=2e-5,3e-5 per_device_train_batch_size=16,32 num_train_epochs=3,5. Seeds go into "
+                "--seeds."
+            )
+        try:
+            axes[name] = [numbers[name](value) for value in values.split(",")]
+        except ValueError as error:
+            raise ValueError(f"--grid {part}: {error}.") from error
+    return [tuple(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+
+
+def _number_kind(hint: Any) -> type | None:
+    """float or int, where a field holds a number; float where it may hold either."""
+    kinds = (set(get_args(hint)) or {hint}) - {type(None)}
+    return float if float in kinds else int if kinds == {int} else None
+
+
+def order_tasks(names: Sequence[str], mnli_checkpoint: str | None) -> list[GlueTask]:
+    """The tasks in an order in which each comes after what it needs: ax uses models of mnli, others may begin there.
+
+    Raises:
+        ValueError: a model of mnli is needed that is not trained in this study.
+    """
+    needing = [name for name in names if name == "ax" or (name in FROM_MNLI and mnli_checkpoint == "auto")]
+    if needing and "mnli" not in names:
+        raise ValueError(
+            f"{', '.join(needing)} need{'s' if len(needing) == 1 else ''} a model of mnli, which is not among the "
+            "tasks: add it, name a checkpoint by --mnli_checkpoint, or evaluate ax alone with --do_predict and "
+            "--model_name_or_path."
+            if mnli_checkpoint == "auto" or names != ["ax"]
+            else "ax has no training rows: give --task_name ax alone without --seeds and --grid, with --do_predict."
+        )
+    return [GLUE_TASKS[name] for name in sorted(names, key=lambda name: name in needing)]
+
+
+def task_files(data_dir: str, task: GlueTask) -> dict[str, str]:
+    """Names of [`GlueArguments`] -> the files of a task in `data_dir`.
+
+    Raises:
+        ValueError: there is no folder of the task, or nothing in it, or a split twice.
+    """
+    folder = Path(data_dir).expanduser() / task.name
+    options = {"train": "train_file", task.evaluation_splits["eval"]: "validation_file"}
+    options[task.test_splits["test"]] = "test_file"
+    if "eval_mm" in task.evaluation_splits:
+        options |= {"validation_mismatched": "validation_mismatched_file", "test_mismatched": "test_mismatched_file"}
+    found = {}
+    for split, option in options.items():
+        stems = _SPLIT_ALIASES.get(split, (split,))
+        paths = [path for stem in stems for kind in FILE_FORMATS if (path := folder / f"{stem}{kind}").is_file()]
+        if len(paths) > 1:
+            raise ValueError(f"--data_dir: {split} of {task.name} is there twice: {', '.join(map(str, paths))}.")
+        if paths:
+            found[option] = str(paths[0])
+    if not found:
+        raise ValueError(
+            f"--data_dir: {folder} has no files of {task.name}. They are named after the splits "
+            f"({', '.join(options)}), with one of the endings {', '.join(FILE_FORMATS)}. Name the tasks that there "
+            "are with --task_name, commas in between."
+        )
+    return found
+
+
+# Running
+
+
+@dataclass
+class Study:
+    """Makes the runs of a study.
+
+    Args:
+        fine_tune: makes one run, of the model, the data and the training that its arguments describe, and writes
+            `run.json` in the output directory.
+        check: looks at the data of a task, and raises ValueError where a run could not use them.
+        repositories: task -> repository on the Hub that its best model will be pushed to; for the model cards.
+    """
+
+    model_args: ModelArguments
+    glue_args: GlueArguments
+    args: GlueTrainingArguments
+    study_args: StudyArguments
+    fine_tune: Callable[[ModelArguments, GlueArguments, GlueTrainingArguments], Mapping[str, float]]
+    check: Callable[[ModelArguments, GlueArguments, GlueTrainingArguments], None]
+    repositories: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self):
+        self.seeds = self.study_args.seeds or [self.args.seed]
+        self.points = grid_points(self.study_args.grid)
+        if len(self.points) > 1 and not (self.args.do_train and self.args.do_eval):
+            raise ValueError("--grid compares runs by their evaluation: it needs training and evaluation.")
+        names = list(self.glue_args.task_names())
+        if not names:
+            raise ValueError("--seeds and --grid go with --task_name: local data without one are trained run by run.")
+        self.tasks = order_tasks(names, self.study_args.mnli_checkpoint)
+        self.chosen: dict[str, list[Run]] = {}
+        points = sum(1 if task.name == "ax" else len(self.points) for task in self.tasks)
+        self.number, self.total = 0, points * len(self.seeds)
+
+    def run(self, report: Callable[["Study"], None]) -> dict[str, list[Run]]:
+        """Makes all runs that are not there yet. `report` is called whenever a task is done.
+
+        Returns:
+            Task -> its runs at the best point of the grid, one for each seed.
+        """
+        self._check_first()
+        for task in self.tasks:
+            runs = {point: [self._make(task, point, seed) for seed in self.seeds] for point in self._points_of(task)}
+            best = max(runs, key=lambda point: _comparable(mean_score(runs[point])))
+            self.chosen[task.name] = runs[best]
+            if self.args.should_save:
+                self._drop_weights([run for point in runs if point != best for run in runs[point]])
+                report(self)
+        return self.chosen
+
+    def means(self) -> dict[str, float]:
+        """`<task>_<metric>` -> the mean over the seeds."""
+        results = {name: [run_results(run) for run in runs] for name, runs in self.chosen.items()}
+        return {
+            f"{name}_{metric}": fmean(result[metric] for result in seeds)
+            for name, seeds in results.items()
+            for metric in seeds[0]
+            if all(isinstance(result.get(metric), (int, float)) for result in seeds)
+        }
+
+    def finished_runs(self) -> list[Run]:
+        """The runs that are there, also at points that were not chosen."""
+        runs = [self._run(task, *one) for task in self.tasks for one in itertools.product(self.points, self.seeds)]
+        records = {run: read_record(run.output_dir) for run in runs}
+        return [run for run, record in records.items() if record is not None and record.get("status") == "finished"]
+
+    def _points_of(self, task: GlueTask) -> list[tuple[tuple[str, Any], ...]]:
+        # The models of mnli that are still there.
+        return [self.chosen["mnli"][0].point] if task.name == "ax" else self.points
+
+    def _check_first(self) -> None:
+        """Looks at all data and all earlier runs before hours go into the first of the runs."""
+        for task in self.tasks:
+            own = [self._run(task, point, seed) for point in self.points for seed in self.seeds]
+            if task.name != "ax" or self.study_args.data_dir:
+                glue_args = self._data_of(task)
+                self.check(self.model_args, glue_args, self._training_of(own[0], glue_args))
+            for run in () if self._begins_with_mnli(task) else own:
+                self._finished_record(run, *self._arguments_of(run))
+
+    def _run(self, task: GlueTask, point: tuple, seed: int) -> Run:
+        folder = Path(self.args.output_dir) / task.name
+        if point:
+            folder /= "_".join(f"{name}-{value}" for name, value in point)
+        return Run(task, point, seed, folder / f"seed-{seed}")
+
+    def _make(self, task: GlueTask, point: tuple, seed: int) -> Run:
+        run = self._run(task, point, seed)
+        model_args, glue_args, args = self._arguments_of(run)
+        PartialState().wait_for_everyone()
+        record = self._finished_record(run, model_args, glue_args, args)
+        has_weights = (run.output_dir / SAFE_WEIGHTS_NAME).is_file()  # those of other points of a grid are deleted
+        if record is not None and (record["predicted"] or not (args.do_predict and has_weights)):
+            if args.should_log:
+                self.number += 1
+                print(f"[{self.number} of {self.total}] {run.name}: finished already, in {run.output_dir}")
+            return run
+        if args.should_log:
+            self.number += 1
+            print(f"\n[{self.number} of {self.total}] {run.name}", flush=True)
+        if record is not None:  # only its predictions are wanted
+            args.do_train = args.do_eval = False
+            model_args = replace(model_args, model_name_or_path=str(run.output_dir))
+        elif args.do_train:
+            resumes = not self.args.overwrite_output_dir and bool(checkpoint_folders(run.output_dir))
+            args.overwrite_output_dir, args.resume_from_checkpoint = not resumes, "auto" if resumes else None
+        self.fine_tune(model_args, glue_args, args)
+        PartialState().wait_for_everyone()
+        if args.should_save:
+            remove_all_checkpoints(run.output_dir)
+        return run
+
+    def _finished_record(
+        self, run: Run, model_args: ModelArguments, glue_args: GlueArguments, args: GlueTrainingArguments
+    ) -> dict[str, Any] | None:
+        """What `run.json` says of a finished run; None where it is to be made, or to be ended.
+
+        Raises:
+            ValueError: the directory holds a run, finished or not, that was made with other things.
+        """
+        record = read_record(run.output_dir)
+        if record is None or self.args.overwrite_output_dir:
+            return None
+        differing = differences(record, compared_arguments(model_args, glue_args, args))
+        if differing:
+            raise ValueError(
+                f"{run.output_dir} holds a run that was made with something else: {'; '.join(differing)}. Take "
+                "another --output_dir, or make all runs again with --overwrite_output_dir."
+            )
+        return record if record.get("status") == "finished" else None
+
+    def _arguments_of(self, run: Run) -> tuple[ModelArguments, GlueArguments, GlueTrainingArguments]:
+        glue_args = self._data_of(run.task)
+        args = self._training_of(run, glue_args)
+        model_args, checkpoint = self.model_args, self._start_of(run)
+        if checkpoint is not None:
+            model_args = replace(model_args, model_name_or_path=checkpoint, config_name=None, model_type=None)
+            glue_args = replace(glue_args, ignore_mismatched_sizes=run.task.name != "ax")
+        return model_args, glue_args, args
+
+    def _start_of(self, run: Run) -> str | None:
+        """The model of mnli that a run begins with, None for that of the arguments."""
+        wanted = self.study_args.mnli_checkpoint
+        if self._begins_with_mnli(run.task):
+            return str(self._run(GLUE_TASKS["mnli"], self.chosen["mnli"][0].point, run.seed).output_dir)
+        return wanted if run.task.name in FROM_MNLI else None
+
+    def _begins_with_mnli(self, task: GlueTask) -> bool:
+        return task.name == "ax" or (task.name in FROM_MNLI and self.study_args.mnli_checkpoint == "auto")
+
+    def _data_of(self, task: GlueTask) -> GlueArguments:
+        files = task_files(self.study_args.data_dir, task) if self.study_args.data_dir else {}
+        return replace(self.glue_args, task_name=task.name, **files)
+
+    def _training_of(self, run: Run, glue_args: GlueArguments) -> GlueTrainingArguments:
+        args = copy.copy(self.args)
+        for name, value in run.point:
+            setattr(args, name, value)
+        args.output_dir, args.run_name, args.seed = str(run.output_dir), run.name, run.seed
+        args.push_to_hub, args.hub_model_id = False, self.repositories.get(run.task.name)
+        has_test = glue_args.test_file is not None or not glue_args.files()
+        args.do_predict = (args.do_predict or args.stages_by_default) and has_test
+        if run.task.name == "ax":
+            args.do_train, args.do_eval, args.do_predict = False, False, True
+        args.resolve_best_metric(run.task)
+        return args
+
+    def _drop_weights(self, runs: Sequence[Run]) -> None:
+        for run in () if self.study_args.keep_all_models else runs:
+            for path in run.output_dir.glob("*.safetensors"):
+                path.unlink()
+
+
+def _comparable(score: float) -> float:
+    return -math.inf if math.isnan(score) else score
+
+
+# What a run was made with
+
+
+def read_record(output_dir: Path) -> dict[str, Any] | None:
+    """What `run.json` of a run says; None where there is none."""
+    path = output_dir / RECORD_NAME
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def compared_arguments(
+    model_args: ModelArguments, glue_args: GlueArguments, args: GlueTrainingArguments
+) -> dict[str, Any]:
+    """What decides what comes of a run, for JSON: arguments, and the contents of local files that they name."""
+    values = args.to_dict() | {
+        entry.name: getattr(part, entry.name) for part in (model_args, glue_args) for entry in fields(part)
+    }
+    kept = {
+        name: value for name, value in sorted(values.items()) if name not in _NOT_COMPARED and name[-5:] != "token"
+    }
+    paths = {f"contents of {name}": Path(path) for name, path in glue_args.files().items()}
+    if model_args.model_name_or_path:
+        paths["weights of the checkpoint"] = Path(model_args.model_name_or_path) / SAFE_WEIGHTS_NAME
+    paths = {name: path.expanduser() for name, path in paths.items() if path.expanduser().is_file()}
+    digests = {name: _digest(path, path.stat().st_mtime_ns) for name, path in paths.items()}
+    return json.loads(json.dumps(kept | digests, default=str))
+
+
+@cache  # a study asks for the same files before every run
+def _digest(path: Path, changed: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def differences(record: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """In words, what of `compared` in a record is not as it is now; an argument that either lacks is passed over."""
+    before = record.get("compared", {})
+    return [
+        f"{name} ({before[name]} there, {now[name]} here)"
+        for name in sorted(before.keys() & now.keys())
+        if before[name] != now[name]
+    ]
+
+
+# Scores
+
+
+def run_results(run: Run) -> dict[str, float]:
+    """The metrics of a finished run, as `run.json` holds them."""
+    return read_record(run.output_dir)["results"]
+
+
+def run_score(run: Run) -> float:
+    """What GLUE counts for a task: its metric, the mean where there are two, and for mnli that of both splits.
+
+    NaN where there was no evaluation, or where a correlation is not defined.
+    """
+    results = run_results(run)
+    values = [results.get(f"{prefix}_{run.task.key_metric}") for prefix in run.task.evaluation_splits]
+    values = [float(value) for value in values if value is not None]
+    return fmean(values) if values else math.nan
+
+
+def mean_score(runs: Sequence[Run]) -> float:
+    return fmean(run_score(run) for run in runs)
+
+
+def best_run(runs: Sequence[Run]) -> Run:
+    """That with the best score on the validation rows, whose predictions are handed in."""
+    return max(runs, key=lambda run: _comparable(run_score(run)))

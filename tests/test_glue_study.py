@@ -1,0 +1,363 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""The plan of many fine-tuning runs, what is made again and what is not, and the tables of what came of them.
+
+The runs themselves are stood in for: a stand-in writes the record and the files of a run, and a score that the test
+knows. What real runs do is tested in `test_run_glue.py`.
+"""
+
+import csv
+import json
+import math
+import statistics
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from modeling_gau.arguments import ModelArguments
+from modeling_gau.glue_data import GlueArguments
+from modeling_gau.glue_report import RESULTS_NAME, glue_averages, report_study, summarize, summary_rows
+from modeling_gau.glue_study import (
+    Run,
+    Study,
+    StudyArguments,
+    best_run,
+    compared_arguments,
+    grid_points,
+    order_tasks,
+    run_score,
+    task_files,
+)
+from modeling_gau.glue_submission import SUBMISSION_FILES, submitted_value, write_submission, zip_submission
+from modeling_gau.glue_tasks import GLUE_TASKS
+from modeling_gau.glue_training import GlueTrainingArguments
+
+
+# The plan
+
+
+def test_a_grid_is_all_values_with_all():
+    points = grid_points(["learning_rate=2e-5,3e-5", "per_device_train_batch_size=16", "num_train_epochs=3,5"])
+    assert points == [
+        (("learning_rate", rate), ("per_device_train_batch_size", 16), ("num_train_epochs", epochs))
+        for rate in (2e-5, 3e-5)
+        for epochs in (3.0, 5.0)
+    ]
+    assert grid_points(None) == [()]
+
+
+@pytest.mark.parametrize(
+    "grid", ["learning_rate", "learning_rate=", "learnig_rate=1e-5", "seed=1,2", "output_dir=a,b", "bf16=1,0"]
+)
+def test_a_grid_of_other_things(grid):
+    with pytest.raises(ValueError, match=f"--grid {grid}: give each time"):
+        grid_points([grid])
+
+
+def test_a_grid_of_no_numbers():
+    with pytest.raises(ValueError, match="--grid num_train_epochs=3,many: could not convert"):
+        grid_points(["num_train_epochs=3,many"])
+    with pytest.raises(ValueError, match="--grid learning_rate=1: give each time"):
+        grid_points(["learning_rate=2", "learning_rate=1"])
+
+
+def test_tasks_come_after_what_they_need():
+    names = ["ax", "rte", "cola", "mnli", "mrpc"]
+    assert [task.name for task in order_tasks(names, None)] == ["rte", "cola", "mnli", "mrpc", "ax"]
+    assert [task.name for task in order_tasks(names, "auto")] == ["cola", "mnli", "ax", "rte", "mrpc"]
+    with pytest.raises(ValueError, match="rte needs a model of mnli, which is not among the tasks"):
+        order_tasks(["cola", "rte"], "auto")
+    with pytest.raises(ValueError, match="ax has no training rows"):
+        order_tasks(["ax"], None)
+
+
+def test_files_are_found_by_their_splits(tmp_path):
+    for name in ("mnli/train.jsonl", "mnli/validation_matched.csv", "mnli/test_mismatched.tsv", "rte/dev.parquet"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    mnli = task_files(str(tmp_path), GLUE_TASKS["mnli"])
+    assert mnli == {
+        "train_file": str(tmp_path / "mnli/train.jsonl"),
+        "validation_file": str(tmp_path / "mnli/validation_matched.csv"),
+        "test_mismatched_file": str(tmp_path / "mnli/test_mismatched.tsv"),
+    }
+    assert task_files(str(tmp_path), GLUE_TASKS["rte"]) == {"validation_file": str(tmp_path / "rte/dev.parquet")}
+    with pytest.raises(ValueError, match="has no files of cola"):
+        task_files(str(tmp_path), GLUE_TASKS["cola"])
+    (tmp_path / "rte/validation.csv").touch()
+    with pytest.raises(ValueError, match="validation of rte is there twice"):
+        task_files(str(tmp_path), GLUE_TASKS["rte"])
+
+
+@pytest.mark.parametrize("seeds", [[], [1, 1]])
+def test_seeds_that_are_none(seeds):
+    with pytest.raises(ValueError, match="--seeds are different numbers"):
+        StudyArguments(seeds=seeds)
+
+
+# Running
+
+
+class Runs:
+    """Stands in for training: notes what it was asked for, and leaves what a run leaves."""
+
+    def __init__(self, scores=lambda task, args: 0.5, fails_at: str | None = None):
+        self.scores, self.fails_at, self.made = scores, fails_at, []
+
+    def __call__(self, model_args, glue_args, args):
+        self.made.append((args.run_name, model_args.model_name_or_path, args.do_train, args.do_predict))
+        if args.run_name == self.fails_at:
+            raise KeyboardInterrupt
+        task = GLUE_TASKS[glue_args.task_name]
+        path = Path(args.output_dir)
+        path.mkdir(parents=True, exist_ok=True)
+        record = json.loads((path / "run.json").read_text()) if not args.do_train and task.name != "ax" else {}
+        results = record.get("results", {})
+        if args.do_eval:
+            score = self.scores(task.name, args)
+            results |= {f"{prefix}_{name}": score for prefix in task.evaluation_splits for name in task.metric_names}
+        record.setdefault("compared", compared_arguments(model_args, glue_args, args))
+        record |= {"status": "finished", "results": results, "predicted": args.do_predict}
+        (path / "run.json").write_text(json.dumps(record))
+        (path / "model.safetensors").write_bytes(b"weights")
+        for split in task.test_splits.values() if args.do_predict else ():
+            label = "4.2" if task.is_regression else task.label_names[-1]
+            (path / f"predictions_{split}.tsv").write_text(f"index\tprediction\n0\t{label}\n")
+        return results
+
+
+def make_study(tmp_path, runs: Runs, tasks: str, flags=("do_train", "do_eval"), **options) -> Study:
+    training = {
+        name: options.pop(name)
+        for name in list(options)
+        if name not in StudyArguments.__dataclass_fields__ and name not in GlueArguments.__dataclass_fields__
+    }
+    data = {name: options.pop(name) for name in list(options) if name in GlueArguments.__dataclass_fields__}
+    args = GlueTrainingArguments(
+        output_dir=str(tmp_path / "out"), use_cpu=True, **dict.fromkeys(flags, True), **training
+    )
+    return Study(
+        ModelArguments(model_name_or_path="encoder"),
+        GlueArguments(task_name=tasks, **data),
+        args,
+        StudyArguments(**options),
+        fine_tune=runs,
+        check=lambda *_: None,
+    )
+
+
+def names_made(runs: Runs) -> list[str]:
+    return [name for name, *_ in runs.made]
+
+
+def test_every_task_is_run_with_every_seed(tmp_path):
+    runs = Runs()
+    chosen = make_study(tmp_path, runs, "cola,rte", seeds=[0, 1]).run(report_study)
+    assert names_made(runs) == ["cola-seed-0", "cola-seed-1", "rte-seed-0", "rte-seed-1"]
+    assert [run.output_dir for run in chosen["rte"]] == [tmp_path / "out/rte/seed-0", tmp_path / "out/rte/seed-1"]
+
+
+def test_what_is_finished_is_not_run_again(tmp_path, capsys):
+    with pytest.raises(KeyboardInterrupt):
+        make_study(tmp_path, Runs(fails_at="rte-seed-0"), "cola,rte", seeds=[0, 1]).run(report_study)
+    runs = Runs()
+    make_study(tmp_path, runs, "cola,rte", seeds=[0, 1]).run(report_study)
+    assert names_made(runs) == ["rte-seed-0", "rte-seed-1"]
+    assert "[1 of 4] cola-seed-0: finished already" in capsys.readouterr().out
+    more = Runs()
+    make_study(tmp_path, more, "cola,rte", seeds=[0, 1, 2], logging_steps=7).run(report_study)
+    assert names_made(more) == ["cola-seed-2", "rte-seed-2"]
+
+
+@pytest.mark.parametrize(
+    "changed, message",
+    [
+        ({"learning_rate": 1e-3}, r"learning_rate \(5e-05 there, 0.001 here\)"),
+        ({"max_seq_length": 64}, r"max_seq_length \(128 there, 64 here\)"),
+    ],
+)
+def test_a_run_that_was_made_with_other_things_is_not_taken_for_this_one(tmp_path, changed, message):
+    make_study(tmp_path, Runs(), "cola", seeds=[0]).run(report_study)
+    runs = Runs()
+    with pytest.raises(ValueError, match=message):
+        make_study(tmp_path, runs, "sst2,cola", seeds=[0], **changed).run(report_study)
+    assert runs.made == []  # it shows before the first run
+    make_study(tmp_path, runs, "cola", seeds=[0], overwrite_output_dir=True, **changed).run(report_study)
+    assert names_made(runs) == ["cola-seed-0"]
+
+
+def test_other_data_or_another_encoder_are_noticed(tmp_path):
+    folder = tmp_path / "data/cola"
+    folder.mkdir(parents=True)
+    for name in ("train.jsonl", "validation.jsonl"):
+        (folder / name).write_text("{}\n")
+    options = {"seeds": [0], "data_dir": str(tmp_path / "data")}
+    make_study(tmp_path, Runs(), "cola", **options).run(report_study)
+    (folder / "train.jsonl").write_text("{}\n{}\n")
+    with pytest.raises(ValueError, match="contents of train"):
+        make_study(tmp_path, Runs(), "cola", **options).run(report_study)
+
+
+def test_predictions_may_be_asked_for_later(tmp_path):
+    make_study(tmp_path, Runs(), "cola", seeds=[0]).run(report_study)
+    runs = Runs()
+    make_study(tmp_path, runs, "cola", ("do_train", "do_eval", "do_predict"), seeds=[0]).run(report_study)
+    assert runs.made == [("cola-seed-0", str(tmp_path / "out/cola/seed-0"), False, True)]
+    assert (tmp_path / "out/submission/CoLA.tsv").read_text() == "index\tprediction\n0\t1\n"
+
+
+def test_the_best_point_is_that_of_the_best_mean(tmp_path):
+    scores = {(1e-3, 0): 0.9, (1e-3, 1): 0.1, (1e-4, 0): 0.6, (1e-4, 1): 0.7, (1e-5, 0): math.nan, (1e-5, 1): 1.0}
+    runs = Runs(lambda task, args: scores[args.learning_rate, args.seed])
+    study = make_study(tmp_path, runs, "sst2", seeds=[0, 1], grid=["learning_rate=1e-3,1e-4,1e-5"])
+    chosen = study.run(report_study)
+    assert chosen["sst2"][0].point == (("learning_rate", 1e-4),)
+    assert len(runs.made) == 6
+    kept = {path.parent.name for path in (tmp_path / "out").rglob("model.safetensors")}
+    assert kept == {"seed-0", "seed-1"} and len(list((tmp_path / "out").rglob("model.safetensors"))) == 2
+    with (tmp_path / "out" / RESULTS_NAME).open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 6 and sum(int(row["chosen"]) for row in rows) == 2
+    assert best_run(chosen["sst2"]).seed == 1
+    again = Runs()
+    make_study(tmp_path, again, "sst2", seeds=[0, 1], grid=["learning_rate=1e-3,1e-4,1e-5"]).run(report_study)
+    assert again.made == []
+
+
+def test_a_grid_needs_evaluations(tmp_path):
+    with pytest.raises(ValueError, match="--grid compares runs by their evaluation"):
+        make_study(tmp_path, Runs(), "sst2", ("do_train",), grid=["learning_rate=1e-3,1e-4"])
+
+
+def test_small_tasks_begin_with_the_model_of_mnli_of_their_seed(tmp_path):
+    scores = {1e-3: 0.5, 1e-4: 0.6}
+    runs = Runs(lambda task, args: scores[args.learning_rate])
+    options = {"seeds": [0, 1], "grid": ["learning_rate=1e-3,1e-4"], "mnli_checkpoint": "auto"}
+    make_study(tmp_path, runs, "rte,cola,ax,mnli", **options).run(report_study)
+    starts = {name: start for name, start, *_ in runs.made}
+    mnli = tmp_path / "out/mnli/learning_rate-0.0001"
+    assert starts["rte-learning_rate-0.001-seed-1"] == str(mnli / "seed-1")
+    assert starts["ax-learning_rate-0.0001-seed-0"] == str(mnli / "seed-0")
+    assert starts["cola-learning_rate-0.001-seed-1"] == "encoder"
+    assert [one[2:] for one in runs.made if one[0].startswith("ax")] == [(False, True), (False, True)]
+    again = Runs()
+    make_study(tmp_path, again, "rte,cola,ax,mnli", **options).run(report_study)
+    assert again.made == []
+
+
+def test_a_named_model_of_mnli(tmp_path):
+    runs = Runs()
+    make_study(tmp_path, runs, "rte,cola", seeds=[0], mnli_checkpoint="elsewhere").run(report_study)
+    assert {name: start for name, start, *_ in runs.made} == {"rte-seed-0": "elsewhere", "cola-seed-0": "encoder"}
+
+
+# Tables
+
+
+def test_means_deviations_and_averages(tmp_path, capsys):
+    def scores(task, args):
+        return {"cola": 0.2, "mrpc": 0.8, "mnli": 0.5}[task] + 0.1 * args.seed
+
+    study = make_study(tmp_path, Runs(scores), "cola,mrpc,mnli", seeds=[0, 1, 2])
+    study.run(lambda study: None)
+    summary = summarize(study)
+    cola = summary["tasks"]["cola"]["metrics"]["matthews_correlation"]
+    assert cola["values"] == pytest.approx([0.2, 0.3, 0.4])
+    assert cola["mean"] == pytest.approx(0.3)
+    assert cola["standard_deviation"] == pytest.approx(statistics.stdev([0.2, 0.3, 0.4]))
+    assert set(summary["tasks"]["mnli"]["metrics"]) == {"accuracy", "mismatched accuracy"}
+    (title,) = summary["averages"]
+    assert title == "mean of 3 tasks, not the GLUE average"
+    assert summary["averages"][title]["values"] == pytest.approx([0.5, 0.6, 0.7])
+    assert study.means()["mrpc_eval_f1"] == pytest.approx(0.9)
+
+    report_study(study)
+    table = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["cola", "matthews", "correlation", "30.00", "10.00", "20.00", "30.00", "40.00"] in table
+    assert "| cola | matthews correlation | 30.00 | 10.00 | 20.00 | 30.00 | 40.00 |" in (
+        tmp_path / "out/glue_report.md"
+    ).read_text(encoding="utf-8")
+
+
+def test_the_glue_average_counts_nine_tasks_and_not_the_diagnostic_set(tmp_path):
+    scores = {name: index / 10 for index, name in enumerate(GLUE_TASKS)}
+    study = make_study(tmp_path, Runs(lambda task, args: scores[task]), "all", seeds=[3])
+    study.run(lambda study: None)
+    counted = [score for name, score in scores.items() if name != "ax"]
+    averages = glue_averages(study.chosen)
+    assert averages["GLUE average (9 tasks)"] == pytest.approx([statistics.fmean(counted)])
+    assert averages["GLUE average without wnli (8 tasks)"] == pytest.approx(
+        [statistics.fmean([score for name, score in scores.items() if name not in ("ax", "wnli")])]
+    )
+    rows = summary_rows(summarize(study))
+    assert rows[0] == ["task", "metric", "mean", "std", "seed 3"]
+    assert all(row[3] == "-" for row in rows[1:])  # no deviation of one seed
+
+
+def test_the_score_of_a_task(tmp_path):
+    def score_of(name: str, results: dict) -> float:
+        (tmp_path / "run.json").write_text(json.dumps({"results": results}))
+        return run_score(Run(GLUE_TASKS[name], (), 0, tmp_path))
+
+    assert score_of("mnli", {"eval_accuracy": 0.5, "eval_mm_accuracy": 0.7}) == pytest.approx(0.6)
+    assert score_of("mrpc", {"eval_accuracy": 0.5, "eval_f1": 0.7, "eval_combined_score": 0.6}) == 0.6
+    assert math.isnan(score_of("stsb", {"eval_combined_score": "NaN"}))
+    assert math.isnan(score_of("cola", {}))
+
+
+def test_scores_that_are_not_defined_leave_a_mark_and_no_error(tmp_path):
+    study = make_study(tmp_path, Runs(lambda task, args: math.nan if args.seed else 0.5), "stsb", seeds=[0, 1])
+    study.run(report_study)
+    rows = summary_rows(summarize(study))
+    assert rows[1] == ["stsb", "pearson", "-", "-", "50.00", "-"]
+
+
+# Submission
+
+
+def test_every_file_that_the_benchmark_takes():
+    assert set(SUBMISSION_FILES) == set(GLUE_TASKS)
+    for name, splits in SUBMISSION_FILES.items():
+        assert set(splits) == set(GLUE_TASKS[name].test_splits.values())
+    assert len({file for splits in SUBMISSION_FILES.values() for file, _ in splits.values()}) == 11
+
+
+@pytest.mark.parametrize(
+    "task, prediction, value",
+    [
+        ("cola", "acceptable", "1"),
+        ("mrpc", "not_equivalent", "0"),
+        ("wnli", "entailment", "1"),
+        ("rte", "not_entailment", "not_entailment"),
+        ("mnli", "neutral", "neutral"),
+        ("ax", "contradiction", "contradiction"),
+        ("stsb", "-0.3", "0.000"),
+        ("stsb", "5.25", "5.000"),
+        ("stsb", "2.34567", "2.346"),
+    ],
+)
+def test_predictions_in_the_form_of_the_benchmark(task, prediction, value):
+    assert submitted_value(GLUE_TASKS[task], prediction) == value
+
+
+def test_a_submission(tmp_path):
+    path, problem = write_submission(tmp_path / "submission", GLUE_TASKS["rte"], "test", ["entailment"] * 3000)
+    assert problem == "" and path.name == "RTE.tsv"
+    assert path.read_text().splitlines()[:2] == ["index\tprediction", "0\tentailment"]
+    _, problem = write_submission(tmp_path / "submission", GLUE_TASKS["wnli"], "test", ["entailment"] * 3)
+    assert problem == "WNLI.tsv has 3 rows, the official test set 146"
+    archive, missing = zip_submission(tmp_path / "submission")
+    with zipfile.ZipFile(archive) as file:
+        assert file.namelist() == ["RTE.tsv", "WNLI.tsv"]
+    assert "CoLA.tsv" in missing and "RTE.tsv" not in missing and len(missing) == 9
+
+
+def test_the_diagnostic_set_is_handed_in_from_the_best_model_of_mnli(tmp_path):
+    runs = Runs(lambda task, args: 0.1 * args.seed)
+    study = make_study(tmp_path, runs, "mnli,ax", ("do_train", "do_eval", "do_predict"), seeds=[0, 2, 1])
+    study.run(lambda study: None)
+    for run in study.chosen["ax"]:
+        label = "neutral" if run.seed == 2 else "entailment"
+        (run.output_dir / "predictions_test.tsv").write_text(f"index\tprediction\n0\t{label}\n")
+    report_study(study)
+    assert (tmp_path / "out/submission/AX.tsv").read_text().splitlines()[1] == "0\tneutral"
