@@ -70,9 +70,9 @@ INPUT_NAMES = ("input_ids", "attention_mask", "token_type_ids")
 AXIS_NAMES = ("batch", "sequence")
 CHOICES_AXIS_NAMES = ("batch", "choices", "sequence")
 
-# Largest ||program - model|| / ||model|| of an output. In float32 only the order of sums differs (1e-6 at 24 layers). With
-# int8 it tells a broken program from a good one and no more: the tokens are random, for which a trained model's answer
-# is less stable than for text (2 to 17 % as against 2 %).
+# Largest ||program - model|| / ||model|| of an output. In float32 only the order of sums differs (4e-7 at 24 layers).
+# With int8 it tells a broken program from a good one and no more: the tokens are random, and what a trained model says
+# of them is less stable than what it says of text (up to 10 % as against 2 %).
 TOLERANCES = {None: 1e-4, "int8": 0.3}
 
 # Weights of fewer columns stay in float32: a head of some classes costs nothing and its rounding goes straight into

@@ -1,6 +1,7 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """Labels of local tables as they are in the file -> labels of one kind: names, ids, scores or lists."""
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from .rows import _check_value, _shorten, kind_of
 # Stands for the labels of test rows that are not given away, in the official GLUE data.
 HIDDEN_LABEL = -1
 
-_SINGLE, _MULTI, _REGRESSION = PROBLEM_TYPES.values()
+_MULTI, _REGRESSION = PROBLEM_TYPES["multi_label"], PROBLEM_TYPES["regression"]
 _ANSWERS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 _KINDS = {str: "text", bool: "true or false", int: "a number", float: "a number", list: "a list"}
 _FRACTION = re.compile(r"[+-]?(\d+\.\d*|\.\d+)([eE][+-]?\d+)?")
@@ -156,9 +157,13 @@ class LabelReader:
     def _from_floats(self, labels: Sequence[int | float | None]) -> tuple[object, list]:
         if self.problem_type is None:
             return Value("float64"), [None if label is None else float(label) for label in labels]
-        if all(label is None or float(label).is_integer() for label in labels):
-            return Value("int64"), [None if label is None else int(label) for label in labels]
-        return Value("string"), [None if label is None else f"{label:g}" for label in labels]
+        for row, label in enumerate(labels):
+            if label is not None and not math.isfinite(label):
+                self._refuse(row, f"the label {label} is no class.")
+        whole = [int(label) if label is not None and float(label).is_integer() else label for label in labels]
+        if all(label is None or isinstance(label, int) for label in whole):
+            return Value("int64"), whole
+        return Value("string"), [None if label is None else str(label) for label in whole]
 
     def _score(self, row: int, label: str | bool | int | float | None) -> float | None:
         score = _number(label) if isinstance(label, str) else label

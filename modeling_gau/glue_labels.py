@@ -76,7 +76,7 @@ def _label_names(rows: Dataset) -> tuple[str, ...]:
     problem_type = _problem_of(rows)
     if problem_type == PROBLEM_TYPES["regression"]:
         return ("score",)
-    labels = rows["label"]
+    labels = rows["label"][:]
     if problem_type == PROBLEM_TYPES["multi_label"]:
         labels = [label for members in labels for label in members or ()]
     # A missing or hidden label is not a class: LabelEncoder reports it, with its row.
@@ -206,7 +206,7 @@ def _label_key(value: object) -> str:
 
 
 def _score(value: object) -> float:
-    """NaN for what is no number. A csv with one label missing comes as text, and the others must not be blamed."""
+    """NaN for what is no number."""
     try:
         return float(value)
     except (TypeError, ValueError):
@@ -217,7 +217,7 @@ def label_values(rows: Mapping[str, Sequence], feature: object) -> list[object]:
     """The column `label` of a batch or a data set; ids of a `ClassLabel` become the names that it has for them."""
     classes = _class_label(feature)
     if classes is None:
-        return list(rows["label"])
+        return rows["label"][:]
     # -1 stands for a label that is hidden.
     names = {HIDDEN_LABEL: HIDDEN_LABEL, None: None} | dict(enumerate(classes.names))
 
@@ -225,8 +225,8 @@ def label_values(rows: Mapping[str, Sequence], feature: object) -> list[object]:
         return names.get(label, f"id {label}, beyond the data's own classes")
 
     if feature is classes:
-        return [name(label) for label in rows["label"]]
-    return [labels if labels is None else [name(label) for label in labels] for labels in rows["label"]]
+        return [name(label) for label in rows["label"][:]]
+    return [labels if labels is None else [name(label) for label in labels] for labels in rows["label"][:]]
 
 
 def _class_label(feature: object) -> ClassLabel | None:
@@ -242,7 +242,7 @@ def has_hidden_labels(rows: Dataset) -> bool:
     """Whether nothing is known of the labels: no such column, or only -1 and missing values in it."""
     if "label" not in rows.column_names:
         return True
-    return all(label is None or label == HIDDEN_LABEL for label in rows["label"])
+    return all(label is None or label == HIDDEN_LABEL for label in rows["label"][:])
 
 
 def check_columns(task: GlueTask, split: str, rows: Dataset, needs_label: bool) -> None:
@@ -257,9 +257,9 @@ def check_columns(task: GlueTask, split: str, rows: Dataset, needs_label: bool) 
     for column in task.text_columns:
         if rows.features[column] not in (Value("string"), Value("large_string")):
             raise ValueError(f"Split {split}: column {column} must be text, but it is {rows.features[column]}.")
-        row = next((row for row, text in enumerate(rows[column]) if text is None), None)
-        if row is not None:
-            raise ValueError(f"{describe_row(split, row)}: the text {column!r} is missing.")
+        texts = rows[column][:]
+        if None in texts:
+            raise ValueError(f"{describe_row(split, texts.index(None))}: the text {column!r} is missing.")
 
 
 def check_splits(task: GlueTask, splits: Mapping[str, Dataset], encoder: LabelEncoder) -> None:

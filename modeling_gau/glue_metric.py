@@ -176,7 +176,7 @@ class GlueMetric(evaluate.Metric):
             format=None if self.config_name in ("multi_label", "regression") else "numpy",
         )
 
-    def _compute(self, predictions: np.ndarray, references: np.ndarray) -> dict[str, float]:
+    def _compute(self, predictions: np.ndarray | list, references: np.ndarray | list) -> dict[str, float]:
         if len(references) == 0:
             raise ValueError("There are no predictions to compare: the metric of an empty split is not defined.")
         if self.config_name == "multi_label":

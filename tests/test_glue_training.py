@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from transformers import EvalPrediction
+from transformers import AlbertConfig, AlbertModel, BertConfig, BertForSequenceClassification, EvalPrediction
 
 from modeling_gau import GAUConfig, GAUForSequenceClassification
 from modeling_gau.glue_tasks import GLUE_TASKS, GlueTask
-from modeling_gau.glue_training import GlueTrainer, GlueTrainingArguments
+from modeling_gau.glue_training import GlueTrainer, GlueTrainingArguments, layer_depths
 
 
 def training_arguments(tmp_path, **arguments) -> GlueTrainingArguments:
@@ -51,13 +51,80 @@ def test_unknown_best_metric(tmp_path):
         arguments.resolve_best_metric(GLUE_TASKS["cola"])
 
 
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"layerwise_lr_decay": 0.0}, "--layerwise_lr_decay lies above 0 and at most at 1, got 0.0"),
+        ({"layerwise_lr_decay": 1.1}, "--layerwise_lr_decay lies above 0 and at most at 1, got 1.1"),
+        ({"early_stopping_patience": 0}, "--early_stopping_patience must be at least 1, got 0"),
+    ],
+)
+def test_bad_arguments(tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        training_arguments(tmp_path, **arguments)
+
+
+def test_early_stopping_brings_what_it_needs(tmp_path):
+    args = training_arguments(tmp_path, early_stopping_patience=3, early_stopping_threshold=0.01)
+    assert (args.eval_strategy, args.save_strategy, args.load_best_model_at_end) == ("epoch", "epoch", True)
+    (callback,) = args.callbacks()
+    assert (callback.early_stopping_patience, callback.early_stopping_threshold) == (3, 0.01)
+    steps = training_arguments(
+        tmp_path, early_stopping_patience=3, eval_strategy="steps", eval_steps=10, save_steps=10
+    )
+    assert (steps.eval_strategy, steps.save_strategy) == ("steps", "steps")
+    assert training_arguments(tmp_path).callbacks() == []
+
+
+# Layer-wise learning rates
+
+
+def test_depths_of_a_gau(model):
+    depths = layer_depths(model)
+    assert {depth for name, depth in depths.items() if name.startswith("classifier")} == {0}
+    assert {depth for name, depth in depths.items() if ".layers.1." in name} == {1}
+    assert {depth for name, depth in depths.items() if ".layers.0." in name} == {2}
+    assert {depth for name, depth in depths.items() if "embeddings" in name} == {3}
+    assert len(depths) == len(list(model.named_parameters()))
+
+
+def test_depths_of_a_bert():
+    config = BertConfig(vocab_size=10, hidden_size=8, num_hidden_layers=3, num_attention_heads=2, intermediate_size=8)
+    depths = layer_depths(BertForSequenceClassification(config))
+    assert depths["bert.embeddings.word_embeddings.weight"] == 4
+    assert depths["bert.encoder.layer.0.attention.self.query.weight"] == 3
+    assert depths["bert.encoder.layer.2.output.dense.bias"] == 1
+    assert depths["bert.pooler.dense.weight"] == depths["classifier.weight"] == 0
+
+
+def test_a_model_that_shares_its_layers_has_no_depths():
+    config = AlbertConfig(vocab_size=10, embedding_size=8, hidden_size=8, num_attention_heads=2, intermediate_size=8)
+    with pytest.raises(ValueError, match="AlbertModel has no parameters of numbered layers"):
+        layer_depths(AlbertModel(config))
+
+
+def test_every_parameter_learns_at_the_rate_of_its_depth(tmp_path, model):
+    args = training_arguments(tmp_path, layerwise_lr_decay=0.5, learning_rate=0.8, weight_decay=0.1)
+    task = GLUE_TASKS["sst2"]
+    optimizer = GlueTrainer(task, task.label_names, model=model, args=args).create_optimizer()
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    decays = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    names = dict(model.named_parameters())
+    assert len(rates) == len(names)
+    for name, depth in layer_depths(model).items():
+        assert rates[id(names[name])] == pytest.approx(0.8 * 0.5**depth)
+    plain = GlueTrainer(task, task.label_names, model=model, args=training_arguments(tmp_path, weight_decay=0.1))
+    for group in plain.create_optimizer().param_groups:
+        assert all(decays[id(parameter)] == group["weight_decay"] for parameter in group["params"])
+
+
 # The Trainer
 
 
 @pytest.fixture(scope="module")
 def model():
     return GAUForSequenceClassification(
-        GAUConfig(vocab_size=10, hidden_size=8, intermediate_size=16, attention_key_size=4, num_hidden_layers=1)
+        GAUConfig(vocab_size=10, hidden_size=8, intermediate_size=16, attention_key_size=4, num_hidden_layers=2)
     )
 
 

@@ -23,7 +23,8 @@ import run_glue
 from modeling_gau import GAUConfig, GAUForMaskedLM, GAUForSequenceClassification
 from modeling_gau.arguments import ModelArguments, parse_arguments
 from modeling_gau.glue_data import GlueArguments
-from modeling_gau.glue_training import GlueTrainingArguments
+from modeling_gau.glue_study import StudyArguments
+from modeling_gau.glue_training import GlueTrainer, GlueTrainingArguments
 
 
 RECIPES = Path(__file__).parents[1] / "configuration" / "recipes" / "glue"
@@ -478,17 +479,136 @@ def test_a_tokenizer_that_does_not_fit(tmp_path, pretrained):
 @pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*")), ids=lambda path: path.name)
 def test_recipes(recipe, tmp_path):
     command = ["--config", str(recipe), "--output_dir", str(tmp_path), "--model_name_or_path", "m", "--bf16", "false"]
-    if recipe.name == "glue.yaml":
+    of_any_task = recipe.name in ("glue.yaml", "tiny-cpu.yaml")
+    if of_any_task:
         command += ["--task_name", "mrpc"]
-    _, glue_args, args = parse_arguments((ModelArguments, GlueArguments, GlueTrainingArguments), command)
-    assert args.do_train and args.do_eval and args.load_best_model_at_end
-    assert args.metric_for_best_model == GlueTrainingArguments.KEY_METRIC
+    classes = (ModelArguments, GlueArguments, StudyArguments, GlueTrainingArguments)
+    _, glue_args, study_args, args = parse_arguments(classes, command)
+    assert args.do_train and args.do_eval
+    if study_args.seeds is None:
+        assert args.load_best_model_at_end and args.metric_for_best_model == GlueTrainingArguments.KEY_METRIC
     header = recipe.read_text(encoding="utf-8").split("\n\n")[0]
     assert all(line.startswith("#") for line in header.splitlines())
     assert all(f"# {word}:" in header for word in ("Command", "Hardware", "Time"))
     assert f"configuration/recipes/glue/{recipe.name}" in header
-    assert glue_args.task_name in recipe.name or recipe.name == "glue.yaml"
+    assert of_any_task or glue_args.task_name in recipe.name
 
 
 def test_there_are_recipes():
-    assert {path.name for path in RECIPES.iterdir()} == {"cola.yaml", "glue.yaml", "sst2.yaml"}
+    assert {path.name for path in RECIPES.iterdir()} == {"cola.yaml", "glue.yaml", "sst2.yaml", "tiny-cpu.yaml"}
+
+
+# Several runs
+
+
+@pytest.fixture
+def two_tasks(tmp_path) -> str:
+    for name, rows in (("sst2", sentiment), ("mrpc", pairs)):
+        folder = tmp_path / "data" / name
+        folder.mkdir(parents=True)
+        for split, count in (("train", 24), ("validation", 12), ("test", 6)):
+            write(folder / f"{split}.jsonl", rows(count))
+    return str(tmp_path / "data")
+
+
+def test_tasks_and_seeds_from_one_call(tmp_path, two_tasks, pretrained, capsys):
+    output = tmp_path / "out"
+    options = {"task_name": "mrpc,sst2", "data_dir": two_tasks, "model_name_or_path": pretrained}
+    options |= {"learning_rate": 3e-3, "num_train_epochs": 2, "license": "mit", "language": "en"}
+    words = [f"--{name}={value}" for name, value in (QUICK | options | {"output_dir": output}).items()]
+    words += ["--seeds", "0", "1"]
+    results = run_glue.main(words)
+    summary = read_json(output / "glue_results.json")
+    for task, metric in (("mrpc", "f1"), ("sst2", "accuracy")):
+        values = [
+            read_json(output / task / f"seed-{seed}" / "run.json")["results"][f"eval_{metric}"] for seed in (0, 1)
+        ]
+        assert summary["tasks"][task]["metrics"][metric]["values"] == values
+        assert results[f"{task}_eval_{metric}"] == pytest.approx(sum(values) / 2)
+    # The models of two seeds are two models.
+    first, second = (load_file(output / "mrpc" / f"seed-{seed}" / "model.safetensors") for seed in (0, 1))
+    assert not torch.equal(first["classifier.weight"], second["classifier.weight"])
+    # By default test rows are predicted too, where there are any.
+    lines = (output / "submission" / "SST-2.tsv").read_text().splitlines()
+    assert lines[0] == "index\tprediction" and len(lines) == 7 and {line[2:] for line in lines[1:]} <= {"0", "1"}
+    assert (output / "submission.zip").is_file()
+    printed = capsys.readouterr().out
+    assert "SST-2.tsv has 6 rows, the official test set 1,821" in printed and "lacks CoLA.tsv" in printed
+    card = (output / "mrpc" / "seed-1" / "README.md").read_text(encoding="utf-8")
+    assert "| Metric | This model | Mean | Standard deviation | Seed 0 | Seed 1 |" in card
+    assert "license: mit" in card and "- en" in card and "# mrpc-seed-1" in card
+
+    stamp = (output / "mrpc" / "seed-0" / "model.safetensors").stat().st_mtime_ns
+    assert run_glue.main(words) == results
+    assert (output / "mrpc" / "seed-0" / "model.safetensors").stat().st_mtime_ns == stamp
+    with pytest.raises(ValueError, match=r"learning_rate \(0.003 there, 0.001 here\)"):
+        run_glue.main([*words, "--learning_rate", "1e-3"])
+
+
+def test_a_run_of_several_goes_on_from_its_checkpoint(tmp_path, two_tasks, pretrained, monkeypatch):
+    options = {"task_name": "sst2", "data_dir": two_tasks, "model_name_or_path": pretrained, "learning_rate": 1e-3}
+    options |= {"max_steps": 4, "save_strategy": "steps", "save_steps": 2}
+
+    def study(output: Path) -> dict[str, torch.Tensor]:
+        values = {**QUICK, **options, "output_dir": output}
+        run_glue.main([*(f"--{name}={value}" for name, value in values.items()), "--seeds", "5"])
+        return load_file(output / "sst2" / "seed-5" / "model.safetensors")
+
+    expected = study(tmp_path / "whole")
+    steps = []
+
+    def stop_at_the_third(trainer, *args, **kwargs):
+        steps.append(trainer.state.global_step)
+        if len(steps) == 3:
+            raise KeyboardInterrupt
+        return original(trainer, *args, **kwargs)
+
+    original = GlueTrainer.training_step
+    monkeypatch.setattr(GlueTrainer, "training_step", stop_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        study(tmp_path / "parts")
+    resumed = study(tmp_path / "parts")
+    assert steps == [0, 1, 2, 2, 3]
+    assert all(torch.equal(expected[name], resumed[name]) for name in expected)
+    assert not list((tmp_path / "parts").rglob("checkpoint-*"))
+
+
+def test_a_task_begins_with_the_model_of_mnli(tmp_path, tokenizer, two_tasks):
+    names = ("entailment", "neutral", "contradiction")
+    torch.manual_seed(1)
+    config = tiny_config(id2label=dict(enumerate(names)), label2id={name: i for i, name in enumerate(names)})
+    GAUForSequenceClassification(config).save_pretrained(tmp_path / "mnli")
+    BertTokenizer.from_pretrained(tokenizer).save_pretrained(tmp_path / "mnli")
+    options = {"task_name": "mrpc", "data_dir": two_tasks, "mnli_checkpoint": tmp_path / "mnli"}
+    run(tmp_path / "out", "do_train", max_steps=1, learning_rate=0, **options)
+    before = GAUForSequenceClassification.from_pretrained(tmp_path / "mnli").model.state_dict()
+    after = GAUForSequenceClassification.from_pretrained(tmp_path / "out")
+    assert after.config.id2label == {0: "not_equivalent", 1: "equivalent"}
+    assert all(torch.equal(before[name], value) for name, value in after.model.state_dict().items())
+
+
+def test_options_of_several_runs_in_a_single_one(tmp_path, two_tasks, pretrained):
+    with pytest.raises(ValueError, match="the model that one of rte, mrpc, stsb begins with"):
+        run(tmp_path / "out", task_name="sst2", data_dir=two_tasks, mnli_checkpoint=pretrained)
+    with pytest.raises(ValueError, match="--data_dir goes with --task_name"):
+        run(tmp_path / "out", train_file="a.csv", data_dir=two_tasks, model_name_or_path=pretrained)
+    assert not (tmp_path / "out").exists()
+
+
+def test_training_stops_when_the_metric_gains_nothing(tmp_path, pretrained):
+    data = write(tmp_path / "rows.jsonl", sentiment(16))
+    output = tmp_path / "out"
+    run(
+        output,
+        task_name="sst2",
+        train_file=data,
+        validation_file=data,
+        model_name_or_path=pretrained,
+        learning_rate=0,  # nothing ever gets better
+        num_train_epochs=9,
+        early_stopping_patience=2,
+        save_strategy="steps",
+        save_total_limit=1,
+    )
+    state = read_json(output / "trainer_state.json")
+    assert state["epoch"] == 3.0 and state["best_global_step"] == 2  # the first evaluation, and two without gain

@@ -1,0 +1,128 @@
+"""How fast is fine-tuning with a GAU against a BERT of equal size, by run_glue.py itself?
+
+    python benchmarks/benchmark_fine_tuning.py --train_file sst2/train.jsonl --tokenizer_name <checkpoint> \
+        --output benchmarks/results/fine-tuning-speed.csv
+
+Both start from random weights, which cost what trained ones do, with the vocabulary of the tokenizer. They take turns
+in one process, `--rounds` times `--steps` steps each, with the same rows, batches and arguments; compared are the
+seconds of training that run_glue.py reports, pair by pair. Then the share of matrix products in a step of each: two
+models of as many parameters make as many of these.
+"""
+
+import argparse
+import contextlib
+import csv
+import io
+import json
+import statistics
+import tempfile
+from pathlib import Path
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+from tqdm.auto import tqdm
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig
+
+import run_glue
+from modeling_gau import GAUConfig
+from modeling_gau.glue_report import aligned
+
+
+ROOT = Path(__file__).resolve().parents[1]
+# Two units do the work of one Transformer layer of the same width, and have about as many parameters.
+BERT_OF = {
+    "gau-tiny": {"hidden_size": 192, "num_hidden_layers": 4, "num_attention_heads": 3, "intermediate_size": 768},
+    "gau-small": {"hidden_size": 512, "num_hidden_layers": 4, "num_attention_heads": 8, "intermediate_size": 2048},
+    "gau-base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--train_file", required=True, help="rows with the columns of SST-2")
+    parser.add_argument("--tokenizer_name", required=True)
+    parser.add_argument("--preset", default="gau-small", choices=list(BERT_OF))
+    parser.add_argument("--steps", type=int, default=100, help="steps of a block")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batch_size", type=int, default=32)
+    parser.add_argument("--max_seq_length", type=int, default=64)
+    parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--output", type=Path, help="CSV file to write")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        configs = make_configs(args, Path(folder))
+        fine_tune(args, configs["bert"], Path(folder) / "first", steps=3)  # tokenises, and first calls allocate
+        rounds = []
+        for number in tqdm(range(args.rounds), desc="Rounds"):
+            order = sorted(configs, reverse=bool(number % 2))
+            seconds = {name: fine_tune(args, configs[name], Path(folder) / f"{name}-{number}") for name in order}
+            rounds.append({"round": number, **seconds, "ratio": seconds["bert"] / seconds["gau"]})
+        shares = {name: products(args, config) for name, config in configs.items()}
+    rows = [["round", "GAU (s)", "BERT (s)", "BERT / GAU"]]
+    rows += [[str(r["round"]), f"{r['gau']:.1f}", f"{r['bert']:.1f}", f"{r['ratio']:.3f}"] for r in rounds]
+    ratios = [row["ratio"] for row in rounds]
+    print(
+        f"\n{args.preset}, {args.steps} steps of {args.batch_size} rows in a block, {torch.get_num_threads()} threads"
+    )
+    print(aligned(rows))
+    print(f"median ratio {statistics.median(ratios):.3f}, from {min(ratios):.3f} to {max(ratios):.3f}")
+    for name, (parameters, share) in shares.items():
+        print(f"{name}: {parameters:,} parameters, {share:.0%} of a step are matrix products")
+    if args.output:
+        write(args, rounds)
+
+
+def make_configs(args: argparse.Namespace, folder: Path) -> dict[str, str]:
+    vocab_size = len(AutoTokenizer.from_pretrained(args.tokenizer_name))
+    gau = GAUConfig.from_pretrained(ROOT / "configuration/models" / args.preset, vocab_size=vocab_size)
+    bert = BertConfig(vocab_size=vocab_size, **BERT_OF[args.preset])
+    paths = {"gau": folder / "gau", "bert": folder / "bert"}
+    for config, path in zip((gau, bert), paths.values(), strict=True):
+        config.save_pretrained(path)
+    return {name: str(path) for name, path in paths.items()}
+
+
+def fine_tune(args: argparse.Namespace, config: str, output_dir: Path, steps: int | None = None) -> float:
+    """Seconds of training."""
+    command = ["--do_train", "--task_name", "sst2", "--train_file", args.train_file, "--config_name", config]
+    command += ["--tokenizer_name", args.tokenizer_name, "--output_dir", str(output_dir), "--use_cpu"]
+    command += ["--max_steps", str(steps or args.steps), "--max_seq_length", str(args.max_seq_length)]
+    command += ["--per_device_train_batch_size", str(args.batch_size), "--bf16", str(args.bf16)]
+    command += ["--train_sampling_strategy", "group_by_length", "--save_strategy", "no", "--disable_tqdm", "true"]
+    with contextlib.redirect_stdout(io.StringIO()):
+        return run_glue.main(command)["train_runtime"]
+
+
+def products(args: argparse.Namespace, config: str) -> tuple[int, float]:
+    """Parameters, and the share of matrix products in the time of a step at a length usual in SST-2."""
+    settings = json.loads((Path(config) / "config.json").read_text())
+    config_class = GAUConfig if settings["model_type"] == "gau" else BertConfig
+    model = AutoModelForSequenceClassification.from_config(config_class.from_pretrained(config))
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    ids = torch.randint(5, model.config.vocab_size, (args.batch_size, 14))
+
+    def step() -> None:
+        model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=ids[:, 0] % 2).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    step()
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        for _ in range(5):
+            step()
+    times = {event.key: event.self_cpu_time_total for event in profiler.key_averages()}
+    own = sum(times.get(f"aten::{name}", 0) for name in ("mm", "addmm", "bmm", "baddbmm"))
+    return model.num_parameters(), own / sum(times.values())
+
+
+def write(args: argparse.Namespace, rounds: list[dict]) -> None:
+    known = {"preset": args.preset, "steps": args.steps, "batch_size": args.batch_size, "bf16": int(args.bf16)}
+    with args.output.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*known, *rounds[0]], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(known | row for row in rounds)
+    print(f"Wrote {args.output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""Tables of several studies of run_glue.py side by side: the same tasks and seeds, from different beginnings.
+
+    python benchmarks/compare_glue.py --arm GAU=runs/gau --arm "GAU, random=runs/random" --arm BERT=runs/bert \
+        --output benchmarks/results/glue.csv
+
+Each folder is an --output_dir of run_glue.py with several seeds; an arm may be given several times, for folders that
+hold different tasks. Prints, per task, mean and standard deviation of the sample over the seeds, and for every arm but
+the first in how many seeds the first one is better; the CSV holds every number.
+"""
+
+import argparse
+import csv
+import json
+from pathlib import Path
+from statistics import fmean
+
+from modeling_gau.glue_report import aligned, markdown
+from modeling_gau.glue_tasks import GLUE_TASKS
+from modeling_gau.model_card import mean_and_deviation
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arm", action="append", required=True, help="name=folder")
+    parser.add_argument("--output", type=Path, help="CSV file to write")
+    parser.add_argument("--markdown", action="store_true", help="print a table of Markdown")
+    args = parser.parse_args()
+    arms: dict[str, dict[str, dict]] = {}
+    for part in args.arm:
+        name, _, folder = part.partition("=")
+        summary = json.loads((Path(folder) / "glue_results.json").read_text(encoding="utf-8"))
+        for task, results in summary["tasks"].items():
+            if task in arms.setdefault(name, {}):
+                raise SystemExit(f"{task} of {name} is there twice: in {folder} and in a folder before.")
+            arms[name][task] = results | {"seeds": summary["seeds"]}
+    rows = table(arms)
+    print(markdown(rows, left=2) if args.markdown else aligned(rows, left=2))
+    if args.output:
+        write(args.output, arms)
+        print(f"Wrote {args.output}")
+
+
+def table(arms: dict[str, dict[str, dict]]) -> list[list[str]]:
+    first, *others = arms
+    rows = [["task", "metric", *arms, *(f"better than {name}" for name in others)]]
+    for task in [name for name in GLUE_TASKS if all(name in results for results in arms.values())]:
+        metrics = arms[first][task]["metrics"]
+        for metric in metrics:
+            values = {name: results[task]["metrics"][metric]["values"] for name, results in arms.items()}
+            cells = [cell_of(one) for one in values.values()]
+            wins = [wins_of(values[first], values[name]) for name in others]
+            rows.append([task, metric.replace("_", " "), *cells, *wins])
+    return rows
+
+
+def cell_of(values: list[float]) -> str:
+    mean, deviation = mean_and_deviation(values)
+    return f"{100 * mean:.1f} ± {100 * deviation:.1f}"
+
+
+def wins_of(mine: list[float], theirs: list[float]) -> str:
+    """Difference of the means in points, and in how many of the seeds the first is ahead."""
+    ahead = sum(a > b for a, b in zip(mine, theirs, strict=True))
+    return f"{100 * (fmean(mine) - fmean(theirs)):+.1f} ({ahead} of {len(mine)})"
+
+
+def write(path: Path, arms: dict[str, dict[str, dict]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("arm", "task", "metric", "seed", "value"))
+        for arm, tasks in arms.items():
+            for task, results in tasks.items():
+                for metric, statistics in results["metrics"].items():
+                    for seed, value in zip(results["seeds"], statistics["values"], strict=True):
+                        writer.writerow((arm, task, metric, seed, round(value, 6)))
+
+
+if __name__ == "__main__":
+    main()
