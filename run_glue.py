@@ -15,10 +15,10 @@ trains and evaluates. --config names a recipe, --config_name the configuration o
 """
 
 import copy
-import csv
 import gc
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,27 +27,17 @@ import numpy as np
 import transformers
 from transformers import (
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     DataCollatorWithPadding,
     PreTrainedConfig,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
     set_seed,
 )
 
 from modeling_gau.arguments import CardArguments, ModelArguments, parse_arguments, resolve_config
 from modeling_gau.faults import TerminationCallback
 from modeling_gau.glue_card import card_facts
-from modeling_gau.glue_data import (
-    GlueArguments,
-    LabelEncoder,
-    check_splits,
-    infer_task,
-    load_splits,
-    model_label_names,
-    saved_label_names,
-    tokenize_split,
-)
+from modeling_gau.glue_data import GlueArguments, check_label_map, saved_label_names
+from modeling_gau.glue_preparation import GlueData, prepare_data
 from modeling_gau.glue_report import aligned, report_study
 from modeling_gau.glue_study import (
     FROM_MNLI,
@@ -58,7 +48,8 @@ from modeling_gau.glue_study import (
     read_record,
     task_files,
 )
-from modeling_gau.glue_tasks import GLUE_TASKS, GlueTask
+from modeling_gau.glue_submission import write_predictions
+from modeling_gau.glue_tasks import GLUE_TASKS
 from modeling_gau.glue_training import GlueTrainer, GlueTrainingArguments
 from modeling_gau.model_card import write_model_card
 from modeling_gau.publishing import check_push_destination, push, push_folder, save_without_push
@@ -110,6 +101,7 @@ def fine_tune(
     trainer = GlueTrainer(
         task=data.task,
         label_names=data.label_names,
+        check_labels=choose_label_check(model_args, glue_args, args, base_config, data),
         model=model,
         args=args,
         processing_class=data.tokenizer,
@@ -138,6 +130,19 @@ def fine_tune(
     if args.push_to_hub:
         push(trainer)
     return results
+
+
+def choose_label_check(
+    model_args: ModelArguments,
+    glue_args: GlueArguments,
+    args: GlueTrainingArguments,
+    base_config: PreTrainedConfig,
+    data: GlueData,
+) -> Callable[[np.ndarray, np.ndarray], None] | None:
+    """What refuses results that only exchanged classes explain; nothing where the classifier is new or learns."""
+    if args.do_train or model_args.model_name_or_path is None or saved_label_names(base_config) is None:
+        return None
+    return partial(check_label_map, data.task, data.label_names, accept=glue_args.accept_label_map)
 
 
 # Several runs
@@ -254,70 +259,6 @@ def n_changes(glue_args: GlueArguments) -> dict[str, None]:
     return {"fixed_n": None} if glue_args.dynamic_n else {}
 
 
-# Data
-
-
-@dataclass
-class GlueData:
-    """The task, its classes in the order of the model's outputs, and the rows of every split as model inputs."""
-
-    task: GlueTask
-    label_names: tuple[str, ...]
-    tokenizer: PreTrainedTokenizerBase
-    inputs: dict[str, datasets.Dataset]
-
-
-def prepare_data(
-    model_args: ModelArguments, glue_args: GlueArguments, args: GlueTrainingArguments, base_config: PreTrainedConfig
-) -> GlueData:
-    with args.main_process_first(desc="data preparation"):
-        return read_data(model_args, glue_args, args, base_config)
-
-
-def read_data(
-    model_args: ModelArguments, glue_args: GlueArguments, args: GlueTrainingArguments, base_config: PreTrainedConfig
-) -> GlueData:
-    splits = load_splits(glue_args, args, model_args.cache_dir, model_args.token)
-    saved = saved_label_names(base_config) if model_args.model_name_or_path else None
-    task = GLUE_TASKS[glue_args.task_name] if glue_args.task_name else infer_task(splits, saved)
-    if saved is None and not args.do_train and args.should_log:
-        print("The classifier has random weights and is not going to be trained: its results are those of chance.")
-    label_names = model_label_names(task, saved, args.do_train, glue_args.ignore_mismatched_sizes)
-    args.resolve_best_metric(task)
-    encoder = LabelEncoder(task, label_names)
-    check_splits(task, splits, encoder)
-    tokenizer = load_tokenizer(model_args, base_config)
-    limits = {
-        "train": glue_args.max_train_samples,
-        **dict.fromkeys(task.evaluation_splits.values(), glue_args.max_eval_samples),
-        **dict.fromkeys(task.test_splits.values(), glue_args.max_predict_samples),
-    }
-    inputs = {
-        split: tokenize_split(rows, task, tokenizer, encoder, glue_args, limits[split], f"Tokenising {split}")
-        for split, rows in splits.items()
-    }
-    return GlueData(task, label_names, tokenizer, inputs)
-
-
-def load_tokenizer(model_args: ModelArguments, base_config: PreTrainedConfig) -> PreTrainedTokenizerBase:
-    name = model_args.tokenizer_name or model_args.model_name_or_path
-    tokenizer = AutoTokenizer.from_pretrained(
-        name,
-        cache_dir=model_args.cache_dir,
-        revision=model_args.revision,
-        token=model_args.token,
-        trust_remote_code=model_args.trust_remote_code,
-    )
-    if tokenizer.pad_token_id is None:
-        raise ValueError(f"The tokenizer {name} has no padding token, which batches need. Take one that has.")
-    if model_args.model_name_or_path and len(tokenizer) > base_config.vocab_size:
-        raise ValueError(
-            f"The tokenizer {name} has {len(tokenizer)} tokens, the checkpoint {model_args.model_name_or_path} embeds "
-            f"{base_config.vocab_size}. Give the tokenizer that the checkpoint was trained with."
-        )
-    return tokenizer
-
-
 # Model
 
 
@@ -328,7 +269,7 @@ def load_model(model_args: ModelArguments, glue_args: GlueArguments, data: GlueD
     config = resolve_config(model_args, **changes)
     config.id2label = dict(enumerate(data.label_names))
     config.label2id = {name: index for index, name in config.id2label.items()}
-    config.problem_type = "regression" if data.task.is_regression else "single_label_classification"
+    config.problem_type = data.task.problem_type
     options = {
         "attn_implementation": model_args.attn_implementation,
         # The default of transformers is the precision of the file: fine-tuning would go on in bfloat16 weights.
@@ -388,23 +329,10 @@ def predict(trainer: GlueTrainer, data: GlueData) -> dict[str, float]:
             metrics |= output.metrics
         metrics[f"{prefix}_samples"] = len(data.inputs[split])
         if trainer.is_world_process_zero():
-            write_predictions(predictions_path(trainer, split), data, output.predictions)
+            path = Path(trainer.args.output_dir) / f"predictions_{split}.tsv"
+            write_predictions(path, data.task, data.label_names, output.predictions)
     trainer.save_metrics("test", metrics)
     return metrics
-
-
-def predictions_path(trainer: GlueTrainer, split: str) -> Path:
-    return Path(trainer.args.output_dir) / f"predictions_{split}.tsv"
-
-
-def write_predictions(path: Path, data: GlueData, predictions: np.ndarray) -> None:
-    """Columns `index`, the row of the split from 0, and `prediction`, the name of the class or the score."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-        writer.writerow(("index", "prediction"))
-        for index, prediction in enumerate(predictions.tolist()):
-            writer.writerow((index, prediction if data.task.is_regression else data.label_names[prediction]))
 
 
 # Report

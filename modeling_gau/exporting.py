@@ -116,6 +116,10 @@ class _ServedModel(nn.Module):
         return dict(self.model(**{name: value for name, value in inputs.items() if value is not None}))
 
 
+def _largest_magnitude(rows: torch.Tensor) -> torch.Tensor:
+    return rows.abs().amax(-1, keepdim=True).clamp(min=torch.finfo(rows.dtype).tiny)
+
+
 class _RowScaledLinear(nn.Module):
     """A linear map of rows brought to a largest magnitude of 1, times what they were divided by."""
 
@@ -124,15 +128,30 @@ class _RowScaledLinear(nn.Module):
         self.weight, self.bias = linear.weight, linear.bias
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
-        largest = states.abs().amax(-1, keepdim=True).clamp(min=torch.finfo(states.dtype).tiny)
+        largest = _largest_magnitude(states)
         output = nn.functional.linear(states / largest, self.weight) * largest
         return output if self.bias is None else output + self.bias
 
 
+class _RowScaledEmbedding(nn.Module):
+    """A table of rows brought to a largest magnitude of 1, and a column of what they were divided by."""
+
+    def __init__(self, embedding: nn.Embedding):
+        super().__init__()
+        self.largest = nn.Buffer(_largest_magnitude(embedding.weight))
+        self.weight = nn.Buffer(embedding.weight / self.largest)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return nn.functional.embedding(ids, self.weight) * nn.functional.embedding(ids, self.largest)
+
+
 def _scale_rows(module: nn.Module) -> None:
+    """Rewrites, without changing what is computed, all that `_write_int8` will quantize."""
     for name, child in module.named_children():
         if isinstance(child, nn.Linear) and child.out_features >= _MIN_QUANTIZED_COLUMNS:
             setattr(module, name, _RowScaledLinear(child))
+        elif isinstance(child, nn.Embedding) and child.embedding_dim >= _MIN_QUANTIZED_COLUMNS:
+            setattr(module, name, _RowScaledEmbedding(child))
         else:
             _scale_rows(child)
 
@@ -248,17 +267,19 @@ def _write_int8(source: Path, target: Path) -> None:
     folded = source.with_name("folded.onnx")
     quant_pre_process(source, folded, skip_symbolic_shape=True, save_as_external_data=len(_program_files(source)) > 1)
     graph = onnx.load(folded, load_external_data=False).graph
-    matrices = {x.name: x.dims[1] for x in graph.initializer if x.data_type == x.FLOAT and len(x.dims) == 2}
+    wide = {
+        x.name
+        for x in graph.initializer
+        if x.data_type == x.FLOAT and len(x.dims) == 2 and x.dims[1] >= _MIN_QUANTIZED_COLUMNS
+    }
+    weight_of = {"MatMul": 1, "Gather": 0}  # which input of a node it is
     nodes = [
-        node.name
-        for node in graph.node
-        if (node.op_type == "MatMul" and matrices.get(node.input[1], 0) >= _MIN_QUANTIZED_COLUMNS)
-        or (node.op_type == "Gather" and node.input[0] in matrices)
+        node.name for node in graph.node if node.op_type in weight_of and node.input[weight_of[node.op_type]] in wide
     ]
     quantize_dynamic(
         folded,
         target,
-        op_types_to_quantize=["MatMul", "Gather"],
+        op_types_to_quantize=list(weight_of),
         nodes_to_quantize=nodes,
         weight_type=QuantType.QInt8,
         per_channel=True,
@@ -380,9 +401,10 @@ def export_model(
     with tempfile.TemporaryDirectory(prefix=f".{output_dir.name}-", dir=output_dir.parent) as folder, torch.no_grad():
         path = Path(folder) / export_format.file_name
         checks = [(inputs, dict(served(**inputs))) for inputs in _checked_inputs(served, names)]
+        traced = _traced_inputs(served, names)
         if quantize is not None:
             _scale_rows(served)
-        export_format.write(served, _traced_inputs(served, names), path)
+        export_format.write(served, traced, path)
         if quantize is not None:
             export_format.quantize[quantize](path)
         difference = _largest_difference(export_format.load(path, None), checks)

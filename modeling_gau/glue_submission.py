@@ -1,10 +1,12 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""Predictions on the test rows in the form that gluebenchmark.com takes: a tab-separated file for every test set."""
+"""Predictions on test rows: as they are, and in the form that gluebenchmark.com takes, a file for every test set."""
 
 import csv
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from .glue_tasks import GlueTask
 
@@ -24,6 +26,17 @@ SUBMISSION_FILES: Mapping[str, Mapping[str, tuple[str, int]]] = {
 }
 # Classes are handed in by name where they are those of inference, and by id elsewhere.
 _BY_NAME = ("mnli", "qnli", "rte", "ax")
+
+
+def write_predictions(path: Path, task: GlueTask, label_names: Sequence[str], predictions: np.ndarray) -> None:
+    """Columns `index`, the row of the split from 0, and `prediction`: the name of the class, those of several, or the
+    score."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        writer.writerow(("index", "prediction"))
+        for index, prediction in enumerate(predictions):
+            writer.writerow((index, task.readable_prediction(prediction, label_names)))
 
 
 def read_predictions(path: str | Path) -> list[str]:

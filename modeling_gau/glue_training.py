@@ -2,10 +2,9 @@
 """Fine-tuning with `transformers.Trainer`: arguments, layer-wise learning rates, and the metrics of a task."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean
 from typing import Literal
 
 import numpy as np
@@ -15,7 +14,6 @@ from transformers.trainer_utils import IntervalStrategy, PredictionOutput, SaveS
 
 from .checkpoints import CheckpointedTrainer
 from .faults import FiniteStepsMixin
-from .glue_metric import GlueMetric
 from .glue_tasks import GlueTask
 from .training import take_cpu_for_bfloat16
 
@@ -150,10 +148,17 @@ class GlueTrainer(FiniteStepsMixin, CheckpointedTrainer):
     Args:
         task: of the data.
         label_names: classes in the order of the model's outputs. F1 is that of class 1 in the task's order.
+        check_labels: called with the predictions and references of an evaluation; raises where they cannot be meant.
         **arguments: the Trainer's.
     """
 
-    def __init__(self, task: GlueTask, label_names: Sequence[str], **arguments):
+    def __init__(
+        self,
+        task: GlueTask,
+        label_names: Sequence[str],
+        check_labels: Callable[[np.ndarray, np.ndarray], None] | None = None,
+        **arguments,
+    ):
         super().__init__(
             compute_metrics=self.compute_task_metrics,
             preprocess_logits_for_metrics=self.predictions_from_logits,
@@ -165,8 +170,7 @@ class GlueTrainer(FiniteStepsMixin, CheckpointedTrainer):
         self.model_accepts_loss_kwargs = False
         self.non_finite = self.args.non_finite
         self.task = task
-        self.task_ids = np.array([task.label_names.index(name) for name in label_names])
-        self.metric = GlueMetric(task.metric, keep_in_memory=True)
+        self.class_names, self.check_labels = tuple(label_names), check_labels
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         if self.optimizer is None and self.args.layerwise_lr_decay != 1:
@@ -190,14 +194,12 @@ class GlueTrainer(FiniteStepsMixin, CheckpointedTrainer):
         """(batch, labels) logits -> (batch,) scores or class ids, so that no logits are kept over an evaluation."""
         if isinstance(logits, tuple):  # models that return hidden states or attentions as well
             logits = logits[0]
-        return logits.squeeze(-1) if self.task.is_regression else logits.argmax(-1)
+        return self.task.predictions_from_logits(logits)
 
     def compute_task_metrics(self, evaluation: EvalPrediction) -> dict[str, float]:
-        predictions, references = evaluation.predictions, evaluation.label_ids
-        if not self.task.is_regression:
-            predictions, references = self.task_ids[predictions], self.task_ids[references]
-        results = self.metric.compute(predictions=predictions, references=references)
-        return results if len(results) == 1 else {**results, "combined_score": fmean(results.values())}
+        if self.check_labels is not None:
+            self.check_labels(evaluation.predictions, evaluation.label_ids)
+        return self.task.compute_metrics(evaluation.predictions, evaluation.label_ids, self.class_names)
 
     def predict(self, *args, **kwargs) -> PredictionOutput:
         # The Trainer groups the rows of evaluations by length too, and would return predictions in that order.

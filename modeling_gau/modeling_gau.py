@@ -726,7 +726,7 @@ class GAUForMultipleChoice(GAUPreTrainedModel):
             **kwargs,
         )
         scores = self.classifier(self.pooler(outputs.last_hidden_state, attention_mask))
-        logits = scores.view(-1, num_choices)
+        logits = scores.view(*shape[:2])
         loss = None
         if labels is not None:
             loss = nn.functional.cross_entropy(logits, labels.to(logits.device))

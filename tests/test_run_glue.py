@@ -612,3 +612,81 @@ def test_training_stops_when_the_metric_gains_nothing(tmp_path, pretrained):
     )
     state = read_json(output / "trainer_state.json")
     assert state["epoch"] == 3.0 and state["best_global_step"] == 2  # the first evaluation, and two without gain
+
+
+# Labels
+
+
+def tags(count: int) -> list[dict]:
+    """Two words, of which each has a tag of its own or none."""
+    return [
+        {
+            "text": f"{'good' if row % 2 else 'bad'} {'film' if row % 3 else 'book'}",
+            "tags": [name for name, applies in (("nice", row % 2), ("movie", row % 3)) if applies],
+        }
+        for row in range(count)
+    ]
+
+
+@pytest.mark.parametrize("form", ["lists", "cells", "columns"])
+def test_several_labels_a_row(tmp_path, pretrained, form):
+    rows, options = tags(48), ["--text_column=text"]
+    if form == "lists":
+        data = write(tmp_path / "rows.jsonl", rows)
+        options += ["--label_column=tags"]
+    elif form == "cells":
+        data = write(tmp_path / "rows.csv", [{**row, "tags": ",".join(row["tags"])} for row in rows])
+        options += ["--label_column=tags", "--problem_type=multi_label"]
+    else:
+        columns = [
+            {"text": row["text"]} | {name: int(name in row["tags"]) for name in ("nice", "movie")} for row in rows
+        ]
+        data = write(tmp_path / "rows.csv", columns)
+        options += ["--label_column", "nice", "movie"]
+    quick = [f"--{name}={value}" for name, value in QUICK.items()]
+    files = [f"--{name}_file={data}" for name in ("train", "validation", "test")]
+    output = tmp_path / "out"
+    learning = ["--learning_rate=5e-3", "--num_train_epochs=12", f"--model_name_or_path={pretrained}"]
+    stages = ["--do_eval", "--do_predict"]
+    results = run_glue.main(["--do_train", *stages, *quick, *files, *options, *learning, f"--output_dir={output}"])
+    assert results["eval_f1_micro"] == results["eval_accuracy"] == 1.0
+    config = AutoConfig.from_pretrained(output)
+    assert config.problem_type == "multi_label_classification" and set(config.id2label.values()) == {"nice", "movie"}
+    predicted = [set(filter(None, cell.split(","))) for cell in read_predictions(output / "predictions_test.tsv")]
+    assert predicted == [set(row["tags"]) for row in rows]
+    (scores,) = pipeline("text-classification", model=str(output), top_k=None)(["good book"])
+    assert {one["label"]: one["score"] > 0.5 for one in scores} == {"nice": True, "movie": False}
+
+    again = [*stages, *quick, *files[1:], *options, f"--model_name_or_path={output}", f"--output_dir={tmp_path / 'e'}"]
+    assert run_glue.main(again)["eval_f1_micro"] == 1.0
+
+
+def test_a_swapped_label_map_is_an_error_and_not_a_bad_score(tmp_path, pretrained):
+    output, data = tmp_path / "out", write(tmp_path / "rows.jsonl", sentiment(120))
+    options = {"task_name": "sst2", "validation_file": data, "model_name_or_path": output}
+    learning = {"learning_rate": 3e-3, "num_train_epochs": 6, "model_name_or_path": pretrained}
+    run(output, "do_train", train_file=data, **options | learning)
+    assert run(tmp_path / "right", "do_eval", **options)["eval_accuracy"] == 1
+
+    def rename(*names: str) -> None:
+        config = read_json(output / "config.json")
+        config |= {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
+        (output / "config.json").write_text(json.dumps(config))
+
+    rename("positive", "negative")
+    with pytest.raises(ValueError, match="look exchanged"):
+        run(tmp_path / "swapped", "do_eval", **options)
+    assert run(tmp_path / "meant", "do_eval", "accept_label_map", **options)["eval_accuracy"] == 0
+    rename("LABEL_0", "LABEL_1")
+    assert run(tmp_path / "unnamed", "do_eval", **options)["eval_accuracy"] == 1
+
+
+def test_empty_sentences_are_rows_like_others(tmp_path, pretrained):
+    rows = [*sentiment(14), {"sentence": "", "label": 0}, {"sentence": "", "label": 1}]
+    data = write(tmp_path / "rows.csv", rows)
+    names = {f"{name}_file": data for name in ("train", "validation", "test")}
+    flags = ("do_train", "do_eval", "do_predict")
+    results = run(tmp_path / "out", *flags, task_name="sst2", model_name_or_path=pretrained, max_steps=2, **names)
+    assert results["train_samples"] == results["eval_samples"] == 16
+    predictions = read_predictions(tmp_path / "out" / "predictions_test.tsv")
+    assert predictions[14] == predictions[15] and math.isfinite(results["eval_loss"])
