@@ -17,7 +17,7 @@ from .embedded_corpus import digest
 from .glue_files import check_file, read_columns, read_records
 from .glue_label_types import LabelReader
 from .glue_tasks import LOCAL_TASK, SENTENCE, SENTENCES, GlueTask, local_text_columns, nearest_of
-from .rows import _check_value
+from .rows import check_value
 
 
 _VERSION = 1  # raise it with every change to what read_table returns
@@ -106,7 +106,7 @@ def _text(value: object, column: str, place: str) -> str:
             f"{place}: the text {column!r} is missing or null. Remove the row, or fill it in; an empty text is legal, "
             'and written as "".'
         )
-    text, problem = _check_value(value, column)
+    text, problem = check_value(value, column)
     if problem:
         raise ValueError(f"{place}: {problem}")
     return text

@@ -20,16 +20,16 @@ import pyarrow.parquet as pq
 from datasets import ClassLabel, Features, LargeList, List
 
 from .rows import (
-    _CELL_CHARACTERS,
+    CELL_CHARACTERS,
     COMPRESSIONS,
     DAMAGE,
-    _begins_an_array,
-    _check_unicode,
-    _noting_the_end,
-    _shorten,
+    begins_an_array,
+    check_unicode,
     is_damage,
     kind_of,
+    noting_the_end,
     open_file,
+    shorten,
     suffix_of,
 )
 
@@ -154,10 +154,10 @@ def _table_records(stream: BinaryIO, path: Path, columns: Sequence[str]) -> Iter
 
 def _table(stream: BinaryIO, path: Path, ended: list) -> Iterator[list[str]]:
     """A `csv.reader` that appends to `ended` when it goes beyond the last line."""
-    csv.field_size_limit(_CELL_CHARACTERS)  # of the process, at 131,072 by default
+    csv.field_size_limit(CELL_CHARACTERS)  # of the process, at 131,072 by default
     lines = TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
     kind = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if suffix_of(path) == ".tsv" else {}
-    return csv.reader(itertools.chain(lines, _noting_the_end(ended)), **kind)
+    return csv.reader(itertools.chain(lines, noting_the_end(ended)), **kind)
 
 
 def _header(reader: Iterator[list[str]], path: Path) -> tuple[str, ...]:
@@ -197,7 +197,7 @@ def _json_records(stream: BinaryIO, path: Path, columns: Sequence[str]) -> Itera
         head.append(lines.readline())
     if head[-1].lstrip().startswith("["):
         head.append(lines.readline())
-        if _begins_an_array(*head[-2:], str(path)):
+        if begins_an_array(*head[-2:], str(path)):
             yield from _array_records("".join(head) + lines.read(), path)
             return
     for number, line in enumerate(itertools.chain(head, lines), 1):
@@ -213,7 +213,7 @@ def _array_records(text: str, path: Path) -> Iterator[Record]:
 def _parse(text: str, path: Path, line: int) -> object:
     """The value of a json text that begins in a line of the file."""
     if not text.isascii():
-        problem, offset = _check_unicode(text)
+        problem, offset = check_unicode(text)
         if problem:
             raise _bad(path, f"line {line + text.count(chr(10), 0, offset)}", problem)
     try:
@@ -227,7 +227,7 @@ def _parse(text: str, path: Path, line: int) -> object:
 
 def _object(row: object, path: Path, place: str) -> dict[str, object]:
     if not isinstance(row, dict):
-        raise _bad(path, place, f"expected an object with a key for each column, got {_shorten(row)}.")
+        raise _bad(path, place, f"expected an object with a key for each column, got {shorten(row)}.")
     return row
 
 
@@ -257,7 +257,7 @@ def _python_values(column: pa.Array) -> list:
 def _check_line(path: Path, place: str, cells: Sequence[str]) -> None:
     for cell in cells:
         if not cell.isascii():
-            problem, _ = _check_unicode(cell)
+            problem, _ = check_unicode(cell)
             if problem:
                 raise _bad(path, place, problem)
 

@@ -11,7 +11,7 @@ from datasets import ClassLabel, List, Value
 
 from .glue_files import place_of_row, stored_classes
 from .glue_tasks import PROBLEM_TYPES
-from .rows import _check_value, _shorten, kind_of
+from .rows import check_value, kind_of, shorten
 
 
 # Stands for the labels of test rows that are not given away, in the official GLUE data.
@@ -64,7 +64,7 @@ class LabelReader:
             return None
         for column, cell in zip(self.columns, cells, strict=True):
             if str(cell).strip().casefold() not in _ANSWERS:
-                self._refuse(row, f"{column!r} must be 0 or 1, got {_shorten(cell)}.")
+                self._refuse(row, f"{column!r} must be 0 or 1, got {shorten(cell)}.")
         return [number for number, cell in enumerate(cells) if _ANSWERS[str(cell).strip().casefold()]]
 
     def _lists(self, labels: Sequence[object]) -> tuple[object, list]:
@@ -79,14 +79,14 @@ class LabelReader:
             return None
         members = self._parts(row, label) if isinstance(label, str) else label
         if not isinstance(members, list):
-            self._refuse(row, f"{self.columns[0]!r} must be a list of names or of ids, got {_shorten(label)}.")
+            self._refuse(row, f"{self.columns[0]!r} must be a list of names or of ids, got {shorten(label)}.")
         for member in members:
             is_label = type(member) in (str, int) and member != ""
             if not is_label or members.count(member) > 1:
                 what = "is there twice" if is_label else "is neither a name nor an id"
                 self._refuse(
                     row,
-                    f"the label {_shorten(member)} {what}. {self.columns[0]!r} lists the labels that apply; where 0 "
+                    f"the label {shorten(member)} {what}. {self.columns[0]!r} lists the labels that apply; where 0 "
                     "and 1 say so for every class, give each class a column, and all of them to --label_column.",
                 )
         return members
@@ -95,7 +95,7 @@ class LabelReader:
         if cell.startswith("["):
             self._refuse(
                 row,
-                f"{self.columns[0]!r} is a list as programs write it ({_shorten(cell)}). Write the names with "
+                f"{self.columns[0]!r} is a list as programs write it ({shorten(cell)}). Write the names with "
                 f"{self.separator!r} in between, or give json or parquet.",
             )
         return [part.strip() for part in cell.split(self.separator)] if cell.strip() else []
@@ -107,7 +107,7 @@ class LabelReader:
             if label is not None and (type(label) not in _KINDS or isinstance(label, list)):
                 lists = " Lists go with --problem_type multi_label, and with no task of GLUE."
                 hint = lists if isinstance(label, list) else ""
-                self._refuse(row, f"{self.columns[0]!r} must be a name or a number, got {_shorten(label)}.{hint}")
+                self._refuse(row, f"{self.columns[0]!r} must be a name or a number, got {shorten(label)}.{hint}")
         labels = [None if label == "" else label for label in labels]
         if kind_of(self.path) == "csv":
             labels = self._parsed([None if label is None else label.strip() or None for label in labels])
@@ -149,7 +149,7 @@ class LabelReader:
         if self.problem_type is None:
             self._refuse(
                 wrong,
-                f"the label {_shorten(cells[wrong])} is no number, where {place_of_row(self.path, fraction)} has "
+                f"the label {shorten(cells[wrong])} is no number, where {place_of_row(self.path, fraction)} has "
                 f"{cells[fraction]}. If labels are names, give --problem_type single_label.",
             )
         return list(cells)
@@ -168,7 +168,7 @@ class LabelReader:
     def _score(self, row: int, label: str | bool | int | float | None) -> float | None:
         score = _number(label) if isinstance(label, str) else label
         if isinstance(score, bool) or (score is None and label is not None):
-            self._refuse(row, f"the label {_shorten(label)} is no number, as a regression needs.")
+            self._refuse(row, f"the label {shorten(label)} is no number, as a regression needs.")
         return None if score is None else float(score)
 
     def _check_alike(self, labels: Iterable[tuple[int, object]]) -> None:
@@ -180,7 +180,7 @@ class LabelReader:
             if kind != first[1]:
                 self._refuse(
                     row,
-                    f"the label {_shorten(label)} is {kind}, where {place_of_row(self.path, first[0])} has "
+                    f"the label {shorten(label)} is {kind}, where {place_of_row(self.path, first[0])} has "
                     f"{first[1]}. Write the labels of a file all in one way.",
                 )
             problem = _problem_of(label)
@@ -190,9 +190,9 @@ class LabelReader:
 
 def _problem_of(label: str | bool | int | float) -> str | None:
     if isinstance(label, str):
-        return _check_value(label, "label")[1]
+        return check_value(label, "label")[1]
     if isinstance(label, int) and not -(2**63) <= label < 2**63:
-        return f"the label {_shorten(label)} is beyond the integers of 64 bits."
+        return f"the label {shorten(label)} is beyond the integers of 64 bits."
     return None
 
 

@@ -39,7 +39,7 @@ COMPRESSIONS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open, ".zst": No
 DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, pa.ArrowInvalid)
 
 # Of a cell in a csv file: a quotation mark that is never closed must not take the rest of a corpus into memory.
-_CELL_CHARACTERS = 2**27
+CELL_CHARACTERS = 2**27
 _PARQUET_ROWS = 512
 _SPACE = re.compile(r"\s*")
 
@@ -196,7 +196,7 @@ def _text_rows(stream: BinaryIO, request: _Request) -> Iterator[_Place]:
         units = {"document": _whole, "line": _lines, "paragraph": _paragraphs}[request.text_unit]
         number = request.start
         for line, text in request.select(units(head, lines)):
-            problem, offset = _check_unicode(text)
+            problem, offset = check_unicode(text)
             place = f"line {line + 1 + text.count(chr(10), 0, offset)}"
             yield _Place(number, place, None if problem else text, problem)
             number += request.step
@@ -224,7 +224,7 @@ def _paragraphs(head: str, lines: TextIO) -> Iterator[tuple[int, str]]:
         yield begin, "".join(paragraph)
 
 
-def _check_unicode(text: str) -> tuple[str | None, int]:
+def check_unicode(text: str) -> tuple[str | None, int]:
     """Returns what is wrong with the characters of a text, if anything, and where."""
     if text.isascii():
         return None, 0
@@ -238,24 +238,24 @@ def _check_unicode(text: str) -> tuple[str | None, int]:
     return None, 0
 
 
-def _check_value(value: object, column: str) -> tuple[str | None, str | None]:
+def check_value(value: object, column: str) -> tuple[str | None, str | None]:
     """Returns the text and None, or None and what is wrong with it."""
     if not isinstance(value, str):
-        return None, f"{column!r} must be text, got {_shorten(value)}."
-    problem, _ = _check_unicode(value)
+        return None, f"{column!r} must be text, got {shorten(value)}."
+    problem, _ = check_unicode(value)
     return (None, problem) if problem else (value, None)
 
 
-def _shorten(value: object) -> str:
+def shorten(value: object) -> str:
     return f"{str(value)[:80]!r}" if isinstance(value, str) else f"{value!r:.80}"
 
 
 def _check_object(row: object, column: str) -> tuple[str | None, str | None]:
     if not isinstance(row, dict):
-        return None, f"expected an object with the key {column!r}, got {_shorten(row)}."
+        return None, f"expected an object with the key {column!r}, got {shorten(row)}."
     if column not in row:
         return None, f"no {column!r}, but {_listed(row)}; choose one with --text_column."
-    return _check_value(row[column], column)
+    return check_value(row[column], column)
 
 
 def _listed(names) -> str:
@@ -271,7 +271,7 @@ def _json_rows(stream: BinaryIO, request: _Request) -> Iterator[_Place]:
             raise _UnusableFileError(" is empty.")
         if head[-1].lstrip().startswith("["):
             head.append(lines.readline())
-            if _begins_an_array(*head[-2:], request.path):
+            if begins_an_array(*head[-2:], request.path):
                 yield from _array_rows("".join(head) + lines.read(), request)
                 return
         for number, line in request.select(enumerate(itertools.chain(head, lines))):
@@ -279,7 +279,7 @@ def _json_rows(stream: BinaryIO, request: _Request) -> Iterator[_Place]:
                 yield _Place(number, f"line {number + 1}", *_check_line(line, request.column))
 
 
-def _begins_an_array(line: str, following: str, path: str) -> bool:
+def begins_an_array(line: str, following: str, path: str) -> bool:
     """Tells `[...]` over a whole file from one bad line "[..." among others."""
     if not following or following.isspace():
         return True
@@ -295,7 +295,7 @@ def _is_json(text: str) -> bool:
 
 
 def _check_line(line: str, column: str) -> tuple[str | None, str | None]:
-    problem, _ = _check_unicode(line)
+    problem, _ = check_unicode(line)
     if problem:
         return None, problem
     try:
@@ -332,11 +332,11 @@ def _array_rows(text: str, request: _Request) -> Iterator[_Place]:
 
 
 def _csv_rows(stream: BinaryIO, request: _Request) -> Iterator[_Place]:
-    csv.field_size_limit(_CELL_CHARACTERS)  # of the process, at 131,072 by default, which many a document exceeds
+    csv.field_size_limit(CELL_CHARACTERS)  # of the process, at 131,072 by default, which many a document exceeds
     delimiter = "\t" if suffix_of(request.path) == ".tsv" else ","
     ended = []
     with TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
-        reader = csv.reader(itertools.chain(lines, _noting_the_end(ended)), delimiter=delimiter)
+        reader = csv.reader(itertools.chain(lines, noting_the_end(ended)), delimiter=delimiter)
         header = next(reader, None)
         if header is None:
             raise _UnusableFileError(" is empty.")
@@ -354,7 +354,7 @@ def _csv_rows(stream: BinaryIO, request: _Request) -> Iterator[_Place]:
                 yield _Place(number, f"line {line}", text, problem)
 
 
-def _noting_the_end(ended: list) -> Iterator[str]:
+def noting_the_end(ended: list) -> Iterator[str]:
     ended.append(True)
     yield from ()
 
@@ -371,7 +371,7 @@ def _next_record(reader, header: list[str], column: str, ended: list) -> tuple[s
         return None, "a quotation mark is opened here and never closed."
     if len(cells) != len(header):
         return None, f"{len(cells)} cells, where the header has {len(header)}."
-    problems = [problem for problem, _ in map(_check_unicode, cells) if problem]
+    problems = [problem for problem, _ in map(check_unicode, cells) if problem]
     return (None, problems[0]) if problems else (cells[header.index(column)], None)
 
 
@@ -415,4 +415,4 @@ def _values(column: pa.Array, rows: pa.Array) -> list[str | bytes | None]:
 def _check_parquet(value: str | bytes | None, column: str) -> tuple[str | None, str | None]:
     if isinstance(value, bytes):
         value = value.decode("utf-8", "surrogateescape")
-    return _check_value(value, column)
+    return check_value(value, column)

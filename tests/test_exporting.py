@@ -191,7 +191,7 @@ def test_int8(tmp_path, normalization):
         model.model.embeddings.word_embeddings.weight[7, 0] = 10
         model.model.layers[0].gau.i_dense.weight[: 2 * model.config.intermediate_size, 0] = 2
     exported = export_model(model, tmp_path / "out", quantize="int8")
-    assert 1e-4 < exported.difference < 0.05
+    assert 1e-4 < exported.difference < 0.1
     # Matrices and embeddings are int8, the head's too, which is tied to the embeddings.
     graph = onnx.load(exported.path).graph
     assert not [x.name for x in graph.initializer if x.data_type == x.FLOAT and len(x.dims) == 2 and x.dims[1] > 1]

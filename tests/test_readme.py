@@ -1,5 +1,5 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""The README states commands, files and names: each is held against what is there."""
+"""README and guides state commands, files and names: each is held against what is there."""
 
 import re
 import shlex
@@ -23,12 +23,18 @@ SCRIPT_ARGUMENTS = {
 }
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
 
 
-def commands() -> list[str]:
-    return [line for block in blocks("bash") for line in block.replace("\\\n", "").splitlines()]
+def commands(text: str = README) -> list[str]:
+    return [line for block in blocks("bash", text) for line in block.replace("\\\n", "").splitlines()]
+
+
+def script_commands() -> list[str]:
+    guides = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))]
+    lines = [line for text in (README, *guides) for line in commands(text)]
+    return [line for line in lines if any(f"{name} " in line for name in SCRIPT_ARGUMENTS)]
 
 
 def section(title: str) -> str:
@@ -41,14 +47,20 @@ def first_column(title: str) -> set[str]:
     return {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
 
 
-@pytest.mark.parametrize("command", [line for line in commands() if ".py" in line])
+@pytest.mark.parametrize("command", script_commands())
 def test_script_commands_parse(command, monkeypatch):
     monkeypatch.chdir(ROOT)
-    words = shlex.split(command, comments=True)
+    words = shlex.split(command.partition("||")[0], comments=True)
     (script,) = set(words) & set(SCRIPT_ARGUMENTS)
     assert parse_arguments(SCRIPT_ARGUMENTS[script], [*words[words.index(script) + 1 :], "--use_cpu"])
     for word in words:
         assert not word.startswith("configuration/") or (ROOT / word).is_file()
+
+
+def test_links_lead_somewhere():
+    for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks" / "results").glob("*.md")):
+        for link in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
+            assert link.startswith("https://") or (path.parent / link).exists(), f"{path.name}: {link}"
 
 
 def test_make_targets_exist():
