@@ -86,6 +86,7 @@ def fine_tune(
     """One run, on one task, from one seed."""
     # 1. Arguments
     checkpoint = find_checkpoint(args) if args.do_train else None
+    check_output_dir(model_args, args)
     base_config = choose_base_config(model_args, glue_args)  # a wrong name or override shows before the data is read
     set_seed(args.seed)
 
@@ -112,6 +113,8 @@ def fine_tune(
     )
     record.content["hub_model_id"] = trainer.hub_model_id or args.hub_model_id
     results = {}
+    if args.do_train and args.overwrite_output_dir:
+        remove_results(args)
     if args.do_train:
         results = train(trainer, record, termination, checkpoint).metrics
         results |= {"train_samples": len(trainer.train_dataset), "train_parameters": model.num_parameters()}
@@ -123,10 +126,12 @@ def fine_tune(
     if args.do_predict:
         results |= predict(trainer, data)
     if trainer.is_world_process_zero():
-        known = {name: value for name, value in record.content.get("results", {}).items() if name not in results}
-        predicted = args.do_predict or record.content.get("predicted", False)
-        record.write(status="finished", results=known | results, predicted=predicted)
-        report(trainer, data, record.content)
+        content = record.content
+        content["results"] = content.get("results", {}) | results
+        stages = {"trained": args.do_train, "evaluated": args.do_eval, "predicted": args.do_predict}
+        report(trainer, data, content)
+        # Last: from then on all is there.
+        record.write(status="finished", **{stage: made or content.get(stage, False) for stage, made in stages.items()})
     if args.push_to_hub:
         push(trainer)
     return results
@@ -171,7 +176,7 @@ def run_study(
         if task.name != "ax"
     }
     study.run(report_study)
-    for name, repo_id in study.repositories.items() if args.should_save else ():
+    for name, repo_id in study.repositories.items() if args.process_index == 0 else ():
         best = best_run(study.chosen[name])
         push_folder(repo_id, of_repository(args, repo_id, output_dir=str(best.output_dir)))
         print(f"Pushed {best.output_dir} to {repo_id}.")
@@ -221,16 +226,43 @@ def begin_record(
     description |= {
         "compared": compared_arguments(model_args, glue_args, args),
         "rows_per_step": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
-        "predicted": False,
+        "base_model": describe_base_model(model_args),
     }
     record = RunRecord(args.output_dir, description, checkpoint)
-    output_dir, name = Path(args.output_dir), model_args.model_name_or_path
-    if not args.do_train and name is not None and output_dir.resolve() == Path(name).resolve():
-        record.content = read_record(output_dir) or record.content
+    if not args.do_train and is_evaluated_in_place(model_args, args):
+        record.content = read_record(Path(args.output_dir)) or record.content
     return record
 
 
+def is_evaluated_in_place(model_args: ModelArguments, args: GlueTrainingArguments) -> bool:
+    name = model_args.model_name_or_path
+    return name is not None and Path(args.output_dir).resolve() == Path(name).resolve()
+
+
+def describe_base_model(model_args: ModelArguments) -> dict[str, Any] | None:
+    """What the card says of it later, when a local directory may be gone."""
+    name = model_args.model_name_or_path
+    if name is None:
+        return None
+    path = Path(name)
+    parent = read_record(path) if path.is_dir() else None
+    own = ((parent or {}).get("arguments") or {}).get("run_name")
+    return {"name": own or (path.resolve().name if path.is_dir() else name), "is_local": path.is_dir()}
+
+
 # Arguments
+
+
+def check_output_dir(model_args: ModelArguments, args: GlueTrainingArguments) -> None:
+    """Raises ValueError where results of one model would be mixed with those of another."""
+    if args.do_train or is_evaluated_in_place(model_args, args):
+        return
+    record = read_record(Path(args.output_dir))
+    if record is not None and record.get("trained"):
+        raise ValueError(
+            f"--output_dir {args.output_dir} holds a trained model with its results, and "
+            f"{model_args.model_name_or_path} is another: give what is evaluated or predicted a directory of its own."
+        )
 
 
 def choose_base_config(model_args: ModelArguments, glue_args: GlueArguments) -> PreTrainedConfig:
@@ -300,6 +332,13 @@ def is_of_head(model: PreTrainedModel, key: str) -> bool:
 
 
 # Train, evaluate, predict
+
+
+def remove_results(args: GlueTrainingArguments) -> None:
+    """Those of an earlier run; the Trainer adds to what is there."""
+    if args.process_index == 0:
+        for path in Path(args.output_dir).glob("*_results.json"):
+            path.unlink()
 
 
 def save_trained(trainer: GlueTrainer, metrics: Mapping[str, float]) -> None:

@@ -56,10 +56,15 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--timed_rows", type=int, default=96, help="rows that a round takes for each batch size")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument(
+        "--cpu_time", action="store_true", help="processor time, for one thread of a machine that others use as well"
+    )
     parser.add_argument("--output", type=Path, help="CSV file to write")
     args = parser.parse_args()
     if args.config_name and not args.tokenizer_name:
         parser.error("--config_name needs --tokenizer_name: a preset has no tokenizer.")
+    if args.cpu_time and args.threads != 1:
+        parser.error("--cpu_time adds up the time of all threads: use it with --threads 1.")
     if BASELINE not in args.variants:
         parser.error(f"--variants must hold '{BASELINE}', with which the others are compared.")
     return args
@@ -127,17 +132,18 @@ def answers(args: argparse.Namespace, predict: Predict, batches: list[dict[str, 
     return logits[:, 0] if args.task_name == "stsb" else logits.argmax(-1)
 
 
-def seconds_per_batch(predict: Predict, batches: list[dict[str, torch.Tensor]]) -> float:
-    start = time.perf_counter()
+def seconds_per_batch(predict: Predict, batches: list[dict[str, torch.Tensor]], clock: Callable[[], float]) -> float:
+    start = clock()
     for batch in batches:
         predict(batch)
-    return (time.perf_counter() - start) / len(batches)
+    return (clock() - start) / len(batches)
 
 
 def measure_speed(args: argparse.Namespace, variants: dict[str, Predict], tokenizer, rows: list[dict]) -> dict:
     """(variant, batch size) -> seconds of a batch, one number for each round."""
     rows = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))[: args.timed_rows]]
     batches = {size: make_batches(args, tokenizer, rows, size) for size in args.batch_sizes}
+    clock = time.process_time if args.cpu_time else time.perf_counter
     times = {(name, size): [] for name in variants for size in args.batch_sizes}
     for size in args.batch_sizes:
         for predict in variants.values():
@@ -146,7 +152,7 @@ def measure_speed(args: argparse.Namespace, variants: dict[str, Predict], tokeni
         names = list(variants)[number % len(variants) :] + list(variants)[: number % len(variants)]
         for size in args.batch_sizes:
             for name in names if number % 2 else reversed(names):
-                times[name, size].append(seconds_per_batch(variants[name], batches[size]))
+                times[name, size].append(seconds_per_batch(variants[name], batches[size], clock))
     return times
 
 
@@ -210,6 +216,7 @@ def main() -> None:
             quality = measure_quality(args, variants, tokenizer, rows, labels)
         times = measure_speed(args, variants, tokenizer, rows)
     known = {"model": Path(args.model_name_or_path or args.config_name).name, "threads": args.threads}
+    known["clock"] = "cpu" if args.cpu_time else "wall"
     results = []
     for name, (_, megabytes) in made.items():
         speeds = {key: value for size in args.batch_sizes for key, value in speed_columns(times, name, size).items()}

@@ -22,6 +22,8 @@ def card_facts(
     task: GlueTask,
     output_dir: Path,
     runs: Mapping[int, Mapping[str, float]] | None = None,
+    repo_id: str | None = None,
+    grid_points: int = 1,
 ) -> ModelCardFacts:
     """Facts of a run that trained.
 
@@ -30,12 +32,14 @@ def card_facts(
         config: of the model.
         output_dir: where the card goes.
         runs: seed -> results, of this run and of those that differ in the seed alone.
+        repo_id: on the Hub, where it is not what the record says.
+        grid_points: from how many the point of this run was chosen.
     """
-    arguments, results = record["arguments"], record["results"]
-    repo_id, is_local = record["hub_model_id"], bool(arguments["train_file"])
+    arguments, results, base = record["arguments"], record["results"], record["base_model"]
+    repo_id, is_local = repo_id or record["hub_model_id"], bool(arguments["train_file"])
     metrics = card_metrics(task, results)
     seeds = {seed: card_metrics(task, other) for seed, other in (runs or {}).items()}
-    by_seed = {name: {seed: values[name] for seed, values in seeds.items()} for name in metrics}
+    by_seed = {name: {seed: values[name] for seed, values in seeds.items() if name in values} for name in metrics}
     return ModelCardFacts(
         model_name=(repo_id or arguments["run_name"] or output_dir.resolve().name).split("/")[-1],
         task="text-classification",
@@ -44,23 +48,29 @@ def card_facts(
         example=_PAIR if len(task.text_columns) == 2 else None,
         license=arguments["license"],
         language=arguments["language"],
-        base_model=arguments["model_name_or_path"],
+        base_model=base and base["name"],
+        base_model_is_local=bool(base and base["is_local"]),
         datasets=() if is_local else [HUB_DATASET],
         data_description=describe_data(arguments, config, task),
         n_parameters=results["train_parameters"],
         training=training_rows(record),
         task_metrics=metrics,
+        split_of_metric={name: split_of(task, name) for name in metrics},
         seed_metrics=by_seed if len(seeds) > 1 else {},
         eval_dataset=None if is_local else HUB_DATASET,
         eval_dataset_name=f"{arguments['task_name'] or 'local data'} (local files)" if is_local else "GLUE",
         eval_config=None if is_local else task.name,
         eval_split=task.evaluation_splits["eval"],
-        limits=partial_evaluation(arguments),
+        limits=limits(arguments, grid_points),
         software={
             name: record["software"][name]
             for name in ("transformers", "torch", "accelerate", "datasets", "tokenizers")
         },
     )
+
+
+def split_of(task: GlueTask, name: str) -> str:
+    return task.evaluation_splits["eval_mm" if name.startswith(_SPLITS["eval_mm"]) else "eval"]
 
 
 def card_metrics(task: GlueTask, results: Mapping[str, float]) -> dict[str, float]:
@@ -92,20 +102,35 @@ def training_rows(record: Mapping[str, Any]) -> dict[str, object]:
         "Precision": "bf16" if arguments["bf16"] else "fp16" if arguments["fp16"] else "fp32",
         "Seed": arguments["seed"],
         "Hardware": describe_device(hardware),
-        "Training time (seconds)": results["train_runtime"],
+        # The Trainer counts from the last time that a run was resumed.
+        "Training time (seconds)": None if "resumed" in record else results["train_runtime"],
     }
     return {name: value for name, value in rows.items() if value is not None}
 
 
 def describe_data(arguments: Mapping[str, Any], config: PreTrainedConfig, task: GlueTask) -> str:
     names = [name for _, name in sorted((int(index), name) for index, name in config.id2label.items())]
-    what = "a score" if task.is_regression else f"classes: {', '.join(names)}"
+    kind = "any number of the classes" if task.is_multi_label else "classes"
+    what = "a score" if task.is_regression else f"{kind}: {', '.join(names)}"
     if not arguments["train_file"]:
         return f"Trained on {task.name} of [GLUE](https://huggingface.co/datasets/{HUB_DATASET}) ({what})."
     of = f" with the columns of the GLUE task {task.name}" if arguments["task_name"] else ""
     return f"Trained on the local file `{Path(arguments['train_file']).name}`{of} ({what})."
 
 
-def partial_evaluation(arguments: Mapping[str, Any]) -> list[str]:
-    limit = arguments["max_eval_samples"]
-    return [] if limit is None else [f"Evaluated on at most {limit} rows: the results do not compare with others."]
+def limits(arguments: Mapping[str, Any], grid_points: int) -> list[str]:
+    sentences = []
+    if arguments["max_eval_samples"] is not None:
+        limit = arguments["max_eval_samples"]
+        sentences.append(f"Evaluated on at most {limit} rows: the results do not compare with others.")
+    chosen = []
+    if grid_points > 1:
+        chosen.append(f"the settings of training, from {grid_points},")
+    if arguments["load_best_model_at_end"]:
+        chosen.append("the step of training")
+    if chosen:
+        sentences.append(
+            f"By results on the rows of evaluation {' and '.join(chosen)} were chosen: on other rows the model is "
+            "likely to be a little worse."
+        )
+    return sentences

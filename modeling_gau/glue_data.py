@@ -113,6 +113,10 @@ class GlueArguments:
     )
 
     def __post_init__(self):
+        if self.task_name is not None and self.task_name != "all":
+            self.task_name = ",".join(self.task_names())
+            if not self.task_name:
+                raise ValueError(f"--task_name is empty: give one or more of {', '.join(GLUE_TASKS)}, or `all`.")
         for name in self.task_names():
             if name not in GLUE_TASKS:
                 nearest = difflib.get_close_matches(name.lower().replace("-", ""), GLUE_TASKS, n=1)

@@ -40,7 +40,7 @@ def glue_averages(runs: Mapping[str, Sequence[Run]]) -> dict[str, list[float]]:
     literature since Devlin et al. 2018. Where a task is missing there is no GLUE average, but a mean of what is there.
     """
     counted = [name for name in COUNTED_TASKS if name in runs]
-    if not counted:
+    if len(counted) < 2:
         return {}
     if len(counted) == len(COUNTED_TASKS):
         averages = {"GLUE average (9 tasks)": counted}
@@ -56,12 +56,15 @@ def glue_averages(runs: Mapping[str, Sequence[Run]]) -> dict[str, list[float]]:
 
 def write_cards(study: Study) -> None:
     """Writes the model cards of the runs at the best points again, with the results of all seeds."""
-    for runs in study.chosen.values():
+    for name, runs in study.chosen.items():
         results = {run.seed: run_results(run) for run in runs}
         for run in runs:
-            if (run.output_dir / "README.md").is_file():  # that of a run that trained
-                record, config = read_record(run.output_dir), AutoConfig.from_pretrained(run.output_dir)
-                write_model_card(run.output_dir, card_facts(record, config, run.task, run.output_dir, results))
+            record = read_record(run.output_dir)
+            if not record.get("trained"):
+                continue
+            config, repo_id = AutoConfig.from_pretrained(run.output_dir), study.repositories.get(name)
+            facts = card_facts(record, config, run.task, run.output_dir, results, repo_id, len(study.points))
+            write_model_card(run.output_dir, facts)
 
 
 def summarize(study: Study) -> dict[str, object]:
@@ -174,7 +177,7 @@ def _write_results(path: Path, study: Study) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("task", "point", "chosen", "seed", "metric", "value"))
-        for run in study.finished_runs():
+        for run in study.done:
             chosen = run in study.chosen.get(run.task.name, ())
             for metric, value in run_results(run).items():
                 writer.writerow((run.task.name, _point_text(run), int(chosen), run.seed, metric, value))
@@ -187,7 +190,7 @@ def _submit(folder: Path, study: Study) -> list[Path]:
     written, problems = [], []
     for name, runs in study.chosen.items():
         run = _run_to_submit(study, runs)
-        if not read_record(run.output_dir)["predicted"]:
+        if not read_record(run.output_dir).get("predicted"):
             continue
         for split in SUBMISSION_FILES[name]:
             path = run.output_dir / f"predictions_{split}.tsv"
@@ -196,7 +199,7 @@ def _submit(folder: Path, study: Study) -> list[Path]:
                 written, problems = [*written, file], [*problems, *filter(None, [problem])]
     if not written:
         return []
-    archive, missing = zip_submission(folder)
+    archive, missing = zip_submission(folder, [path.name for path in written])
     for problem in problems:
         print(f"Not a submission yet: {problem}.")
     if missing:

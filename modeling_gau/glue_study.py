@@ -12,12 +12,13 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from statistics import fmean
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from .arguments import ModelArguments
@@ -69,12 +70,9 @@ class StudyArguments:
     mnli_checkpoint: str | None = field(
         default=None,
         metadata={
-            "help": "Start rte, mrpc and stsb from this model that was fine-tuned on mnli; `auto` takes that of the "
-            "same study and seed."
+            "help": "Start rte, mrpc and stsb from this model that was fine-tuned on mnli, and predict ax with it; "
+            "`auto` takes that of the same study and seed, as ax does where nothing is named."
         },
-    )
-    keep_all_models: bool = field(
-        default=False, metadata={"help": "Keep the weights of points of the grid that were not the best, too."}
     )
 
     def __post_init__(self):
@@ -105,53 +103,62 @@ class Run:
         return "-".join([self.task.name, *(f"{name}-{value}" for name, value in self.point), f"seed-{self.seed}"])
 
 
+# What a grid may vary: type, and which values make sense.
+_GRID_AXES: Mapping[str, tuple[type, str, Callable[[float], bool]]] = {
+    "adam_beta2": (float, "between 0 and 1", lambda value: 0 < value < 1),
+    "gradient_accumulation_steps": (int, "at least 1", lambda value: value >= 1),
+    "label_smoothing_factor": (float, "from 0 to below 1", lambda value: 0 <= value < 1),
+    "layerwise_lr_decay": (float, "above 0 and at most 1", lambda value: 0 < value <= 1),
+    "learning_rate": (float, "above 0", lambda value: 0 < value < math.inf),
+    "max_grad_norm": (float, "above 0", lambda value: 0 < value < math.inf),
+    "num_train_epochs": (float, "above 0", lambda value: 0 < value < math.inf),
+    "per_device_train_batch_size": (int, "at least 1", lambda value: value >= 1),
+    "warmup_steps": (float, "at least 0", lambda value: 0 <= value < math.inf),
+    "weight_decay": (float, "at least 0", lambda value: 0 <= value < math.inf),
+}
+
+
 def grid_points(grid: Sequence[str] | None) -> list[tuple[tuple[str, Any], ...]]:
     """All combinations of the values in `["learning_rate=2e-5,3e-5", ...]`, one empty point without a grid.
 
     Raises:
-        ValueError: not of that form, or a name that is no number among the arguments of training.
+        ValueError: not of that form, a name that is not for grids, or a value that is twice there or makes no sense.
     """
-    hints = get_type_hints(GlueTrainingArguments)
-    names = [entry.name for entry in fields(GlueTrainingArguments)]
-    numbers = {name: kind for name in names if (kind := _number_kind(hints[name])) is not None}
     axes = {}
     for part in grid or ():
-        name, equals, values = part.partition("=")
-        if not equals or not values or name not in numbers or name in axes or name == "seed":
+        name, _, values = part.partition("=")
+        if not values or name not in _GRID_AXES or name in axes:
             raise ValueError(
-                f"--grid {part}: give each time the name of an argument of training that is a number, and its values: "
-                "learning_rate=2e-5,3e-5 per_device_train_batch_size=16,32 num_train_epochs=3,5. Seeds go into "
-                "--seeds."
+                f"--grid {part}: give, each once, names and values such as learning_rate=2e-5,3e-5 "
+                f"per_device_train_batch_size=16,32 num_train_epochs=3,5. Names are {', '.join(_GRID_AXES)}; seeds go "
+                "into --seeds."
             )
+        kind, allowed, is_allowed = _GRID_AXES[name]
         try:
-            axes[name] = [numbers[name](value) for value in values.split(",")]
+            axes[name] = [kind(value) for value in values.split(",")]
         except ValueError as error:
             raise ValueError(f"--grid {part}: {error}.") from error
+        if not all(map(is_allowed, axes[name])) or len(set(axes[name])) < len(axes[name]):
+            raise ValueError(f"--grid {part}: values are different numbers {allowed}.")
     return [tuple(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
-
-
-def _number_kind(hint: Any) -> type | None:
-    """float or int, where a field holds a number; float where it may hold either."""
-    kinds = (set(get_args(hint)) or {hint}) - {type(None)}
-    return float if float in kinds else int if kinds == {int} else None
 
 
 def order_tasks(names: Sequence[str], mnli_checkpoint: str | None) -> list[GlueTask]:
     """The tasks in an order in which each comes after what it needs: ax uses models of mnli, others may begin there.
 
     Raises:
-        ValueError: a model of mnli is needed that is not trained in this study.
+        ValueError: a model of mnli is needed that is neither named nor trained in this study, or is named for nothing.
     """
-    needing = [name for name in names if name == "ax" or (name in FROM_MNLI and mnli_checkpoint == "auto")]
-    if needing and "mnli" not in names:
+    served = [name for name in names if name == "ax" or name in FROM_MNLI]
+    if mnli_checkpoint is not None and not served:
+        raise ValueError(f"--mnli_checkpoint is for {', '.join(FROM_MNLI)} and ax, none of which is among the tasks.")
+    waiting = {"auto": served, None: [name for name in served if name == "ax"]}.get(mnli_checkpoint, [])
+    if waiting and "mnli" not in names:
         raise ValueError(
-            f"{', '.join(needing)} need{'s' if len(needing) == 1 else ''} a model of mnli, which is not among the "
-            "tasks: add it, name a checkpoint by --mnli_checkpoint, or evaluate ax alone with --do_predict and "
-            "--model_name_or_path."
-            if mnli_checkpoint == "auto" or names != ["ax"]
-            else "ax has no training rows: give --task_name ax alone without --seeds and --grid, with --do_predict."
+            f"{', '.join(waiting)} need{'s' if len(waiting) == 1 else ''} a model of mnli, which is not among the "
+            "tasks: add mnli, or name a model by --mnli_checkpoint."
         )
-    return [GLUE_TASKS[name] for name in sorted(names, key=lambda name: name in needing)]
+    return [GLUE_TASKS[name] for name in sorted(names, key=lambda name: name in waiting)]
 
 
 def task_files(data_dir: str, task: GlueTask) -> dict[str, str]:
@@ -189,11 +196,18 @@ def task_files(data_dir: str, task: GlueTask) -> dict[str, str]:
 class Study:
     """Makes the runs of a study.
 
+    All processes take part; what they do follows from what the first one finds on its disk.
+
     Args:
+        model_args, glue_args, args, study_args: of the whole study.
         fine_tune: makes one run, of the model, the data and the training that its arguments describe, and writes
             `run.json` in the output directory.
         check: looks at the data of a task, and raises ValueError where a run could not use them.
         repositories: task -> repository on the Hub that its best model will be pushed to; for the model cards.
+
+    Attributes:
+        chosen: task -> its runs at the best point of the grid, one for each seed.
+        done: all runs that are finished.
     """
 
     model_args: ModelArguments
@@ -214,27 +228,29 @@ class Study:
             raise ValueError("--seeds and --grid go with --task_name: local data without one are trained run by run.")
         self.tasks = order_tasks(names, self.study_args.mnli_checkpoint)
         self.chosen: dict[str, list[Run]] = {}
+        self.done: list[Run] = []
         points = sum(1 if task.name == "ax" else len(self.points) for task in self.tasks)
-        self.number, self.total = 0, points * len(self.seeds)
+        self.total = points * len(self.seeds)
 
     def run(self, report: Callable[["Study"], None]) -> dict[str, list[Run]]:
-        """Makes all runs that are not there yet. `report` is called whenever a task is done.
+        """Makes all runs that are not there yet, and returns `chosen`.
 
-        Returns:
-            Task -> its runs at the best point of the grid, one for each seed.
+        Args:
+            report: called by the first process whenever a task is done.
         """
         self._check_first()
         for task in self.tasks:
             runs = {point: [self._make(task, point, seed) for seed in self.seeds] for point in self._points_of(task)}
-            best = max(runs, key=lambda point: _comparable(mean_score(runs[point])))
-            self.chosen[task.name] = runs[best]
-            if self.args.should_save:
-                self._drop_weights([run for point in runs if point != best for run in runs[point]])
+            self.chosen[task.name] = runs[_of_first(partial(_best_point, runs))]
+            if self.args.process_index == 0:
                 report(self)
         return self.chosen
 
     def means(self) -> dict[str, float]:
         """`<task>_<metric>` -> the mean over the seeds."""
+        return _of_first(self._means)
+
+    def _means(self) -> dict[str, float]:
         results = {name: [run_results(run) for run in runs] for name, runs in self.chosen.items()}
         return {
             f"{name}_{metric}": fmean(result[metric] for result in seeds)
@@ -243,25 +259,23 @@ class Study:
             if all(isinstance(result.get(metric), (int, float)) for result in seeds)
         }
 
-    def finished_runs(self) -> list[Run]:
-        """The runs that are there, also at points that were not chosen."""
-        runs = [self._run(task, *one) for task in self.tasks for one in itertools.product(self.points, self.seeds)]
-        records = {run: read_record(run.output_dir) for run in runs}
-        return [run for run, record in records.items() if record is not None and record.get("status") == "finished"]
-
     def _points_of(self, task: GlueTask) -> list[tuple[tuple[str, Any], ...]]:
-        # The models of mnli that are still there.
-        return [self.chosen["mnli"][0].point] if task.name == "ax" else self.points
+        if task.name != "ax":
+            return self.points
+        return [self.chosen["mnli"][0].point if "mnli" in self.chosen else ()]
 
     def _check_first(self) -> None:
         """Looks at all data and all earlier runs before hours go into the first of the runs."""
         for task in self.tasks:
             own = [self._run(task, point, seed) for point in self.points for seed in self.seeds]
-            if task.name != "ax" or self.study_args.data_dir:
-                glue_args = self._data_of(task)
-                self.check(self.model_args, glue_args, self._training_of(own[0], glue_args))
-            for run in () if self._begins_with_mnli(task) else own:
-                self._finished_record(run, *self._arguments_of(run))
+            if self._waits_for_mnli(task):
+                if task.name != "ax":
+                    glue_args = self._data_of(task)
+                    self.check(self.model_args, glue_args, self._training_of(own[0], glue_args))
+                continue
+            self.check(*self._arguments_of(own[0]))
+            for run in own:
+                self._record_of(run, *self._arguments_of(run))
 
     def _run(self, task: GlueTask, point: tuple, seed: int) -> Run:
         folder = Path(self.args.output_dir) / task.name
@@ -273,29 +287,41 @@ class Study:
         run = self._run(task, point, seed)
         model_args, glue_args, args = self._arguments_of(run)
         PartialState().wait_for_everyone()
-        record = self._finished_record(run, model_args, glue_args, args)
-        has_weights = (run.output_dir / SAFE_WEIGHTS_NAME).is_file()  # those of other points of a grid are deleted
-        if record is not None and (record["predicted"] or not (args.do_predict and has_weights)):
-            if args.should_log:
-                self.number += 1
-                print(f"[{self.number} of {self.total}] {run.name}: finished already, in {run.output_dir}")
-            return run
+        record = self._record_of(run, model_args, glue_args, args)
+        stages = {"trained": args.do_train, "evaluated": args.do_eval, "predicted": args.do_predict}
+        missing = [stage for stage, wanted in stages.items() if wanted and not (record and record.get(stage))]
         if args.should_log:
-            self.number += 1
-            print(f"\n[{self.number} of {self.total}] {run.name}", flush=True)
-        if record is not None:  # only its predictions are wanted
-            args.do_train = args.do_eval = False
-            model_args = replace(model_args, model_name_or_path=str(run.output_dir))
-        elif args.do_train:
-            resumes = not self.args.overwrite_output_dir and bool(checkpoint_folders(run.output_dir))
-            args.overwrite_output_dir, args.resume_from_checkpoint = not resumes, "auto" if resumes else None
-        self.fine_tune(model_args, glue_args, args)
-        PartialState().wait_for_everyone()
-        if args.should_save:
+            number = f"[{len(self.done) + 1} of {self.total}]"
+            print(f"\n{number} {run.name}" if missing else f"{number} {run.name}: finished already", flush=True)
+        if missing:
+            self._make_stages(run, missing, model_args, glue_args, args)
+            PartialState().wait_for_everyone()
+        if args.process_index == 0:
             remove_all_checkpoints(run.output_dir)
+        self.done.append(run)
         return run
 
-    def _finished_record(
+    def _make_stages(
+        self,
+        run: Run,
+        missing: Sequence[str],
+        model_args: ModelArguments,
+        glue_args: GlueArguments,
+        args: GlueTrainingArguments,
+    ) -> None:
+        if args.do_train and "trained" not in missing:  # the model is there, and is looked at again
+            args.do_train, args.do_eval, args.do_predict = False, "evaluated" in missing, "predicted" in missing
+            own = {"model_name_or_path": str(run.output_dir)}
+            own |= dict.fromkeys(("config_name", "model_type", "tokenizer_name", "config_overrides"))
+            model_args = replace(model_args, **own)
+        elif args.do_train:
+            resumes = not self.args.overwrite_output_dir and _of_first(
+                lambda: bool(checkpoint_folders(run.output_dir))
+            )
+            args.overwrite_output_dir, args.resume_from_checkpoint = not resumes, "auto" if resumes else None
+        self.fine_tune(model_args, glue_args, args)
+
+    def _record_of(
         self, run: Run, model_args: ModelArguments, glue_args: GlueArguments, args: GlueTrainingArguments
     ) -> dict[str, Any] | None:
         """What `run.json` says of a finished run; None where it is to be made, or to be ended.
@@ -303,14 +329,19 @@ class Study:
         Raises:
             ValueError: the directory holds a run, finished or not, that was made with other things.
         """
-        record = read_record(run.output_dir)
-        if record is None or self.args.overwrite_output_dir:
+        record = _of_first(lambda: read_record(run.output_dir))
+        if record is None or (self.args.overwrite_output_dir and run not in self.done):
             return None
         differing = differences(record, compared_arguments(model_args, glue_args, args))
+        # Which model of mnli is the best may have changed with new seeds or points: then these are made again.
+        if self._waits_for_mnli(run.task) and differing.keys() <= {"model_name_or_path", "weights of the checkpoint"}:
+            if differing and self.args.process_index == 0:
+                remove_all_checkpoints(run.output_dir)
+            return None if differing or record.get("status") != "finished" else record
         if differing:
             raise ValueError(
-                f"{run.output_dir} holds a run that was made with something else: {'; '.join(differing)}. Take "
-                "another --output_dir, or make all runs again with --overwrite_output_dir."
+                f"{run.output_dir} holds a run that was made with something else: {'; '.join(differing.values())}. "
+                "Take another --output_dir, or make all runs again with --overwrite_output_dir."
             )
         return record if record.get("status") == "finished" else None
 
@@ -325,13 +356,14 @@ class Study:
 
     def _start_of(self, run: Run) -> str | None:
         """The model of mnli that a run begins with, None for that of the arguments."""
-        wanted = self.study_args.mnli_checkpoint
-        if self._begins_with_mnli(run.task):
+        if self._waits_for_mnli(run.task):
             return str(self._run(GLUE_TASKS["mnli"], self.chosen["mnli"][0].point, run.seed).output_dir)
-        return wanted if run.task.name in FROM_MNLI else None
+        return self.study_args.mnli_checkpoint if run.task.name in (*FROM_MNLI, "ax") else None
 
-    def _begins_with_mnli(self, task: GlueTask) -> bool:
-        return task.name == "ax" or (task.name in FROM_MNLI and self.study_args.mnli_checkpoint == "auto")
+    def _waits_for_mnli(self, task: GlueTask) -> bool:
+        """Whether it begins with a model that this study trains."""
+        wanted = self.study_args.mnli_checkpoint
+        return (task.name == "ax" and wanted in (None, "auto")) or (task.name in FROM_MNLI and wanted == "auto")
 
     def _data_of(self, task: GlueTask) -> GlueArguments:
         files = task_files(self.study_args.data_dir, task) if self.study_args.data_dir else {}
@@ -350,10 +382,15 @@ class Study:
         args.resolve_best_metric(run.task)
         return args
 
-    def _drop_weights(self, runs: Sequence[Run]) -> None:
-        for run in () if self.study_args.keep_all_models else runs:
-            for path in run.output_dir.glob("*.safetensors"):
-                path.unlink()
+
+def _best_point(runs: Mapping[tuple, Sequence[Run]]) -> tuple:
+    return max(runs, key=lambda point: _comparable(mean_score(runs[point])))
+
+
+def _of_first(function: Callable[[], Any]) -> Any:
+    """What `function` returns in the first process, in all of them: each may see another disk, or later."""
+    found = [function() if PartialState().is_main_process else None]
+    return broadcast_object_list(found)[0]
 
 
 def _comparable(score: float) -> float:
@@ -384,7 +421,7 @@ def compared_arguments(
         paths["weights of the checkpoint"] = Path(model_args.model_name_or_path) / SAFE_WEIGHTS_NAME
     paths = {name: path.expanduser() for name, path in paths.items() if path.expanduser().is_file()}
     digests = {name: _digest(path, path.stat().st_mtime_ns) for name, path in paths.items()}
-    return json.loads(json.dumps(kept | digests, default=str))
+    return json.loads(json.dumps(kept | digests | {"number of processes": args.world_size}, default=str))
 
 
 @cache  # a study asks for the same files before every run
@@ -393,14 +430,16 @@ def _digest(path: Path, changed: int) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
-def differences(record: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """In words, what of `compared` in a record is not as it is now; an argument that either lacks is passed over."""
-    before = record.get("compared", {})
-    return [
-        f"{name} ({before[name]} there, {now[name]} here)"
+def differences(record: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
+    """What of `compared` in a record is not as it is now, in words; an argument that either lacks is passed over."""
+    before = record.get("compared")
+    if before is None:
+        return {"": f"its {RECORD_NAME} does not say what it was made with"}
+    return {
+        name: f"{name} ({before[name]} there, {now[name]} here)"
         for name in sorted(before.keys() & now.keys())
         if before[name] != now[name]
-    ]
+    }
 
 
 # Scores

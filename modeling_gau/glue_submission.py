@@ -75,8 +75,9 @@ def write_submission(folder: str | Path, task: GlueTask, split: str, predictions
     return path, problem
 
 
-def zip_submission(folder: str | Path) -> tuple[Path, list[str]]:
-    """Packs the files of `folder` into `<folder>.zip`, as they are uploaded.
+def zip_submission(folder: str | Path, written: Sequence[str]) -> tuple[Path, list[str]]:
+    """Packs the files `written` of `folder` into `<folder>.zip`, as they are uploaded; others of an earlier submission
+    are deleted.
 
     Returns:
         The archive, and the names of the files that it lacks: the benchmark takes complete submissions only.
@@ -86,6 +87,8 @@ def zip_submission(folder: str | Path) -> tuple[Path, list[str]]:
     archive = folder.with_suffix(".zip")
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
         for name in names:
-            if (folder / name).is_file():
+            if name in written:
                 file.write(folder / name, name)
-    return archive, [name for name in names if not (folder / name).is_file()]
+            else:
+                (folder / name).unlink(missing_ok=True)
+    return archive, [name for name in names if name not in written]

@@ -84,6 +84,8 @@ class GlueTrainingArguments(TrainingArguments):
         if self.early_stopping_patience < 1:
             raise ValueError(f"--early_stopping_patience must be at least 1, got {self.early_stopping_patience}.")
         self.load_best_model_at_end = True
+        # How many evaluations brought nothing has to be known to a run that is resumed.
+        self.restore_callback_states_from_checkpoint = True
         if self.eval_strategy in ("no", IntervalStrategy.NO):
             self.eval_strategy = "epoch"
         # The best model has to be saved when it is found. What is already a strategy of its own stays.
@@ -94,7 +96,7 @@ class GlueTrainingArguments(TrainingArguments):
         """What the arguments ask to be added to the Trainer."""
         if self.early_stopping_patience is None:
             return []
-        return [EarlyStoppingCallback(self.early_stopping_patience, self.early_stopping_threshold)]
+        return [PatienceCallback(self.early_stopping_patience, self.early_stopping_threshold)]
 
     def resolve_best_metric(self, task: GlueTask) -> None:
         """Replaces `key_metric` by the task's; raises ValueError for a metric that evaluations will not report."""
@@ -108,6 +110,15 @@ class GlueTrainingArguments(TrainingArguments):
                 f"--metric_for_best_model {self.metric_for_best_model}: evaluations of {task.name} report "
                 f"{', '.join(allowed)}. Give one of them, or leave it out for {task.key_metric}."
             )
+
+
+class PatienceCallback(EarlyStoppingCallback):
+    """[`EarlyStoppingCallback`] that also ends a run which is resumed from the checkpoint at which it had stopped."""
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        super().on_train_begin(args, state, control, **kwargs)
+        control.should_training_stop |= self.early_stopping_patience_counter >= self.early_stopping_patience
+        return control
 
 
 def layer_depths(model: torch.nn.Module) -> dict[str, int]:

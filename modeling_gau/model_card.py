@@ -31,7 +31,8 @@ class ModelCardFacts:
         example: text of the usage example, with one `mask_token` in it for fill-mask. A pair is a sentence pair.
         mask_token: what stands for the mask token in `example`.
         language, license: Hub identifiers such as "en" and "apache-2.0". There is no default licence.
-        base_model: what was fine-tuned. A local directory is named in the text but not in the front matter.
+        base_model: what was fine-tuned. What is local, as `base_model_is_local` or a directory of that name says, is
+            named in the text but not in the front matter.
         datasets: Hub ids of the training data.
         data_description: one sentence on the training data, needed where it is not on the Hub.
         n_parameters: number of parameters, tied ones counted once.
@@ -41,6 +42,8 @@ class ModelCardFacts:
         length_results: one mapping per length, all with the same keys: "length" and e.g. "loss", "perplexity",
             "accuracy".
         task_metrics: metric name -> value on the evaluation split.
+        split_of_metric: metric name -> its split, where that is not `eval_split`; such a name begins with the last
+            part of that of the split: `mismatched_accuracy`.
         seed_metrics: metric name -> its values by seed, where several runs were made; those of this model among them.
         eval_dataset, eval_dataset_name, eval_config, eval_split: what the results were measured on: id, readable name,
             configuration (GLUE: the task) and split.
@@ -57,6 +60,7 @@ class ModelCardFacts:
     language: str | list[str] | None = None
     license: str | None = None
     base_model: str | None = None
+    base_model_is_local: bool = False
     datasets: Sequence[str] = ()
     data_description: str | None = None
     n_parameters: int | None = None
@@ -66,6 +70,7 @@ class ModelCardFacts:
     length_curve: str | None = None
     length_results: Sequence[Mapping[str, float]] = ()
     task_metrics: Mapping[str, float] = field(default_factory=dict)
+    split_of_metric: Mapping[str, str] = field(default_factory=dict)
     seed_metrics: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     eval_dataset: str | None = None
     eval_dataset_name: str | None = None
@@ -132,7 +137,7 @@ def card_data(facts: ModelCardFacts) -> ModelCardData:
         language=facts.language,
         license=facts.license,
         # The Hub refuses an id that it does not know, which a local directory never is.
-        base_model=None if facts.base_model is None or Path(facts.base_model).exists() else facts.base_model,
+        base_model=None if has_local_base(facts) else facts.base_model,
         datasets=list(facts.datasets) or None,
         metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
         tags=["gau", "gated-attention-unit"] if facts.is_gau else None,
@@ -143,24 +148,27 @@ def card_data(facts: ModelCardFacts) -> ModelCardData:
 def evaluation_results(facts: ModelCardFacts) -> list[EvalResult]:
     """One entry per finite result: YAML can say `.nan`, the Hub's model index cannot."""
     measured = [
-        (metric, f"{metric_title(metric)} at length {row['length']}", row[metric])
+        (metric, f"{metric_title(metric)} at length {row['length']}", row[metric], facts.eval_split)
         for row in facts.length_results
         for metric in INDEXED_LENGTH_METRICS
         if metric in row
     ]
-    measured += [(metric, metric_title(metric), value) for metric, value in facts.task_metrics.items()]
+    for name, value in facts.task_metrics.items():
+        split = facts.split_of_metric.get(name, facts.eval_split)
+        metric = name if split == facts.eval_split else name.removeprefix(f"{split.rpartition('_')[2]}_")
+        measured.append((metric, metric_title(name), value, split))
     return [
         EvalResult(
             task_type=facts.task,
             dataset_type=facts.eval_dataset or "local",
             dataset_name=facts.eval_dataset_name or facts.eval_dataset or "held-out documents",
             dataset_config=facts.eval_config,
-            dataset_split=facts.eval_split,
+            dataset_split=split,
             metric_type=metric,
             metric_name=name,
             metric_value=round(float(value), 6),
         )
-        for metric, name, value in measured
+        for metric, name, value, split in measured
         if math.isfinite(value)
     ]
 
@@ -186,13 +194,17 @@ def summary(facts: ModelCardFacts) -> str:
         what = f"A `{config.model_type}` model{size}"
     if facts.base_model is None:
         return f"{what}."
-    return f"{what}. Fine-tuned from {base_model_link(facts.base_model)}."
+    return f"{what}. Fine-tuned from {base_model_link(facts)}."
 
 
-def base_model_link(base_model: str) -> str:
-    if Path(base_model).exists():
-        return f"`{Path(base_model).resolve().name}`"
-    return f"[{base_model}](https://huggingface.co/{base_model})"
+def has_local_base(facts: ModelCardFacts) -> bool:
+    return facts.base_model is not None and (facts.base_model_is_local or Path(facts.base_model).exists())
+
+
+def base_model_link(facts: ModelCardFacts) -> str:
+    if has_local_base(facts):
+        return f"`{Path(facts.base_model).resolve().name}`"
+    return f"[{facts.base_model}](https://huggingface.co/{facts.base_model})"
 
 
 def normalization_text(config: PreTrainedConfig) -> str:
@@ -294,12 +306,14 @@ def text_classification_usage(facts: ModelCardFacts, source: str) -> str:
     example = facts.example or "A film that is better than its trailer."
     if not isinstance(example, str):
         example = [dict(zip(("text", "text_pair"), example, strict=True))]
+    # Otherwise the pipeline gives the first label alone.
+    all_labels = ", top_k=None" if facts.config.problem_type == "multi_label_classification" else ""
     return "\n".join(
         [
             "from transformers import pipeline",
             "",
             f'classify = pipeline("text-classification", model={literal(source)}{remote_code_argument(facts)})',
-            f"print(classify({literal(example)}))",
+            f"print(classify({literal(example)}{all_labels}))",
         ]
     )
 
@@ -324,7 +338,8 @@ def evaluated_on(facts: ModelCardFacts) -> str:
     if data is None:
         return f"the {facts.eval_split} split"
     config = f" ({facts.eval_config})" if facts.eval_config else ""
-    return f"the {facts.eval_split} split of {data}{config}"
+    splits = list(dict.fromkeys([facts.eval_split, *facts.split_of_metric.values()]))
+    return f"the {' and '.join(splits)} split{'s' if len(splits) > 1 else ''} of {data}{config}"
 
 
 def limits(facts: ModelCardFacts) -> list[str]:

@@ -710,7 +710,6 @@ class GAUForMultipleChoice(GAUPreTrainedModel):
             raise ValueError(
                 f"Multiple choice takes inputs of shape (batch, num_choices, seq), but got {tuple(shape)}."
             )
-        num_choices = shape[1]
 
         def flat(tensor: torch.Tensor | None) -> torch.Tensor | None:
             return None if tensor is None else tensor.flatten(0, 1)

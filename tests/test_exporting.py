@@ -207,8 +207,8 @@ def test_int8(tmp_path, normalization):
     with torch.no_grad():
         expected = model(**alone).logits
     found = program(inputs)["logits"][:1]
-    assert (found - expected).norm() / expected.norm() < 0.05
-    assert (found - program(alone)["logits"]).norm() / expected.norm() < 0.02
+    assert (found - expected).norm() / expected.norm() < 0.1
+    assert (found - program(alone)["logits"]).norm() / expected.norm() < 0.01
 
 
 # ---------------------------------------------------------------------------------------------------- what is written

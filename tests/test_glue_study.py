@@ -33,6 +33,12 @@ from modeling_gau.glue_tasks import GLUE_TASKS
 from modeling_gau.glue_training import GlueTrainingArguments
 
 
+@pytest.fixture(autouse=True)
+def no_cards(monkeypatch):
+    """The stand-in leaves no model of which a card could tell; `test_run_glue.py` looks at cards."""
+    monkeypatch.setattr("modeling_gau.glue_report.write_cards", lambda study: None)
+
+
 # The plan
 
 
@@ -47,17 +53,30 @@ def test_a_grid_is_all_values_with_all():
 
 
 @pytest.mark.parametrize(
-    "grid", ["learning_rate", "learning_rate=", "learnig_rate=1e-5", "seed=1,2", "output_dir=a,b", "bf16=1,0"]
+    "grid",
+    ["learning_rate", "learning_rate=", "learnig_rate=1e-5", "seed=1,2", "early_stopping_patience=1", "bf16=1,0"],
 )
 def test_a_grid_of_other_things(grid):
-    with pytest.raises(ValueError, match=f"--grid {grid}: give each time"):
+    with pytest.raises(ValueError, match=f"--grid {grid}: give, each once"):
         grid_points([grid])
 
 
-def test_a_grid_of_no_numbers():
-    with pytest.raises(ValueError, match="--grid num_train_epochs=3,many: could not convert"):
-        grid_points(["num_train_epochs=3,many"])
-    with pytest.raises(ValueError, match="--grid learning_rate=1: give each time"):
+@pytest.mark.parametrize(
+    "grid, message",
+    [
+        ("num_train_epochs=3,many", "could not convert"),
+        ("per_device_train_batch_size=16,0", "different numbers at least 1"),
+        ("layerwise_lr_decay=0.9,2", "different numbers above 0 and at most 1"),
+        ("learning_rate=2e-5,0.00002", "different numbers above 0"),
+    ],
+)
+def test_a_grid_of_values_that_make_no_sense(grid, message):
+    with pytest.raises(ValueError, match=f"--grid {grid}: .*{message}"):
+        grid_points([grid])
+
+
+def test_a_name_is_given_once_in_a_grid():
+    with pytest.raises(ValueError, match="--grid learning_rate=1: give, each once"):
         grid_points(["learning_rate=2", "learning_rate=1"])
 
 
@@ -67,8 +86,11 @@ def test_tasks_come_after_what_they_need():
     assert [task.name for task in order_tasks(names, "auto")] == ["cola", "mnli", "ax", "rte", "mrpc"]
     with pytest.raises(ValueError, match="rte needs a model of mnli, which is not among the tasks"):
         order_tasks(["cola", "rte"], "auto")
-    with pytest.raises(ValueError, match="ax has no training rows"):
+    with pytest.raises(ValueError, match="ax needs a model of mnli"):
         order_tasks(["ax"], None)
+    assert [task.name for task in order_tasks(["ax", "rte"], "a_model")] == ["ax", "rte"]
+    with pytest.raises(ValueError, match="--mnli_checkpoint is for rte, mrpc, stsb and ax, none of which"):
+        order_tasks(["cola"], "a_model")
 
 
 def test_files_are_found_by_their_splits(tmp_path):
@@ -102,22 +124,26 @@ class Runs:
     """Stands in for training: notes what it was asked for, and leaves what a run leaves."""
 
     def __init__(self, scores=lambda task, args: 0.5, fails_at: str | None = None):
-        self.scores, self.fails_at, self.made = scores, fails_at, []
+        self.scores, self.fails_at, self.made, self.configs = scores, fails_at, [], []
 
     def __call__(self, model_args, glue_args, args):
         self.made.append((args.run_name, model_args.model_name_or_path, args.do_train, args.do_predict))
+        self.configs.append(model_args.config_name)
         if args.run_name == self.fails_at:
             raise KeyboardInterrupt
         task = GLUE_TASKS[glue_args.task_name]
         path = Path(args.output_dir)
         path.mkdir(parents=True, exist_ok=True)
-        record = json.loads((path / "run.json").read_text()) if not args.do_train and task.name != "ax" else {}
+        in_place = model_args.model_name_or_path == args.output_dir
+        record = json.loads((path / "run.json").read_text()) if in_place else {}
         results = record.get("results", {})
         if args.do_eval:
             score = self.scores(task.name, args)
             results |= {f"{prefix}_{name}": score for prefix in task.evaluation_splits for name in task.metric_names}
         record.setdefault("compared", compared_arguments(model_args, glue_args, args))
-        record |= {"status": "finished", "results": results, "predicted": args.do_predict}
+        made = {"trained": args.do_train, "evaluated": args.do_eval, "predicted": args.do_predict}
+        record |= {"status": "finished", "results": results}
+        record |= {stage: wanted or record.get(stage, False) for stage, wanted in made.items()}
         (path / "run.json").write_text(json.dumps(record))
         (path / "model.safetensors").write_bytes(b"weights")
         for split in task.test_splits.values() if args.do_predict else ():
@@ -126,18 +152,21 @@ class Runs:
         return results
 
 
-def make_study(tmp_path, runs: Runs, tasks: str, flags=("do_train", "do_eval"), **options) -> Study:
+def make_study(
+    tmp_path, runs: Runs, tasks: str, flags=("do_train", "do_eval"), encoder="encoder", config=None, **options
+) -> Study:
     training = {
         name: options.pop(name)
         for name in list(options)
         if name not in StudyArguments.__dataclass_fields__ and name not in GlueArguments.__dataclass_fields__
     }
     data = {name: options.pop(name) for name in list(options) if name in GlueArguments.__dataclass_fields__}
+    start = {"config_name": config} if config else {"model_name_or_path": str(encoder)}
     args = GlueTrainingArguments(
         output_dir=str(tmp_path / "out"), use_cpu=True, **dict.fromkeys(flags, True), **training
     )
     return Study(
-        ModelArguments(model_name_or_path="encoder"),
+        ModelArguments(**start),
         GlueArguments(task_name=tasks, **data),
         args,
         StudyArguments(**options),
@@ -186,7 +215,34 @@ def test_a_run_that_was_made_with_other_things_is_not_taken_for_this_one(tmp_pat
     assert names_made(runs) == ["cola-seed-0"]
 
 
-def test_other_data_or_another_encoder_are_noticed(tmp_path):
+def test_another_encoder_of_that_name_is_noticed(tmp_path):
+    encoder = tmp_path / "encoder"
+    encoder.mkdir()
+    (encoder / "model.safetensors").write_bytes(b"one")
+    make_study(tmp_path, Runs(), "cola", seeds=[0], encoder=encoder).run(report_study)
+    (encoder / "model.safetensors").write_bytes(b"two")
+    with pytest.raises(ValueError, match="weights of the checkpoint"):
+        make_study(tmp_path, Runs(), "cola", seeds=[0], encoder=encoder).run(report_study)
+
+
+def test_another_number_of_processes_is_noticed(tmp_path):
+    make_study(tmp_path, Runs(), "cola", seeds=[0]).run(report_study)
+    path = tmp_path / "out/cola/seed-0/run.json"
+    record = json.loads(path.read_text())
+    record["compared"]["number of processes"] = 4
+    path.write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r"number of processes \(4 there, 1 here\)"):
+        make_study(tmp_path, Runs(), "cola", seeds=[0]).run(report_study)
+
+
+def test_a_record_that_does_not_say_what_it_was_made_with(tmp_path):
+    (tmp_path / "out/cola/seed-0").mkdir(parents=True)
+    (tmp_path / "out/cola/seed-0/run.json").write_text('{"status": "finished"}')
+    with pytest.raises(ValueError, match=r"its run.json does not say"):
+        make_study(tmp_path, Runs(), "cola", seeds=[0]).run(report_study)
+
+
+def test_other_data_are_noticed(tmp_path):
     folder = tmp_path / "data/cola"
     folder.mkdir(parents=True)
     for name in ("train.jsonl", "validation.jsonl"):
@@ -206,6 +262,41 @@ def test_predictions_may_be_asked_for_later(tmp_path):
     assert (tmp_path / "out/submission/CoLA.tsv").read_text() == "index\tprediction\n0\t1\n"
 
 
+def test_predictions_of_a_new_model_are_those_of_the_model_that_was_trained(tmp_path):
+    make_study(tmp_path, Runs(), "cola", seeds=[0], config="gau-tiny").run(report_study)
+    runs = Runs()
+    stages = ("do_train", "do_eval", "do_predict")
+    make_study(tmp_path, runs, "cola", stages, seeds=[0], config="gau-tiny").run(report_study)
+    assert runs.made == [("cola-seed-0", str(tmp_path / "out/cola/seed-0"), False, True)]
+    assert runs.configs == [None]
+
+
+def test_an_evaluation_is_no_training(tmp_path):
+    make_study(tmp_path, Runs(lambda *_: 0.1), "cola", ("do_eval",), seeds=[0]).run(report_study)
+    runs = Runs(lambda *_: 0.9)
+    chosen = make_study(tmp_path, runs, "cola", seeds=[0]).run(report_study)
+    assert [made[2] for made in runs.made] == [True]
+    assert run_score(chosen["cola"][0]) == 0.9
+
+
+def test_evaluations_may_be_asked_for_later(tmp_path):
+    make_study(tmp_path, Runs(), "cola", ("do_train",), seeds=[0]).run(report_study)
+    runs = Runs(lambda *_: 0.7)
+    study = make_study(tmp_path, runs, "cola", seeds=[0, 1])
+    study.run(report_study)
+    assert [made[2] for made in runs.made] == [False, True]
+    assert study.means() == {"cola_eval_matthews_correlation": pytest.approx(0.7)}
+
+
+def test_a_submission_has_nothing_of_the_one_before(tmp_path):
+    stages = ("do_train", "do_eval", "do_predict")
+    make_study(tmp_path, Runs(), "cola,rte", stages, seeds=[0]).run(report_study)
+    options = {"seeds": [0], "overwrite_output_dir": True, "learning_rate": 1e-3}
+    make_study(tmp_path, Runs(), "rte", stages, **options).run(report_study)
+    with zipfile.ZipFile(tmp_path / "out/submission.zip") as file:
+        assert file.namelist() == ["RTE.tsv"]
+
+
 def test_the_best_point_is_that_of_the_best_mean(tmp_path):
     scores = {(1e-3, 0): 0.9, (1e-3, 1): 0.1, (1e-4, 0): 0.6, (1e-4, 1): 0.7, (1e-5, 0): math.nan, (1e-5, 1): 1.0}
     runs = Runs(lambda task, args: scores[args.learning_rate, args.seed])
@@ -213,8 +304,6 @@ def test_the_best_point_is_that_of_the_best_mean(tmp_path):
     chosen = study.run(report_study)
     assert chosen["sst2"][0].point == (("learning_rate", 1e-4),)
     assert len(runs.made) == 6
-    kept = {path.parent.name for path in (tmp_path / "out").rglob("model.safetensors")}
-    assert kept == {"seed-0", "seed-1"} and len(list((tmp_path / "out").rglob("model.safetensors"))) == 2
     with (tmp_path / "out" / RESULTS_NAME).open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 6 and sum(int(row["chosen"]) for row in rows) == 2
@@ -249,6 +338,18 @@ def test_a_named_model_of_mnli(tmp_path):
     runs = Runs()
     make_study(tmp_path, runs, "rte,cola", seeds=[0], mnli_checkpoint="elsewhere").run(report_study)
     assert {name: start for name, start, *_ in runs.made} == {"rte-seed-0": "elsewhere", "cola-seed-0": "encoder"}
+
+
+def test_more_seeds_may_change_the_best_model_of_mnli(tmp_path):
+    scores = {(1e-3, 0): 0.6, (1e-4, 0): 0.5, (1e-3, 1): 0.1, (1e-4, 1): 0.9}
+    options = {"grid": ["learning_rate=1e-3,1e-4"], "mnli_checkpoint": "auto"}
+    for seeds, best in (([0], "0.001"), ([0, 1], "0.0001")):
+        runs = Runs(lambda task, args: scores[args.learning_rate, args.seed])
+        make_study(tmp_path, runs, "mnli,ax,rte", seeds=seeds, **options).run(report_study)
+        starts = {name: start for name, start, *_ in runs.made}
+        mnli = tmp_path / f"out/mnli/learning_rate-{best}"
+        assert starts["rte-learning_rate-0.001-seed-0"] == starts[f"ax-learning_rate-{best}-seed-0"]
+        assert starts["rte-learning_rate-0.001-seed-0"] == str(mnli / "seed-0")
 
 
 # Tables
@@ -346,7 +447,7 @@ def test_a_submission(tmp_path):
     assert path.read_text().splitlines()[:2] == ["index\tprediction", "0\tentailment"]
     _, problem = write_submission(tmp_path / "submission", GLUE_TASKS["wnli"], "test", ["entailment"] * 3)
     assert problem == "WNLI.tsv has 3 rows, the official test set 146"
-    archive, missing = zip_submission(tmp_path / "submission")
+    archive, missing = zip_submission(tmp_path / "submission", ["RTE.tsv", "WNLI.tsv"])
     with zipfile.ZipFile(archive) as file:
         assert file.namelist() == ["RTE.tsv", "WNLI.tsv"]
     assert "CoLA.tsv" in missing and "RTE.tsv" not in missing and len(missing) == 9

@@ -4,11 +4,15 @@
 import csv
 import json
 import math
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoConfig,
@@ -235,7 +239,13 @@ def test_mnli_has_two_validation_splits(tmp_path, pretrained):
     assert len(read_predictions(output / "predictions_test_matched.tsv")) == 9
     assert set(read_predictions(output / "predictions_test_mismatched.tsv")) <= set(names)
     assert results["test_mm_accuracy"] == results["eval_mm_accuracy"]
-    assert "Mismatched accuracy" in (output / "README.md").read_text(encoding="utf-8")
+    card = ModelCard.load(output / "README.md")
+    assert "the validation_matched and validation_mismatched splits of mnli" in card.text
+    measured = {(one.dataset_split, one.metric_type, one.metric_name) for one in card.data.eval_results}
+    assert measured == {
+        ("validation_matched", "accuracy", "Accuracy"),
+        ("validation_mismatched", "accuracy", "Mismatched accuracy"),
+    }
 
 
 def test_evaluation_alone_needs_no_training_rows(tmp_path, pretrained, capsys):
@@ -573,6 +583,40 @@ def test_a_run_of_several_goes_on_from_its_checkpoint(tmp_path, two_tasks, pretr
     assert not list((tmp_path / "parts").rglob("checkpoint-*"))
 
 
+def test_two_processes_do_what_one_does(tmp_path, two_tasks, pretrained):
+    options = {**QUICK, "task_name": "mrpc,sst2", "data_dir": two_tasks, "model_name_or_path": pretrained}
+    options |= {"learning_rate": 3e-3, "num_train_epochs": 4}
+
+    # All rows in a step: the order of rows differs with the number of processes.
+    def words(name: str, rows: int) -> list[str]:
+        values = options | {"output_dir": tmp_path / name, "per_device_train_batch_size": rows}
+        return [*(f"--{key}={value}" for key, value in values.items()), "--seeds", "0", "--non_finite", "stop"]
+
+    run_glue.main(words("one", 24))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", run_glue.__file__]
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_CACHE": str(tmp_path / "c"),
+    }
+    for again in (False, True):
+        done = subprocess.run(
+            [*launch, *words("two", 12)], env=environment, capture_output=True, text=True, timeout=240
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert done.stdout.count("mean of 2 tasks, not the GLUE average") == 1
+        assert done.stdout.count("finished already") == (2 if again else 0)
+    one, two = (read_json(tmp_path / name / "glue_results.json")["tasks"] for name in ("one", "two"))
+    for task in ("mrpc", "sst2"):
+        assert two[task]["score"]["values"] == pytest.approx(one[task]["score"]["values"])
+        records = [read_json(tmp_path / name / task / "seed-0" / "run.json") for name in ("one", "two")]
+        assert [record["world_size"] for record in records] == [1, 2]
+        losses = [record["results"]["train_loss"] for record in records]
+        assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+        predictions = [tmp_path / name / task / "seed-0" / "predictions_test.tsv" for name in ("one", "two")]
+        assert read_predictions(predictions[1]) == read_predictions(predictions[0])
+
+
 def test_a_task_begins_with_the_model_of_mnli(tmp_path, tokenizer, two_tasks):
     names = ("entailment", "neutral", "contradiction")
     torch.manual_seed(1)
@@ -612,6 +656,31 @@ def test_training_stops_when_the_metric_gains_nothing(tmp_path, pretrained):
     )
     state = read_json(output / "trainer_state.json")
     assert state["epoch"] == 3.0 and state["best_global_step"] == 2  # the first evaluation, and two without gain
+
+
+def test_a_resumed_run_knows_how_long_nothing_was_gained(tmp_path, pretrained):
+    data = write(tmp_path / "rows.jsonl", sentiment(16))
+    options = {"task_name": "sst2", "train_file": data, "validation_file": data, "model_name_or_path": pretrained}
+    options |= {"learning_rate": 0, "num_train_epochs": 9, "early_stopping_patience": 2, "save_strategy": "epoch"}
+    run(tmp_path / "whole", **options)
+    for checkpoint in ("checkpoint-4", "checkpoint-6"):  # amid, and of the last step
+        parts = tmp_path / checkpoint
+        shutil.copytree(tmp_path / "whole" / checkpoint, parts / checkpoint)
+        run(parts, resume_from_checkpoint="last", **options)
+        assert read_json(parts / "trainer_state.json")["epoch"] == 3.0
+
+
+def test_another_model_is_not_evaluated_into_a_trained_one(tmp_path, pretrained, classifier):
+    data = write(tmp_path / "rows.jsonl", sentiment(8))
+    options = {"task_name": "sst2", "validation_file": data}
+    run(tmp_path / "out", "do_train", train_file=data, model_name_or_path=pretrained, max_steps=1, **options)
+    before = (tmp_path / "out" / "run.json").read_text()
+    with pytest.raises(ValueError, match="holds a trained model with its results"):
+        run(tmp_path / "out", "do_eval", model_name_or_path=classifier, **options)
+    assert (tmp_path / "out" / "run.json").read_text() == before
+    results = run(tmp_path / "out", "do_eval", model_name_or_path=tmp_path / "out", **options)
+    record = read_json(tmp_path / "out" / "run.json")
+    assert record["trained"] and record["evaluated"] and record["results"]["eval_loss"] == results["eval_loss"]
 
 
 # Labels
