@@ -88,12 +88,12 @@ def fine_tune(
     checkpoint = find_checkpoint(args) if args.do_train else None
     check_output_dir(model_args, args)
     base_config = choose_base_config(model_args, glue_args)  # a wrong name or override shows before the data is read
-    set_seed(args.seed)
 
     # 2. Data
     data = prepare_data(model_args, glue_args, args, base_config)
 
     # 3. Model
+    set_seed(args.seed)  # here: reading data that is not in the cache yet draws random numbers
     model = load_model(model_args, glue_args, data)
 
     # 4. Train

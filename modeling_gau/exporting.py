@@ -294,6 +294,13 @@ def _program_files(path: Path) -> list[Path]:
     return [file for file in (path, path.with_name(f"{path.name}.data")) if file.is_file()]
 
 
+def _taken(inputs: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    missing = [name for name in names if name not in inputs]
+    if missing:
+        raise ValueError(f"The program takes {', '.join(names)}, but {', '.join(missing)} is not given.")
+    return {name: inputs[name] for name in names}
+
+
 def _load_torch_export(path: Path, num_threads: int | None) -> Program:
     if num_threads is not None:
         raise ValueError("num_threads is an option of ONNX Runtime; for PyTorch call torch.set_num_threads.")
@@ -302,7 +309,7 @@ def _load_torch_export(path: Path, num_threads: int | None) -> Program:
 
     def run(inputs: Mapping[str, Any]) -> dict[str, torch.Tensor]:
         with torch.no_grad():
-            return module(**{name: torch.as_tensor(inputs[name]) for name in names})
+            return module(**{name: torch.as_tensor(value) for name, value in _taken(inputs, names).items()})
 
     return run
 
@@ -317,7 +324,7 @@ def _load_onnx(path: Path, num_threads: int | None) -> Program:
     output_names = [node.name for node in session.get_outputs()]
 
     def run(inputs: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-        feeds = {name: np.asarray(inputs[name], dtype=np.int64) for name in input_names}
+        feeds = {name: np.asarray(value, dtype=np.int64) for name, value in _taken(inputs, input_names).items()}
         return {
             name: torch.from_numpy(value) for name, value in zip(output_names, session.run(None, feeds), strict=True)
         }

@@ -235,6 +235,10 @@ def test_onnx_directory(tmp_path, checkpoint, tokenizer):
         expected = model(**tokenizer(texts, padding=True, return_tensors="pt")).logits
     torch.testing.assert_close(load_exported(tmp_path / "out")(batch)["logits"], expected, rtol=1e-4, atol=1e-5)
     assert_equal_outputs(exported.path, model)
+    with pytest.raises(
+        ValueError, match=r"takes input_ids, attention_mask, token_type_ids, but attention_mask is not"
+    ):
+        load_exported(exported.path)({"input_ids": [[1]], "token_type_ids": [[0]]})
 
 
 def test_torch_export_needs_no_transformers(tmp_path, tokenizer):
