@@ -54,7 +54,7 @@ def plot_lengths(results: Sequence[Mapping[str, float]], trained: tuple[int, int
     if shortest == longest:
         axes.axvline(longest, color="0.5", linestyle="--", linewidth=1, label=f"length of training ({longest})")
     else:
-        axes.axvspan(shortest, longest, color="0.9", label=f"lengths of training ({shortest} to {longest})")
+        axes.axvspan(shortest, longest, color="0.85", label=f"lengths of training ({shortest} to {longest})")
     axes.set_xticks(lengths, [str(length) for length in lengths])
     axes.minorticks_off()
     axes.set_xlabel("length of a row (tokens)")
@@ -72,7 +72,7 @@ def _figure() -> tuple:
 def _finish(figure, axes, path: str | Path) -> Path:
     axes.set_ylabel("masked-token loss (nats)")
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    axes.legend(facecolor="white", framealpha=0.9, edgecolor="none")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path)
     return Path(path)
