@@ -182,7 +182,8 @@ def test_model_stays_as_it_is(tmp_path, instant, monkeypatch):
     ],
 )
 def test_int8(tmp_path, normalization):
-    onnx = pytest.importorskip("onnx")
+    import onnx
+
     model = make_model(GAUForMaskedLM, vocab_size=2000, attention_normalization=normalization)
     with torch.no_grad():
         # Gate and value of token 7 are some 10 times as large as those of the others, and their product 100 times.
@@ -216,7 +217,8 @@ def test_int8(tmp_path, normalization):
 
 def test_onnx_directory(tmp_path, checkpoint, tokenizer):
     """What a server of Hugging Face checkpoints finds in the directory, and what it then computes."""
-    onnx = pytest.importorskip("onnx")
+    import onnx
+
     exported = main(["--model_name_or_path", str(checkpoint), "--output_dir", str(tmp_path / "out")])
     assert exported.path == tmp_path / "out" / "model.onnx"
     assert {"model.onnx", "config.json", "tokenizer.json", "tokenizer_config.json"} <= files_of(tmp_path / "out")

@@ -400,7 +400,7 @@ def test_push_that_cannot_succeed_fails_before_the_run(hub, pusher, data, tmp_pa
 CARDS = {
     "license": ("license: of my own", '"license" must be'),
     "language": ("language: English", '"language" must be'),
-    "base model": ("base_model: /home/me/model", '"base_model" must be'),
+    "base model": ("base_model: /models/mine", '"base_model" must be'),
     "pipeline": ("pipeline_tag: sentiment", '"pipeline_tag" must be one of'),
     "value": ("model-index: [{name: m, results: [{task: {type: t}, dataset: {type: d, name: d}, "
               "metrics: [{type: accuracy, value: .nan}]}]}]", "value that is a number"),
