@@ -1,12 +1,14 @@
 #!/usr/bin/env python
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""Fine-tune and evaluate an encoder on tasks of GLUE, or on local files of the same shape.
+"""Fine-tune and evaluate an encoder on tasks of GLUE or CLUE, or on local files of the same shape.
 
     python run_glue.py --config configuration/recipes/glue/sst2.yaml --model_name_or_path outputs/pretrained
     python run_glue.py --task_name all --seeds 0 1 2 --do_train --do_eval --do_predict \\
         --model_name_or_path outputs/pretrained --output_dir outputs/glue
     python run_glue.py --task_name rte --train_file train.jsonl --validation_file validation.jsonl \\
         --model_name_or_path outputs/pretrained --output_dir outputs/rte
+    python run_glue.py --dataset_name clue --task_name tnews --data_dir CLUE --model_name_or_path outputs/chinese \\
+        --output_dir outputs/tnews
     python run_glue.py --do_eval --validation_file reviews.csv \\
         --model_name_or_path outputs/sst2 --output_dir outputs/reviews
 
@@ -49,7 +51,6 @@ from modeling_gau.glue_study import (
     task_files,
 )
 from modeling_gau.glue_submission import write_predictions
-from modeling_gau.glue_tasks import GLUE_TASKS
 from modeling_gau.glue_training import GlueTrainer, GlueTrainingArguments
 from modeling_gau.model_card import write_model_card
 from modeling_gau.publishing import check_push_destination, push, push_folder, save_without_push
@@ -201,7 +202,7 @@ def name_start_and_files(
     if study_args.data_dir is not None:
         if name is None or glue_args.files():
             raise ValueError("--data_dir goes with --task_name, and without files that are named one by one.")
-        glue_args = replace(glue_args, **task_files(study_args.data_dir, GLUE_TASKS[name]))
+        glue_args = replace(glue_args, **task_files(study_args.data_dir, glue_args.task()))
     if checkpoint is not None:
         if name not in FROM_MNLI or checkpoint == "auto":
             raise ValueError(

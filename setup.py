@@ -25,6 +25,8 @@ EXTRAS = {
     "optimizers": ["torch-optimi>=0.3", "pytorch-optimizer>=3.8"],
     "peft": ["peft>=0.18"],
     "sentence-transformers": ["sentence-transformers>=6.0"],
+    # Words of Chinese, for whole-word masking.
+    "chinese": ["rjieba>=0.1.13"],
     "onnx": ["onnx>=1.18", "onnxscript>=0.5", "onnxruntime>=1.22"],
 }
 # What the scripts in examples/ need beside the core.
@@ -36,6 +38,7 @@ EXTRAS["test"] = [
     "ruff>=0.14",
     "scikit-learn>=1.5",
     "scipy>=1.11",
+    *EXTRAS["chinese"],
     *EXTRAS["examples"],
     *EXTRAS["onnx"],
     *EXTRAS["optimizers"],

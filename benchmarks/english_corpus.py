@@ -31,19 +31,24 @@ def main() -> None:
     parser.add_argument("--root", type=Path, required=True, help="where the packages are unpacked")
     parser.add_argument("--output", type=Path, required=True, help="directory to write")
     args = parser.parse_args()
-    args.output.mkdir(parents=True, exist_ok=True)
+    write_corpus(documents(args.root), args.output)
+
+
+def write_corpus(documents: Iterator[tuple[str, str]], output: Path, shortest: int = SHORTEST) -> None:
+    """Writes ids and texts as `train.jsonl` and `validation.jsonl`, without repeats and texts of few characters."""
+    output.mkdir(parents=True, exist_ok=True)
     splits, seen = {"train": [], "validation": []}, set()
-    for name, text in tqdm(documents(args.root), desc="Reading", unit=" documents"):
+    for name, text in tqdm(documents, desc="Reading", unit=" documents"):
         digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
-        if len(text) < SHORTEST or digest in seen:
+        if len(text) < shortest or digest in seen:
             continue
         seen.add(digest)
         number = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
         splits["train" if number % 50 else "validation"].append({"id": name, "text": text})
     if not splits["train"]:
-        raise SystemExit(f"There is no text under {args.root}: unpack the packages there as this file's head says.")
+        raise SystemExit("There is no text in --root: unpack the packages there as this file's head says.")
     for split, rows in splits.items():
-        path = args.output / f"{split}.jsonl"
+        path = output / f"{split}.jsonl"
         with open(path, "w", encoding="utf-8") as file:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         print(f"{path}: {len(rows):,} documents, {sum(len(row['text']) for row in rows):,} characters")

@@ -24,6 +24,7 @@ from transformers import CONFIG_MAPPING, MODEL_FOR_MASKED_LM_MAPPING, AutoConfig
 
 from .attention_gau import check_attention_backend
 from .configuration_gau import GAUConfig
+from .whole_words import find_segmenter
 
 
 @dataclass
@@ -202,6 +203,10 @@ class DataArguments:
     whole_word_masking: bool = field(
         default=False, metadata={"help": "Choose whole words to predict, not single tokens."}
     )
+    word_segmenter: Literal["jieba"] | None = field(
+        default=None,
+        metadata={"help": "What finds the words of Chinese text for whole_word_masking (extra `chinese`)."},
+    )
     eval_lengths: list[int] | None = field(
         default=None,
         metadata={
@@ -238,6 +243,12 @@ class DataArguments:
                 "--mask_replace_prob and --random_replace_prob are shares that add up to at most 1, got "
                 f"{shares[0]} and {shares[1]}."
             )
+        if self.word_segmenter is not None:
+            if not self.whole_word_masking:
+                raise ValueError(
+                    f"--word_segmenter {self.word_segmenter} finds whole words: give --whole_word_masking as well."
+                )
+            find_segmenter(self.word_segmenter)
         self._check_lengths()
         lengths_of = {"max_seq_length": [self.max_seq_length]}
         if self.eval_lengths is not None:

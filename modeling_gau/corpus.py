@@ -211,6 +211,7 @@ def make_masking(data_args: DataArguments, tokenizer: PreTrainedTokenizerBase, p
         data_args.mask_replace_prob,
         data_args.random_replace_prob,
         data_args.whole_word_masking,
+        data_args.word_segmenter,
     )
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-from .glue_tasks import HUB_DATASET, GlueTask
+from .glue_benchmarks import BENCHMARKS
+from .glue_tasks import GlueTask
 from .model_card import ModelCardFacts
 from .run_record import describe_device
 
 
-_PAIR = ("A man is playing a guitar.", "A man plays music.")
 _SPLITS = {"eval": "", "eval_mm": "mismatched_"}
 
 
@@ -37,7 +37,7 @@ def card_facts(
     """
     arguments, results, base = record["arguments"], record["results"], record["base_model"]
     repo_id, is_local = repo_id or record["hub_model_id"], bool(arguments["train_file"])
-    metrics = card_metrics(task, results)
+    metrics, benchmark = card_metrics(task, results), BENCHMARKS[task.benchmark]
     seeds = {seed: card_metrics(task, other) for seed, other in (runs or {}).items()}
     by_seed = {name: {seed: values[name] for seed, values in seeds.items() if name in values} for name in metrics}
     return ModelCardFacts(
@@ -45,20 +45,20 @@ def card_facts(
         task="text-classification",
         config=config,
         repo_id=repo_id,
-        example=_PAIR if len(task.text_columns) == 2 else None,
+        example=benchmark.example_pair if len(task.text_columns) == 2 else None,
         license=arguments["license"],
         language=arguments["language"],
         base_model=base and base["name"],
         base_model_is_local=bool(base and base["is_local"]),
-        datasets=() if is_local else [HUB_DATASET],
+        datasets=() if is_local else [benchmark.hub_dataset],
         data_description=describe_data(arguments, config, task),
         n_parameters=results["train_parameters"],
         training=training_rows(record),
         task_metrics=metrics,
         split_of_metric={name: split_of(task, name) for name in metrics},
         seed_metrics=by_seed if len(seeds) > 1 else {},
-        eval_dataset=None if is_local else HUB_DATASET,
-        eval_dataset_name=f"{arguments['task_name'] or 'local data'} (local files)" if is_local else "GLUE",
+        eval_dataset=None if is_local else benchmark.hub_dataset,
+        eval_dataset_name=f"{arguments['task_name'] or 'local data'} (local files)" if is_local else benchmark.title,
         eval_config=None if is_local else task.name,
         eval_split=task.evaluation_splits["eval"],
         limits=limits(arguments, grid_points),
@@ -112,9 +112,11 @@ def describe_data(arguments: Mapping[str, Any], config: PreTrainedConfig, task: 
     names = [name for _, name in sorted((int(index), name) for index, name in config.id2label.items())]
     kind = "any number of the classes" if task.is_multi_label else "classes"
     what = "a score" if task.is_regression else f"{kind}: {', '.join(names)}"
+    benchmark = BENCHMARKS[task.benchmark]
     if not arguments["train_file"]:
-        return f"Trained on {task.name} of [GLUE](https://huggingface.co/datasets/{HUB_DATASET}) ({what})."
-    of = f" with the columns of the GLUE task {task.name}" if arguments["task_name"] else ""
+        source = f"[{benchmark.title}](https://huggingface.co/datasets/{benchmark.hub_dataset})"
+        return f"Trained on {task.name} of {source} ({what})."
+    of = f" with the columns of the {benchmark.title} task {task.name}" if arguments["task_name"] else ""
     return f"Trained on the local file `{Path(arguments['train_file']).name}`{of} ({what})."
 
 

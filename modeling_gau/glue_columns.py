@@ -21,6 +21,9 @@ from .rows import check_value
 
 
 _VERSION = 1  # raise it with every change to what read_table returns
+# Ways out where a column is missing.
+_NAME_COLUMNS = "Name columns with --text_column, --text_pair_column and --label_column"
+_RENAME = "Rename columns of the file"
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,16 @@ class ColumnOptions:
 
 
 class Splits(dict[str, Dataset]):
-    """Split -> rows, and the `files` that they were read from, whose lines the checks of labels name."""
+    """Split -> rows, and the `files` that they were read from, whose lines the checks of labels name.
 
-    def __init__(self, rows: Mapping[str, Dataset], files: Mapping[str, str]):
+    `kept` holds, for splits in which rows were left out, the numbers that the others had, from 0.
+    """
+
+    def __init__(
+        self, rows: Mapping[str, Dataset], files: Mapping[str, str], kept: Mapping[str, Sequence[int]] | None = None
+    ):
         super().__init__(rows)
-        self.files = dict(files)
+        self.files, self.kept = dict(files), dict(kept or {})
 
 
 def read_table(
@@ -66,7 +74,7 @@ def read_table(
     Args:
         name: of the file.
         split: of the task; its test splits need no labels.
-        task: `LOCAL_TASK` where the data are no task of GLUE.
+        task: `LOCAL_TASK` where the data are no task of a benchmark.
         cache_dir: where `datasets` keeps what was read; its own default if None.
         overwrite_cache: whether to read again what is kept there.
 
@@ -78,24 +86,26 @@ def read_table(
     columns = read_columns(path)
     texts = choose_text_columns(task, options, split, name, columns)
     labels = choose_label_columns(task, options, split, name, columns)
-    rows, raw = _read_values(path, texts, labels)
-    features = dict.fromkeys(texts, Value("string"))
+    rows, raw = _read_values(path, task, texts, labels)
+    features = dict.fromkeys(rows, Value("string"))
     if labels:
         problem_type = options.problem_type if task.name == LOCAL_TASK.name else task.problem_type
         reader = LabelReader(path, labels, problem_type, options.separator)
         features["label"], rows["label"] = reader.read(raw)
-    choice = repr((texts, labels, options, task.problem_type))
+    choice = repr((texts, labels, options, task.problem_type, *([task.name] if task.prepare else [])))
     return _cached(path, rows, Features(features), choice, cache_dir, overwrite_cache)
 
 
 def _read_values(
-    path: Path, texts: Mapping[str, str], labels: Sequence[str]
+    path: Path, task: GlueTask, texts: Mapping[str, str], labels: Sequence[str]
 ) -> tuple[dict[str, list[str]], list[tuple]]:
     """Returns the texts by their names in the task, and of every row the values of the label columns."""
-    rows, raw = {name: [] for name in texts}, []
+    rows, raw = {name: [] for name in (task.text_columns if task.prepare else texts)}, []
     for record in read_records(path, (*texts.values(), *labels)):
-        for name, column in texts.items():
-            rows[name].append(_text(record.values.get(column), column, f"{path}, {record.place}"))
+        place = f"{path}, {record.place}"
+        found = task.texts_of({name: record.values.get(column) for name, column in texts.items()}, place)
+        for name, values in rows.items():
+            values.append(_text(found[name], texts[name], place))
         raw.append(tuple(record.values.get(column) for column in labels))
     return rows, raw
 
@@ -139,16 +149,18 @@ def _generate_rows(columns: Mapping[str, list]) -> Iterator[dict]:
 def choose_text_columns(
     task: GlueTask, options: ColumnOptions, split: str, name: str, columns: Sequence[str]
 ) -> dict[str, str]:
-    """Name that the task gives a text -> column of the file; raises ValueError where there is no such column."""
+    """Name that the task gives a text, or what it is made of -> column of the file; raises ValueError where there is
+    no such column."""
     if task.name != LOCAL_TASK.name:
-        names = task.text_columns
+        names = task.read_columns
     elif options.text is None:
         names = local_text_columns(columns)
     else:
         names = SENTENCE if options.text_pair is None else SENTENCES
-    given = (options.text, options.text_pair)[: len(names)]
-    sources = {own: column or own for own, column in zip(names, given, strict=True)}
-    _check_there(tuple(sources.values()), split, name, columns, f"{task.name} needs {', '.join(sources.values())}")
+    given = dict(zip(names, (options.text, options.text_pair), strict=False))
+    sources = {own: given[own] or own for own in names}
+    need = f"{task.name} needs {', '.join(sources.values())}"
+    _check_there(tuple(sources.values()), split, name, columns, need, _RENAME if task.prepare else _NAME_COLUMNS)
     return sources
 
 
@@ -163,11 +175,13 @@ def choose_label_columns(
     return labels
 
 
-def _check_there(wanted: Sequence[str], split: str, name: str, columns: Sequence[str], need: str) -> None:
+def _check_there(
+    wanted: Sequence[str], split: str, name: str, columns: Sequence[str], need: str, way_out: str = _NAME_COLUMNS
+) -> None:
     missing = [column for column in wanted if column not in columns]
     if missing:
         raise ValueError(
             f"Split {split} has no column {' and no column '.join(missing)} ({name}). {need}; there is "
-            f"{', '.join(columns)}{nearest_of(missing[0], columns)}. Name columns with --text_column, "
-            "--text_pair_column and --label_column, or give the --task_name that has these."
+            f"{', '.join(columns)}{nearest_of(missing[0], columns)}. {way_out}, or give the --task_name that has "
+            "these."
         )

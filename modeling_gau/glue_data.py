@@ -1,12 +1,11 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""Rows of GLUE tasks, or of local files of the same shape: reading, columns, labels, checks and tokenisation.
+"""Rows of GLUE and CLUE tasks, or of local files of the same shape: reading, columns, labels, checks, tokenisation.
 
-A data set goes through here in this order: `load_splits` reads it, `GLUE_TASKS` or `infer_task` says what it is,
+A data set goes through here in this order: `load_splits` reads it, `BENCHMARKS` or `infer_task` says what it is,
 `model_label_names` fixes the order of the classes in the model, `LabelEncoder` checks every label before anything is
 trained, and `tokenize_split` gives the model's inputs.
 """
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -14,11 +13,14 @@ from typing import Literal
 from datasets import Dataset, load_dataset
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
+from .glue_benchmarks import BENCHMARKS, Benchmark, check_task_name, find_benchmark
 from .glue_columns import ColumnOptions, Splits, read_table
 from .glue_files import FILE_FORMATS
+from .glue_folders import file_options
 from .glue_label_maps import check_label_map, model_label_names, saved_label_names
 from .glue_labels import LabelEncoder, check_columns, check_splits, has_hidden_labels, infer_task, label_values
-from .glue_tasks import GLUE_TASKS, HUB_DATASET, LOCAL_TASK, PROBLEM_TYPES, GlueTask
+from .glue_rows import keep_labelled_rows, prepare_rows
+from .glue_tasks import LOCAL_TASK, PROBLEM_TYPES, GlueTask
 
 
 __all__ = [
@@ -46,10 +48,15 @@ class GlueArguments:
     of local files may have other names, which `text_column`, `text_pair_column` and `label_column` give.
     """
 
+    dataset_name: Literal["glue", "clue"] = field(
+        default="glue", metadata={"help": "The benchmark that task_name is of: GLUE in English, CLUE in Chinese."}
+    )
     task_name: str | None = field(
         default=None,
         metadata={
-            "help": f"A task of GLUE ({', '.join(GLUE_TASKS)}), several of them with commas in between, or `all`."
+            "help": "A task of the benchmark, several of them with commas in between, or `all`: "
+            + "; ".join(f"of {benchmark.name} {', '.join(benchmark.tasks)}" for benchmark in BENCHMARKS.values())
+            + "."
         },
     )
     train_file: str | None = field(
@@ -63,6 +70,12 @@ class GlueArguments:
     validation_mismatched_file: str | None = field(default=None, metadata={"help": "mnli's mismatched rows."})
     test_file: str | None = field(default=None, metadata={"help": "Rows to predict (mnli: the matched ones)."})
     test_mismatched_file: str | None = field(default=None, metadata={"help": "mnli's mismatched rows to predict."})
+    test_1_0_file: str | None = field(
+        default=None,
+        metadata={
+            "help": "CLUE's tnews and cluewsc2020: the test rows of CLUE 1.0, beside those of 1.1 in test_file."
+        },
+    )
     text_column: str | None = field(
         default=None, metadata={"help": "Column of local files that holds the text, of pairs the first one."}
     )
@@ -116,15 +129,15 @@ class GlueArguments:
         if self.task_name is not None and self.task_name != "all":
             self.task_name = ",".join(self.task_names())
             if not self.task_name:
-                raise ValueError(f"--task_name is empty: give one or more of {', '.join(GLUE_TASKS)}, or `all`.")
+                names = ", ".join(self.benchmark().tasks)
+                raise ValueError(f"--task_name is empty: give one or more of {names}, or `all`.")
         for name in self.task_names():
-            if name not in GLUE_TASKS:
-                nearest = difflib.get_close_matches(name.lower().replace("-", ""), GLUE_TASKS, n=1)
-                raise ValueError(
-                    f"--task_name {self.task_name}: GLUE has no task {name!r}. Give one of {', '.join(GLUE_TASKS)}"
-                    f"{f' (did you mean {nearest[0]}?)' if nearest else ''}, several with commas, or all of them by "
-                    "`all`; or leave it out and give local files."
-                )
+            check_task_name(self.benchmark(), name, self.task_name)
+        if self.task_name is None and self.dataset_name != "glue":
+            names = ", ".join(self.benchmark().tasks)
+            raise ValueError(
+                f"--dataset_name {self.dataset_name} goes with --task_name: give one of {names}, or `all`."
+            )
         if self.task_name is None and not self.files():
             raise ValueError("No data: give --task_name, or --train_file, --validation_file or --test_file, or both.")
         if len(self.task_names()) > 1 and self.files():
@@ -134,6 +147,10 @@ class GlueArguments:
             )
         if self.task_name != "mnli" and (self.validation_mismatched_file or self.test_mismatched_file):
             raise ValueError("--validation_mismatched_file and --test_mismatched_file go with --task_name mnli only.")
+        if self.test_1_0_file is not None and "test_1_0" not in self.task().test_splits:
+            raise ValueError(
+                "--test_1_0_file goes with --dataset_name clue and --task_name tnews or cluewsc2020 only."
+            )
         self._check_columns()
         if self.max_seq_length < 3:
             raise ValueError(f"--max_seq_length must be at least 3, got {self.max_seq_length}.")
@@ -143,13 +160,18 @@ class GlueArguments:
                 raise ValueError(f"--{name} must be at least 1, got {value}.")
 
     def _check_columns(self) -> None:
-        options, task = self.column_options(), GLUE_TASKS.get(self.task_name, LOCAL_TASK)
+        options, task = self.column_options(), self.task()
         is_own = task.name == LOCAL_TASK.name
         if len(self.task_names()) > 1 and options != ColumnOptions():
             raise ValueError(f"--task_name {self.task_name} names several tasks: options for columns are for one.")
         if options.text_pair is not None and (options.text is None if is_own else len(task.text_columns) == 1):
             what = "give --text_column as well" if is_own else f"{task.name} has one text a row, leave it out"
             raise ValueError(f"--text_pair_column {options.text_pair} is for the second text of pairs: {what}.")
+        if task.prepare is not None and options.text is not None:
+            raise ValueError(
+                f"--text_column {options.text}: the texts of {task.name} are made from "
+                f"{' and '.join(task.read_columns)}, which must have these names."
+            )
         if self.problem_type is not None and self.problem_type not in PROBLEM_TYPES:
             raise ValueError(f"--problem_type {self.problem_type}: give one of {', '.join(PROBLEM_TYPES)}.")
         if not is_own and options.problem_type not in (None, task.problem_type):
@@ -177,23 +199,24 @@ class GlueArguments:
             separator=self.label_separator,
         )
 
+    def benchmark(self) -> Benchmark:
+        """The benchmark of the tasks."""
+        return find_benchmark(self.dataset_name)
+
+    def task(self) -> GlueTask:
+        """The task, where one is named; `LOCAL_TASK` elsewhere."""
+        return self.benchmark().tasks.get(self.task_name, LOCAL_TASK)
+
     def task_names(self) -> tuple[str, ...]:
         """The tasks that `task_name` stands for: none, one, several with commas between them, or `all`."""
         if self.task_name == "all":
-            return tuple(GLUE_TASKS)
+            return tuple(self.benchmark().tasks)
         names = [name.strip() for name in (self.task_name or "").split(",")]
         return tuple(dict.fromkeys(filter(None, names)))
 
     def files(self) -> dict[str, str]:
         """Split -> local file, with the split names of the task."""
-        task = GLUE_TASKS.get(self.task_name, LOCAL_TASK)
-        files = {
-            "train": self.train_file,
-            task.evaluation_splits["eval"]: self.validation_file,
-            task.evaluation_splits.get("eval_mm"): self.validation_mismatched_file,
-            task.test_splits["test"]: self.test_file,
-            task.test_splits.get("test_mm"): self.test_mismatched_file,
-        }
+        files = {split: vars(self)[option] for split, option in file_options(self.task()).items()}
         return {split: path for split, path in files.items() if path is not None}
 
 
@@ -206,7 +229,8 @@ def load_splits(
     """Reads the splits that training, evaluation and prediction need, and no other.
 
     Returns:
-        Hub name of the split -> rows as they are on the Hub, or of a file as `read_table` gives them.
+        Hub name of the split -> rows as they are on the Hub, or of a file as `read_table` gives them; the texts are
+        made where the task's are, and rows that say they have no label are left out, except of test splits.
 
     Raises:
         ValueError: a split that is needed is missing, or something is wrong with a file or its rows.
@@ -216,27 +240,33 @@ def load_splits(
     files, options = arguments.files(), arguments.column_options()
     if not files and options != ColumnOptions():
         raise ValueError("--text_column, --label_column and the like are for local files: give --train_file, or none.")
-    available = files if files else _load_from_hub(arguments.task_name, cache_dir, token)
+    available = files if files else _load_from_hub(arguments, cache_dir, token)
     for split, purpose in needed.items():
         if split not in available:
             raise ValueError(_describe_missing_split(arguments, split, purpose, available))
-    splits = {split: available[split] for split in wanted if split in available}
+    splits, task = {split: available[split] for split in wanted if split in available}, arguments.task()
     if files:
-        task = GLUE_TASKS.get(arguments.task_name, LOCAL_TASK)
         rows = {
             split: read_table(path, split, task, options, cache_dir, arguments.overwrite_cache)
             for split, path in splits.items()
         }
-        return Splits(rows, splits)
-    for split, rows in splits.items():
-        if len(rows) == 0:
-            raise ValueError(f"Split {split} ({HUB_DATASET}, {arguments.task_name}) has no rows.")
+        splits = Splits(rows, splits)
+    else:
+        for split, rows in splits.items():
+            if len(rows) == 0:
+                source = f"{arguments.benchmark().hub_dataset}, {arguments.task_name}"
+                raise ValueError(f"Split {split} ({source}) has no rows.")
+        anew = arguments.overwrite_cache
+        splits = Splits({split: prepare_rows(task, split, rows, anew) for split, rows in splits.items()}, {})
+    splits, messages = keep_labelled_rows(task, splits)
+    for message in messages if training_arguments.should_log else ():
+        print(message)
     return splits
 
 
 def _needed_splits(arguments: GlueArguments, training: TrainingArguments) -> tuple[dict[str, str], list[str]]:
     """The splits that must be there, with the option that asks for them, and all that are used if they are there."""
-    task = GLUE_TASKS.get(arguments.task_name, LOCAL_TASK)
+    task = arguments.task()
     needed, wanted = {}, []
     if training.do_train:
         needed["train"] = "--do_train"
@@ -259,13 +289,14 @@ def _describe_missing_split(arguments: GlueArguments, split: str, purpose: str, 
     return f"{purpose} needs the split {split}, but the Hub's {arguments.task_name} has none: {there}.{hint}"
 
 
-def _load_from_hub(task_name: str, cache_dir: str | None, token: str | None) -> dict[str, Dataset]:
+def _load_from_hub(arguments: GlueArguments, cache_dir: str | None, token: str | None) -> dict[str, Dataset]:
+    name = arguments.benchmark().hub_dataset
     try:
-        return load_dataset(HUB_DATASET, task_name, cache_dir=cache_dir, token=token)
+        return load_dataset(name, arguments.task_name, cache_dir=cache_dir, token=token)
     except (ConnectionError, FileNotFoundError) as error:
         raise ConnectionError(
-            f"{HUB_DATASET} cannot be loaded from the Hub ({error}). Without a network, give local files with the "
-            f"columns of {task_name}: --train_file, --validation_file, --test_file."
+            f"{name} cannot be loaded from the Hub ({error}). Without a network, give local files with the columns of "
+            f"{arguments.task_name}: --train_file, --validation_file, --test_file."
         ) from error
 
 

@@ -147,13 +147,16 @@ class LabelEncoder:
         applying = ({self.ids[_label_key(label)] for label in labels} for labels in values)
         return [[float(index in ids) for index in range(len(self.task.label_names))] for ids in applying]
 
-    def check(self, split: str, values: Iterable[object], path: str | None = None) -> None:
+    def check(
+        self, split: str, values: Iterable[object], path: str | None = None, kept: Sequence[int] | None = None
+    ) -> None:
         """Raises ValueError for the first label that is missing, hidden, out of range or unknown.
 
         Args:
             path: the file that the values were read from, as `read_table` does. Its line is then named.
+            kept: where rows were left out, the numbers that the others had, from 0.
         """
-        for row, value in enumerate(values):
+        for row, value in enumerate(values) if kept is None else zip(kept, values, strict=True):
             if not self._is_valid(value):
                 raise ValueError(f"{describe_row(split, row, path)}: {self._describe(value)}")
 
@@ -264,7 +267,7 @@ def check_columns(task: GlueTask, split: str, rows: Dataset, needs_label: bool) 
 
 def check_splits(task: GlueTask, splits: Mapping[str, Dataset], encoder: LabelEncoder) -> None:
     """Raises ValueError for the first split with a missing column, text or label, or a label that is not allowed."""
-    files = splits.files if isinstance(splits, Splits) else {}
+    files, kept = (splits.files, splits.kept) if isinstance(splits, Splits) else ({}, {})
     for split, rows in splits.items():
         is_test = split in task.test_splits.values()
         check_columns(task, split, rows, needs_label=not is_test)
@@ -272,7 +275,7 @@ def check_splits(task: GlueTask, splits: Mapping[str, Dataset], encoder: LabelEn
             feature = rows.features["label"]
             if _class_label(feature) is not None:
                 encoder.check_names(split, _class_label(feature).names)
-            encoder.check(split, label_values(rows, feature), files.get(split))
+            encoder.check(split, label_values(rows, feature), files.get(split), kept.get(split))
 
 
 def describe_row(split: str, row: int, path: str | None = None) -> str:

@@ -9,8 +9,9 @@ returns the same numbers under the same keys without either:
     metric.compute(predictions=[0, 1], references=[0, 1])                      # {"accuracy": 1.0, "f1": 1.0}
 
 Which task has which metric is stated in section 3 of Wang et al. 2018, "GLUE: A Multi-Task Benchmark and Analysis
-Platform for Natural Language Understanding" (arXiv 1804.07461). For data that are no task of GLUE there are
-`single_label` (one of any number of classes), `multi_label` (any number of them at once) and `regression`.
+Platform for Natural Language Understanding" (arXiv 1804.07461). `clue` is for each of the tasks of CLUE. For data that
+are of neither there are `single_label` (one of any number of classes), `multi_label` (any number of them at once) and
+`regression`.
 """
 
 import warnings
@@ -145,6 +146,7 @@ TASK_METRICS = {
     "wnli": _ACCURACY,
     "hans": _ACCURACY,
     "ax": _MATTHEWS,
+    "clue": _ACCURACY,
     "single_label": {"accuracy": accuracy, "f1_macro": macro_f1},
     "multi_label": {
         "accuracy": subset_accuracy,

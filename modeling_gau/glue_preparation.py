@@ -17,7 +17,7 @@ from .glue_data import (
     saved_label_names,
     tokenize_split,
 )
-from .glue_tasks import GLUE_TASKS, GlueTask
+from .glue_tasks import GlueTask
 from .glue_training import GlueTrainingArguments
 
 
@@ -44,7 +44,7 @@ def read_data(
     splits = load_splits(glue_args, args, model_args.cache_dir, model_args.token)
     saved = saved_label_names(base_config) if model_args.model_name_or_path else None
     problem_type = base_config.problem_type if saved else None
-    task = GLUE_TASKS[glue_args.task_name] if glue_args.task_name else infer_task(splits, saved, problem_type)
+    task = glue_args.task() if glue_args.task_name else infer_task(splits, saved, problem_type)
     if saved is None and not args.do_train and args.should_log:
         print("The classifier has random weights and is not going to be trained: its results are those of chance.")
     label_names = model_label_names(task, saved, args.do_train, glue_args.ignore_mismatched_sizes)

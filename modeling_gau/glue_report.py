@@ -1,5 +1,5 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""What came of a study: every number of every run, means and standard deviations over seeds, the GLUE average."""
+"""What came of a study: every number of every run, means and standard deviations over seeds, and averages."""
 
 import csv
 import math
@@ -9,17 +9,17 @@ from statistics import fmean
 
 from transformers import AutoConfig
 
+from .glue_benchmarks import BENCHMARKS
 from .glue_card import card_facts
 from .glue_study import Run, Study, best_run, read_record, run_results, run_score
-from .glue_submission import SUBMISSION_FILES, read_predictions, write_submission, zip_submission
-from .glue_tasks import GLUE_TASKS, GlueTask
+from .glue_submission import SUBMISSION_FORMATS, read_predictions, write_submission, zip_submission
+from .glue_tasks import GlueTask
 from .model_card import mean_and_deviation, write_model_card
 from .state_files import for_json, write_json
 
 
-RESULTS_NAME, SUMMARY_NAME, REPORT_NAME = "glue_results.csv", "glue_results.json", "glue_report.md"
-# The diagnostic set is not counted.
-COUNTED_TASKS = tuple(name for name in GLUE_TASKS if name != "ax")
+# `{}` stands for the name of the benchmark.
+RESULTS_NAME, SUMMARY_NAME, REPORT_NAME = "{}_results.csv", "{}_results.json", "{}_report.md"
 
 
 def split_metrics(task: GlueTask) -> dict[str, str]:
@@ -33,20 +33,22 @@ def split_metrics(task: GlueTask) -> dict[str, str]:
 
 
 def glue_averages(runs: Mapping[str, Sequence[Run]]) -> dict[str, list[float]]:
-    """Name of an average -> its value for each seed.
+    """Name of an average -> its value for each seed, of runs on tasks of one benchmark.
 
-    The convention (Wang et al. 2018, arXiv:1804.07461, section 5): every task counts once, with the mean of its
-    metrics where there are two, and of both splits of mnli. The diagnostic set is left out; so is wnli in much of the
-    literature since Devlin et al. 2018. Where a task is missing there is no GLUE average, but a mean of what is there.
+    The convention of GLUE (Wang et al. 2018, arXiv:1804.07461, section 5): every task counts once, with the mean of
+    its metrics where there are two, and of both splits of mnli. The diagnostic set is left out; so is wnli in much of
+    the literature since Devlin et al. 2018. That of CLUE is the mean over its classification tasks, whose metric is
+    accuracy. Where a task is missing there is no such average, but a mean of what is there.
     """
-    counted = [name for name in COUNTED_TASKS if name in runs]
+    if not runs:
+        return {}
+    benchmark = BENCHMARKS[next(iter(runs.values()))[0].task.benchmark]
+    counted = [name for name in benchmark.counted_tasks if name in runs]
     if len(counted) < 2:
         return {}
-    if len(counted) == len(COUNTED_TASKS):
-        averages = {"GLUE average (9 tasks)": counted}
-        averages["GLUE average without wnli (8 tasks)"] = [name for name in counted if name != "wnli"]
-    else:
-        averages = {f"mean of {len(counted)} tasks, not the GLUE average": counted}
+    averages = benchmark.averages
+    if len(counted) < len(benchmark.counted_tasks):
+        averages = {f"mean of {len(counted)} tasks, not the {benchmark.average}": counted}
     scores = {name: [run_score(run) for run in runs[name]] for name in counted}
     return {
         title: [fmean(row) for row in zip(*(scores[n] for n in names), strict=True)]
@@ -139,7 +141,8 @@ def notes(study: Study) -> list[str]:
             f"Each task at the best of {len(study.points)} points of a grid, chosen by the mean on the same rows: a "
             "little too good to be true for other rows."
         )
-    if missing := [name for name in COUNTED_TASKS if name not in study.chosen]:
+    counted = study.glue_args.benchmark().counted_tasks
+    if missing := [name for name in counted if name not in study.chosen]:
         sentences.append(f"Without {', '.join(missing)}.")
     limit = study.glue_args.max_eval_samples
     if limit is not None:
@@ -152,19 +155,24 @@ def notes(study: Study) -> list[str]:
 
 def report_study(study: Study) -> dict[str, object]:
     """Writes tables and submission of what is done so far, prints the table, and returns the summary."""
-    output_dir, summary = Path(study.args.output_dir), summarize(study)
+    output_dir, summary, benchmark = Path(study.args.output_dir), summarize(study), study.glue_args.benchmark()
+    names = RESULTS_NAME, SUMMARY_NAME, REPORT_NAME
+    results, numbers, tables = (output_dir / name.format(benchmark.name) for name in names)
     output_dir.mkdir(parents=True, exist_ok=True)
-    write_json(output_dir / SUMMARY_NAME, for_json(summary))
-    _write_results(output_dir / RESULTS_NAME, study)
+    write_json(numbers, for_json(summary))
+    _write_results(results, study)
     rows = summary_rows(summary)
     points = [f"- {name}: {_point_text(runs[0])}" for name, runs in study.chosen.items() if runs[0].point]
-    parts = ["# GLUE results", markdown(rows, left=2), " ".join(notes(study)), "\n".join(points)]
-    (output_dir / REPORT_NAME).write_text("\n\n".join(filter(None, parts)) + "\n", encoding="utf-8")
+    parts = [f"# {benchmark.title} results", markdown(rows, left=2), " ".join(notes(study)), "\n".join(points)]
+    tables.write_text("\n\n".join(filter(None, parts)) + "\n", encoding="utf-8")
     write_cards(study)
     print(f"\n{aligned(rows, left=2)}\n")
     print("\n".join(notes(study)))
-    written = [output_dir / name for name in (REPORT_NAME, SUMMARY_NAME, RESULTS_NAME)]
-    print("Wrote", ", ".join(map(str, [*written, *_submit(output_dir / "submission", study)])), flush=True)
+    print(
+        "Wrote",
+        ", ".join(map(str, [tables, numbers, results, *_submit(output_dir / "submission", study)])),
+        flush=True,
+    )
     return summary
 
 
@@ -192,14 +200,14 @@ def _submit(folder: Path, study: Study) -> list[Path]:
         run = _run_to_submit(study, runs)
         if not read_record(run.output_dir).get("predicted"):
             continue
-        for split in SUBMISSION_FILES[name]:
+        for split in SUBMISSION_FORMATS[run.task.benchmark].files[name]:
             path = run.output_dir / f"predictions_{split}.tsv"
             if path.is_file():
                 file, problem = write_submission(folder, run.task, split, read_predictions(path))
                 written, problems = [*written, file], [*problems, *filter(None, [problem])]
     if not written:
         return []
-    archive, missing = zip_submission(folder, [path.name for path in written])
+    archive, missing = zip_submission(folder, [path.name for path in written], study.glue_args.benchmark().name)
     for problem in problems:
         print(f"Not a submission yet: {problem}.")
     if missing:

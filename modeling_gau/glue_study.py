@@ -23,7 +23,8 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 
 from .arguments import ModelArguments
 from .checkpoints import checkpoint_folders, remove_all_checkpoints
-from .glue_data import FILE_FORMATS, GlueArguments
+from .glue_data import GlueArguments
+from .glue_folders import task_files
 from .glue_tasks import GLUE_TASKS, GlueTask
 from .glue_training import GlueTrainingArguments
 from .run_record import RECORD_NAME
@@ -31,8 +32,6 @@ from .run_record import RECORD_NAME
 
 # The small tasks that are commonly started from a model of mnli (Liu et al. 2019, arXiv:1907.11692, section 5.1).
 FROM_MNLI = ("rte", "mrpc", "stsb")
-# In `--data_dir`, what files of a split may be called.
-_SPLIT_ALIASES = {"validation": ("validation", "dev")}
 # Arguments that change where, how fast or how visibly a run is made, but not what comes of it.
 _NOT_COMPARED = {
     "cache_dir", "config", "dataloader_num_workers", "dataloader_persistent_workers",
@@ -64,7 +63,7 @@ class StudyArguments:
         default=None,
         metadata={
             "help": "Folder of local files with a folder for each task: rte/train.jsonl, rte/validation.jsonl, "
-            "mnli/validation_matched.csv, ..."
+            "mnli/validation_matched.csv, ...; of CLUE the official folders, tnews_public/train.json, ..."
         },
     )
     mnli_checkpoint: str | None = field(
@@ -143,7 +142,9 @@ def grid_points(grid: Sequence[str] | None) -> list[tuple[tuple[str, Any], ...]]
     return [tuple(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
 
 
-def order_tasks(names: Sequence[str], mnli_checkpoint: str | None) -> list[GlueTask]:
+def order_tasks(
+    names: Sequence[str], mnli_checkpoint: str | None, tasks: Mapping[str, GlueTask] = GLUE_TASKS
+) -> list[GlueTask]:
     """The tasks in an order in which each comes after what it needs: ax uses models of mnli, others may begin there.
 
     Raises:
@@ -158,35 +159,7 @@ def order_tasks(names: Sequence[str], mnli_checkpoint: str | None) -> list[GlueT
             f"{', '.join(waiting)} need{'s' if len(waiting) == 1 else ''} a model of mnli, which is not among the "
             "tasks: add mnli, or name a model by --mnli_checkpoint."
         )
-    return [GLUE_TASKS[name] for name in sorted(names, key=lambda name: name in waiting)]
-
-
-def task_files(data_dir: str, task: GlueTask) -> dict[str, str]:
-    """Names of [`GlueArguments`] -> the files of a task in `data_dir`.
-
-    Raises:
-        ValueError: there is no folder of the task, or nothing in it, or a split twice.
-    """
-    folder = Path(data_dir).expanduser() / task.name
-    options = {"train": "train_file", task.evaluation_splits["eval"]: "validation_file"}
-    options[task.test_splits["test"]] = "test_file"
-    if "eval_mm" in task.evaluation_splits:
-        options |= {"validation_mismatched": "validation_mismatched_file", "test_mismatched": "test_mismatched_file"}
-    found = {}
-    for split, option in options.items():
-        stems = _SPLIT_ALIASES.get(split, (split,))
-        paths = [path for stem in stems for kind in FILE_FORMATS if (path := folder / f"{stem}{kind}").is_file()]
-        if len(paths) > 1:
-            raise ValueError(f"--data_dir: {split} of {task.name} is there twice: {', '.join(map(str, paths))}.")
-        if paths:
-            found[option] = str(paths[0])
-    if not found:
-        raise ValueError(
-            f"--data_dir: {folder} has no files of {task.name}. They are named after the splits "
-            f"({', '.join(options)}), with one of the endings {', '.join(FILE_FORMATS)}. Name the tasks that there "
-            "are with --task_name, commas in between."
-        )
-    return found
+    return [tasks[name] for name in sorted(names, key=lambda name: name in waiting)]
 
 
 # Running
@@ -226,7 +199,7 @@ class Study:
         names = list(self.glue_args.task_names())
         if not names:
             raise ValueError("--seeds and --grid go with --task_name: local data without one are trained run by run.")
-        self.tasks = order_tasks(names, self.study_args.mnli_checkpoint)
+        self.tasks = order_tasks(names, self.study_args.mnli_checkpoint, self.glue_args.benchmark().tasks)
         self.chosen: dict[str, list[Run]] = {}
         self.done: list[Run] = []
         points = sum(1 if task.name == "ax" else len(self.points) for task in self.tasks)

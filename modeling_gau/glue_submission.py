@@ -1,17 +1,20 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""Predictions on test rows: as they are, and in the form that gluebenchmark.com takes, a file for every test set."""
+"""Predictions on test rows: as they are, and in the forms that gluebenchmark.com and cluebenchmarks.com take."""
 
 import csv
+import json
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
 from .glue_tasks import GlueTask
 
 
-# Task -> split -> name of the file, and the number of test rows.
+# Task of GLUE -> split -> name of the file, and the number of test rows.
 SUBMISSION_FILES: Mapping[str, Mapping[str, tuple[str, int]]] = {
     "cola": {"test": ("CoLA.tsv", 1063)},
     "sst2": {"test": ("SST-2.tsv", 1821)},
@@ -24,7 +27,18 @@ SUBMISSION_FILES: Mapping[str, Mapping[str, tuple[str, int]]] = {
     "wnli": {"test": ("WNLI.tsv", 146)},
     "ax": {"test": ("AX.tsv", 1104)},
 }
-# Classes are handed in by name where they are those of inference, and by id elsewhere.
+# Those of CLUE. The split `test` of the Hub is that of CLUE 1.1, as is `test.json` in the official folders; two tasks
+# have other rows in `test1.0.json`, for CLUE 1.0. None where a number is not published.
+CLUE_SUBMISSION_FILES: Mapping[str, Mapping[str, tuple[str, int | None]]] = {
+    "afqmc": {"test": ("afqmc_predict.json", 3861)},
+    "tnews": {"test": ("tnews11_predict.json", 10_000), "test1.0": ("tnews10_predict.json", 10_000)},
+    "iflytek": {"test": ("iflytek_predict.json", 2600)},
+    "cmnli": {"test": ("cmnli_predict.json", 13_880)},
+    "ocnli": {"test": ("ocnli_50k_predict.json", 3000)},
+    "csl": {"test": ("csl_predict.json", 3000)},
+    "cluewsc2020": {"test": ("cluewsc11_predict.json", 2574), "test1.0": ("cluewsc10_predict.json", None)},
+}
+# Classes of GLUE are handed in by name where they are those of inference, and by id elsewhere.
 _BY_NAME = ("mnli", "qnli", "rte", "ax")
 
 
@@ -53,6 +67,44 @@ def submitted_value(task: GlueTask, prediction: str) -> str:
     return prediction if task.name in _BY_NAME else str(task.label_names.index(prediction))
 
 
+def _write_table(file: TextIO, task: GlueTask, predictions: Sequence[str]) -> None:
+    writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+    writer.writerow(("index", "prediction"))
+    writer.writerows((index, submitted_value(task, value)) for index, value in enumerate(predictions))
+
+
+def _write_lines(file: TextIO, task: GlueTask, predictions: Sequence[str]) -> None:
+    """CLUE compares labels in the order of its test rows; `id` is the number of the row, as in its own baselines."""
+    for index, label in enumerate(predictions):
+        file.write(json.dumps({"id": index, "label": label}, ensure_ascii=False) + "\n")
+
+
+@dataclass(frozen=True)
+class SubmissionFormat:
+    """What a benchmark takes.
+
+    Args:
+        files: task -> split -> name of the file, and the number of test rows if it is known.
+        write: writes the predictions of a test set, names of classes or scores, into an open file.
+        needs_all: whether the benchmark takes complete submissions only.
+    """
+
+    files: Mapping[str, Mapping[str, tuple[str, int | None]]]
+    write: Callable[[TextIO, GlueTask, Sequence[str]], None]
+    needs_all: bool
+
+    @property
+    def names(self) -> list[str]:
+        """Of all files."""
+        return [name for splits in self.files.values() for name, _ in splits.values()]
+
+
+SUBMISSION_FORMATS: Mapping[str, SubmissionFormat] = {
+    "glue": SubmissionFormat(SUBMISSION_FILES, _write_table, needs_all=True),
+    "clue": SubmissionFormat(CLUE_SUBMISSION_FILES, _write_lines, needs_all=False),
+}
+
+
 def write_submission(folder: str | Path, task: GlueTask, split: str, predictions: Sequence[str]) -> tuple[Path, str]:
     """Writes the file of a split in `folder`.
 
@@ -62,33 +114,30 @@ def write_submission(folder: str | Path, task: GlueTask, split: str, predictions
     Returns:
         The file, and what is wrong with it as a submission: empty where nothing is.
     """
-    name, rows = SUBMISSION_FILES[task.name][split]
+    form = SUBMISSION_FORMATS[task.benchmark]
+    name, rows = form.files[task.name][split]
     path = Path(folder) / name
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-        writer.writerow(("index", "prediction"))
-        writer.writerows((index, submitted_value(task, value)) for index, value in enumerate(predictions))
-    problem = (
-        "" if len(predictions) == rows else f"{name} has {len(predictions):,} rows, the official test set {rows:,}"
-    )
-    return path, problem
+        form.write(file, task, predictions)
+    if rows in (None, len(predictions)):
+        return path, ""
+    return path, f"{name} has {len(predictions):,} rows, the official test set {rows:,}"
 
 
-def zip_submission(folder: str | Path, written: Sequence[str]) -> tuple[Path, list[str]]:
+def zip_submission(folder: str | Path, written: Sequence[str], benchmark: str = "glue") -> tuple[Path, list[str]]:
     """Packs the files `written` of `folder` into `<folder>.zip`, as they are uploaded; others of an earlier submission
     are deleted.
 
     Returns:
-        The archive, and the names of the files that it lacks: the benchmark takes complete submissions only.
+        The archive, and the names of the files that it lacks where the benchmark takes complete submissions only.
     """
-    folder = Path(folder)
-    names = [name for splits in SUBMISSION_FILES.values() for name, _ in splits.values()]
+    folder, form = Path(folder), SUBMISSION_FORMATS[benchmark]
     archive = folder.with_suffix(".zip")
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
-        for name in names:
+        for name in form.names:
             if name in written:
                 file.write(folder / name, name)
             else:
                 (folder / name).unlink(missing_ok=True)
-    return archive, [name for name in names if name not in written]
+    return archive, [name for name in form.names if name not in written] if form.needs_all else []

@@ -1,8 +1,11 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""What each task of GLUE is: columns, classes, metrics and splits (Wang et al. 2018, arXiv:1804.07461)."""
+"""What each task of GLUE is: columns, classes, metrics and splits (Wang et al. 2018, arXiv:1804.07461).
+
+`clue_tasks.py` has those of CLUE, `glue_benchmarks.py` both.
+"""
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
@@ -11,8 +14,6 @@ import torch
 
 from .glue_metric import TASK_METRICS, GlueMetric
 
-
-HUB_DATASET = "nyu-mll/glue"
 
 # What `--problem_type` calls a problem -> what the configuration of a model calls it.
 PROBLEM_TYPES: Mapping[str, str] = {
@@ -30,7 +31,7 @@ class GlueTask:
     """What a script must know of a task.
 
     Args:
-        name: configuration of the Hub's `nyu-mll/glue`, or "local".
+        name: configuration of the benchmark's data set on the Hub, or "local".
         text_columns: one column, or two for pairs.
         label_names: the classes by label id; one name for a regression.
         metric: configuration of `GlueMetric` whose metrics are reported.
@@ -38,6 +39,12 @@ class GlueTask:
             `PROBLEM_TYPES.values()`.
         label_range: lowest and highest score, if there are such.
         evaluation_splits, test_splits: prefix of the reported metrics -> split.
+        benchmark: which of `BENCHMARKS` it is of; of no meaning for local data.
+        source_columns: from which `prepare` makes the texts, the names in `text_columns` among them; those alone where
+            none are named.
+        prepare: makes the texts, by their names in `text_columns`, of a row's values in `source_columns`; raises
+            ValueError for values of which none can be made. None where these columns are texts already.
+        no_label: a label which says that a row has none. Such rows are not for training and evaluation.
     """
 
     name: str
@@ -48,6 +55,10 @@ class GlueTask:
     label_range: tuple[float, float] | None = None
     evaluation_splits: Mapping[str, str] = field(default_factory=lambda: {"eval": "validation"})
     test_splits: Mapping[str, str] = field(default_factory=lambda: {"test": "test"})
+    benchmark: str = "glue"
+    source_columns: tuple[str, ...] = ()
+    prepare: Callable[[Mapping[str, object]], dict[str, object]] | None = None
+    no_label: str | None = None
 
     @property
     def is_regression(self) -> bool:
@@ -73,6 +84,20 @@ class GlueTask:
     @property
     def _counts_the_mean(self) -> bool:
         return len(TASK_METRICS[self.metric]) > 1 and self.metric not in _LEADING_METRICS
+
+    @property
+    def read_columns(self) -> tuple[str, ...]:
+        """The columns in which the texts are, or what they are made of."""
+        return self.source_columns or self.text_columns
+
+    def texts_of(self, values: Mapping[str, object], place: str) -> Mapping[str, object]:
+        """The texts of a row by their names, from its values in `read_columns`; an error begins with the place."""
+        if self.prepare is None:
+            return values
+        try:
+            return self.prepare(values)
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from error
 
     def predictions_from_logits(self, logits: torch.Tensor) -> torch.Tensor:
         """(batch, labels) logits -> (batch,) scores or class ids, or (batch, labels) of 0 and 1 for multi-label."""

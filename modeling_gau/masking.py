@@ -3,15 +3,15 @@
 
 transformers' collator draws from one generator for a whole batch, so that a mask depends on the batches before it and
 on how they were divided among processes. Here the caller hands over a generator, one for each page of text, and whole
-words are known from the vocabulary, without offsets.
+words are known from the tokens themselves, without offsets.
 """
 
-import json
-import unicodedata
 from dataclasses import dataclass, field
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
+
+from .whole_words import SegmentedWords, WordBorders
 
 
 IGNORED_LABEL = -100
@@ -30,9 +30,12 @@ class Masking:
         mask_share, random_share: of the chosen tokens.
         whole_words: choose words with that probability, and all tokens of a chosen word (the fate of each token is
             still its own). Works for WordPiece, and for BPE and Unigram vocabularies that mark white space.
+        segmenter: what finds the words of Chinese, which has no spaces: a key of `SEGMENTERS`. Without one a Chinese
+            character is a word of its own in WordPiece, and what stands between punctuation is one in the others.
 
     Raises:
-        ValueError: no [MASK] token; or whole words cannot be told from the vocabulary.
+        ValueError: no [MASK] token; whole words cannot be told from the vocabulary; the segmenter is not known.
+        ImportError: it is not installed.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -40,9 +43,10 @@ class Masking:
     mask_share: float = 0.8
     random_share: float = 0.1
     whole_words: bool = False
+    segmenter: str | None = None
     special: np.ndarray = field(init=False, repr=False)
     ordinary: np.ndarray = field(init=False, repr=False)
-    words: "WordBorders | None" = field(init=False, repr=False)
+    words: WordBorders | None = field(init=False, repr=False)
 
     def __post_init__(self):
         tokenizer = self.tokenizer
@@ -57,7 +61,9 @@ class Masking:
         self.special[ids] = False
         self.special[tokenizer.all_special_ids] = True
         self.ordinary = np.flatnonzero(~self.special).astype(np.int32)
-        self.words = WordBorders(tokenizer) if self.whole_words else None
+        self.words = None
+        if self.whole_words:
+            self.words = SegmentedWords(tokenizer, self.segmenter) if self.segmenter else WordBorders(tokenizer)
 
     def __call__(self, tokens: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Inputs and labels, both int32 `(tokens,)`, the latter -100 where there is nothing to predict."""
@@ -76,56 +82,3 @@ class Masking:
         replaced = positions[(fate >= self.mask_share) & (fate < self.mask_share + self.random_share)]
         inputs[replaced] = self.ordinary[generator.integers(len(self.ordinary), size=len(replaced))]
         return inputs, labels
-
-
-class WordBorders:
-    """Numbers the words of a sequence of tokens by what the vocabulary says of each token.
-
-    In WordPiece a token continues a word where it has the prefix (`##`). In vocabularies that mark white space (`Ġ`,
-    `▁`) it does where it brings none, is no punctuation and follows neither: in scripts without spaces a word is what
-    stands between punctuation.
-    """
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase):
-        vocabulary = tokenizer.get_vocab()
-        size = max(vocabulary.values(), default=-1) + 1
-        self.continues, self.ends_open = np.zeros(size, bool), np.ones(size, bool)
-        prefix = _continuation_prefix(tokenizer)
-        byte_level = any(token.startswith("Ġ") for token in vocabulary)
-        if prefix is None and not byte_level and not any(token.startswith("▁") for token in vocabulary):
-            raise ValueError(
-                f"--whole_word_masking: the vocabulary of {tokenizer.name_or_path or type(tokenizer).__name__} marks "
-                "neither the continuation (##) nor the beginning (Ġ, ▁) of words. Leave the option out."
-            )
-        special = set(tokenizer.all_special_ids)
-        for token, index in vocabulary.items():
-            if index in special or not token:
-                self.ends_open[index] = False
-            elif prefix is not None:
-                self.continues[index] = token.startswith(prefix) and len(token) > len(prefix)
-            else:
-                self.continues[index] = _inside_word(token[0], byte_level)
-                self.ends_open[index] = _inside_word(token[-1], byte_level)
-
-    def __call__(self, tokens: np.ndarray) -> np.ndarray:
-        """The number of each token's word, int64 `(tokens,)`, counted from 0."""
-        begins = ~self.continues[tokens]
-        begins[1:] |= ~self.ends_open[tokens[:-1]]
-        begins[:1] = True
-        return np.cumsum(begins) - 1
-
-
-def _continuation_prefix(tokenizer: PreTrainedTokenizerBase) -> str | None:
-    if not tokenizer.is_fast:
-        return "##" if any(token.startswith("##") for token in tokenizer.get_vocab()) else None
-    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
-    return model["continuing_subword_prefix"] if model["type"] == "WordPiece" else None
-
-
-def _inside_word(character: str, byte_level: bool) -> bool:
-    if byte_level:
-        # Spells space, newline, tab and carriage return with four letters, and bytes above 127, taken for parts of
-        # words, with characters beyond ASCII.
-        return character not in "ĠĊĉč" and (character.isalnum() or character == "'" or ord(character) > 127)
-    # Letters, the marks that belong to them in many scripts, and digits; ▁ is none of them.
-    return character in "'’" or unicodedata.category(character)[0] in "LMN"

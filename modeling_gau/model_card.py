@@ -24,13 +24,15 @@ class ModelCardFacts:
 
     Args:
         model_name: title of the card.
-        task: pipeline tag: "fill-mask" or "text-classification".
+        task: pipeline tag: "fill-mask", "text-classification" or "feature-extraction".
         config: the configuration of the saved model. Model types other than "gau" get no description of the unit.
         repo_id: what the usage example loads: a Hub id or a path. Default: the directory the card is written to, of
             an absolute path its name only.
         example: text of the usage example, with one `mask_token` in it for fill-mask. A pair is a sentence pair.
         mask_token: what stands for the mask token in `example`.
         language, license: Hub identifiers such as "en" and "apache-2.0". There is no default licence.
+        origin: where weights come from that were not trained by this run: a paragraph of Markdown.
+        citations: BibTeX entries beside those of the unit and its normalizations.
         base_model: what was fine-tuned. What is local, as `base_model_is_local` or a directory of that name says, is
             named in the text but not in the front matter.
         datasets: Hub ids of the training data.
@@ -59,6 +61,8 @@ class ModelCardFacts:
     mask_token: str = "{mask}"
     language: str | list[str] | None = None
     license: str | None = None
+    origin: str | None = None
+    citations: Sequence[str] = ()
     base_model: str | None = None
     base_model_is_local: bool = False
     datasets: Sequence[str] = ()
@@ -318,6 +322,20 @@ def text_classification_usage(facts: ModelCardFacts, source: str) -> str:
     )
 
 
+def feature_extraction_usage(facts: ModelCardFacts, source: str) -> str:
+    example = facts.example or "A film that is better than its trailer."
+    return "\n".join(
+        [
+            "from transformers import AutoModel, AutoTokenizer",
+            "",
+            f"tokenizer = AutoTokenizer.from_pretrained({literal(source)})",
+            f"model = AutoModel.from_pretrained({literal(source)}{remote_code_argument(facts)})",
+            f'inputs = tokenizer({literal(example)}, return_tensors="pt")',
+            "print(model(**inputs).last_hidden_state.shape)",
+        ]
+    )
+
+
 def literal(value: str | list) -> str:
     """Python literal in double quotes, non-ASCII text left readable."""
     return json.dumps(value, ensure_ascii=False)
@@ -328,6 +346,7 @@ def remote_code_argument(facts: ModelCardFacts) -> str:
 
 
 USAGE_EXAMPLES: Mapping[str, Callable[[ModelCardFacts, str], str]] = {
+    "feature-extraction": feature_extraction_usage,
     "fill-mask": fill_mask_usage,
     "text-classification": text_classification_usage,
 }

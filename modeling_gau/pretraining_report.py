@@ -174,7 +174,8 @@ def model_card_facts(
 
 def training_rows(trainer: MaskedLMTrainer, data_args: DataArguments, record: Mapping[str, Any]) -> dict[str, object]:
     args, settings, metrics = trainer.args, record["arguments"], record["results"]
-    masking = f"{data_args.mlm_probability:.0%}" + (", whole words" if data_args.whole_word_masking else "")
+    words = f", whole words ({data_args.word_segmenter})" if data_args.word_segmenter else ", whole words"
+    masking = f"{data_args.mlm_probability:.0%}" + (words if data_args.whole_word_masking else "")
     return {
         "Sequence length": describe_lengths(data_args),
         "Documents in a row": f"{data_args.packing}, {record['packing']['used']:.2%} of the positions used",

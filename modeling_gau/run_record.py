@@ -28,6 +28,7 @@ RECIPE = (
     "lr_scheduler_type", "mask_replace_prob", "max_grad_norm", "max_seq_length", "max_steps", "mixed_length_weights",
     "mixed_lengths", "mlm_probability", "non_finite", "optim", "optim_args", "packing", "per_device_train_batch_size",
     "random_replace_prob", "seed", "streaming", "warmup_steps", "weight_decay", "whole_word_masking",
+    "word_segmenter",
 )  # fmt: skip
 
 

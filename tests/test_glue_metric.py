@@ -150,7 +150,7 @@ def test_random_scores(seed):
 
 
 def test_every_task_has_its_published_metrics():
-    """Table 1 and section 3 of the GLUE paper; hans and the classes of one's own are not of GLUE."""
+    """Table 1 and section 3 of the GLUE paper; hans, clue and the classes of one's own are not of GLUE."""
     accuracy, both = {"accuracy"}, {"accuracy", "f1"}
     assert {task: set(metrics) for task, metrics in TASK_METRICS.items()} == {
         "cola": {"matthews_correlation"},
@@ -166,6 +166,7 @@ def test_every_task_has_its_published_metrics():
         "wnli": accuracy,
         "hans": accuracy,
         "ax": {"matthews_correlation"},
+        "clue": accuracy,
         "single_label": {"accuracy", "f1_macro"},
         "multi_label": {"accuracy", "f1_micro", "f1_macro"},
         "regression": {"pearson", "spearmanr"},

@@ -16,7 +16,7 @@ import pytest
 
 from modeling_gau.arguments import ModelArguments
 from modeling_gau.glue_data import GlueArguments
-from modeling_gau.glue_report import RESULTS_NAME, glue_averages, report_study, summarize, summary_rows
+from modeling_gau.glue_report import glue_averages, report_study, summarize, summary_rows
 from modeling_gau.glue_study import (
     Run,
     Study,
@@ -304,7 +304,7 @@ def test_the_best_point_is_that_of_the_best_mean(tmp_path):
     chosen = study.run(report_study)
     assert chosen["sst2"][0].point == (("learning_rate", 1e-4),)
     assert len(runs.made) == 6
-    with (tmp_path / "out" / RESULTS_NAME).open() as file:
+    with (tmp_path / "out/glue_results.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 6 and sum(int(row["chosen"]) for row in rows) == 2
     assert best_run(chosen["sst2"]).seed == 1

@@ -25,7 +25,7 @@ from transformers import (
 
 import run_glue
 from modeling_gau import GAUConfig, GAUForMaskedLM, GAUForSequenceClassification
-from modeling_gau.arguments import ModelArguments, parse_arguments
+from modeling_gau.arguments import CardArguments, ModelArguments, parse_arguments
 from modeling_gau.glue_data import GlueArguments
 from modeling_gau.glue_study import StudyArguments
 from modeling_gau.glue_training import GlueTrainer, GlueTrainingArguments
@@ -489,11 +489,11 @@ def test_a_tokenizer_that_does_not_fit(tmp_path, pretrained):
 @pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*")), ids=lambda path: path.name)
 def test_recipes(recipe, tmp_path):
     command = ["--config", str(recipe), "--output_dir", str(tmp_path), "--model_name_or_path", "m", "--bf16", "false"]
-    of_any_task = recipe.name in ("glue.yaml", "tiny-cpu.yaml")
+    of_any_task = recipe.name in ("clue.yaml", "glue.yaml", "tiny-cpu.yaml")
     if of_any_task:
-        command += ["--task_name", "mrpc"]
-    classes = (ModelArguments, GlueArguments, StudyArguments, GlueTrainingArguments)
-    _, glue_args, study_args, args = parse_arguments(classes, command)
+        command += ["--task_name", "csl" if recipe.name == "clue.yaml" else "mrpc"]
+    classes = (ModelArguments, GlueArguments, CardArguments, StudyArguments, GlueTrainingArguments)
+    _, glue_args, _, study_args, args = parse_arguments(classes, command)
     assert args.do_train and args.do_eval
     if study_args.seeds is None:
         assert args.load_best_model_at_end and args.metric_for_best_model == GlueTrainingArguments.KEY_METRIC
@@ -505,7 +505,8 @@ def test_recipes(recipe, tmp_path):
 
 
 def test_there_are_recipes():
-    assert {path.name for path in RECIPES.iterdir()} == {"cola.yaml", "glue.yaml", "sst2.yaml", "tiny-cpu.yaml"}
+    names = {path.name for path in RECIPES.iterdir()}
+    assert names == {"clue.yaml", "cola.yaml", "glue.yaml", "sst2.yaml", "tiny-cpu.yaml"}
 
 
 # Several runs

@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer, HfArgu
 
 import run_pretrain
 from modeling_gau import GAUConfig, GAUForMaskedLM
-from modeling_gau.arguments import DataArguments, ModelArguments, parse_arguments
+from modeling_gau.arguments import CardArguments, DataArguments, ModelArguments, parse_arguments
 from modeling_gau.training import PretrainingArguments
 
 
@@ -512,13 +512,17 @@ def test_pretraining_of_another_encoder_goes_on(text, tmp_path):
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
-def test_recipes_parse_and_name_a_model(recipe):
-    classes = (ModelArguments, DataArguments, PretrainingArguments)
-    # Which accelerator there is must not decide whether a recipe is correct.
-    model_args, data_args, args = parse_arguments(
-        classes, ["--config", str(recipe), "--output_dir", "out", "--use_cpu"]
-    )
+def test_recipes_parse_and_name_a_model(recipe, tmp_path):
+    classes = (ModelArguments, DataArguments, CardArguments, PretrainingArguments)
     values = yaml.safe_load(recipe.read_text())
+    # Which accelerator there is must not decide whether a recipe is correct.
+    arguments = ["--config", str(recipe), "--output_dir", "out", "--use_cpu"]
+    if "config_name" not in values:
+        # The command in its head names a checkpoint.
+        assert "--model_name_or_path" in recipe.read_text()
+        GAUConfig().save_pretrained(tmp_path)
+        arguments += ["--model_name_or_path", str(tmp_path)]
+    model_args, data_args, _, args = parse_arguments(classes, arguments)
     known = {field.dest for field in HfArgumentParser(classes)._actions}
     assert values.keys() <= known
     config = run_pretrain.resolve_config(model_args)

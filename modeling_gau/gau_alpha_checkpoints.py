@@ -1,0 +1,328 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""Reads checkpoints of GAU-alpha: the folder of its PyTorch port, and the release for bert4keras in TensorFlow."""
+
+import json
+import math
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from .configuration_gau import GAUConfig
+from .gau_alpha_tensors import ENCODER, HEAD, PORT_ENCODER, PORT_HEAD, check_tensors, encoder_tensors
+from .gau_alpha_tokenizer import VOCABULARY_NAME, read_vocabulary
+from .tensor_bundle import TensorBundle, checkpoint_prefixes
+
+
+PORT_CONFIG, TENSORFLOW_CONFIG = "config.json", "bert_config.json"
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+# log 512 stands in the code of both: the length that softmax_plus equals softmax at.
+REFERENCE_LENGTH = 512
+
+_PORT_ACTIVATIONS: Mapping[str, str] = {"swish": "silu"}
+# Fields of the port's configuration -> ours, and the value where it has none.
+_PORT_FIELDS: Mapping[str, tuple[str, Any]] = {
+    "vocab_size": ("vocab_size", 12000),
+    "hidden_size": ("hidden_size", 768),
+    "intermediate_size": ("intermediate_size", 1536),
+    "attention_key_size": ("attention_key_size", 128),
+    "num_hidden_layers": ("num_hidden_layers", 24),
+    "hidden_act": ("hidden_act", "swish"),
+    "normalization": ("attention_normalization", "softmax_plus"),
+    "max_position_embeddings": ("max_position_embeddings", 512),
+    "type_vocab_size": ("type_vocab_size", 2),
+    "use_bias": ("use_bias", False),
+    "hidden_dropout_prob": ("hidden_dropout_prob", 0.1),
+    "attention_probs_dropout_prob": ("attention_probs_dropout_prob", 0.1),
+    "classifier_dropout": ("classifier_dropout", 0.1),
+    "initializer_range": ("initializer_range", 0.02),
+    "layer_norm_eps": ("layer_norm_eps", 1e-12),
+    "pad_token_id": ("pad_token_id", 0),
+    "tie_word_embeddings": ("tie_word_embeddings", True),
+}
+PORT_NORMALIZATIONS = ("softmax", "softmax_plus", "squared_relu")
+
+
+@dataclass(frozen=True)
+class GAUAlphaCheckpoint:
+    """A checkpoint as it was read.
+
+    Args:
+        source: "PyTorch port" or "TensorFlow release".
+        config: what the model here is to be.
+        state: tensors by the names they have here.
+        has_head: whether they are those of `GAUForMaskedLM`, not of `GAUModel`.
+        vocabulary: token -> id.
+        lowercase: whether text is lower-cased.
+    """
+
+    source: str
+    config: GAUConfig
+    state: dict[str, torch.Tensor]
+    has_head: bool
+    vocabulary: dict[str, int]
+    lowercase: bool
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What a user knows of a checkpoint beyond its files.
+
+    Args:
+        attention_normalization: of a TensorFlow checkpoint, whose configuration does not say it.
+        softmax_plus_min_length: the shortest length for the scale of softmax_plus: 1 in bert4keras 0.11.3 and in the
+            port, 16 in bert4keras 0.11.5.
+    """
+
+    attention_normalization: str | None = None
+    softmax_plus_min_length: int = 1
+
+
+def read_checkpoint(directory: Path, overrides: Overrides) -> GAUAlphaCheckpoint:
+    """Reads the checkpoint in a directory, whichever format it has.
+
+    Raises:
+        ValueError: there is none, there are both, or something is wrong with it.
+    """
+    port, tensorflow = directory / PORT_CONFIG, directory / TENSORFLOW_CONFIG
+    found = [read for path, read in ((port, _read_port), (tensorflow, _read_tensorflow)) if path.is_file()]
+    if len(found) == 2:
+        raise ValueError(
+            f"{directory} holds {PORT_CONFIG} (the PyTorch port's) and {TENSORFLOW_CONFIG} (the TensorFlow "
+            "release's): which of them is meant? Put the files of one into a directory of their own."
+        )
+    if not found:
+        raise ValueError(_describe_nothing(directory))
+    return found[0](directory, overrides)
+
+
+def _describe_nothing(directory: Path) -> str:
+    inside = [path.parent for name in (PORT_CONFIG, TENSORFLOW_CONFIG) for path in directory.glob(f"*/{name}")]
+    hint = f" There is one in {inside[0]}: give that." if inside else ""
+    return (
+        f"{directory} holds no checkpoint of GAU-alpha: neither {PORT_CONFIG} with pytorch_model.bin or "
+        f"model.safetensors (the PyTorch port) nor {TENSORFLOW_CONFIG} with bert_model.ckpt.* (TensorFlow).{hint}"
+    )
+
+
+# The PyTorch port
+
+
+def _read_port(directory: Path, overrides: Overrides) -> GAUAlphaCheckpoint:
+    path = directory / PORT_CONFIG
+    fields = _read_json(path)
+    model_type = fields.get("model_type")
+    if model_type != "gau_alpha":
+        way_out = " It is in this package's format already; --to-port goes the other way." * (model_type == "gau")
+        raise ValueError(f"{path}: model_type is {model_type!r}, not 'gau_alpha'.{way_out}")
+    if fields.get("embedding_size") not in (None, fields.get("hidden_size", 768)):
+        raise ValueError(f"{path}: an embedding_size other than hidden_size is not supported.")
+    values = {ours: fields.get(theirs, default) for theirs, (ours, default) in _PORT_FIELDS.items()}
+    stated = values["attention_normalization"]
+    if stated not in PORT_NORMALIZATIONS:
+        raise ValueError(f"{path}: normalization is {stated!r}; the port has {', '.join(PORT_NORMALIZATIONS)}.")
+    if overrides.attention_normalization not in (None, stated):
+        raise ValueError(
+            f"--attention_normalization {overrides.attention_normalization}: {path} says {stated}. Leave it out; a "
+            "checkpoint can be loaded with another one, from_pretrained(..., attention_normalization=...)."
+        )
+    vocabulary = read_vocabulary(directory / VOCABULARY_NAME, values["vocab_size"], values["pad_token_id"])
+    tensors = _load_weights(directory)
+    config = _config(values, overrides, path)
+    state, has_head = _from_port(config, tensors, directory)
+    if not fields.get("attention_scale", True):
+        _fold_scale(config, state)
+    return GAUAlphaCheckpoint("PyTorch port", config, state, has_head, vocabulary, _lowercase(directory))
+
+
+def _load_weights(directory: Path) -> dict[str, torch.Tensor]:
+    """The tensors of the first of `WEIGHT_FILES` that is there, in one file or in several with an index."""
+    for name in WEIGHT_FILES:
+        path, index = directory / name, directory / f"{name}.index.json"
+        paths = [path] if path.is_file() else []
+        if not paths and index.is_file():
+            paths = [directory / part for part in sorted(set(_read_json(index)["weight_map"].values()))]
+        if paths:
+            read: Callable = _load_safetensors if name.endswith(".safetensors") else _load_pickle
+            return {key: tensor for path in paths for key, tensor in read(path).items()}
+    raise ValueError(f"{directory} holds no weights: {' or '.join(WEIGHT_FILES)}.")
+
+
+def _load_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} cannot be read ({error}): copy the file again.") from error
+
+
+def _load_pickle(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(
+            f"{path} cannot be read: it is damaged, or holds more than tensors, which is not loaded since it could "
+            f"run code ({str(error).splitlines()[0]})."
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise ValueError(f"{path} is no table of tensors, as `torch.save(model.state_dict(), ...)` writes it.")
+    return state
+
+
+def _from_port(
+    config: GAUConfig, tensors: Mapping[str, torch.Tensor], directory: Path
+) -> tuple[dict[str, torch.Tensor], bool]:
+    encoder = list(encoder_tensors(config))
+    has_head = any(name.startswith(PORT_ENCODER) for name in tensors)
+    theirs, ours = (PORT_ENCODER, ENCODER) if has_head else ("", "")
+    names = {theirs + tensor.port: ours + tensor.ours for tensor in encoder}
+    wanted = {theirs + tensor.port: tensor.shape for tensor in encoder}
+    # Tied weights may have been kept once: safetensors does so.
+    if has_head and (PORT_HEAD in tensors or not config.tie_word_embeddings):
+        names[PORT_HEAD], wanted[PORT_HEAD] = HEAD, (config.vocab_size, config.hidden_size)
+    check_tensors(
+        wanted,
+        {name: tensor.shape for name, tensor in tensors.items()},
+        f"The checkpoint in {directory}",
+        "The masked language model and the bare encoder can be converted, other heads cannot." if has_head else "",
+    )
+    state = {names[name]: tensor for name, tensor in tensors.items()}
+    embeddings = state[f"{ours}embeddings.word_embeddings.weight"]
+    if HEAD in state and not torch.equal(state[HEAD], embeddings):
+        config.tie_word_embeddings = False
+    return state, has_head
+
+
+def _fold_scale(config: GAUConfig, state: dict[str, torch.Tensor]) -> None:
+    """Lets the queries undo the division by sqrt(s), where a checkpoint was trained without it."""
+    for name in list(state):
+        if ".q_scaleoffset." in name:
+            state[name] = state[name] * math.sqrt(config.attention_key_size)
+
+
+# The TensorFlow release
+
+
+def _read_tensorflow(directory: Path, overrides: Overrides) -> GAUAlphaCheckpoint:
+    path = directory / TENSORFLOW_CONFIG
+    fields = _read_json(path)
+    prefixes = checkpoint_prefixes(directory)
+    if len(prefixes) != 1:
+        there = f"{len(prefixes)} ({', '.join(prefix.name for prefix in prefixes)})" if prefixes else "none"
+        raise ValueError(f"{directory} must hold one checkpoint, bert_model.ckpt.index and .data-*; there is {there}.")
+    bundle = TensorBundle(prefixes[0])
+    required = ("vocab_size", "hidden_size", "intermediate_size", "attention_key_size", "num_hidden_layers")
+    missing = [name for name in required if not isinstance(fields.get(name), int)]
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(missing)}, or they are no whole numbers.")
+    values = {name: fields[name] for name in required} | {
+        "hidden_act": fields.get("hidden_act", "swish"),
+        "attention_normalization": overrides.attention_normalization or "softmax_plus",
+        "type_vocab_size": fields.get("type_vocab_size", 2),
+        "use_bias": any(name.endswith("gau/i_dense/bias") for name in bundle.entries),
+        "hidden_dropout_prob": fields.get("hidden_dropout_prob", 0.1),
+        "attention_probs_dropout_prob": fields.get("attention_probs_dropout_prob", 0.1),
+        "max_position_embeddings": fields.get("max_position_embeddings", REFERENCE_LENGTH),
+        "layer_norm_eps": 1e-12,
+    }
+    vocabulary = read_vocabulary(directory / VOCABULARY_NAME, values["vocab_size"], 0)
+    config = _config(values, overrides, path)
+    state = _from_tensorflow(config, bundle)
+    return GAUAlphaCheckpoint("TensorFlow release", config, state, True, vocabulary, _lowercase(directory))
+
+
+def _from_tensorflow(config: GAUConfig, bundle: TensorBundle) -> dict[str, torch.Tensor]:
+    tensors = list(encoder_tensors(config))
+    check_tensors(
+        {tensor.tensorflow: tensor.tensorflow_shape for tensor in tensors},
+        {name: entry.shape for name, entry in bundle.entries.items()},
+        f"The checkpoint {bundle.prefix}",
+    )
+    state = {}
+    for tensor in tensors:
+        value = torch.from_numpy(bundle.read(tensor.tensorflow).copy())
+        state[ENCODER + tensor.ours] = value.T.contiguous() if tensor.is_transposed else value
+    return state
+
+
+# Both
+
+
+def _config(values: Mapping[str, Any], overrides: Overrides, path: Path) -> GAUConfig:
+    activation = values["hidden_act"]
+    fields = dict(values) | {"hidden_act": _PORT_ACTIVATIONS.get(activation, activation)}
+    fields |= {"reference_length": REFERENCE_LENGTH, "softmax_plus_min_length": overrides.softmax_plus_min_length}
+    try:
+        return GAUConfig(**fields)
+    except StrictDataclassError as error:
+        raise ValueError(f"{path}: {error.__cause__ or error}") from error
+
+
+def _lowercase(directory: Path) -> bool:
+    """What `tokenizer_config.json` says, if it is there: of the release, yes."""
+    path = directory / "tokenizer_config.json"
+    return bool(_read_json(path).get("do_lower_case", True)) if path.is_file() else True
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not JSON ({error}).") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold a table of names and values.")
+    return content
+
+
+def port_config(config: GAUConfig, has_head: bool) -> dict[str, Any]:
+    """The port's configuration of the same model.
+
+    Raises:
+        ValueError: the port cannot compute it.
+    """
+    _check_port_can(config)
+    activations = {ours: theirs for theirs, ours in _PORT_ACTIVATIONS.items()}
+    fields = {theirs: getattr(config, ours) for theirs, (ours, _) in _PORT_FIELDS.items()}
+    fields["hidden_act"] = activations.get(config.hidden_act, config.hidden_act)
+    if config.initializer_range is None:
+        # It has no word for the formula; the value serves new layers only.
+        del fields["initializer_range"]
+    if config.classifier_dropout is None:
+        fields["classifier_dropout"] = config.hidden_dropout_prob
+    return {
+        "architectures": ["GAUAlphaForMaskedLM" if has_head else "GAUAlphaModel"],
+        "model_type": "gau_alpha",
+        "attention_scale": True,
+        "embedding_size": config.hidden_size,
+        "summary_type": "first",
+        **fields,
+    }
+
+
+def _check_port_can(config: GAUConfig) -> None:
+    softmax_plus = config.attention_normalization == "softmax_plus"
+    rope = config.rope_parameters
+    reasons = {
+        f"attention_normalization='{config.attention_normalization}' is not one of {', '.join(PORT_NORMALIZATIONS)}": (
+            config.attention_normalization not in PORT_NORMALIZATIONS
+        ),
+        f"fixed_n={config.fixed_n}: it always counts each sequence's own tokens": config.fixed_n is not None,
+        f"reference_length={config.reference_length}: its softmax_plus has {REFERENCE_LENGTH}": (
+            softmax_plus and config.reference_length != REFERENCE_LENGTH
+        ),
+        f"softmax_plus_min_length={config.softmax_plus_min_length}: it has no such limit, so that sequences shorter "
+        "than that get other numbers. If you accept that, give --softmax_plus_min_length 1": (
+            softmax_plus and config.softmax_plus_min_length != 1
+        ),
+        f"rope_parameters={rope}: it has the plain ones with the base 10000": (
+            rope["rope_type"] != "default" or rope["rope_theta"] != 10000.0
+        ),
+    }
+    faults = [reason for reason, applies in reasons.items() if applies]
+    if faults:
+        raise ValueError("The PyTorch port cannot compute this model: " + "; ".join(faults) + ".")

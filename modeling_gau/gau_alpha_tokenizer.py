@@ -1,0 +1,79 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""The tokenizer of GAU-alpha: BERT's WordPiece on its vocabulary, one token a Chinese character."""
+
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from .tokenization import SPECIAL_TOKENS
+
+
+VOCABULARY_NAME = "vocab.txt"
+
+
+def read_vocabulary(path: Path, vocab_size: int, pad_token_id: int) -> dict[str, int]:
+    """Token -> id, from a file of one token a line.
+
+    Raises:
+        ValueError: no file, not UTF-8, repeated tokens, more tokens than embeddings, or special ones missing.
+    """
+    if not path.is_file():
+        raise ValueError(f"There is no {path.name} in {path.parent}: copy the vocabulary of the checkpoint there.")
+    try:
+        tokens = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 (byte {error.start}).") from error
+    # As BERT's own reader does; a vocabulary may hold characters that other line ends are made of.
+    tokens = [token.removesuffix("\r") for token in tokens]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    if len(vocabulary) < len(tokens):
+        line = next(index for index, token in enumerate(tokens) if vocabulary[token] != index)
+        raise ValueError(f"{path}, line {line + 1}: {tokens[line]!r} is there twice.")
+    if len(tokens) > vocab_size:
+        raise ValueError(
+            f"{path} has {len(tokens)} tokens, the model embeddings for {vocab_size}: it belongs to another "
+            "checkpoint."
+        )
+    missing = [token for token in SPECIAL_TOKENS.values() if token not in vocabulary]
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(missing)}.")
+    if vocabulary["[PAD]"] != pad_token_id:
+        raise ValueError(f"{path}: [PAD] has the id {vocabulary['[PAD]']}, the configuration says {pad_token_id}.")
+    return vocabulary
+
+
+def gau_alpha_tokenizer(
+    vocabulary: dict[str, int], model_max_length: int, lowercase: bool = True
+) -> PreTrainedTokenizerFast:
+    """A fast tokenizer that gives what the port's does, which is not quite what BERT's gives: both texts of a pair
+    have the token type 0. GAU-alpha was pretrained with that type alone, so that of the other one its embedding has
+    learned nothing."""
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=SPECIAL_TOKENS["unk_token"]))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.add_special_tokens(list(SPECIAL_TOKENS.values()))
+    ids = [(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", "[CLS] $A [SEP] $B:0 [SEP]:0", ids)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_max_length=model_max_length,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+        clean_up_tokenization_spaces=False,
+        **SPECIAL_TOKENS,
+    )
+
+
+def vocabulary_lines(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The content of a `vocab.txt`.
+
+    Raises:
+        ValueError: the tokenizer is no WordPiece, or its ids have holes.
+    """
+    if not tokenizer.is_fast or not isinstance(tokenizer.backend_tokenizer.model, models.WordPiece):
+        raise ValueError("The port's tokenizer is BERT's WordPiece, the checkpoint's is another.")
+    tokens = sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
+    if [index for _, index in tokens] != list(range(len(tokens))):
+        raise ValueError("The ids of the tokenizer have holes, which a vocab.txt cannot say.")
+    return "".join(f"{token}\n" for token, _ in tokens)

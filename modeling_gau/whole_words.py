@@ -1,0 +1,162 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""Where words begin in a sequence of tokens: as the vocabulary says, and for Chinese as a segmenter does."""
+
+import importlib.util
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+
+# Han characters of all blocks, and the two that stand for one: the mark of repetition and the zero.
+_CHINESE = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff\u3005\u3007]+")
+# What special tokens are spelled as: no word goes on across them.
+_NO_TEXT = b"\n"
+
+
+class WordBorders:
+    """Numbers the words of a sequence of tokens by what the vocabulary says of each token.
+
+    In WordPiece a token continues a word where it has the prefix (`##`). In vocabularies that mark white space (`Ġ`,
+    `▁`) it does where it brings none, is no punctuation and follows neither: in scripts without spaces a word is what
+    stands between punctuation.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+        vocabulary = tokenizer.get_vocab()
+        size = max(vocabulary.values(), default=-1) + 1
+        self.continues, self.ends_open = np.zeros(size, bool), np.ones(size, bool)
+        prefix = _continuation_prefix(tokenizer)
+        byte_level = any(token.startswith("Ġ") for token in vocabulary)
+        if prefix is None and not byte_level and not any(token.startswith("▁") for token in vocabulary):
+            raise ValueError(
+                f"--whole_word_masking: the vocabulary of {tokenizer.name_or_path or type(tokenizer).__name__} marks "
+                "neither the continuation (##) nor the beginning (Ġ, ▁) of words. Leave the option out."
+            )
+        special = set(tokenizer.all_special_ids)
+        for token, index in vocabulary.items():
+            if index in special or not token:
+                self.ends_open[index] = False
+            elif prefix is not None:
+                self.continues[index] = token.startswith(prefix) and len(token) > len(prefix)
+            else:
+                self.continues[index] = _inside_word(token[0], byte_level)
+                self.ends_open[index] = _inside_word(token[-1], byte_level)
+
+    def __call__(self, tokens: np.ndarray) -> np.ndarray:
+        """The number of each token's word, int64 `(tokens,)`, counted from 0."""
+        return np.cumsum(self.begins(tokens)) - 1
+
+    def begins(self, tokens: np.ndarray) -> np.ndarray:
+        """Whether a word begins with the token, bool `(tokens,)`."""
+        begins = ~self.continues[tokens]
+        begins[1:] |= ~self.ends_open[tokens[:-1]]
+        begins[:1] = True
+        return begins
+
+
+class SegmentedWords(WordBorders):
+    """Numbers the words of a sequence of tokens; those of Chinese as a segmenter finds them.
+
+    The characters of Chinese that follow each other are put together from the tokens and segmented, whatever the
+    vocabulary: tokens may be characters, several of them, or bytes. A token that stretches over two words joins them.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, segmenter: str):
+        super().__init__(tokenizer)
+        self.segment = find_segmenter(segmenter)
+        vocabulary = tokenizer.get_vocab()
+        self.spelling = [_NO_TEXT] * len(self.continues)
+        spell = _spelling(tokenizer)
+        special = set(tokenizer.all_special_ids)
+        for token, index in vocabulary.items():
+            if index not in special and token:
+                self.spelling[index] = spell(token)
+
+    def begins(self, tokens: np.ndarray) -> np.ndarray:
+        """Whether a word begins with the token, bool `(tokens,)`."""
+        begins = super().begins(tokens)
+        spelled = [self.spelling[token] for token in tokens.tolist()]
+        starts = np.cumsum([0, *map(len, spelled)])
+        chinese, borders = self._borders(b"".join(spelled))
+        starts, before = starts[:-1], np.maximum(starts[:-1] - 1, 0)
+        inside = chinese[starts]
+        begins[inside] = borders[starts[inside]]
+        # Letters of another script that follow, in vocabularies that would go on.
+        begins |= ~inside & chinese[before] & (starts > 0)
+        begins[:1] = True
+        return begins
+
+    def _borders(self, text: bytes) -> tuple[np.ndarray, np.ndarray]:
+        """Which bytes belong to Chinese characters, and which begin a word of them; bool `(bytes + 1,)` both."""
+        chinese, borders = np.zeros((2, len(text) + 1), bool)
+        position = end = 0
+        # A character that was cut through stays as bytes, which are no Chinese.
+        characters = text.decode("utf-8", "surrogateescape")
+        for run in _CHINESE.finditer(characters):
+            position += len(characters[end : run.start()].encode("utf-8", "surrogateescape"))
+            end = run.end()
+            for word in self.segment(run.group()):
+                length = len(word.encode())
+                borders[position] = True
+                chinese[position : position + length] = True
+                position += length
+        return chinese, borders
+
+
+def _rjieba(text: str) -> list[str]:
+    import rjieba
+
+    return rjieba.cut(text)
+
+
+# What `--word_segmenter` may be -> the package that it needs, and the function. jieba by its port to Rust: the
+# original has had no release since 2020 and no wheels.
+SEGMENTERS: Mapping[str, tuple[str, Callable[[str], list[str]]]] = {"jieba": ("rjieba", _rjieba)}
+
+
+def find_segmenter(name: str) -> Callable[[str], list[str]]:
+    """The function that cuts a run of Chinese characters into words.
+
+    Raises:
+        ValueError: there is none of that name.
+        ImportError: the package is not installed.
+    """
+    if name not in SEGMENTERS:
+        raise ValueError(f"Unknown word segmenter {name!r}: give one of {', '.join(SEGMENTERS)}.")
+    package, segment = SEGMENTERS[name]
+    if importlib.util.find_spec(package) is None:
+        raise ImportError(f'--word_segmenter {name} needs {package}: pip install "modeling-gau[chinese]".')
+    return segment
+
+
+def _continuation_prefix(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    if not tokenizer.is_fast:
+        return "##" if any(token.startswith("##") for token in tokenizer.get_vocab()) else None
+    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    return model["continuing_subword_prefix"] if model["type"] == "WordPiece" else None
+
+
+def _inside_word(character: str, byte_level: bool) -> bool:
+    if byte_level:
+        # Spells space, newline, tab and carriage return with four letters, and bytes above 127, taken for parts of
+        # words, with characters beyond ASCII.
+        return character not in "ĠĊĉč" and (character.isalnum() or character == "'" or ord(character) > 127)
+    # Letters, the marks that belong to them in many scripts, and digits; ▁ is none of them.
+    return character in "'’" or unicodedata.category(character)[0] in "LMN"
+
+
+def _spelling(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], bytes]:
+    """What gives the bytes of text that a token stands for."""
+    prefix = _continuation_prefix(tokenizer)
+    if prefix is not None:
+        return lambda token: token.removeprefix(prefix).encode()
+    if any(token.startswith("Ġ") for token in tokenizer.get_vocab()):
+        byte_of = {character: byte for byte, character in bytes_to_unicode().items()}
+        # Added tokens are not spelled in this way.
+        return lambda token: bytes(byte_of[c] for c in token) if byte_of.keys() >= set(token) else token.encode()
+    return lambda token: token.replace("▁", " ").encode()

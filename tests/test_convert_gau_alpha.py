@@ -1,0 +1,389 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""GAU-alpha's formats in and out: every tensor, what is written, and what cannot be converted."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import gau_alpha_reference as reference
+import numpy as np
+import pytest
+import torch
+from huggingface_hub import ModelCard
+from safetensors.torch import save_file
+from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+from modeling_gau import GAUConfig, GAUForMaskedLM, GAUForSequenceClassification, GAUModel
+from modeling_gau.convert_gau_alpha import convert, convert_to_port, main
+from modeling_gau.gau_alpha_tensors import encoder_tensors
+from modeling_gau.tokenization import SPECIAL_TOKENS
+
+
+DATA = Path(__file__).parent / "data/gau_alpha"
+PORT_VARIANTS = ["softmax_plus", "softmax-biases", "squared_relu"]
+
+
+@pytest.fixture
+def port(tmp_path) -> Path:
+    return reference.write_port(tmp_path / "port", reference.port_state(reference.random_weights(False)))
+
+
+@pytest.fixture
+def tensorflow(tmp_path) -> Path:
+    variables = reference.tensorflow_variables(reference.random_weights(False))
+    return reference.write_tensorflow(tmp_path / "tensorflow", variables)
+
+
+def change_json(path: Path, **changes) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def assert_refused(source: Path, output: Path, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        convert(source, output)
+    assert not output.exists() and not [path for path in output.parent.iterdir() if path.name.startswith(".")]
+
+
+# What is written
+
+
+@pytest.mark.parametrize("kind", ["port", "tensorflow"])
+def test_the_directory(request, tmp_path, kind):
+    model = convert(request.getfixturevalue(kind), tmp_path / "out")
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {
+        "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "README.md",
+        "configuration_gau.py", "modeling_gau.py", "attention_gau.py",
+    }  # fmt: skip
+    loaded = AutoModelForMaskedLM.from_pretrained(tmp_path / "out")
+    assert type(loaded) is GAUForMaskedLM
+    assert loaded.decoder.weight is loaded.model.embeddings.word_embeddings.weight
+    config = loaded.config
+    assert (config.attention_normalization, config.reference_length, config.softmax_plus_min_length) == (
+        "softmax_plus", 512, 1,
+    )  # fmt: skip
+    assert (config.hidden_act, config.layer_norm_eps, config.use_bias) == ("silu", 1e-12, False)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, loaded.state_dict()[name])
+    weights = reference.random_weights(False)
+    np.testing.assert_array_equal(
+        loaded.model.layers[1].gau.o_dense.weight.detach(), weights["encoder.layer.1.gau.o_dense.weight"]
+    )
+
+
+def run_example(card: ModelCard, directory: Path, monkeypatch) -> None:
+    monkeypatch.chdir(directory)
+    exec(re.search(r"```python\n(.*?)```", card.text, re.DOTALL).group(1), {})
+
+
+def test_the_model_card(port, tmp_path, monkeypatch, capsys):
+    convert(port, tmp_path / "gau-alpha-tiny")
+    card = ModelCard.load(tmp_path / "gau-alpha-tiny" / "README.md")
+    assert card.data.language == "zh" and card.data.pipeline_tag == "fill-mask" and card.data.license is None
+    for text in ("github.com/ZhuiyiTechnology/GAU-alpha", "kexue.fm/archives/9052", "su2022gaualpha", "token type 0"):
+        assert text in card.text
+    run_example(card, tmp_path, monkeypatch)
+    assert len(capsys.readouterr().out.splitlines()) == 5
+
+
+def test_the_card_of_a_bare_encoder_runs(tmp_path, monkeypatch, capsys):
+    state = reference.port_state(reference.random_weights(True), has_head=False)
+    convert(reference.write_port(tmp_path / "port", state, use_bias=True), tmp_path / "bare")
+    card = ModelCard.load(tmp_path / "bare" / "README.md")
+    assert card.data.pipeline_tag == "feature-extraction"
+    run_example(card, tmp_path, monkeypatch)
+    assert re.fullmatch(r"torch.Size\(\[1, \d+, 20\]\)\n", capsys.readouterr().out)
+
+
+def test_the_tokenizer_gives_what_the_ports_gives(tmp_path):
+    convert(DATA / "port" / "softmax_plus", tmp_path / "out")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    encodings = json.loads((DATA / "port" / "encodings.json").read_text(encoding="utf-8"))
+    assert len(encodings) == 2
+    for texts, expected in encodings.items():
+        assert dict(tokenizer(*texts.split(" | "))) == expected
+    assert tokenizer.is_fast and tokenizer.model_max_length == 512
+    assert {name: getattr(tokenizer, name) for name in SPECIAL_TOKENS} == SPECIAL_TOKENS
+
+
+def test_a_tokenizer_that_keeps_case(port, tmp_path):
+    (port / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    convert(port, tmp_path / "cased")
+    (port / "tokenizer_config.json").unlink()
+    convert(port, tmp_path / "lower")
+    cased, lower = (AutoTokenizer.from_pretrained(tmp_path / name) for name in ("cased", "lower"))
+    assert lower.tokenize("GAU天") == ["gau", "天"] and cased.tokenize("GAU天") == ["[UNK]", "天"]
+    convert_to_port(tmp_path / "cased", tmp_path / "back")
+    assert json.loads((tmp_path / "back/tokenizer_config.json").read_text())["do_lower_case"] is False
+
+
+# The way back
+
+
+def assert_same_tensors(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        assert tensor.dtype == second[name].dtype and torch.equal(tensor, second[name]), name
+
+
+@pytest.mark.parametrize("variant", PORT_VARIANTS)
+def test_the_round_trip_is_bit_equal(tmp_path, variant):
+    source = DATA / "port" / variant
+    convert(source, tmp_path / "ours")
+    convert_to_port(tmp_path / "ours", tmp_path / "back")
+    load = lambda path: torch.load(path / "pytorch_model.bin", weights_only=True)  # noqa: E731
+    assert_same_tensors(load(source), load(tmp_path / "back"))
+    assert (source / "vocab.txt").read_bytes() == (tmp_path / "back/vocab.txt").read_bytes()
+    before, after = (json.loads((path / "config.json").read_text()) for path in (source, tmp_path / "back"))
+    # What the model does not depend on.
+    assert before.keys() - after.keys() == {"gradient_checkpointing", "transformers_version"}
+    assert {name: before[name] for name in before.keys() & after.keys()} == {
+        name: after[name] for name in before.keys() & after.keys()
+    }
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_precision_is_kept(tmp_path, dtype):
+    state = {n: t.to(dtype) for n, t in reference.port_state(reference.random_weights(True)).items()}
+    source = reference.write_port(tmp_path / "port", state, use_bias=True)
+    convert(source, tmp_path / "ours")
+    assert_same_tensors(state, convert_to_port(tmp_path / "ours", tmp_path / "back"))
+
+
+def test_the_bare_encoder_comes_back_bare(tmp_path):
+    state = reference.port_state(reference.random_weights(False), has_head=False)
+    model = convert(reference.write_port(tmp_path / "port", state), tmp_path / "ours")
+    assert type(model) is GAUModel
+    assert_same_tensors(state, convert_to_port(tmp_path / "ours", tmp_path / "back"))
+    assert json.loads((tmp_path / "back/config.json").read_text())["architectures"] == ["GAUAlphaModel"]
+
+
+def test_a_head_of_its_own(tmp_path):
+    state = reference.port_state(reference.random_weights(False))
+    state["cls.predictions.decoder.weight"] = state["cls.predictions.decoder.weight"] * 2
+    model = convert(reference.write_port(tmp_path / "port", state), tmp_path / "ours")
+    assert not model.config.tie_word_embeddings
+    assert_same_tensors(state, convert_to_port(tmp_path / "ours", tmp_path / "back"))
+
+
+def test_a_model_that_was_trained_further(port, tmp_path):
+    model = convert(port, tmp_path / "ours")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    model.save_pretrained(tmp_path / "ours")
+    state = convert_to_port(tmp_path / "ours", tmp_path / "back")
+    again = convert(tmp_path / "back", tmp_path / "again")
+    assert_same_tensors(model.state_dict(), again.state_dict())
+    assert torch.equal(state["cls.predictions.decoder.weight"], model.decoder.weight)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"attention_normalization": "normalized_squared_relu"}, "not one of softmax, softmax_plus, squared_relu"),
+        ({"fixed_n": 512}, "fixed_n=512: it always counts each sequence's own tokens"),
+        ({"reference_length": 128}, "reference_length=128: its softmax_plus has 512"),
+        ({"softmax_plus_min_length": 16}, r"softmax_plus_min_length=16.*give --softmax_plus_min_length 1"),
+        ({"rope_parameters": {"rope_type": "default", "rope_theta": 5e4}}, "with the base 10000"),
+    ],
+)
+def test_what_the_port_cannot_compute(port, tmp_path, changes, message):
+    model = convert(port, tmp_path / "ours")
+    for name, value in changes.items():
+        setattr(model.config, name, value)
+    model.config.save_pretrained(tmp_path / "ours")
+    with pytest.raises(ValueError, match=f"(?s)The PyTorch port cannot compute this model.*{message}"):
+        convert_to_port(tmp_path / "ours", tmp_path / "back")
+    assert not (tmp_path / "back").exists()
+
+
+def test_the_shortest_length_can_be_dropped(port, tmp_path):
+    model = convert(port, tmp_path / "ours")
+    model.config.softmax_plus_min_length = 16
+    model.config.save_pretrained(tmp_path / "ours")
+    convert_to_port(tmp_path / "ours", tmp_path / "back", softmax_plus_min_length=1)
+    assert (tmp_path / "back/pytorch_model.bin").is_file()
+
+
+def test_other_heads_have_no_way_back(port, tmp_path):
+    convert(port, tmp_path / "ours")
+    GAUForSequenceClassification.from_pretrained(tmp_path / "ours").save_pretrained(tmp_path / "classifier")
+    with pytest.raises(ValueError, match=r"is a GAUForSequenceClassification: GAUForMaskedLM and GAUModel can be"):
+        convert_to_port(tmp_path / "classifier", tmp_path / "back")
+
+
+# Files of the port
+
+
+def test_safetensors_and_shards(port, tmp_path):
+    state = torch.load(port / "pytorch_model.bin", weights_only=True)
+    expected = convert(port, tmp_path / "bin").state_dict()
+    (port / "pytorch_model.bin").unlink()
+    tied = {name: tensor for name, tensor in state.items() if not name.startswith("cls.")}
+    save_file(tied, port / "model.safetensors")
+    assert_same_tensors(expected, convert(port, tmp_path / "safetensors").state_dict())
+    (port / "model.safetensors").unlink()
+    names = list(tied)
+    parts = {"a.safetensors": names[:3], "b.safetensors": names[3:]}
+    for path, part in parts.items():
+        save_file({name: tied[name] for name in part}, port / path)
+    weight_map = {name: path for path, part in parts.items() for name in part}
+    (port / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    assert_same_tensors(expected, convert(port, tmp_path / "shards").state_dict())
+
+
+class Malicious:
+    def __reduce__(self):
+        return (print, ("executed",))
+
+
+def test_pickles_are_not_executed(port, tmp_path, capsys):
+    torch.save({"weight": Malicious()}, port / "pytorch_model.bin")
+    assert_refused(
+        port, tmp_path / "out", "pytorch_model.bin cannot be read: it is damaged, or holds more than tensors"
+    )
+    assert "executed" not in capsys.readouterr().out
+
+
+def test_damaged_weights(port, tmp_path):
+    path = port / "pytorch_model.bin"
+    path.write_bytes(path.read_bytes()[:1000])
+    assert_refused(port, tmp_path / "out", "pytorch_model.bin cannot be read: it is damaged")
+    path.rename(port / "model.safetensors")
+    assert_refused(port, tmp_path / "out", "model.safetensors cannot be read")
+
+
+# What is wrong
+
+
+def test_every_tensor_is_accounted_for(port, tmp_path):
+    state = torch.load(port / "pytorch_model.bin", weights_only=True)
+    name = "gau_alpha.encoder.layer.1.gau.q_scaleoffset.weight"
+    for changed, message in (
+        ({n: t for n, t in state.items() if n != name}, f"missing: {re.escape(name)}$"),
+        (state | {"classifier.weight": torch.ones(2, 20)}, r"unknown: classifier.weight\n.*other heads cannot"),
+        (state | {name: torch.ones(11)}, rf"of another shape: {re.escape(name)} is \(11,\), not \(10,\)"),
+        ({n: t for n, t in state.items() if "o_dense" not in n}, "missing: .*layer.2.gau.o_dense.weight"),
+    ):
+        torch.save(changed, port / "pytorch_model.bin")
+        assert_refused(port, tmp_path / "out", f"(?ms){message}")
+    torch.save(state, port / "pytorch_model.bin")
+    change_json(port / "config.json", num_hidden_layers=2)
+    assert_refused(port, tmp_path / "out", r"unknown: gau_alpha.encoder.layer.2.gau.i_dense.weight")
+    change_json(port / "config.json", num_hidden_layers=30)
+    assert_refused(port, tmp_path / "out", r"missing: .* and \d+ more")
+
+
+def test_every_variable_is_accounted_for(tmp_path):
+    variables = reference.tensorflow_variables(reference.random_weights(False))
+    name = "GAU_alpha/encoder/layer_0/gau/i_dense/kernel"
+    for number, (changed, message) in enumerate(
+        (
+            ({n: v for n, v in variables.items() if n != name}, f"missing: {name}"),
+            (
+                variables | {"bert/pooler/dense/kernel": np.ones((2, 2), np.float32)},
+                "unknown: bert/pooler/dense/kernel",
+            ),
+            (variables | {name: variables[name].T}, rf"of another shape: {name} is \(82, 20\), not \(20, 82\)"),
+        )
+    ):
+        source = reference.write_tensorflow(tmp_path / f"in{number}", changed)
+        assert_refused(source, tmp_path / "out", message)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_type": "bert"}, "model_type is 'bert', not 'gau_alpha'"),
+        ({"model_type": "gau"}, "in this package's format already; --to-port goes the other way"),
+        ({"normalization": "relu"}, "normalization is 'relu'; the port has softmax, softmax_plus, squared_relu"),
+        ({"embedding_size": 10}, "an embedding_size other than hidden_size is not supported"),
+        ({"vocab_size": 10}, r"vocab.txt has 23 tokens, the model embeddings for 10"),
+        ({"pad_token_id": 3}, r"\[PAD\] has the id 0, the configuration says 3"),
+        ({"hidden_size": 21, "embedding_size": 21}, r"of another shape: .*word_embeddings.weight is \(23, 20\)"),
+        ({"hidden_act": "swash"}, "Unknown hidden_act='swash'"),
+    ],
+)
+def test_configurations_of_the_port(port, tmp_path, changes, message):
+    change_json(port / "config.json", **changes)
+    assert_refused(port, tmp_path / "out", message)
+
+
+def test_configurations_of_tensorflow(tensorflow, tmp_path):
+    change_json(tensorflow / "bert_config.json", attention_key_size=None)
+    assert_refused(tensorflow, tmp_path / "out", "bert_config.json lacks attention_key_size")
+    (tensorflow / "bert_config.json").write_text("{")
+    assert_refused(tensorflow, tmp_path / "out", "bert_config.json is not JSON")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "There is no vocab.txt in"),
+        ("\n".join([*reference.VOCABULARY[:-1], "天"]), r"vocab.txt, line 6: '天' is there twice"),
+        ("\n".join(reference.VOCABULARY[:4]), r"vocab.txt lacks \[MASK\]"),
+        (b"[PAD]\n\xff\xfe", r"vocab.txt is not UTF-8 \(byte 6\)"),
+    ],
+)
+def test_vocabularies(port, tmp_path, content, message):
+    path = port / "vocab.txt"
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert_refused(port, tmp_path / "out", message)
+
+
+def test_directories(port, tensorflow, tmp_path):
+    assert_refused(tmp_path, tmp_path / "out", r"holds no checkpoint of GAU-alpha.*There is one in .*port")
+    (tmp_path / "empty").mkdir()
+    assert_refused(tmp_path / "empty", tmp_path / "out", r"neither config.json .* nor bert_config.json")
+    shutil.copy(port / "config.json", tensorflow)
+    assert_refused(tensorflow, tmp_path / "out", "which of them is meant")
+    (tensorflow / "config.json").unlink()
+    (tensorflow / "bert_model.ckpt.index").unlink()
+    assert_refused(tensorflow, tmp_path / "out", "must hold one checkpoint.*there is none")
+    (port / "pytorch_model.bin").unlink()
+    assert_refused(port, tmp_path / "out", "holds no weights: model.safetensors or pytorch_model.bin")
+
+
+def test_nothing_is_overwritten(port, tmp_path):
+    (tmp_path / "out").mkdir()
+    convert(port, tmp_path / "out")  # empty: taken
+    card = (tmp_path / "out/README.md").read_bytes()
+    for go in (convert, convert_to_port):
+        with pytest.raises(FileExistsError, match="is there and not empty"):
+            go(port, tmp_path / "out")
+    assert (tmp_path / "out/README.md").read_bytes() == card
+
+
+# The command
+
+
+def test_the_command(port, tensorflow, tmp_path, capsys):
+    main(["--input", str(tensorflow), "--output", str(tmp_path / "a"), "--attention-normalization", "squared_relu"])
+    assert GAUConfig.from_pretrained(tmp_path / "a").attention_normalization == "squared_relu"
+    main(["--input", str(tmp_path / "a"), "--output", str(tmp_path / "b"), "--to-port"])
+    assert json.loads((tmp_path / "b/config.json").read_text())["normalization"] == "squared_relu"
+    with pytest.raises(SystemExit, match=r"error: --attention_normalization softmax: .* says softmax_plus. Leave it"):
+        main(["--input", str(port), "--output", str(tmp_path / "c"), "--attention_normalization", "softmax"])
+    with pytest.raises(SystemExit, match="error: --input nowhere is no directory"):
+        main(["--input", "nowhere", "--output", str(tmp_path / "c")])
+    with pytest.raises(SystemExit, match=r"error: .*is there and not empty"):
+        main(["--input", str(port), "--output", str(tmp_path / "a")])
+    assert not (tmp_path / "c").exists()
+
+
+def test_the_names_of_all_tensors():
+    """The package's table against the reference's, which was written without it."""
+    weights = reference.random_weights(True)
+    config = GAUConfig(**reference.SIZES, num_hidden_layers=reference.N_LAYERS, use_bias=True)
+    tensors = list(encoder_tensors(config))
+    assert {tensor.port: tensor.shape for tensor in tensors} == {name: w.shape for name, w in weights.items()}
+    variables = reference.tensorflow_variables(weights)
+    assert {tensor.tensorflow: tensor.tensorflow_shape for tensor in tensors} == {
+        name: value.shape for name, value in variables.items()
+    }
+    model = GAUModel(config)
+    assert {tensor.ours: tensor.shape for tensor in tensors} == {n: p.shape for n, p in model.named_parameters()}

@@ -1,0 +1,185 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""`run_glue.py` on data of CLUE from end to end: official folders and the Hub, a tiny Chinese model, a few rows."""
+
+import csv
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
+from huggingface_hub import ModelCard
+from transformers import AutoConfig, BertTokenizer
+
+import run_glue
+from modeling_gau import GAUConfig, GAUForMaskedLM, glue_data
+from modeling_gau.clue_tasks import CLUE_TASKS
+
+
+CHARACTERS = "天下雨房价涨了不算法水声提出一种手机它响；，_[]"
+QUICK = {"use_cpu": True, "disable_tqdm": True, "save_strategy": "no", "per_device_train_batch_size": 4}
+
+
+@pytest.fixture(autouse=True)
+def private_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    path = tmp_path_factory.mktemp("pretrained")
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *CHARACTERS]
+    BertTokenizer(vocab={piece: index for index, piece in enumerate(vocabulary)}).save_pretrained(path)
+    widths = {"vocab_size": len(vocabulary), "hidden_size": 32, "intermediate_size": 64, "attention_key_size": 16}
+    torch.manual_seed(0)
+    GAUForMaskedLM(GAUConfig(**widths, num_hidden_layers=1)).save_pretrained(path)
+    return str(path)
+
+
+def write(path: Path, rows: list[dict]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+
+
+def news(count: int) -> list[dict]:
+    codes = ("106", "104")
+    return [
+        {"label": codes[row % 2], "label_desc": "news", "sentence": ("房价涨了", "天下雨了")[row % 2], "keywords": ""}
+        for row in range(count)
+    ]
+
+
+def keywords(count: int) -> list[dict]:
+    return [
+        {"abst": "提出一种算法", "keyword": ["算法", ("水声", "手机")[row % 2]], "label": row % 2}
+        for row in range(count)
+    ]
+
+
+def hidden(rows: list[dict]) -> list[dict]:
+    return [{key: value for key, value in row.items() if key != "label"} for row in rows]
+
+
+def run(output_dir: Path, *flags: str, **options: object) -> dict[str, float]:
+    argv = [f"--{flag}" for flag in flags]
+    for name, value in {**QUICK, "dataset_name": "clue", **options, "output_dir": output_dir}.items():
+        argv += [f"--{name}", str(value)]
+    return run_glue.main(argv)
+
+
+def predictions(path: Path) -> list[str]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return [row["prediction"] for row in csv.DictReader(file, delimiter="\t")]
+
+
+def test_tnews_from_its_official_folder(tmp_path, pretrained):
+    folder, output = tmp_path / "data" / "tnews_public", tmp_path / "out"
+    write(folder / "train.json", news(16))
+    write(folder / "dev.json", news(6))
+    write(folder / "test.json", hidden(news(4)))
+    write(folder / "test1.0.json", hidden(news(3)))
+    results = run(
+        output,
+        "do_train",
+        "do_eval",
+        "do_predict",
+        task_name="tnews",
+        data_dir=tmp_path / "data",
+        model_name_or_path=pretrained,
+        learning_rate=1e-2,
+        num_train_epochs=8,
+        language="zh",
+    )
+    assert results["eval_accuracy"] == 1.0 and results["eval_samples"] == 6
+    config = AutoConfig.from_pretrained(output)
+    assert tuple(config.id2label.values()) == CLUE_TASKS["tnews"].label_names and config.label2id["106"] == 5
+    assert predictions(output / "predictions_test.tsv") == ["106", "104"] * 2
+    assert predictions(output / "predictions_test1.0.tsv") == ["106", "104", "106"]
+    card = ModelCard.load(output / "README.md")
+    assert "with the columns of the CLUE task tnews" in card.text and "GLUE" not in card.text
+    # The checkpoint knows its classes by these codes.
+    again = run(
+        tmp_path / "again", "do_eval", task_name="tnews", data_dir=tmp_path / "data", model_name_or_path=output
+    )
+    assert again["eval_accuracy"] == 1.0
+
+
+def test_csl_from_the_hub(tmp_path, pretrained, monkeypatch):
+    features = Features(
+        {"abst": Value("string"), "label": ClassLabel(names=["0", "1"]), "keyword": List(Value("string"))}
+    )
+    test = [row | {"label": -1} for row in keywords(2)]
+    splits = {"train": keywords(4), "validation": keywords(2), "test": test}
+    splits = {name: Dataset.from_list(rows, features=features) for name, rows in splits.items()}
+    monkeypatch.setattr(glue_data, "load_dataset", lambda *names, **options: DatasetDict(splits))
+    seen = []
+    tokenize = glue_data.tokenize_split
+
+    def spy(rows, *arguments):
+        seen.append(tokenize(rows, *arguments))
+        return seen[-1]
+
+    monkeypatch.setattr("modeling_gau.glue_preparation.tokenize_split", spy)
+    output = tmp_path / "out"
+    flags = ("do_train", "do_eval", "do_predict")
+    results = run(output, *flags, task_name="csl", model_name_or_path=pretrained, max_steps=1)
+    assert results["eval_samples"] == 2 and "test_accuracy" not in results
+    tokenizer = BertTokenizer.from_pretrained(pretrained)
+    first, second = (tokenizer.convert_tokens_to_ids(list(text)) for text in ("算法；水声", "提出一种算法"))
+    assert seen[0]["input_ids"][0] == [2, *first, 3, *second, 3]
+    assert seen[0]["token_type_ids"][0] == [0] * 7 + [1] * 7
+    assert set(predictions(output / "predictions_test.tsv")) <= {"0", "1"}
+    card = ModelCard.load(output / "README.md")
+    assert card.data.datasets == ["clue/clue"]
+    assert "Trained on csl of [CLUE](https://huggingface.co/datasets/clue/clue) (classes: 0, 1)." in card.text
+    assert "昨天下过雨" in card.text  # the example is in the language of the benchmark
+    (measured,) = card.data.eval_results
+    assert (measured.dataset_type, measured.dataset_name, measured.dataset_config) == ("clue/clue", "CLUE", "csl")
+
+
+def test_two_tasks_make_a_submission(tmp_path, pretrained, capsys):
+    pairs = [
+        {"sentence1": "天下雨", "sentence2": "不下雨", "label": label} for label in ("contradiction", "-", "neutral")
+    ]
+    target = {"span1_text": "手机", "span1_index": 0, "span2_text": "它", "span2_index": 3}
+    spans = [{"text": "手机，它响了", "target": target, "label": label} for label in ("true", "false")]
+    for name, rows in (("ocnli", pairs), ("cluewsc2020", spans)):
+        folder = tmp_path / "data" / f"{name}_public"
+        write(folder / ("train.50k.json" if name == "ocnli" else "train.json"), rows)
+        write(folder / "dev.json", rows)
+        write(folder / "test.json", hidden(rows))
+    results = run(
+        tmp_path / "out",
+        task_name="ocnli,cluewsc2020",
+        data_dir=tmp_path / "data",
+        model_name_or_path=pretrained,
+        max_steps=1,
+    )
+    assert set(results) >= {"ocnli_eval_accuracy", "cluewsc2020_eval_accuracy"}
+    assert (results["ocnli_eval_samples"], results["ocnli_test_samples"]) == (2, 3)
+    printed = capsys.readouterr().out
+    assert "dev.json: 1 of 3 rows left out, whose label is '-'." in printed
+    assert "mean of 2 tasks, not the CLUE classification average" in printed
+    with zipfile.ZipFile(tmp_path / "out" / "submission.zip") as file:
+        assert file.namelist() == ["ocnli_50k_predict.json", "cluewsc11_predict.json"]
+        lines = [json.loads(line) for line in file.read("cluewsc11_predict.json").splitlines()]
+        assert {line["label"] for line in lines} <= {"true", "false"} and [line["id"] for line in lines] == [0, 1]
+        lines = [json.loads(line) for line in file.read("ocnli_50k_predict.json").splitlines()]
+        assert [line["label"] for line in lines] == predictions(tmp_path / "out/ocnli/seed-42/predictions_test.tsv")
+
+
+def test_a_model_of_another_benchmark_is_not_evaluated(tmp_path, pretrained):
+    write(tmp_path / "rows.jsonl", [{"sentence": "天", "label": row % 2} for row in range(4)])
+    data = str(tmp_path / "rows.jsonl")
+    run(tmp_path / "sst2", dataset_name="glue", task_name="sst2", train_file=data, validation_file=data, max_steps=1,
+        model_name_or_path=pretrained)  # fmt: skip
+    write(tmp_path / "dev.json", news(2))
+    with pytest.raises(ValueError, match="classifier knows negative, positive; tnews has 100, 101"):
+        run(
+            tmp_path / "out",
+            "do_eval",
+            task_name="tnews",
+            validation_file=tmp_path / "dev.json",
+            model_name_or_path=tmp_path / "sst2",
+        )
