@@ -131,11 +131,12 @@ def convert_to_port(
     model = classes[architecture].from_pretrained(source, dtype="auto")
     state = _port_state(model, has_head)
     description["torch_dtype"] = str(model.dtype).removeprefix("torch.")
+    limit = {"model_max_length": config.max_position_embeddings}
     lowercase = json.loads(tokenizer.backend_tokenizer.to_str())["normalizer"]["lowercase"]
     with _whole_directory(output_dir) as directory:
         torch.save(state, directory / WEIGHT_FILES[1])
         (directory / VOCABULARY_NAME).write_text(vocabulary, encoding="utf-8")
-        _write_json(directory / "tokenizer_config.json", {"do_lower_case": lowercase, "model_max_length": 512})
+        _write_json(directory / "tokenizer_config.json", {"do_lower_case": lowercase} | limit)
         _write_json(directory / PORT_CONFIG, description)
     return state
 

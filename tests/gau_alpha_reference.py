@@ -146,28 +146,37 @@ def tensorflow_variables(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndar
     return variables
 
 
-def write_tensorflow(directory: Path, variables: Mapping[str, np.ndarray], **changes) -> Path:
+def write_tensorflow(
+    directory: Path, variables: Mapping[str, np.ndarray], checksum: Callable | None = None, **changes
+) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     config = {**SIZES, "num_hidden_layers": N_LAYERS, "hidden_act": "swish", "type_vocab_size": 2} | changes
     (directory / "bert_config.json").write_text(json.dumps(config))
     (directory / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8")
-    write_bundle(directory / "bert_model.ckpt", variables)
+    write_bundle(directory / "bert_model.ckpt", variables, checksum=checksum)
     return directory
 
 
-def write_bundle(prefix: Path, variables: Mapping[str, np.ndarray], block_entries: int = 4) -> None:
-    """Writes a checkpoint as TensorFlow does, in blocks of a few entries: one data file, a table of descriptions."""
-    data, entries = b"", [(b"", b"\x08\x01\x1a\x02\x08\x01")]  # one data file, version 1
+def write_bundle(
+    prefix: Path, variables: Mapping[str, np.ndarray], block_entries: int = 4, checksum: Callable | None = None
+) -> None:
+    """Writes a checkpoint as TensorFlow does, in blocks of a few entries: one data file, a table of descriptions.
+
+    `checksum` is a quicker CRC-32C for the data.
+    """
+    checksum = checksum or crc32c
+    size, data, entries = 0, [], [(b"", b"\x08\x01\x1a\x02\x08\x01")]  # one data file, version 1
     for name in sorted(variables):
         value = np.ascontiguousarray(variables[name])
-        dims = b"".join(_message(2, b"\x08" + _varint(size)) for size in value.shape)
+        dims = b"".join(_message(2, b"\x08" + _varint(length)) for length in value.shape)
         entry = b"\x08" + _varint({"f": 1, "i": 9}[value.dtype.kind]) + _message(2, dims)
-        if data:
-            entry += b"\x20" + _varint(len(data))
-        entry += b"\x28" + _varint(value.nbytes) + b"\x35" + struct.pack("<I", _masked_crc32c(value.tobytes()))
+        if size:
+            entry += b"\x20" + _varint(size)
+        entry += b"\x28" + _varint(value.nbytes) + b"\x35" + struct.pack("<I", _masked(checksum(value.tobytes())))
         entries.append((name.encode(), entry))
-        data += value.tobytes()
-    prefix.with_name(f"{prefix.name}.data-00000-of-00001").write_bytes(data)
+        data.append(value.tobytes())
+        size += value.nbytes
+    prefix.with_name(f"{prefix.name}.data-00000-of-00001").write_bytes(b"".join(data))
     table, index = b"", []
     for start in range(0, len(entries), block_entries):
         block = entries[start : start + block_entries]
@@ -190,7 +199,7 @@ def _block(entries: list[tuple[bytes, bytes]]) -> bytes:
         block += _varint(shared) + _varint(len(key) - shared) + _varint(len(value)) + key[shared:] + value
         last = key
     block += struct.pack("<II", 0, 1) + b"\0"  # one restart, at the beginning; not compressed
-    return block + struct.pack("<I", _masked_crc32c(block))
+    return block + struct.pack("<I", _masked(crc32c(block)))
 
 
 def _message(field: int, content: bytes) -> bytes:
@@ -215,8 +224,7 @@ def crc32c(data: bytes) -> int:
     return register ^ 0xFFFFFFFF
 
 
-def _masked_crc32c(data: bytes) -> int:
-    register = crc32c(data)
+def _masked(register: int) -> int:
     return ((register >> 15 | register << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 

@@ -17,6 +17,7 @@ from modeling_gau.training import PretrainingArguments
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+CHINESE = (ROOT / "README.zh.md").read_text(encoding="utf-8")
 SCRIPT_ARGUMENTS = {
     "run_pretrain.py": (ModelArguments, DataArguments, CardArguments, PretrainingArguments),
     "run_glue.py": (ModelArguments, GlueArguments, CardArguments, StudyArguments, GlueTrainingArguments),
@@ -58,9 +59,23 @@ def test_script_commands_parse(command, monkeypatch):
 
 
 def test_links_lead_somewhere():
-    for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks" / "results").glob("*.md")):
+    for path in (*ROOT.glob("README*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks" / "results").glob("*.md")):
         for link in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
             assert link.startswith("https://") or (path.parent / link).exists(), f"{path.name}: {link}"
+
+
+def test_the_chinese_readme_covers_the_same_ground():
+    assert [line.partition("#")[0].rstrip() for line in commands(CHINESE)] == [
+        line.partition("#")[0].rstrip() for line in commands()
+    ]
+    assert blocks("python", CHINESE) == blocks("python")
+    # The tree of files is not translated.
+    titles = [len(re.findall(r"^## ", text, flags=re.MULTILINE)) for text in (README, CHINESE)]
+    assert titles[0] == titles[1] + 1
+    names, numbers = r"^\| `([\w-]+)`", r"\d+\.\d M"
+    for pattern in (names, numbers, r"\]\(((?:docs|benchmarks|https)[^)]+)\)"):
+        found = re.findall(pattern, CHINESE, flags=re.MULTILINE)
+        assert found == re.findall(pattern, README, flags=re.MULTILINE) and len(found) > 4
 
 
 def test_make_targets_exist():

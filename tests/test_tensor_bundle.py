@@ -1,14 +1,19 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """TensorFlow's checkpoints, read without it."""
 
+import importlib.util
 import re
+import subprocess
+import sys
 from pathlib import Path
 
+import gau_alpha_reference as reference
 import numpy as np
 import pytest
 from gau_alpha_reference import EMPTY_BLOCK, write_bundle
 from gau_alpha_reference import crc32c as crc32c_by_bits
 
+from modeling_gau.convert_gau_alpha import convert
 from modeling_gau.tensor_bundle import TensorBundle, checkpoint_prefixes, crc32c
 
 
@@ -99,3 +104,37 @@ def test_a_file_that_is_no_index(tmp_path, content):
     (tmp_path / "model.ckpt.index").write_bytes(content)
     with pytest.raises(ValueError, match=r"model.ckpt.index is no index of a TensorFlow checkpoint, or it is damaged"):
         TensorBundle(tmp_path / "model.ckpt")
+
+
+WRITE_WITH_TENSORFLOW = """
+import sys
+import numpy as np
+import tensorflow as tf
+variables = np.load(sys.argv[1])
+with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    for name in variables:
+        tf.compat.v1.get_variable(name, initializer=variables[name])
+    session.run(tf.compat.v1.global_variables_initializer())
+    tf.compat.v1.train.Saver().save(session, sys.argv[2], write_meta_graph=False)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="TensorFlow is not installed")
+def test_what_tensorflow_writes_today(tmp_path):
+    """A GAU-alpha as the TensorFlow that is there saves it."""
+    variables = reference.tensorflow_variables(reference.random_weights(use_bias=True))
+    np.savez(tmp_path / "variables.npz", **variables)
+    directory = reference.write_tensorflow(tmp_path / "in", variables)
+    (directory / "bert_model.ckpt.index").unlink()
+    subprocess.run(
+        [sys.executable, "-c", WRITE_WITH_TENSORFLOW, tmp_path / "variables.npz", directory / "bert_model.ckpt"],
+        check=True,
+    )
+    bundle = TensorBundle(directory / "bert_model.ckpt")
+    assert bundle.entries.keys() == variables.keys()
+    for name, value in variables.items():
+        np.testing.assert_array_equal(bundle.read(name), value)
+    model = convert(directory, tmp_path / "out")
+    kernel = variables["GAU_alpha/encoder/layer_2/gau/o_dense/kernel"]
+    np.testing.assert_array_equal(model.model.layers[2].gau.o_dense.weight.detach().numpy().T, kernel)
