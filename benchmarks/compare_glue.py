@@ -4,7 +4,8 @@
         --output benchmarks/results/glue.csv
 
 Each folder is an --output_dir of run_glue.py with several seeds; an arm may be given several times, for folders that
-hold different tasks. Prints, per task, mean and standard deviation of the sample over the seeds, and for every arm but
+hold different tasks. Runs on files of one's own, which know no seeds, are given by a pattern, one folder a seed:
+"GAU=runs/gau/sentiment-*". Prints, per task, mean and standard deviation of the sample over the seeds, and for every arm but
 the first in how many seeds the first one is better; the CSV holds every number.
 """
 
@@ -28,7 +29,7 @@ def main() -> None:
     arms: dict[str, dict[str, dict]] = {}
     for part in args.arm:
         name, _, folder = part.partition("=")
-        summary = json.loads((Path(folder) / "glue_results.json").read_text(encoding="utf-8"))
+        summary = runs(Path(folder)) if "*" in folder else load(Path(folder) / "glue_results.json")
         for task, results in summary["tasks"].items():
             if task in arms.setdefault(name, {}):
                 raise SystemExit(f"{task} of {name} is there twice: in {folder} and in a folder before.")
@@ -40,10 +41,23 @@ def main() -> None:
         print(f"Wrote {args.output}")
 
 
+def load(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def runs(pattern: Path) -> dict:
+    """What `glue_results.json` holds, of the runs whose folders match."""
+    folders = {load(folder / "run.json")["arguments"]["seed"]: folder for folder in pattern.parent.glob(pattern.name)}
+    results = [load(folders[seed] / "eval_results.json") for seed in sorted(folders)]
+    metrics = {name: {"values": [result[f"eval_{name}"] for result in results]} for name in ("accuracy", "f1_macro")}
+    return {"seeds": sorted(folders), "tasks": {pattern.name.rstrip("-*"): {"metrics": metrics}}}
+
+
 def table(arms: dict[str, dict[str, dict]]) -> list[list[str]]:
     first, *others = arms
     rows = [["task", "metric", *arms, *(f"better than {name}" for name in others)]]
-    for task in [name for name in GLUE_TASKS if all(name in results for results in arms.values())]:
+    names = dict.fromkeys([*(name for name in GLUE_TASKS if name in arms[first]), *arms[first]])
+    for task in [name for name in names if all(name in results for results in arms.values())]:
         metrics = arms[first][task]["metrics"]
         for metric in metrics:
             values = {name: results[task]["metrics"][metric]["values"] for name, results in arms.items()}

@@ -203,9 +203,9 @@ class DataArguments:
     whole_word_masking: bool = field(
         default=False, metadata={"help": "Choose whole words to predict, not single tokens."}
     )
-    word_segmenter: Literal["jieba"] | None = field(
+    word_segmenter: Literal["jieba", "none"] | None = field(
         default=None,
-        metadata={"help": "What finds the words of Chinese text for whole_word_masking (extra `chinese`)."},
+        metadata={"help": "What finds the words of Chinese text for whole_word_masking (extra `chinese`), or none."},
     )
     eval_lengths: list[int] | None = field(
         default=None,
@@ -243,10 +243,13 @@ class DataArguments:
                 "--mask_replace_prob and --random_replace_prob are shares that add up to at most 1, got "
                 f"{shares[0]} and {shares[1]}."
             )
+        if self.word_segmenter == "none":  # against a recipe
+            self.word_segmenter = None
         if self.word_segmenter is not None:
             if not self.whole_word_masking:
                 raise ValueError(
-                    f"--word_segmenter {self.word_segmenter} finds whole words: give --whole_word_masking as well."
+                    f"--word_segmenter {self.word_segmenter} finds whole words: give --whole_word_masking as well, or "
+                    "--word_segmenter none."
                 )
             find_segmenter(self.word_segmenter)
         self._check_lengths()

@@ -90,7 +90,15 @@ CLUE_TASKS: Mapping[str, GlueTask] = {
         # In these two, a label "-" says that the annotators did not agree.
         _task("cmnli", SENTENCES, _NLI, no_label="-"),
         _task("ocnli", SENTENCES, _NLI, no_label="-"),
-        _task("csl", ("keyword", "abst"), _NO_OR_YES, prepare=keywords_and_abstract),
+        _task(
+            "csl",
+            ("keyword", "abst"),
+            _NO_OR_YES,
+            prepare=keywords_and_abstract,
+            input_format=f"An input is a pair: first the keywords with `{KEYWORD_SEPARATOR}` in between, then the "
+            "abstract.",
+            example=("桥梁；裂缝；图像识别", "本文根据无人机拍摄的照片识别桥梁表面的裂缝"),
+        ),
         _task(
             "cluewsc2020",
             ("text",),
@@ -98,6 +106,8 @@ CLUE_TASKS: Mapping[str, GlueTask] = {
             test_splits=_TWO_TEST_SETS,
             source_columns=("text", "target"),
             prepare=text_with_marked_spans,
+            input_format="An input is a text in which the noun is marked as `_noun_` and the pronoun as `[pronoun]`.",
+            example="小李把_雨伞_忘在车上了，回去的时候[它]还在座位下面",
         ),
     )
 }

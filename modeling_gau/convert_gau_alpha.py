@@ -14,8 +14,11 @@ import argparse
 import json
 import logging
 import re
+import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -36,7 +39,7 @@ from .gau_alpha_checkpoints import (
     read_checkpoint,
 )
 from .gau_alpha_tensors import ENCODER, HEAD, PORT_ENCODER, PORT_HEAD, encoder_tensors
-from .gau_alpha_tokenizer import VOCABULARY_NAME, gau_alpha_tokenizer, vocabulary_lines
+from .gau_alpha_tokenizer import VOCABULARY_NAME, check_tokenizer, gau_alpha_tokenizer, vocabulary_lines
 from .model_card import ModelCardFacts, write_model_card
 from .modeling_gau import GAUForMaskedLM, GAUModel, GAUPreTrainedModel
 
@@ -51,7 +54,7 @@ _CITATION = """@techreport{su2022gaualpha,
   url    = {https://github.com/ZhuiyiTechnology/GAU-alpha},
 }"""
 _DESCRIPTION = (
-    "Converted, weights unchanged, from a checkpoint in the format of GAU-α "
+    "Converted from a checkpoint in the format of GAU-α "
     "([ZhuiyiTechnology/GAU-alpha](https://github.com/ZhuiyiTechnology/GAU-alpha), "
     "[kexue.fm/archives/9052](https://kexue.fm/archives/9052); the PyTorch port is "
     "[JunnYu/GAU-alpha-pytorch](https://github.com/JunnYu/GAU-alpha-pytorch)), from its {source}. How the weights "
@@ -78,14 +81,13 @@ def convert(source: str | Path, output_dir: str | Path, overrides: Overrides | N
         ValueError: something is wrong with the checkpoint; the message says what.
         FileExistsError: `output_dir` holds files.
     """
-    output_dir = Path(output_dir)
-    _check_output(output_dir)
-    checkpoint = read_checkpoint(_directory(source), overrides or Overrides())
-    model = _build(checkpoint)
-    tokenizer = gau_alpha_tokenizer(
-        checkpoint.vocabulary, checkpoint.config.max_position_embeddings, checkpoint.lowercase
-    )
+    output_dir = Path(output_dir).resolve()
     with _whole_directory(output_dir) as directory:
+        checkpoint = read_checkpoint(_directory(source), overrides or Overrides())
+        model = _build(checkpoint)
+        tokenizer = gau_alpha_tokenizer(
+            checkpoint.vocabulary, checkpoint.config.max_position_embeddings, checkpoint.lowercase
+        )
         model.save_pretrained(directory)
         tokenizer.save_pretrained(directory)
         (directory / VOCABULARY_NAME).write_text(vocabulary_lines(tokenizer), encoding="utf-8")
@@ -110,35 +112,54 @@ def convert_to_port(
         ValueError: the port cannot compute the model, or its tokenizer is no WordPiece.
         FileExistsError: `output_dir` holds files.
     """
-    output_dir = Path(output_dir)
-    _check_output(output_dir)
+    output_dir = Path(output_dir).resolve()
+    with _whole_directory(output_dir) as directory:
+        model = _load_ours(source, softmax_plus_min_length)
+        has_head = isinstance(model, GAUForMaskedLM)
+        description = port_config(model.config, has_head) | {"torch_dtype": str(model.dtype).removeprefix("torch.")}
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        lowercase = check_tokenizer(tokenizer, model.config.vocab_size, model.config.pad_token_id)
+        if 1 in tokenizer("a", "a").get("token_type_ids", []):
+            logger.warning("The tokenizer gives the second text of a pair the token type 1; the port's gives it 0.")
+        state = _port_state(model, has_head)
+        torch.save(state, directory / WEIGHT_FILES[1])
+        (directory / VOCABULARY_NAME).write_text(vocabulary_lines(tokenizer), encoding="utf-8")
+        limit = {"model_max_length": model.config.max_position_embeddings}
+        _write_json(directory / "tokenizer_config.json", {"do_lower_case": lowercase} | limit)
+        _write_json(directory / PORT_CONFIG, description)
+    return state
+
+
+def _load_ours(source: str | Path, softmax_plus_min_length: int | None) -> GAUPreTrainedModel:
+    """The model of a checkpoint of this package, every tensor accounted for."""
+    for name in (PORT_CONFIG, TENSORFLOW_CONFIG):
+        path = Path(source) / name
+        is_other = path.is_file() and json.loads(path.read_text(encoding="utf-8")).get("model_type") != "gau"
+        if is_other:
+            raise ValueError(
+                f"{source} is no checkpoint of this package ({name}). Leave out --to-port to convert one of GAU-alpha."
+            )
     config = AutoConfig.from_pretrained(source)
     if not isinstance(config, GAUConfig):
-        way_out = " Leave out --to-port to convert it." * (config.model_type == "gau_alpha")
-        raise ValueError(f"{source} is a checkpoint of type {config.model_type!r}, not 'gau'.{way_out}")
-    if softmax_plus_min_length is not None:
-        config.softmax_plus_min_length = softmax_plus_min_length
-    architecture = (config.architectures or ["GAUForMaskedLM"])[0]
+        raise ValueError(f"{source} is a checkpoint of type {config.model_type!r}, not 'gau'.")
+    architecture = (config.architectures or [GAUForMaskedLM.__name__])[0]
     classes = {kind.__name__: kind for kind in (GAUForMaskedLM, GAUModel)}
     if architecture not in classes:
         raise ValueError(
             f"{source} is a {architecture}: {' and '.join(classes)} can be converted, other heads cannot."
         )
-    has_head = architecture == GAUForMaskedLM.__name__
-    description = port_config(config, has_head)
-    tokenizer = AutoTokenizer.from_pretrained(source)
-    vocabulary = vocabulary_lines(tokenizer)
-    model = classes[architecture].from_pretrained(source, dtype="auto")
-    state = _port_state(model, has_head)
-    description["torch_dtype"] = str(model.dtype).removeprefix("torch.")
-    limit = {"model_max_length": config.max_position_embeddings}
-    lowercase = json.loads(tokenizer.backend_tokenizer.to_str())["normalizer"]["lowercase"]
-    with _whole_directory(output_dir) as directory:
-        torch.save(state, directory / WEIGHT_FILES[1])
-        (directory / VOCABULARY_NAME).write_text(vocabulary, encoding="utf-8")
-        _write_json(directory / "tokenizer_config.json", {"do_lower_case": lowercase} | limit)
-        _write_json(directory / PORT_CONFIG, description)
-    return state
+    changes = {} if softmax_plus_min_length is None else {"softmax_plus_min_length": softmax_plus_min_length}
+    try:
+        model, report = classes[architecture].from_pretrained(
+            source, dtype="auto", output_loading_info=True, **changes
+        )
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error
+    faults = {"missing": report["missing_keys"], "unknown": report["unexpected_keys"]}
+    if any(faults.values()):
+        found = "; ".join(f"{kind}: {', '.join(sorted(names))}" for kind, names in faults.items() if names)
+        raise ValueError(f"{source} does not hold the tensors that its configuration describes. {found}.")
+    return model
 
 
 def _directory(source: str | Path) -> Path:
@@ -148,7 +169,8 @@ def _directory(source: str | Path) -> Path:
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)):
         raise ValueError(f"--input {source} is no directory.")
     wanted = [PORT_CONFIG, TENSORFLOW_CONFIG, VOCABULARY_NAME, "tokenizer_config.json", "*.ckpt.*"]
-    wanted += [f"{name}{end}" for name in WEIGHT_FILES for end in ("", ".index.json")]
+    for name, _, suffix in (name.partition(".") for name in WEIGHT_FILES):
+        wanted += [f"{name}.{suffix}", f"{name}.{suffix}.index.json", f"{name}-*.{suffix}"]
     try:
         return Path(snapshot_download(str(source), allow_patterns=wanted))
     except (HfHubHTTPError, HFValidationError, FileNotFoundError, ConnectionError) as error:
@@ -191,28 +213,26 @@ def _card_facts(
 # Files
 
 
-class _whole_directory:
-    """A directory beside the one that is wanted, which takes its name when all is well and else is removed."""
+@contextmanager
+def _whole_directory(path: Path) -> Iterator[Path]:
+    """A directory beside the one that is wanted, whose files appear there when all is well; else it is removed.
 
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __enter__(self) -> Path:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._temporary = tempfile.TemporaryDirectory(prefix=f".{self.path.name}-", dir=self.path.parent)
-        self._inside = Path(self._temporary.name) / self.path.name
-        self._inside.mkdir()
-        return self._inside
-
-    def __exit__(self, kind, *_) -> None:
-        with self._temporary:
-            if kind is None:
-                self._inside.rename(self.path)
-
-
-def _check_output(output_dir: Path) -> None:
-    if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
-        raise FileExistsError(f"--output {output_dir} is there and not empty: give another one, or remove it.")
+    Raises:
+        FileExistsError: there are files already.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise FileExistsError(f"--output {path} is there and not empty: give another one, or remove it.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as temporary:
+        inside = Path(temporary) / path.name
+        inside.mkdir()
+        yield inside
+        if not path.exists():
+            inside.rename(path)
+            return
+        # An empty directory may be one that cannot be replaced, such as a mount. What makes a checkpoint comes last.
+        for file in sorted(inside.iterdir(), key=lambda file: file.name == PORT_CONFIG):
+            shutil.move(file, path / file.name)
 
 
 def _write_json(path: Path, content: dict) -> None:
@@ -250,6 +270,8 @@ def main(argv: list[str] | None = None) -> None:
         model = convert(args.input, args.output, Overrides(args.attention_normalization, length))
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("Interrupted: nothing was written.")
     logger.info(
         f"{args.output}: {type(model).__name__}, {model.num_parameters():,} parameters, "
         f"{model.config.attention_normalization}; config, safetensors, tokenizer, code and model card"

@@ -4,6 +4,7 @@
 import json
 import math
 import pickle
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from .configuration_gau import GAUConfig
-from .gau_alpha_tensors import ENCODER, HEAD, PORT_ENCODER, PORT_HEAD, check_tensors, encoder_tensors
+from .gau_alpha_tensors import ENCODER, HEAD, PORT_ENCODER, PORT_HEAD, check_precision, check_tensors, encoder_tensors
 from .gau_alpha_tokenizer import VOCABULARY_NAME, read_vocabulary
 from .tensor_bundle import TensorBundle, checkpoint_prefixes
 
@@ -46,6 +47,13 @@ _PORT_FIELDS: Mapping[str, tuple[str, Any]] = {
     "pad_token_id": ("pad_token_id", 0),
     "tie_word_embeddings": ("tie_word_embeddings", True),
 }
+_FLOATING = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+# What `torch.load` raises for files that are no pickles of tensors.
+_UNREADABLE = (
+    pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, TypeError, AssertionError, AttributeError,
+    struct.error,
+)  # fmt: skip
+
 PORT_NORMALIZATIONS = ("softmax", "softmax_plus", "squared_relu")
 
 
@@ -121,6 +129,7 @@ def _read_port(directory: Path, overrides: Overrides) -> GAUAlphaCheckpoint:
     if model_type != "gau_alpha":
         way_out = " It is in this package's format already; --to-port goes the other way." * (model_type == "gau")
         raise ValueError(f"{path}: model_type is {model_type!r}, not 'gau_alpha'.{way_out}")
+    _check_types(fields, path)
     if fields.get("embedding_size") not in (None, fields.get("hidden_size", 768)):
         raise ValueError(f"{path}: an embedding_size other than hidden_size is not supported.")
     values = {ours: fields.get(theirs, default) for theirs, (ours, default) in _PORT_FIELDS.items()}
@@ -132,9 +141,9 @@ def _read_port(directory: Path, overrides: Overrides) -> GAUAlphaCheckpoint:
             f"--attention_normalization {overrides.attention_normalization}: {path} says {stated}. Leave it out; a "
             "checkpoint can be loaded with another one, from_pretrained(..., attention_normalization=...)."
         )
-    vocabulary = read_vocabulary(directory / VOCABULARY_NAME, values["vocab_size"], values["pad_token_id"])
-    tensors = _load_weights(directory)
     config = _config(values, overrides, path)
+    vocabulary = read_vocabulary(directory / VOCABULARY_NAME, config.vocab_size, config.pad_token_id)
+    tensors = _load_weights(directory)
     state, has_head = _from_port(config, tensors, directory)
     if not fields.get("attention_scale", True):
         _fold_scale(config, state)
@@ -147,11 +156,25 @@ def _load_weights(directory: Path) -> dict[str, torch.Tensor]:
         path, index = directory / name, directory / f"{name}.index.json"
         paths = [path] if path.is_file() else []
         if not paths and index.is_file():
-            paths = [directory / part for part in sorted(set(_read_json(index)["weight_map"].values()))]
+            paths = _shards(index)
         if paths:
             read: Callable = _load_safetensors if name.endswith(".safetensors") else _load_pickle
-            return {key: tensor for path in paths for key, tensor in read(path).items()}
+            tensors = [entry for path in paths for entry in read(path).items()]
+            if len(dict(tensors)) < len(tensors):
+                raise ValueError(f"{index}: the files it names hold tensors of the same name.")
+            return dict(tensors)
     raise ValueError(f"{directory} holds no weights: {' or '.join(WEIGHT_FILES)}.")
+
+
+def _shards(index: Path) -> list[Path]:
+    weight_map = _read_json(index).get("weight_map")
+    names = sorted(set(weight_map.values())) if isinstance(weight_map, dict) else []
+    if not names or any(not isinstance(name, str) or Path(name).name != name for name in names):
+        raise ValueError(f"{index} must have a `weight_map` from tensors to names of files beside it.")
+    missing = [name for name in names if not (index.parent / name).is_file()]
+    if missing:
+        raise ValueError(f"{index} names files that are missing: {', '.join(missing)}.")
+    return [index.parent / name for name in names]
 
 
 def _load_safetensors(path: Path) -> dict[str, torch.Tensor]:
@@ -164,12 +187,13 @@ def _load_safetensors(path: Path) -> dict[str, torch.Tensor]:
 def _load_pickle(path: Path) -> dict[str, torch.Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except _UNREADABLE as error:
         raise ValueError(
             f"{path} cannot be read: it is damaged, or holds more than tensors, which is not loaded since it could "
-            f"run code ({str(error).splitlines()[0]})."
+            f"run code ({(str(error).splitlines() or [type(error).__name__])[0]})."
         ) from error
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    entries = state.items() if isinstance(state, dict) else [(None, None)]
+    if not all(isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in entries):
         raise ValueError(f"{path} is no table of tensors, as `torch.save(model.state_dict(), ...)` writes it.")
     return state
 
@@ -191,15 +215,31 @@ def _from_port(
         f"The checkpoint in {directory}",
         "The masked language model and the bare encoder can be converted, other heads cannot." if has_head else "",
     )
+    dtypes = {
+        name: tensor.dtype if tensor.layout is torch.strided else tensor.layout for name, tensor in tensors.items()
+    }
+    check_precision(dtypes, _FLOATING, f"The checkpoint in {directory}")
     state = {names[name]: tensor for name, tensor in tensors.items()}
-    embeddings = state[f"{ours}embeddings.word_embeddings.weight"]
-    if HEAD in state and not torch.equal(state[HEAD], embeddings):
-        config.tie_word_embeddings = False
+    tied = config.tie_word_embeddings and HEAD in state
+    if tied and not _same_bytes(state[HEAD], state[f"{ours}embeddings.word_embeddings.weight"]):
+        raise ValueError(
+            f"{directory}: {PORT_HEAD} differs from the word embeddings, which take its place in the port since its "
+            f'configuration ties them. If the head is meant, write "tie_word_embeddings": false into {PORT_CONFIG}.'
+        )
     return state, has_head
+
+
+def _same_bytes(first: torch.Tensor, second: torch.Tensor) -> bool:
+    return torch.equal(first.contiguous().view(torch.uint8), second.contiguous().view(torch.uint8))
 
 
 def _fold_scale(config: GAUConfig, state: dict[str, torch.Tensor]) -> None:
     """Lets the queries undo the division by sqrt(s), where a checkpoint was trained without it."""
+    if next(iter(state.values())).itemsize < 4:
+        raise ValueError(
+            '"attention_scale": false is put into the weights of the queries, which in half precision would round '
+            "them: save the checkpoint in float32."
+        )
     for name in list(state):
         if ".q_scaleoffset." in name:
             state[name] = state[name] * math.sqrt(config.attention_key_size)
@@ -220,6 +260,7 @@ def _read_tensorflow(directory: Path, overrides: Overrides) -> GAUAlphaCheckpoin
     missing = [name for name in required if not isinstance(fields.get(name), int)]
     if missing:
         raise ValueError(f"{path} lacks {', '.join(missing)}, or they are no whole numbers.")
+    _check_types(fields, path)
     values = {name: fields[name] for name in required} | {
         "hidden_act": fields.get("hidden_act", "swish"),
         "attention_normalization": overrides.attention_normalization or "softmax_plus",
@@ -230,8 +271,8 @@ def _read_tensorflow(directory: Path, overrides: Overrides) -> GAUAlphaCheckpoin
         "max_position_embeddings": fields.get("max_position_embeddings", REFERENCE_LENGTH),
         "layer_norm_eps": 1e-12,
     }
-    vocabulary = read_vocabulary(directory / VOCABULARY_NAME, values["vocab_size"], 0)
     config = _config(values, overrides, path)
+    vocabulary = read_vocabulary(directory / VOCABULARY_NAME, config.vocab_size, config.pad_token_id)
     state = _from_tensorflow(config, bundle)
     return GAUAlphaCheckpoint("TensorFlow release", config, state, True, vocabulary, _lowercase(directory))
 
@@ -243,6 +284,8 @@ def _from_tensorflow(config: GAUConfig, bundle: TensorBundle) -> dict[str, torch
         {name: entry.shape for name, entry in bundle.entries.items()},
         f"The checkpoint {bundle.prefix}",
     )
+    dtypes = {name: entry.dtype for name, entry in bundle.entries.items()}
+    check_precision(dtypes, ("<f2", "<f4", "<f8"), f"The checkpoint {bundle.prefix}")
     state = {}
     for tensor in tensors:
         value = torch.from_numpy(bundle.read(tensor.tensorflow).copy())
@@ -266,7 +309,18 @@ def _config(values: Mapping[str, Any], overrides: Overrides, path: Path) -> GAUC
 def _lowercase(directory: Path) -> bool:
     """What `tokenizer_config.json` says, if it is there: of the release, yes."""
     path = directory / "tokenizer_config.json"
-    return bool(_read_json(path).get("do_lower_case", True)) if path.is_file() else True
+    value = _read_json(path).get("do_lower_case", True) if path.is_file() else True
+    if not isinstance(value, bool):
+        raise ValueError(f"{path}: do_lower_case must be true or false, got {value!r}.")
+    return value
+
+
+def _check_types(fields: Mapping[str, Any], path: Path) -> None:
+    """Of the fields that are read before `GAUConfig` looks at them."""
+    kinds = {"hidden_act": str, "normalization": str, "attention_scale": bool}
+    for name, kind in kinds.items():
+        if name in fields and not isinstance(fields[name], kind):
+            raise ValueError(f"{path}: {name} must be {'a name' if kind is str else 'true or false'}.")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

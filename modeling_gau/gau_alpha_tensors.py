@@ -1,7 +1,7 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """The tensors of a GAU by the names they have here, in GAU-alpha's PyTorch port and in its TensorFlow release."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from .configuration_gau import GAUConfig
@@ -92,6 +92,14 @@ def check_tensors(
             + "\n  ".join(lines)
             + (f"\n{hint}" if hint else "")
         )
+
+
+def check_precision(dtypes: Mapping[str, object], floating: Collection[object], source: str) -> None:
+    """Raises ValueError where tensors are not all of one of the floating types: nothing is to be rounded silently."""
+    kinds = {kind: [name for name in dtypes if dtypes[name] == kind] for kind in set(dtypes.values())}
+    if len(kinds) > 1 or not kinds.keys() <= set(floating):
+        found = "; ".join(f"{kind}: {_some(names)}" for kind, names in sorted(kinds.items(), key=lambda k: len(k[1])))
+        raise ValueError(f"{source} must hold tensors of one floating type, but there are {found}.")
 
 
 def _some(names: Sequence[str]) -> str:

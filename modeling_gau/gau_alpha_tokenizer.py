@@ -1,6 +1,7 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """The tokenizer of GAU-alpha: BERT's WordPiece on its vocabulary, one token a Chinese character."""
 
+import json
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
@@ -21,11 +22,9 @@ def read_vocabulary(path: Path, vocab_size: int, pad_token_id: int) -> dict[str,
     if not path.is_file():
         raise ValueError(f"There is no {path.name} in {path.parent}: copy the vocabulary of the checkpoint there.")
     try:
-        tokens = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        tokens = path.read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 (byte {error.start}).") from error
-    # As BERT's own reader does; a vocabulary may hold characters that other line ends are made of.
-    tokens = [token.removesuffix("\r") for token in tokens]
     vocabulary = {token: index for index, token in enumerate(tokens)}
     if len(vocabulary) < len(tokens):
         line = next(index for index, token in enumerate(tokens) if vocabulary[token] != index)
@@ -65,14 +64,40 @@ def gau_alpha_tokenizer(
     )
 
 
-def vocabulary_lines(tokenizer: PreTrainedTokenizerBase) -> str:
-    """The content of a `vocab.txt`.
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase, vocab_size: int, pad_token_id: int | None) -> bool:
+    """Whether a tokenizer lower-cases, if it is one that the port has.
 
     Raises:
-        ValueError: the tokenizer is no WordPiece, or its ids have holes.
+        ValueError: it does something to text that BERT's WordPiece does not, or does not fit the model.
     """
     if not tokenizer.is_fast or not isinstance(tokenizer.backend_tokenizer.model, models.WordPiece):
         raise ValueError("The port's tokenizer is BERT's WordPiece, the checkpoint's is another.")
+    parts = _parts(tokenizer)
+    lowercase = bool((parts["normalizer"] or {}).get("lowercase"))
+    expected = _parts(gau_alpha_tokenizer(tokenizer.get_vocab(), 512, lowercase))
+    others = [name for name in expected if parts[name] != expected[name]]
+    if others:
+        raise ValueError(
+            f"The port's tokenizer is BERT's WordPiece; the checkpoint's differs in {', '.join(others)}: "
+            + "; ".join(f"{name} {json.dumps(parts[name], ensure_ascii=False)[:200]}" for name in others)
+        )
+    if len(tokenizer) > vocab_size:
+        raise ValueError(f"The tokenizer has {len(tokenizer)} tokens, the model embeddings for {vocab_size}.")
+    if tokenizer.pad_token_id != pad_token_id:
+        raise ValueError(f"[PAD] has the id {tokenizer.pad_token_id}, the configuration says {pad_token_id}.")
+    return lowercase
+
+
+def _parts(tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
+    """What decides which tokens come of a text, the vocabulary apart."""
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    model = {name: value for name, value in content["model"].items() if name != "vocab"}
+    added = sorted(token["content"] for token in content["added_tokens"])
+    return {name: content[name] for name in ("normalizer", "pre_tokenizer")} | {"model": model, "added_tokens": added}
+
+
+def vocabulary_lines(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The content of a `vocab.txt`; raises ValueError where the ids have holes."""
     tokens = sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
     if [index for _, index in tokens] != list(range(len(tokens))):
         raise ValueError("The ids of the tokenizer have holes, which a vocab.txt cannot say.")

@@ -45,7 +45,7 @@ def card_facts(
         task="text-classification",
         config=config,
         repo_id=repo_id,
-        example=benchmark.example_pair if len(task.text_columns) == 2 else None,
+        example=benchmark.example_of(task),
         license=arguments["license"],
         language=arguments["language"],
         base_model=base and base["name"],
@@ -115,9 +115,10 @@ def describe_data(arguments: Mapping[str, Any], config: PreTrainedConfig, task: 
     benchmark = BENCHMARKS[task.benchmark]
     if not arguments["train_file"]:
         source = f"[{benchmark.title}](https://huggingface.co/datasets/{benchmark.hub_dataset})"
-        return f"Trained on {task.name} of {source} ({what})."
+        return f"Trained on {task.name} of {source} ({what}). {task.input_format}".rstrip()
     of = f" with the columns of the {benchmark.title} task {task.name}" if arguments["task_name"] else ""
-    return f"Trained on the local file `{Path(arguments['train_file']).name}`{of} ({what})."
+    file = Path(arguments["train_file"]).name
+    return f"Trained on the local file `{file}`{of} ({what}). {task.input_format}".rstrip()
 
 
 def limits(arguments: Mapping[str, Any], grid_points: int) -> list[str]:

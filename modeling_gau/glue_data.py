@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase, TrainingArguments
 from .glue_benchmarks import BENCHMARKS, Benchmark, check_task_name, find_benchmark
 from .glue_columns import ColumnOptions, Splits, read_table
 from .glue_files import FILE_FORMATS
-from .glue_folders import file_options
+from .glue_folders import describe_names, file_options
 from .glue_label_maps import check_label_map, model_label_names, saved_label_names
 from .glue_labels import LabelEncoder, check_columns, check_splits, has_hidden_labels, infer_task, label_values
 from .glue_rows import keep_labelled_rows, prepare_rows
@@ -164,14 +164,14 @@ class GlueArguments:
         is_own = task.name == LOCAL_TASK.name
         if len(self.task_names()) > 1 and options != ColumnOptions():
             raise ValueError(f"--task_name {self.task_name} names several tasks: options for columns are for one.")
+        if task.prepare is not None and (options.text or options.text_pair):
+            raise ValueError(
+                f"--text_column and --text_pair_column: the texts of {task.name} are made from "
+                f"{' and '.join(task.read_columns)}, which must have these names."
+            )
         if options.text_pair is not None and (options.text is None if is_own else len(task.text_columns) == 1):
             what = "give --text_column as well" if is_own else f"{task.name} has one text a row, leave it out"
             raise ValueError(f"--text_pair_column {options.text_pair} is for the second text of pairs: {what}.")
-        if task.prepare is not None and options.text is not None:
-            raise ValueError(
-                f"--text_column {options.text}: the texts of {task.name} are made from "
-                f"{' and '.join(task.read_columns)}, which must have these names."
-            )
         if self.problem_type is not None and self.problem_type not in PROBLEM_TYPES:
             raise ValueError(f"--problem_type {self.problem_type}: give one of {', '.join(PROBLEM_TYPES)}.")
         if not is_own and options.problem_type not in (None, task.problem_type):
@@ -275,15 +275,18 @@ def _needed_splits(arguments: GlueArguments, training: TrainingArguments) -> tup
         needed[task.evaluation_splits["eval"]] = "--do_eval"
         wanted += task.evaluation_splits.values()
     if training.do_predict:
-        needed[task.test_splits["test"]] = "--do_predict"
-        wanted += task.test_splits.values()
+        tests = list(task.test_splits.values())
+        needed[next((split for split in tests if split in arguments.files()), tests[0])] = "--do_predict"
+        wanted += tests
     return needed, wanted
 
 
 def _describe_missing_split(arguments: GlueArguments, split: str, purpose: str, available: Iterable[str]) -> str:
     there = f"there is {', '.join(available)}"
-    option = f"--{split.removesuffix('_matched')}_file"
     if arguments.files():
+        option = f"--{file_options(arguments.task())[split]}"
+        called = f" (in --data_dir a file called {describe_names(arguments.task(), split)})"
+        option += called if arguments.task_name else ""
         return f"{purpose} needs the split {split}, but {there}. Give {option}, or leave {purpose} out."
     hint = " Train on mnli and use ax with --do_predict." if arguments.task_name == "ax" else ""
     return f"{purpose} needs the split {split}, but the Hub's {arguments.task_name} has none: {there}.{hint}"
@@ -296,7 +299,8 @@ def _load_from_hub(arguments: GlueArguments, cache_dir: str | None, token: str |
     except (ConnectionError, FileNotFoundError) as error:
         raise ConnectionError(
             f"{name} cannot be loaded from the Hub ({error}). Without a network, give local files with the columns of "
-            f"{arguments.task_name}: --train_file, --validation_file, --test_file."
+            f"{arguments.task_name}: --train_file, --validation_file, --test_file; or, also for several tasks, "
+            "--data_dir with a folder for each (of CLUE the official archives, unzipped)."
         ) from error
 
 

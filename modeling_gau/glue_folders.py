@@ -25,6 +25,15 @@ def file_options(task: GlueTask) -> dict[str, str]:
     return {"train": "train_file"} | {split: _OPTIONS[prefix] for prefix, split in splits.items()}
 
 
+def describe_names(task: GlueTask, split: str) -> str:
+    """What the file of a split may be called in the folder of its task."""
+    return f"{' or '.join(_file_stems(task, split))}, with one of the endings {', '.join(FILE_FORMATS)}"
+
+
+def _file_stems(task: GlueTask, split: str) -> tuple[str, ...]:
+    return BENCHMARKS[task.benchmark].file_stems.get(split, (split,))
+
+
 def task_files(data_dir: str, task: GlueTask) -> dict[str, str]:
     """Names in [`GlueArguments`] -> the files of a task in `data_dir`.
 
@@ -35,8 +44,7 @@ def task_files(data_dir: str, task: GlueTask) -> dict[str, str]:
     folders = [Path(data_dir).expanduser() / folder.format(task.name) for folder in benchmark.folders]
     found = {}
     for split, option in options.items():
-        stems = benchmark.file_stems.get(split, (split,))
-        names = [f"{stem}{kind}" for stem in stems for kind in FILE_FORMATS]
+        names = [f"{stem}{kind}" for stem in _file_stems(task, split) for kind in FILE_FORMATS]
         paths = [path for folder in folders for name in names if (path := folder / name).is_file()]
         if len(paths) > 1:
             raise ValueError(f"--data_dir: {split} of {task.name} is there twice: {', '.join(map(str, paths))}.")

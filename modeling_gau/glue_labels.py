@@ -137,6 +137,10 @@ class LabelEncoder:
         # Where names are numbers themselves, such as the 1 ... 5 of a rating, a number is a name.
         if not any(name.isdigit() for name in task.label_names):
             self.ids |= {str(index): label_names.index(name) for index, name in enumerate(task.label_names)}
+        # JSON has values of its own for classes of these names.
+        for value, name in ((True, "true"), (False, "false")):
+            if name in self.ids:
+                self.ids.setdefault(str(value), self.ids[name])
 
     def __call__(self, values: Iterable[object]) -> list[int] | list[float] | list[list[float]]:
         """Returns for every value a class id of the model, a score or, for multi-label, a 0 or 1 for every class."""

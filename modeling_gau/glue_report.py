@@ -37,8 +37,8 @@ def glue_averages(runs: Mapping[str, Sequence[Run]]) -> dict[str, list[float]]:
 
     The convention of GLUE (Wang et al. 2018, arXiv:1804.07461, section 5): every task counts once, with the mean of
     its metrics where there are two, and of both splits of mnli. The diagnostic set is left out; so is wnli in much of
-    the literature since Devlin et al. 2018. That of CLUE is the mean over its classification tasks, whose metric is
-    accuracy. Where a task is missing there is no such average, but a mean of what is there.
+    the literature since Devlin et al. 2018. Of CLUE each version counts six tasks, whose metric is accuracy: 1.1 with
+    ocnli, 1.0 with cmnli. Where tasks are missing there is no such average, but a mean of what is there.
     """
     if not runs:
         return {}
@@ -46,9 +46,9 @@ def glue_averages(runs: Mapping[str, Sequence[Run]]) -> dict[str, list[float]]:
     counted = [name for name in benchmark.counted_tasks if name in runs]
     if len(counted) < 2:
         return {}
-    averages = benchmark.averages
-    if len(counted) < len(benchmark.counted_tasks):
-        averages = {f"mean of {len(counted)} tasks, not the {benchmark.average}": counted}
+    averages = benchmark.complete_averages(counted) or {
+        f"mean of {len(counted)} tasks, not the {benchmark.average}": counted
+    }
     scores = {name: [run_score(run) for run in runs[name]] for name in counted}
     return {
         title: [fmean(row) for row in zip(*(scores[n] for n in names), strict=True)]
@@ -141,8 +141,9 @@ def notes(study: Study) -> list[str]:
             f"Each task at the best of {len(study.points)} points of a grid, chosen by the mean on the same rows: a "
             "little too good to be true for other rows."
         )
-    counted = study.glue_args.benchmark().counted_tasks
-    if missing := [name for name in counted if name not in study.chosen]:
+    benchmark = study.glue_args.benchmark()
+    if not benchmark.complete_averages(study.chosen):
+        missing = [name for name in benchmark.counted_tasks if name not in study.chosen]
         sentences.append(f"Without {', '.join(missing)}.")
     limit = study.glue_args.max_eval_samples
     if limit is not None:
@@ -168,11 +169,8 @@ def report_study(study: Study) -> dict[str, object]:
     write_cards(study)
     print(f"\n{aligned(rows, left=2)}\n")
     print("\n".join(notes(study)))
-    print(
-        "Wrote",
-        ", ".join(map(str, [tables, numbers, results, *_submit(output_dir / "submission", study)])),
-        flush=True,
-    )
+    submission = _submit(output_dir / SUBMISSION_FORMATS[benchmark.name].folder, study)
+    print("Wrote", ", ".join(map(str, [tables, numbers, results, *submission])), flush=True)
     return summary
 
 

@@ -240,6 +240,8 @@ class Study:
     def _check_first(self) -> None:
         """Looks at all data and all earlier runs before hours go into the first of the runs."""
         for task in self.tasks:
+            self._data_of(task)  # a folder that is missing shows before the files of others are read
+        for task in self.tasks:
             own = [self._run(task, point, seed) for point in self.points for seed in self.seeds]
             if self._waits_for_mnli(task):
                 if task.name != "ax":
@@ -348,8 +350,9 @@ class Study:
             setattr(args, name, value)
         args.output_dir, args.run_name, args.seed = str(run.output_dir), run.name, run.seed
         args.push_to_hub, args.hub_model_id = False, self.repositories.get(run.task.name)
-        has_test = glue_args.test_file is not None or not glue_args.files()
-        args.do_predict = (args.do_predict or args.stages_by_default) and has_test
+        files = glue_args.files()
+        has_test = not files or not files.keys().isdisjoint(run.task.test_splits.values())
+        args.do_predict |= args.stages_by_default and has_test
         if run.task.name == "ax":
             args.do_train, args.do_eval, args.do_predict = False, False, True
         args.resolve_best_metric(run.task)

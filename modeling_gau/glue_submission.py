@@ -28,15 +28,15 @@ SUBMISSION_FILES: Mapping[str, Mapping[str, tuple[str, int]]] = {
     "ax": {"test": ("AX.tsv", 1104)},
 }
 # Those of CLUE. The split `test` of the Hub is that of CLUE 1.1, as is `test.json` in the official folders; two tasks
-# have other rows in `test1.0.json`, for CLUE 1.0. None where a number is not published.
-CLUE_SUBMISSION_FILES: Mapping[str, Mapping[str, tuple[str, int | None]]] = {
+# have other rows in `test1.0.json`, for CLUE 1.0.
+CLUE_SUBMISSION_FILES: Mapping[str, Mapping[str, tuple[str, int]]] = {
     "afqmc": {"test": ("afqmc_predict.json", 3861)},
     "tnews": {"test": ("tnews11_predict.json", 10_000), "test1.0": ("tnews10_predict.json", 10_000)},
     "iflytek": {"test": ("iflytek_predict.json", 2600)},
     "cmnli": {"test": ("cmnli_predict.json", 13_880)},
     "ocnli": {"test": ("ocnli_50k_predict.json", 3000)},
     "csl": {"test": ("csl_predict.json", 3000)},
-    "cluewsc2020": {"test": ("cluewsc11_predict.json", 2574), "test1.0": ("cluewsc10_predict.json", None)},
+    "cluewsc2020": {"test": ("cluewsc11_predict.json", 2574), "test1.0": ("cluewsc10_predict.json", 290)},
 }
 # Classes of GLUE are handed in by name where they are those of inference, and by id elsewhere.
 _BY_NAME = ("mnli", "qnli", "rte", "ax")
@@ -84,12 +84,14 @@ class SubmissionFormat:
     """What a benchmark takes.
 
     Args:
-        files: task -> split -> name of the file, and the number of test rows if it is known.
+        folder: where the files go, in that of a study.
+        files: task -> split -> name of the file, and the number of test rows.
         write: writes the predictions of a test set, names of classes or scores, into an open file.
         needs_all: whether the benchmark takes complete submissions only.
     """
 
-    files: Mapping[str, Mapping[str, tuple[str, int | None]]]
+    folder: str
+    files: Mapping[str, Mapping[str, tuple[str, int]]]
     write: Callable[[TextIO, GlueTask, Sequence[str]], None]
     needs_all: bool
 
@@ -100,8 +102,8 @@ class SubmissionFormat:
 
 
 SUBMISSION_FORMATS: Mapping[str, SubmissionFormat] = {
-    "glue": SubmissionFormat(SUBMISSION_FILES, _write_table, needs_all=True),
-    "clue": SubmissionFormat(CLUE_SUBMISSION_FILES, _write_lines, needs_all=False),
+    "glue": SubmissionFormat("submission", SUBMISSION_FILES, _write_table, needs_all=True),
+    "clue": SubmissionFormat("clue_submission", CLUE_SUBMISSION_FILES, _write_lines, needs_all=False),
 }
 
 
@@ -120,7 +122,7 @@ def write_submission(folder: str | Path, task: GlueTask, split: str, predictions
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
         form.write(file, task, predictions)
-    if rows in (None, len(predictions)):
+    if rows == len(predictions):
         return path, ""
     return path, f"{name} has {len(predictions):,} rows, the official test set {rows:,}"
 

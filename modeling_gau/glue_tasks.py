@@ -45,6 +45,8 @@ class GlueTask:
         prepare: makes the texts, by their names in `text_columns`, of a row's values in `source_columns`; raises
             ValueError for values of which none can be made. None where these columns are texts already.
         no_label: a label which says that a row has none. Such rows are not for training and evaluation.
+        input_format: for model cards, how texts are written that `prepare` makes.
+        example: such a text or pair, for model cards; None where that of the benchmark will do.
     """
 
     name: str
@@ -59,6 +61,8 @@ class GlueTask:
     source_columns: tuple[str, ...] = ()
     prepare: Callable[[Mapping[str, object]], dict[str, object]] | None = None
     no_label: str | None = None
+    input_format: str = ""
+    example: str | tuple[str, str] | None = field(default=None, repr=False)
 
     @property
     def is_regression(self) -> bool:

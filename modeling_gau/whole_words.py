@@ -6,6 +6,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -16,6 +17,8 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 _CHINESE = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff\u3005\u3007]+")
 # What special tokens are spelled as: no word goes on across them.
 _NO_TEXT = b"\n"
+# What SentencePiece writes for a byte of a character that is not in the vocabulary.
+_FALLBACK_BYTE = re.compile("<0x([0-9A-F]{2})>")
 
 
 class WordBorders:
@@ -30,9 +33,8 @@ class WordBorders:
         vocabulary = tokenizer.get_vocab()
         size = max(vocabulary.values(), default=-1) + 1
         self.continues, self.ends_open = np.zeros(size, bool), np.ones(size, bool)
-        prefix = _continuation_prefix(tokenizer)
-        byte_level = any(token.startswith("Ġ") for token in vocabulary)
-        if prefix is None and not byte_level and not any(token.startswith("▁") for token in vocabulary):
+        self.marks = marks = _marks(tokenizer, vocabulary)
+        if marks.prefix is None and not marks.byte_level and not marks.spaces:
             raise ValueError(
                 f"--whole_word_masking: the vocabulary of {tokenizer.name_or_path or type(tokenizer).__name__} marks "
                 "neither the continuation (##) nor the beginning (Ġ, ▁) of words. Leave the option out."
@@ -41,11 +43,12 @@ class WordBorders:
         for token, index in vocabulary.items():
             if index in special or not token:
                 self.ends_open[index] = False
-            elif prefix is not None:
-                self.continues[index] = token.startswith(prefix) and len(token) > len(prefix)
+            elif marks.prefix is not None:
+                self.continues[index] = token.startswith(marks.prefix) and len(token) > len(marks.prefix)
             else:
-                self.continues[index] = _inside_word(token[0], byte_level)
-                self.ends_open[index] = _inside_word(token[-1], byte_level)
+                begin, end = _outer_characters(token, marks.byte_level)
+                self.continues[index] = _inside_word(begin, marks.byte_level)
+                self.ends_open[index] = _inside_word(end, marks.byte_level)
 
     def __call__(self, tokens: np.ndarray) -> np.ndarray:
         """The number of each token's word, int64 `(tokens,)`, counted from 0."""
@@ -71,7 +74,7 @@ class SegmentedWords(WordBorders):
         self.segment = find_segmenter(segmenter)
         vocabulary = tokenizer.get_vocab()
         self.spelling = [_NO_TEXT] * len(self.continues)
-        spell = _spelling(tokenizer)
+        spell = _spelling(self.marks)
         special = set(tokenizer.all_special_ids)
         for token, index in vocabulary.items():
             if index not in special and token:
@@ -134,11 +137,35 @@ def find_segmenter(name: str) -> Callable[[str], list[str]]:
     return segment
 
 
-def _continuation_prefix(tokenizer: PreTrainedTokenizerBase) -> str | None:
+@dataclass(frozen=True)
+class _Marks:
+    """How a vocabulary marks words: `prefix` stands before what continues one (`##`), or white space is part of the
+    tokens, spelled by bytes (`Ġ`, `byte_level`) or as `▁` (`spaces`)."""
+
+    prefix: str | None
+    byte_level: bool
+    spaces: bool
+
+
+def _marks(tokenizer: PreTrainedTokenizerBase, vocabulary: Mapping[str, int]) -> _Marks:
+    spaces = any(token.startswith("▁") for token in vocabulary)
     if not tokenizer.is_fast:
-        return "##" if any(token.startswith("##") for token in tokenizer.get_vocab()) else None
-    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
-    return model["continuing_subword_prefix"] if model["type"] == "WordPiece" else None
+        prefix = "##" if any(token.startswith("##") for token in vocabulary) else None
+        return _Marks(prefix, not spaces and any(token.startswith("Ġ") for token in vocabulary), spaces)
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    prefix = content["model"]["continuing_subword_prefix"] if content["model"]["type"] == "WordPiece" else None
+    # A Ġ alone says nothing: it is a letter of Maltese.
+    parts = json.dumps([content["pre_tokenizer"], content["decoder"]], separators=(",", ":"))
+    return _Marks(prefix, '"type":"ByteLevel"' in parts, spaces)
+
+
+def _outer_characters(token: str, byte_level: bool) -> tuple[str, str]:
+    byte = None if byte_level else _FALLBACK_BYTE.fullmatch(token)
+    if byte is None:
+        return token[0], token[-1]
+    # Of bytes above 127 nothing is known but that they are part of a character: most are part of words.
+    character = chr(int(byte[1], 16))
+    return (character, character) if character.isascii() else ("a", "a")
 
 
 def _inside_word(character: str, byte_level: bool) -> bool:
@@ -150,13 +177,17 @@ def _inside_word(character: str, byte_level: bool) -> bool:
     return character in "'’" or unicodedata.category(character)[0] in "LMN"
 
 
-def _spelling(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], bytes]:
+def _spelling(marks: _Marks) -> Callable[[str], bytes]:
     """What gives the bytes of text that a token stands for."""
-    prefix = _continuation_prefix(tokenizer)
-    if prefix is not None:
-        return lambda token: token.removeprefix(prefix).encode()
-    if any(token.startswith("Ġ") for token in tokenizer.get_vocab()):
+    if marks.prefix is not None:
+        return lambda token: token.removeprefix(marks.prefix).encode()
+    if marks.byte_level:
         byte_of = {character: byte for byte, character in bytes_to_unicode().items()}
         # Added tokens are not spelled in this way.
         return lambda token: bytes(byte_of[c] for c in token) if byte_of.keys() >= set(token) else token.encode()
-    return lambda token: token.replace("▁", " ").encode()
+
+    def spell(token: str) -> bytes:
+        byte = _FALLBACK_BYTE.fullmatch(token)
+        return token.replace("▁", " ").encode() if byte is None else bytes([int(byte[1], 16)])
+
+    return spell

@@ -16,6 +16,7 @@ import torch
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"天地玄黄宇宙洪荒日月盈昃辰宿列张", "gau", "##s"]
 SIZES = {"vocab_size": len(VOCABULARY), "hidden_size": 20, "intermediate_size": 36, "attention_key_size": 10}
 N_LAYERS = 3
+HEADER = b"\x08\x01\x1a\x02\x08\x01"  # of a TensorFlow checkpoint: one data file, version 1
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -165,7 +166,7 @@ def write_bundle(
     `checksum` is a quicker CRC-32C for the data.
     """
     checksum = checksum or crc32c
-    size, data, entries = 0, [], [(b"", b"\x08\x01\x1a\x02\x08\x01")]  # one data file, version 1
+    size, data, entries = 0, [], [(b"", HEADER)]
     for name in sorted(variables):
         value = np.ascontiguousarray(variables[name])
         dims = b"".join(_message(2, b"\x08" + _varint(length)) for length in value.shape)

@@ -1,24 +1,21 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""Tasks of CLUE: names, rows of the Hub and of the official folders as texts and labels, averages and submissions."""
+"""Tasks of CLUE: names, classes, rows of the Hub and of the official folders as texts and labels."""
 
 import json
 import re
-import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
 from modeling_gau import glue_data
-from modeling_gau.arguments import ModelArguments, parse_arguments
-from modeling_gau.clue_tasks import CLUE_TASKS, keywords_and_abstract, text_with_marked_spans
+from modeling_gau.arguments import parse_arguments
+from modeling_gau.clue_tasks import CLUE_TASKS, KEYWORD_SEPARATOR, keywords_and_abstract, text_with_marked_spans
 from modeling_gau.glue_benchmarks import BENCHMARKS
 from modeling_gau.glue_data import GlueArguments, LabelEncoder, check_splits, has_hidden_labels, load_splits
 from modeling_gau.glue_folders import task_files
 from modeling_gau.glue_labels import label_values
-from modeling_gau.glue_report import glue_averages, report_study
-from modeling_gau.glue_study import Run, Study, StudyArguments, compared_arguments
-from modeling_gau.glue_submission import SUBMISSION_FORMATS, write_submission, zip_submission
 from modeling_gau.glue_tasks import GLUE_TASKS
 from modeling_gau.glue_training import GlueTrainingArguments
 
@@ -60,12 +57,31 @@ def check(task_name: str, splits) -> None:
 
 def test_tasks_are_those_of_clue():
     assert tuple(CLUE_TASKS) == NAMES == clue("all").task_names()
-    assert {name: len(task.label_names) for name, task in CLUE_TASKS.items()} == {
-        "afqmc": 2, "tnews": 15, "iflytek": 119, "cmnli": 3, "ocnli": 3, "csl": 2, "cluewsc2020": 2,
-    }  # fmt: skip
+    news = [code for code in range(100, 117) if code not in (105, 111)]  # codes of the benchmark, with their gaps
+    inference = ("neutral", "entailment", "contradiction")
+    assert {name: task.label_names for name, task in CLUE_TASKS.items()} == {
+        "afqmc": ("0", "1"),
+        "tnews": tuple(map(str, news)),
+        "iflytek": tuple(map(str, range(119))),
+        "cmnli": inference,
+        "ocnli": inference,
+        "csl": ("0", "1"),
+        "cluewsc2020": ("true", "false"),
+    }
     assert all(task.metric_names == ("accuracy",) for task in CLUE_TASKS.values())
-    assert CLUE_TASKS["tnews"].label_names[4:7] == ("104", "106", "107")  # codes of the benchmark, with their gaps
-    assert CLUE_TASKS["iflytek"].label_names[-1] == "118"
+
+
+def test_examples_are_written_as_the_model_reads_them():
+    for benchmark in BENCHMARKS.values():
+        for task in benchmark.tasks.values():
+            example = benchmark.example_of(task)
+            assert isinstance(example, tuple) == (len(task.text_columns) == 2)
+            texts = (example or "an example of the card's own",) if len(task.text_columns) == 1 else example
+            assert [text.isascii() for text in texts] == [benchmark.name == "glue"] * len(texts)
+            assert bool(task.input_format) == (task.prepare is not None)
+    keywords, _ = BENCHMARKS["clue"].example_of(CLUE_TASKS["csl"])
+    assert KEYWORD_SEPARATOR in keywords
+    assert re.search(r"_\w+_.*\[\w+\]", BENCHMARKS["clue"].example_of(CLUE_TASKS["cluewsc2020"]))
 
 
 def test_no_name_is_of_both_benchmarks():
@@ -102,7 +118,11 @@ def test_the_benchmark_on_the_command_line():
         ),
         (
             {"dataset_name": "clue", "task_name": "csl", "train_file": "a.json", "text_column": "abst"},
-            "--text_column abst: the texts of csl are made from keyword and abst",
+            "--text_column and --text_pair_column: the texts of csl are made from keyword and abst",
+        ),
+        (
+            {"dataset_name": "clue", "task_name": "csl", "train_file": "a.json", "text_pair_column": "abstract"},
+            "--text_column and --text_pair_column: the texts of csl are made from keyword and abst",
         ),
         (
             {"dataset_name": "clue", "task_name": "csl", "test_1_0_file": "a"},
@@ -230,6 +250,30 @@ def test_rows_of_the_hub_become_texts(tmp_path, monkeypatch):
     check("cluewsc2020", splits)
 
 
+def test_texts_are_made_again_on_request_and_by_other_code(tmp_path, monkeypatch):
+    rows = Dataset.from_generator(lambda: iter([CSL | {"label": 1}]))  # in a file, beside which there is a cache
+    monkeypatch.setattr(glue_data, "load_dataset", lambda *_, **options: DatasetDict(validation=rows))
+
+    def keyword(made: str, **options) -> str:
+        task = replace(CLUE_TASKS["csl"], prepare=lambda row: {"keyword": made, "abst": row["abst"]})
+        monkeypatch.setitem(CLUE_TASKS, "csl", task)
+        return load_splits(clue("csl", **options), stages(tmp_path, "do_eval"), None, None)["validation"]["keyword"][0]
+
+    assert [keyword("one"), keyword("two")] == ["one", "one"]
+    assert keyword("two", overwrite_cache=True) == "two"
+    monkeypatch.setattr("modeling_gau.glue_rows._VERSION", 2)
+    assert keyword("three") == "three"
+
+
+def test_the_hub_out_of_reach(tmp_path, monkeypatch):
+    def fail(*arguments, **options):
+        raise ConnectionError("offline")
+
+    monkeypatch.setattr(glue_data, "load_dataset", fail)
+    with pytest.raises(ConnectionError, match=r"several tasks, --data_dir with a folder .*CLUE the official archives"):
+        load_splits(clue("csl"), stages(tmp_path, "do_eval"), None, None)
+
+
 def test_labels_of_the_hub_are_read_by_their_codes(tmp_path, monkeypatch):
     """The Hub counts the classes of tnews from 0; what counts is that its class 5 is called 106."""
     features = {"sentence": TEXT, "label": ClassLabel(names=list(CLUE_TASKS["tnews"].label_names)), "idx": INDEX}
@@ -297,6 +341,24 @@ def test_two_tasks_have_a_test_set_of_clue_1_0(tmp_path):
     assert {split: len(rows) for split, rows in splits.items()} == {"test": 3, "test1.0": 2}
 
 
+def test_the_test_set_of_clue_1_0_alone(tmp_path):
+    files = {"test_1_0_file": write(tmp_path / "test1.0.json", [{"sentence": "房价"}])}
+    assert list(load_splits(clue("tnews", **files), stages(tmp_path, "do_predict"), None, None)) == ["test1.0"]
+    with pytest.raises(
+        ValueError, match=r"Give --validation_file \(in --data_dir a file called validation or dev, with"
+    ):
+        load_splits(clue("tnews", **files), stages(tmp_path, "do_eval"), None, None)
+
+
+def test_names_that_a_file_may_have(tmp_path):
+    folder = tmp_path / "ocnli_public"
+    write(folder / "train.3k.json", [PAIR | {"label": "neutral"}])
+    write(folder / "dev.json", [PAIR | {"label": "neutral"}])
+    arguments = clue("ocnli", **task_files(str(tmp_path), CLUE_TASKS["ocnli"]))
+    with pytest.raises(ValueError, match=r"split train, .*in --data_dir a file called train or train\.50k, with"):
+        load_splits(arguments, stages(tmp_path, "do_train"), None, None)
+
+
 def test_folders_that_are_not_there(tmp_path):
     with pytest.raises(ValueError, match=r"tnews_public or .*/tnews has no files of tnews. They are named .*test1\.0"):
         task_files(str(tmp_path), CLUE_TASKS["tnews"])
@@ -351,97 +413,29 @@ def test_a_dash_is_a_label_like_others_elsewhere(tmp_path, capsys):
     splits = load_splits(clue("afqmc", validation_file=path), stages(tmp_path, "do_eval"), None, None)
     with pytest.raises(ValueError, match=r"line 1 .*'-' is not one of afqmc"):
         check("afqmc", splits)
-    # A test split keeps its rows: predictions are handed in for every one.
-    hidden = load_splits(clue("ocnli", test_file=path), stages(tmp_path, "do_predict"), None, None)
-    assert len(hidden["test"]) == 2 and "left out" not in capsys.readouterr().out
 
 
-# Studies
+@pytest.mark.parametrize("labels", [["neutral", "-", "neutral"], ["-", "-"]])
+def test_test_rows_without_agreement_are_predicted(tmp_path, capsys, labels):
+    path = write(tmp_path / "test.json", [PAIR | {"label": label} for label in labels])
+    splits = load_splits(clue("ocnli", test_file=path), stages(tmp_path, "do_predict"), None, None)
+    check("ocnli", splits)
+    assert len(splits["test"]) == len(labels) and has_hidden_labels(splits["test"])
+    dashes = labels.count("-")
+    assert f"{path}: {dashes} of {len(labels)} rows have the label '-'; all are pred" in capsys.readouterr().out
 
 
-def leave_a_run(model_args, glue_args, args) -> dict:
-    """Stands in for training, and leaves what a run leaves. The accuracy is the number of the task in tenths."""
-    task, path = glue_args.task(), Path(args.output_dir)
-    results = {"eval_accuracy": NAMES.index(task.name) / 10}
-    record = {"status": "finished", "results": results, "trained": True, "evaluated": True, "predicted": True}
-    path.mkdir(parents=True)
-    compared = compared_arguments(model_args, glue_args, args)
-    (path / "run.json").write_text(json.dumps(record | {"compared": compared}), encoding="utf-8")
-    for split in task.test_splits.values():
-        (path / f"predictions_{split}.tsv").write_text(f"index\tprediction\n0\t{task.label_names[-1]}\n")
-    return results
+def test_test_rows_with_labels_keep_them(tmp_path):
+    path = write(tmp_path / "test.json", [PAIR | {"label": "neutral"}])
+    splits = load_splits(clue("ocnli", test_file=path), stages(tmp_path, "do_predict"), None, None)
+    assert splits["test"]["label"][:] == ["neutral"]
 
 
-def run_study(tmp_path, tasks: str) -> Study:
-    study = Study(
-        ModelArguments(model_name_or_path="encoder"),
-        clue(tasks),
-        stages(tmp_path, "do_train", "do_eval", "do_predict"),
-        StudyArguments(seeds=[0]),
-        fine_tune=leave_a_run,
-        check=lambda *_: None,
-    )
-    study.run(report_study)
-    return study
-
-
-@pytest.fixture
-def no_cards(monkeypatch):
-    monkeypatch.setattr("modeling_gau.glue_report.write_cards", lambda study: None)
-
-
-def test_the_average_of_clue_counts_seven_tasks(tmp_path, no_cards, capsys):
-    study = run_study(tmp_path, "all")
-    assert glue_averages(study.chosen) == {"CLUE classification average (7 tasks)": pytest.approx([0.3])}
-    report = (tmp_path / "out/clue_report.md").read_text(encoding="utf-8")
-    assert report.startswith("# CLUE results\n") and "GLUE" not in report
-    assert "| CLUE classification average (7 tasks) | score | 30.00 |" in report
-    assert json.loads((tmp_path / "out/clue_results.json").read_text())["averages"]
-    assert (tmp_path / "out/clue_results.csv").is_file()
-    with zipfile.ZipFile(tmp_path / "out/submission.zip") as file:
-        assert set(file.namelist()) == set(SUBMISSION_FORMATS["clue"].names)
-        assert file.read("cluewsc10_predict.json") == b'{"id": 0, "label": "false"}\n'
-    printed = capsys.readouterr().out
-    assert "cluewsc11_predict.json has 1 rows, the official test set 2,574" in printed
-    assert "cluewsc10_predict.json has" not in printed  # of how many rows that set is, nothing official says
-
-
-def test_there_is_no_average_of_clue_where_tasks_are_missing(tmp_path, no_cards, capsys):
-    study = run_study(tmp_path, "tnews,csl")
-    (title,) = glue_averages(study.chosen)
-    assert title == "mean of 2 tasks, not the CLUE classification average"
-    printed = capsys.readouterr().out
-    assert "Without afqmc, iflytek, cmnli, ocnli, cluewsc2020." in printed
-    assert "submission.zip lacks" not in printed  # CLUE takes the tasks that there are
-    assert glue_averages({"csl": [Run(CLUE_TASKS["csl"], (), 0, tmp_path)]}) == {} == glue_averages({})
-
-
-# Submission
-
-
-def test_every_test_set_has_its_file():
-    files = SUBMISSION_FORMATS["clue"].files
-    assert {name: set(splits) for name, splits in files.items()} == {
-        name: set(task.test_splits.values()) for name, task in CLUE_TASKS.items()
-    }
-    assert sorted(SUBMISSION_FORMATS["clue"].names) == [
-        "afqmc_predict.json", "cluewsc10_predict.json", "cluewsc11_predict.json", "cmnli_predict.json",
-        "csl_predict.json", "iflytek_predict.json", "ocnli_50k_predict.json", "tnews10_predict.json",
-        "tnews11_predict.json",
-    ]  # fmt: skip
-
-
-def test_a_submission_has_a_line_for_every_test_row(tmp_path):
-    folder = tmp_path / "submission"
-    path, problem = write_submission(folder, CLUE_TASKS["csl"], "test", ["1", "0"] * 1500)
-    lines = path.read_text(encoding="utf-8").splitlines()
-    assert (path.name, problem, len(lines)) == ("csl_predict.json", "", 3000)
-    assert lines[:2] == ['{"id": 0, "label": "1"}', '{"id": 1, "label": "0"}']
-    path, problem = write_submission(folder, CLUE_TASKS["tnews"], "test", ["106"])
-    assert path.read_text(encoding="utf-8") == '{"id": 0, "label": "106"}\n'
-    assert problem == "tnews11_predict.json has 1 rows, the official test set 10,000"
-    (folder / "afqmc_predict.json").write_text("of an earlier submission")
-    archive, missing = zip_submission(folder, ["csl_predict.json"], "clue")
-    with zipfile.ZipFile(archive) as file:
-        assert file.namelist() == ["csl_predict.json"]
-    assert missing == [] and not (folder / "afqmc_predict.json").exists()
+def test_true_and_false_of_json_are_classes_of_these_names(tmp_path):
+    path = write(tmp_path / "dev.json", [WSC | {"label": value} for value in (False, True)])
+    splits = load_splits(clue("cluewsc2020", validation_file=path), stages(tmp_path, "do_eval"), None, None)
+    check("cluewsc2020", splits)
+    assert LabelEncoder(CLUE_TASKS["cluewsc2020"], ("false", "true"))(splits["validation"]["label"]) == [0, 1]
+    path = write(tmp_path / "csl.json", [CSL | {"label": True}])
+    with pytest.raises(ValueError, match="the label True is not one of csl"):
+        check("csl", load_splits(clue("csl", train_file=path), stages(tmp_path, "do_train"), None, None))

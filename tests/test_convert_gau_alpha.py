@@ -1,9 +1,11 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """GAU-alpha's formats in and out: every tensor, what is written, and what cannot be converted."""
 
+import fnmatch
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import gau_alpha_reference as reference
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from huggingface_hub import ModelCard
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from modeling_gau import GAUConfig, GAUForMaskedLM, GAUForSequenceClassification, GAUModel
@@ -162,7 +164,11 @@ def test_the_bare_encoder_comes_back_bare(tmp_path):
 def test_a_head_of_its_own(tmp_path):
     state = reference.port_state(reference.random_weights(False))
     state["cls.predictions.decoder.weight"] = state["cls.predictions.decoder.weight"] * 2
-    model = convert(reference.write_port(tmp_path / "port", state), tmp_path / "ours")
+    port = reference.write_port(tmp_path / "port", state)
+    # The port ties the head where its configuration does not say otherwise: such a head is of no effect there.
+    assert_refused(port, tmp_path / "ours", r'differs from the word embeddings.* "tie_word_embeddings": false')
+    change_json(port / "config.json", tie_word_embeddings=False)
+    model = convert(port, tmp_path / "ours")
     assert not model.config.tie_word_embeddings
     assert_same_tensors(state, convert_to_port(tmp_path / "ours", tmp_path / "back"))
 
@@ -207,6 +213,81 @@ def test_the_shortest_length_can_be_dropped(port, tmp_path):
     assert (tmp_path / "back/pytorch_model.bin").is_file()
 
 
+def change_tensors(path: Path, changes: dict[str, torch.Tensor | None]) -> None:
+    state = load_file(path) | changes
+    save_file({name: tensor for name, tensor in state.items() if tensor is not None}, path, {"format": "pt"})
+
+
+def test_every_tensor_is_accounted_for_on_the_way_back(port, tmp_path):
+    convert(port, tmp_path / "ours")
+    weights, name = tmp_path / "ours" / "model.safetensors", "model.layers.1.gau.o_dense.weight"
+    tensor = load_file(weights)[name]
+    for changes, message in (
+        ({name: None, "extra": torch.ones(2)}, rf"missing: {re.escape(name)}; unknown: extra"),
+        ({name: tensor.T.contiguous(), "extra": None}, "other shapes than its configuration describes"),
+    ):
+        change_tensors(weights, changes)
+        with pytest.raises(ValueError, match=message):
+            convert_to_port(tmp_path / "ours", tmp_path / "back")
+        assert not (tmp_path / "back").exists()
+
+
+def test_the_way_back_is_not_for_the_ports_own_format(port, tensorflow, tmp_path):
+    for source in (port, tensorflow):
+        with pytest.raises(ValueError, match=r"is no checkpoint of this package .*Leave out --to-port"):
+            convert_to_port(source, tmp_path / "back")
+
+
+def change_tokenizer(path: Path, change: Callable[[dict], object]) -> None:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    change(content)
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda content: content["normalizer"].update(strip_accents=False), "differs in normalizer"),
+        (lambda content: content.update(normalizer=None), "differs in normalizer"),
+        (lambda content: content.update(pre_tokenizer={"type": "WhitespaceSplit"}), "differs in pre_tokenizer"),
+        (lambda content: content["model"].update(continuing_subword_prefix="@@"), "differs in model"),
+        (lambda content: content["added_tokens"].append(content["added_tokens"][0] | {"id": 5, "content": "天"}),
+         "differs in added_tokens"),
+        (lambda content: content["model"]["vocab"].update(extra=23), "has 24 tokens, the model embeddings for 23"),
+    ],
+)  # fmt: skip
+def test_tokenizers_that_the_port_has_not(port, tmp_path, change, message):
+    convert(port, tmp_path / "ours")
+    change_tokenizer(tmp_path / "ours" / "tokenizer.json", change)
+    with pytest.raises(ValueError, match=message):
+        convert_to_port(tmp_path / "ours", tmp_path / "back")
+    assert not (tmp_path / "back").exists()
+
+
+def test_token_types_that_the_port_does_not_give(port, tmp_path, caplog):
+    convert(port, tmp_path / "ours")
+    convert_to_port(tmp_path / "ours", tmp_path / "first")
+    assert not caplog.messages
+
+    def give_type_1(content: dict) -> None:
+        for piece in content["post_processor"]["pair"][3:]:
+            next(iter(piece.values()))["type_id"] = 1
+
+    change_tokenizer(tmp_path / "ours" / "tokenizer.json", give_type_1)
+    convert_to_port(tmp_path / "ours", tmp_path / "second")
+    assert any("the token type 1; the port's gives it 0" in message for message in caplog.messages)
+
+
+def test_lengths_are_the_configurations(port, tmp_path):
+    change_json(port / "config.json", max_position_embeddings=64, classifier_dropout=0.25)
+    convert(port, tmp_path / "ours")
+    assert AutoTokenizer.from_pretrained(tmp_path / "ours").model_max_length == 64
+    convert_to_port(tmp_path / "ours", tmp_path / "back")
+    assert json.loads((tmp_path / "back/tokenizer_config.json").read_text())["model_max_length"] == 64
+    config = json.loads((tmp_path / "back/config.json").read_text())
+    assert (config["max_position_embeddings"], config["classifier_dropout"]) == (64, 0.25)
+
+
 def test_other_heads_have_no_way_back(port, tmp_path):
     convert(port, tmp_path / "ours")
     GAUForSequenceClassification.from_pretrained(tmp_path / "ours").save_pretrained(tmp_path / "classifier")
@@ -234,6 +315,58 @@ def test_safetensors_and_shards(port, tmp_path):
     assert_same_tensors(expected, convert(port, tmp_path / "shards").state_dict())
 
 
+def test_indices_of_shards(port, tmp_path):
+    state = torch.load(port / "pytorch_model.bin", weights_only=True)
+    (port / "pytorch_model.bin").unlink()
+    torch.save(state, port / "a.bin")
+    for content, message in (
+        ({}, "must have a `weight_map`"),
+        ({"weight_map": ["a.bin"]}, "must have a `weight_map`"),
+        ({"weight_map": {"x": "../a.bin"}}, "to names of files beside it"),
+        ({"weight_map": {"x": "a.bin", "y": "b.bin"}}, r"names files that are missing: b\.bin"),
+    ):
+        (port / "pytorch_model.bin.index.json").write_text(json.dumps(content))
+        assert_refused(port, tmp_path / "out", message)
+    shutil.copy(port / "a.bin", port / "b.bin")
+    assert_refused(port, tmp_path / "out", "hold tensors of the same name")
+
+
+def test_the_name_on_the_hub(port, tmp_path, monkeypatch):
+    asked = {}
+
+    def snapshot_download(name, allow_patterns):
+        asked.update(name=name, patterns=allow_patterns)
+        return str(port)
+
+    monkeypatch.setattr("modeling_gau.convert_gau_alpha.snapshot_download", snapshot_download)
+    convert("someone/gau-alpha", tmp_path / "out")
+    assert asked["name"] == "someone/gau-alpha" and (tmp_path / "out/config.json").is_file()
+    names = ["config.json", "vocab.txt", "pytorch_model.bin", "model.safetensors", "pytorch_model.bin.index.json"]
+    names += ["pytorch_model-00001-of-00002.bin", "model-00001-of-00002.safetensors", "bert_model.ckpt.index"]
+    for name in names:
+        assert any(fnmatch.fnmatch(name, pattern) for pattern in asked["patterns"]), name
+    assert not any(fnmatch.fnmatch("training_args.bin", pattern) for pattern in asked["patterns"])
+
+
+def test_tensors_of_several_precisions(port, tmp_path):
+    state = torch.load(port / "pytorch_model.bin", weights_only=True)
+    name = "gau_alpha.encoder.layer.0.gau.o_dense.weight"
+    for tensor in (state[name].half(), state[name].int(), state[name].to_sparse()):
+        torch.save(state | {name: tensor}, port / "pytorch_model.bin")
+        assert_refused(port, tmp_path / "out", rf"tensors of one floating type, but there are .*{re.escape(name)}")
+    variables = reference.tensorflow_variables(reference.random_weights(False))
+    kernel = "GAU_alpha/encoder/layer_0/gau/i_dense/kernel"
+    variables[kernel] = variables[kernel].astype(np.int64)
+    source = reference.write_tensorflow(tmp_path / "tensorflow", variables)
+    assert_refused(source, tmp_path / "out", rf"tensors of one floating type, but there are .*{kernel}")
+
+
+def test_a_scale_is_not_folded_in_half_precision(tmp_path):
+    state = {name: tensor.bfloat16() for name, tensor in reference.port_state(reference.random_weights(False)).items()}
+    source = reference.write_port(tmp_path / "port", state, attention_scale=False)
+    assert_refused(source, tmp_path / "out", "save the checkpoint in float32")
+
+
 class Malicious:
     def __reduce__(self):
         return (print, ("executed",))
@@ -251,6 +384,11 @@ def test_damaged_weights(port, tmp_path):
     path = port / "pytorch_model.bin"
     path.write_bytes(path.read_bytes()[:1000])
     assert_refused(port, tmp_path / "out", "pytorch_model.bin cannot be read: it is damaged")
+    for content in (b"", b"hello world", b"\x80\x02}q\x00."):
+        path.write_bytes(content)
+        assert_refused(port, tmp_path / "out", r"pytorch_model.bin cannot be read|The checkpoint in")
+    torch.save({1: torch.ones(2)}, path)
+    assert_refused(port, tmp_path / "out", "pytorch_model.bin is no table of tensors")
     path.rename(port / "model.safetensors")
     assert_refused(port, tmp_path / "out", "model.safetensors cannot be read")
 
@@ -304,6 +442,9 @@ def test_every_variable_is_accounted_for(tmp_path):
         ({"pad_token_id": 3}, r"\[PAD\] has the id 0, the configuration says 3"),
         ({"hidden_size": 21, "embedding_size": 21}, r"of another shape: .*word_embeddings.weight is \(23, 20\)"),
         ({"hidden_act": "swash"}, "Unknown hidden_act='swash'"),
+        ({"hidden_act": ["swish"]}, "config.json: hidden_act must be a name"),
+        ({"vocab_size": "23"}, "config.json: .*vocab_size"),
+        ({"attention_scale": "20"}, "config.json: attention_scale must be true or false"),
     ],
 )
 def test_configurations_of_the_port(port, tmp_path, changes, message):
@@ -335,6 +476,21 @@ def test_vocabularies(port, tmp_path, content, message):
     assert_refused(port, tmp_path / "out", message)
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\n\n"])
+def test_vocabularies_as_editors_leave_them(port, tmp_path, end):
+    text = "\ufeff" + end.replace("\n\n", "\n").join(reference.VOCABULARY) + end
+    (port / "vocab.txt").write_bytes(text.encode())
+    convert(port, tmp_path / "out")
+    assert AutoTokenizer.from_pretrained(tmp_path / "out").get_vocab() == {
+        token: index for index, token in enumerate(reference.VOCABULARY)
+    }
+
+
+def test_a_wrong_do_lower_case(port, tmp_path):
+    (port / "tokenizer_config.json").write_text('{"do_lower_case": "False"}')
+    assert_refused(port, tmp_path / "out", "do_lower_case must be true or false, got 'False'")
+
+
 def test_directories(port, tensorflow, tmp_path):
     assert_refused(tmp_path, tmp_path / "out", r"holds no checkpoint of GAU-alpha.*There is one in .*port")
     (tmp_path / "empty").mkdir()
@@ -352,10 +508,36 @@ def test_nothing_is_overwritten(port, tmp_path):
     (tmp_path / "out").mkdir()
     convert(port, tmp_path / "out")  # empty: taken
     card = (tmp_path / "out/README.md").read_bytes()
-    for go in (convert, convert_to_port):
+    shutil.copytree(tmp_path / "out", tmp_path / "ours")
+    for go, source in ((convert, port), (convert_to_port, tmp_path / "ours")):
         with pytest.raises(FileExistsError, match="is there and not empty"):
-            go(port, tmp_path / "out")
+            go(source, tmp_path / "out")
     assert (tmp_path / "out/README.md").read_bytes() == card
+
+
+def test_an_empty_directory_that_cannot_be_replaced(port, tmp_path, monkeypatch):
+    (tmp_path / "mount").mkdir()
+    before = (tmp_path / "mount").stat().st_ino
+    (tmp_path / "link").symlink_to(tmp_path / "mount")
+    convert(port, tmp_path / "link")
+    assert (tmp_path / "mount").stat().st_ino == before and (tmp_path / "mount/config.json").is_file()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    convert_to_port(tmp_path / "mount", ".")
+    assert {path.name for path in (tmp_path / "here").iterdir()} == {
+        "config.json", "pytorch_model.bin", "tokenizer_config.json", "vocab.txt",
+    }  # fmt: skip
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_an_interruption(port, tmp_path, monkeypatch):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("modeling_gau.convert_gau_alpha.write_model_card", interrupt)
+    with pytest.raises(SystemExit, match="Interrupted: nothing was written"):
+        main(["--input", str(port), "--output", str(tmp_path / "out")])
+    assert {path.name for path in tmp_path.iterdir()} == {"port"}
 
 
 # The command

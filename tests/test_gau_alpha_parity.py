@@ -67,6 +67,18 @@ def test_against_the_formulas(tmp_path, kind, use_bias, normalization):
     assert np.abs(expected[2]).max() > 1  # the tolerance means something
 
 
+def test_an_attention_without_scale(tmp_path):
+    weights = reference.random_weights(use_bias=True)
+    state = reference.port_state(weights)
+    source = reference.write_port(tmp_path / "in", state, use_bias=True, attention_scale=False)
+    model = converted(source, tmp_path / "out")
+    tokens, types = np.arange(5, 18), np.zeros(13, np.int64)
+    scaled = {n: w * np.sqrt(10.0) if ".q_scaleoffset." in n else w for n, w in weights.items()}
+    expected = reference.forward(scaled, tokens, types, "softmax_plus")[2]
+    assert np.abs(expected - reference.forward(weights, tokens, types, "softmax_plus")[2]).max() > 0.1
+    np.testing.assert_allclose(outputs_of(model, tokens[None], types[None]).logits[0], expected, **TOLERANCE)
+
+
 def test_the_formulas_tell_the_variants_apart():
     """A reference that hardly depends on what is tested would prove nothing."""
     weights, generator = reference.random_weights(True), np.random.default_rng(3)

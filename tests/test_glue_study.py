@@ -390,6 +390,8 @@ def test_the_glue_average_counts_nine_tasks_and_not_the_diagnostic_set(tmp_path)
     assert averages["GLUE average without wnli (8 tasks)"] == pytest.approx(
         [statistics.fmean([score for name, score in scores.items() if name not in ("ax", "wnli")])]
     )
+    eight = {name: runs for name, runs in study.chosen.items() if name != "wnli"}
+    assert list(glue_averages(eight)) == ["mean of 8 tasks, not the GLUE average"]
     rows = summary_rows(summarize(study))
     assert rows[0] == ["task", "metric", "mean", "std", "seed 3"]
     assert all(row[3] == "-" for row in rows[1:])  # no deviation of one seed

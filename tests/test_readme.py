@@ -59,7 +59,11 @@ def test_script_commands_parse(command, monkeypatch):
 
 
 def test_links_lead_somewhere():
-    for path in (*ROOT.glob("README*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks" / "results").glob("*.md")):
+    for path in (
+        *ROOT.glob("README*.md"),
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "benchmarks" / "results").glob("*.md"),
+    ):
         for link in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
             assert link.startswith("https://") or (path.parent / link).exists(), f"{path.name}: {link}"
 

@@ -15,6 +15,7 @@ from transformers import AutoConfig, BertTokenizer
 import run_glue
 from modeling_gau import GAUConfig, GAUForMaskedLM, glue_data
 from modeling_gau.clue_tasks import CLUE_TASKS
+from modeling_gau.glue_benchmarks import BENCHMARKS
 
 
 CHARACTERS = "天下雨房价涨了不算法水声提出一种手机它响；，_[]"
@@ -98,6 +99,7 @@ def test_tnews_from_its_official_folder(tmp_path, pretrained):
     assert predictions(output / "predictions_test1.0.tsv") == ["106", "104", "106"]
     card = ModelCard.load(output / "README.md")
     assert "with the columns of the CLUE task tnews" in card.text and "GLUE" not in card.text
+    assert f'print(classify("{BENCHMARKS["clue"].example_text}"))' in card.text
     # The checkpoint knows its classes by these codes.
     again = run(
         tmp_path / "again", "do_eval", task_name="tnews", data_dir=tmp_path / "data", model_name_or_path=output
@@ -129,11 +131,13 @@ def test_csl_from_the_hub(tmp_path, pretrained, monkeypatch):
     first, second = (tokenizer.convert_tokens_to_ids(list(text)) for text in ("算法；水声", "提出一种算法"))
     assert seen[0]["input_ids"][0] == [2, *first, 3, *second, 3]
     assert seen[0]["token_type_ids"][0] == [0] * 7 + [1] * 7
-    assert set(predictions(output / "predictions_test.tsv")) <= {"0", "1"}
+    predicted = predictions(output / "predictions_test.tsv")
+    assert len(predicted) == 2 and set(predicted) <= {"0", "1"}
     card = ModelCard.load(output / "README.md")
     assert card.data.datasets == ["clue/clue"]
-    assert "Trained on csl of [CLUE](https://huggingface.co/datasets/clue/clue) (classes: 0, 1)." in card.text
-    assert "昨天下过雨" in card.text  # the example is in the language of the benchmark
+    assert "Trained on csl of [CLUE](https://huggingface.co/datasets/clue/clue) (classes: 0, 1). An " in card.text
+    assert "first the keywords with `；` in between, then the abstract." in card.text
+    assert '"text": "桥梁；裂缝；图像识别", "text_pair": "本文根据' in card.text
     (measured,) = card.data.eval_results
     assert (measured.dataset_type, measured.dataset_name, measured.dataset_config) == ("clue/clue", "CLUE", "csl")
 
@@ -160,13 +164,26 @@ def test_two_tasks_make_a_submission(tmp_path, pretrained, capsys):
     assert (results["ocnli_eval_samples"], results["ocnli_test_samples"]) == (2, 3)
     printed = capsys.readouterr().out
     assert "dev.json: 1 of 3 rows left out, whose label is '-'." in printed
-    assert "mean of 2 tasks, not the CLUE classification average" in printed
-    with zipfile.ZipFile(tmp_path / "out" / "submission.zip") as file:
+    assert "mean of 2 tasks, not the CLUE classification score" in printed
+    card = ModelCard.load(tmp_path / "out/cluewsc2020/seed-42/README.md")
+    assert "the noun is marked as `_noun_` and the pronoun as `[pronoun]`." in card.text
+    assert '"小李把_雨伞_忘在车上了，回去的时候[它]还在座位下面"' in card.text
+    with zipfile.ZipFile(tmp_path / "out" / "clue_submission.zip") as file:
         assert file.namelist() == ["ocnli_50k_predict.json", "cluewsc11_predict.json"]
         lines = [json.loads(line) for line in file.read("cluewsc11_predict.json").splitlines()]
         assert {line["label"] for line in lines} <= {"true", "false"} and [line["id"] for line in lines] == [0, 1]
         lines = [json.loads(line) for line in file.read("ocnli_50k_predict.json").splitlines()]
         assert [line["label"] for line in lines] == predictions(tmp_path / "out/ocnli/seed-42/predictions_test.tsv")
+
+
+def test_labelled_test_rows_without_agreement_are_predicted(tmp_path, pretrained, capsys):
+    labels = ("neutral", "-", "entailment")
+    write(tmp_path / "rows.json", [{"sentence1": "天", "sentence2": "雨", "label": label} for label in labels])
+    data = {"task_name": "ocnli", "train_file": tmp_path / "rows.json", "test_file": tmp_path / "rows.json"}
+    results = run(tmp_path / "out", "do_train", "do_predict", **data, model_name_or_path=pretrained, max_steps=1)
+    assert results["test_samples"] == 3 and "test_accuracy" not in results
+    assert len(predictions(tmp_path / "out/predictions_test.tsv")) == 3
+    assert "rows.json: 1 of 3 rows have the label '-'; all are predicted, without metrics." in capsys.readouterr().out
 
 
 def test_a_model_of_another_benchmark_is_not_evaluated(tmp_path, pretrained):

@@ -1,6 +1,7 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """TensorFlow's checkpoints, read without it."""
 
+import dataclasses
 import importlib.util
 import re
 import subprocess
@@ -57,6 +58,12 @@ def test_round_trip(tmp_path, block_entries):
         assert bundle.read(name).dtype == value.dtype
 
 
+def entry_with(prefix: Path, name: str, **changes) -> TensorBundle:
+    bundle = TensorBundle(prefix)
+    bundle.entries[name] = dataclasses.replace(bundle.entries[name], **changes)
+    return bundle
+
+
 @pytest.fixture
 def written(tmp_path) -> Path:
     write_bundle(tmp_path / "model.ckpt", {"a": np.ones((3, 4), np.float32), "b": np.ones(5, np.float32)})
@@ -72,6 +79,26 @@ def test_changed_bytes_are_found(written):
     np.testing.assert_array_equal(bundle.read("a"), np.ones((3, 4)))
     with pytest.raises(ValueError, match=r"the bytes of b are not those that were written: copy the file again"):
         bundle.read("b")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"is_sliced": True}, "b is kept in slices, which is not supported"),
+        ({"dtype": 14}, "b has TensorFlow's data type 14, which is not supported"),
+        ({"shape": (6,)}, r"b has 20 bytes for the shape \(6,\)"),
+    ],
+)
+def test_entries_that_cannot_be_read(written, changes, message):
+    with pytest.raises(ValueError, match=message):
+        entry_with(written, "b", **changes).read("b")
+
+
+def test_big_endian_checkpoints(tmp_path, monkeypatch):
+    monkeypatch.setattr(reference, "HEADER", b"\x08\x01\x10\x01\x1a\x02\x08\x01")
+    write_bundle(tmp_path / "model.ckpt", {"a": np.ones(3, np.float32)})
+    with pytest.raises(ValueError, match="big-endian"):
+        TensorBundle(tmp_path / "model.ckpt")
 
 
 def test_a_data_file_that_is_cut_short_or_missing(written):

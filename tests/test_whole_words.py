@@ -1,7 +1,9 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """The words of Chinese, put together from the tokens of every kind of vocabulary."""
 
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -147,6 +149,44 @@ def test_a_segmenter_that_is_not_installed(monkeypatch):
 
 
 def test_the_package_does_not_need_it():
-    assert "modeling_gau.whole_words" in sys.modules
-    source = open(sys.modules["modeling_gau.whole_words"].__file__, encoding="utf-8").read()
-    assert "\nimport rjieba" not in source and "\nfrom rjieba" not in source
+    code = "import sys; sys.modules['rjieba'] = None; import modeling_gau.masking, modeling_gau.arguments"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+
+
+def test_a_recipe_can_be_overruled():
+    arguments = DataArguments(whole_word_masking=False, word_segmenter="none")
+    assert arguments.word_segmenter is None
+
+
+def unigram(tokens: list[str], **model) -> PreTrainedTokenizerFast:
+    vocabulary = [(token, -1.0) for token in [*SPECIAL_TOKENS.values(), *tokens]]
+    tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id=1, **model))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL_TOKENS)
+
+
+def test_a_letter_of_maltese_makes_no_byte_level_vocabulary():
+    pieces = ["▁the", "▁cat", "s", "▁sat", "▁on", ","]
+    for tokens in (pieces, [*pieces, "Ġ"]):
+        tokenizer = unigram(tokens)
+        ids = np.array(tokenizer.convert_tokens_to_ids(pieces))
+        assert WordBorders(tokenizer)(ids).tolist() == [0, 1, 1, 2, 3, 4]
+
+
+def test_characters_that_fall_back_to_bytes():
+    spelled = [f"<0x{byte:02X}>" for byte in "民".encode()]
+    bytes_of_all = [f"<0x{byte:02X}>" for byte in range(256)]
+    tokenizer = unigram(["▁北京", "人", "大学", "的", *bytes_of_all], byte_fallback=True)
+    pieces = ["▁北京", "人", *spelled, "大学", "的"]
+    assert tokenizer.tokenize("北京人民大学的") == pieces
+    assert rjieba.cut("北京人民大学的") == ["北京", "人民大学", "的"]
+    tokens = np.array(tokenizer.convert_tokens_to_ids(pieces))
+    assert SegmentedWords(tokenizer, "jieba")(tokens).tolist() == [0, 1, 1, 1, 1, 1, 2]
+
+
+@pytest.mark.parametrize("character", ["\U00020000", "\u3007", "\u3005", "\u3400", "\uf900"])
+def test_rare_characters_are_chinese(character, monkeypatch):
+    monkeypatch.setitem(SEGMENTERS, "jieba", ("rjieba", lambda text: [text]))
+    tokenizer = unigram(["▁中", "中", character])
+    ids = np.array(tokenizer.convert_tokens_to_ids(["中", character, "中"]))
+    assert SegmentedWords(tokenizer, "jieba")(ids).tolist() == [0, 0, 0]
