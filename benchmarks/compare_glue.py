@@ -5,8 +5,8 @@
 
 Each folder is an --output_dir of run_glue.py with several seeds; an arm may be given several times, for folders that
 hold different tasks. Runs on files of one's own, which know no seeds, are given by a pattern, one folder a seed:
-"GAU=runs/gau/sentiment-*". Prints, per task, mean and standard deviation of the sample over the seeds, and for every arm but
-the first in how many seeds the first one is better; the CSV holds every number.
+"GAU=runs/gau/sentiment-*". Prints, per task, mean and standard deviation of the sample over the seeds, and for every
+arm but the first in how many seeds the first one is better; the CSV holds every number.
 """
 
 import argparse
