@@ -26,7 +26,6 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from transformers import AutoConfig, AutoTokenizer
 
-from .attention_gau import ATTENTION_NORMALIZATIONS
 from .configuration_gau import GAUConfig
 from .gau_alpha_checkpoints import (
     PORT_CONFIG,
@@ -37,6 +36,7 @@ from .gau_alpha_checkpoints import (
     Overrides,
     port_config,
     read_checkpoint,
+    read_json,
 )
 from .gau_alpha_tensors import ENCODER, HEAD, PORT_ENCODER, PORT_HEAD, encoder_tensors
 from .gau_alpha_tokenizer import VOCABULARY_NAME, check_tokenizer, gau_alpha_tokenizer, vocabulary_lines
@@ -134,8 +134,7 @@ def _load_ours(source: str | Path, softmax_plus_min_length: int | None) -> GAUPr
     """The model of a checkpoint of this package, every tensor accounted for."""
     for name in (PORT_CONFIG, TENSORFLOW_CONFIG):
         path = Path(source) / name
-        is_other = path.is_file() and json.loads(path.read_text(encoding="utf-8")).get("model_type") != "gau"
-        if is_other:
+        if path.is_file() and read_json(path).get("model_type") != GAUConfig.model_type:
             raise ValueError(
                 f"{source} is no checkpoint of this package ({name}). Leave out --to-port to convert one of GAU-alpha."
             )
@@ -247,7 +246,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--attention-normalization",
         "--attention_normalization",
-        choices=[name for name in PORT_NORMALIZATIONS if name in ATTENTION_NORMALIZATIONS],
+        choices=PORT_NORMALIZATIONS,
         help="of a TensorFlow checkpoint, which does not say it (default: softmax_plus, that of GAU-alpha)",
     )
     parser.add_argument(

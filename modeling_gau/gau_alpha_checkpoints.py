@@ -1,5 +1,6 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""Reads checkpoints of GAU-alpha: the folder of its PyTorch port, and the release for bert4keras in TensorFlow."""
+"""Reads checkpoints of GAU-alpha, from the folder of its PyTorch port or the release for bert4keras in TensorFlow, and
+says what the port's configuration of a model is."""
 
 import json
 import math
@@ -14,6 +15,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from tqdm.auto import tqdm
 
 from .configuration_gau import GAUConfig
 from .gau_alpha_tensors import ENCODER, HEAD, PORT_ENCODER, PORT_HEAD, check_precision, check_tensors, encoder_tensors
@@ -124,7 +126,7 @@ def _describe_nothing(directory: Path) -> str:
 
 def _read_port(directory: Path, overrides: Overrides) -> GAUAlphaCheckpoint:
     path = directory / PORT_CONFIG
-    fields = _read_json(path)
+    fields = read_json(path)
     model_type = fields.get("model_type")
     if model_type != "gau_alpha":
         way_out = " It is in this package's format already; --to-port goes the other way." * (model_type == "gau")
@@ -167,7 +169,7 @@ def _load_weights(directory: Path) -> dict[str, torch.Tensor]:
 
 
 def _shards(index: Path) -> list[Path]:
-    weight_map = _read_json(index).get("weight_map")
+    weight_map = read_json(index).get("weight_map")
     names = sorted(set(weight_map.values())) if isinstance(weight_map, dict) else []
     if not names or any(not isinstance(name, str) or Path(name).name != name for name in names):
         raise ValueError(f"{index} must have a `weight_map` from tensors to names of files beside it.")
@@ -250,7 +252,7 @@ def _fold_scale(config: GAUConfig, state: dict[str, torch.Tensor]) -> None:
 
 def _read_tensorflow(directory: Path, overrides: Overrides) -> GAUAlphaCheckpoint:
     path = directory / TENSORFLOW_CONFIG
-    fields = _read_json(path)
+    fields = read_json(path)
     prefixes = checkpoint_prefixes(directory)
     if len(prefixes) != 1:
         there = f"{len(prefixes)} ({', '.join(prefix.name for prefix in prefixes)})" if prefixes else "none"
@@ -287,7 +289,7 @@ def _from_tensorflow(config: GAUConfig, bundle: TensorBundle) -> dict[str, torch
     dtypes = {name: entry.dtype for name, entry in bundle.entries.items()}
     check_precision(dtypes, ("<f2", "<f4", "<f8"), f"The checkpoint {bundle.prefix}")
     state = {}
-    for tensor in tensors:
+    for tensor in tqdm(tensors, desc="Reading and checking", unit=" tensors"):
         value = torch.from_numpy(bundle.read(tensor.tensorflow).copy())
         state[ENCODER + tensor.ours] = value.T.contiguous() if tensor.is_transposed else value
     return state
@@ -309,7 +311,7 @@ def _config(values: Mapping[str, Any], overrides: Overrides, path: Path) -> GAUC
 def _lowercase(directory: Path) -> bool:
     """What `tokenizer_config.json` says, if it is there: of the release, yes."""
     path = directory / "tokenizer_config.json"
-    value = _read_json(path).get("do_lower_case", True) if path.is_file() else True
+    value = read_json(path).get("do_lower_case", True) if path.is_file() else True
     if not isinstance(value, bool):
         raise ValueError(f"{path}: do_lower_case must be true or false, got {value!r}.")
     return value
@@ -323,7 +325,8 @@ def _check_types(fields: Mapping[str, Any], path: Path) -> None:
             raise ValueError(f"{path}: {name} must be {'a name' if kind is str else 'true or false'}.")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The table in a file; raises ValueError, with the name of the file, where there is none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

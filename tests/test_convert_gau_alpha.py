@@ -238,6 +238,13 @@ def test_the_way_back_is_not_for_the_ports_own_format(port, tensorflow, tmp_path
             convert_to_port(source, tmp_path / "back")
 
 
+def test_a_damaged_configuration_on_the_way_back(port, tmp_path):
+    convert(port, tmp_path / "ours")
+    (tmp_path / "ours/config.json").write_text("[1]")
+    with pytest.raises(ValueError, match=r"ours/config.json must hold a table"):
+        convert_to_port(tmp_path / "ours", tmp_path / "back")
+
+
 def change_tokenizer(path: Path, change: Callable[[dict], object]) -> None:
     content = json.loads(path.read_text(encoding="utf-8"))
     change(content)
