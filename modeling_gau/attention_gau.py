@@ -13,7 +13,7 @@ the family only: softmax over the scores, or weights made from the scores one by
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -431,6 +431,36 @@ def blocked_attention_forward(module, query, key, value, attention_mask, scaling
     return output.unsqueeze(2), None
 
 
+# ------------------------------------------------------------------------------------- sequences without padding
+
+
+def segmented_attention_forward(
+    forward: Callable,
+    module,
+    query,
+    key,
+    value,
+    attention_mask,
+    scaling=1.0,
+    dropout=0.0,
+    sequence_lengths: Sequence[int] = (),
+    **kwargs,
+):
+    """Sequences laid end to end, each of which attends to itself: one after the other through a backend's function.
+
+    As many pairs are computed as the sum of the squares of the lengths.
+
+    Args:
+        forward: a backend's function, which gets no mask.
+        query, key, value: `(1, 1, sum of lengths, width)`.
+        sequence_lengths: tokens of each sequence.
+    """
+    # `split` has one backward pass for all parts; slices would have one each, over the whole tensor.
+    parts = zip(*(tensor.split(sequence_lengths, 2) for tensor in (query, key, value)), strict=True)
+    outputs = [forward(module, *part, None, scaling=scaling, dropout=dropout, **kwargs)[0] for part in parts]
+    return torch.cat(outputs, dim=1), None
+
+
 # ------------------------------------------------------------------------------------------------ choice and the table
 
 
@@ -469,24 +499,32 @@ def auto_attention_forward(module, query, key, value, attention_mask, scaling=1.
 
 @dataclass(frozen=True)
 class AttentionBackend:
-    """A forward function, the families of normalizations it can do, and its mask function for transformers' mask
-    interface (`None`: transformers has one under this name)."""
+    """What the table knows of a backend.
+
+    Args:
+        forward: its function.
+        families: of normalizations that it can do.
+        mask: its mask function for transformers' mask interface; `None` where transformers has one under its name.
+        takes_sequences: whether, called with one sequence and no mask, it computes what it does for the row of that
+            sequence in a padded batch. Such a backend can do without padding.
+    """
 
     forward: Callable
     families: tuple[str, ...] = ("softmax",)
     mask: Callable | None = None
+    takes_sequences: bool = False
 
 
 _ALL_FAMILIES = ("softmax", "squared_relu")
 
 ATTENTION_BACKENDS: dict[str, AttentionBackend] = {
-    "eager": AttentionBackend(eager_attention_forward, _ALL_FAMILIES),
-    "sdpa": AttentionBackend(sdpa_attention_forward),
+    "eager": AttentionBackend(eager_attention_forward, _ALL_FAMILIES, takes_sequences=True),
+    "sdpa": AttentionBackend(sdpa_attention_forward, takes_sequences=True),
     "flash_attention_2": AttentionBackend(_split_heads_forward("flash_attention_2")),
     "flash_attention_3": AttentionBackend(_split_heads_forward("flash_attention_3")),
     "flex_attention": AttentionBackend(flex_attention_forward),
-    "gau_blocked": AttentionBackend(blocked_attention_forward, _ALL_FAMILIES, key_padding_mask),
-    "gau_auto": AttentionBackend(auto_attention_forward, _ALL_FAMILIES, key_padding_mask),
+    "gau_blocked": AttentionBackend(blocked_attention_forward, _ALL_FAMILIES, key_padding_mask, takes_sequences=True),
+    "gau_auto": AttentionBackend(auto_attention_forward, _ALL_FAMILIES, key_padding_mask, takes_sequences=True),
 }
 DEFAULT_ATTENTION_BACKEND = "gau_auto"
 

@@ -80,6 +80,12 @@ class GAUConfig(PreTrainedConfig):
             default; `linear`, `dynamic` (NTK) and `yarn` scale positions, at load time too.
         sparse_prediction (`bool`, *optional*, defaults to `False`):
             Whether [`GAUForMaskedLM`], given labels, computes logits for the labelled positions only.
+        unpad_inputs (`bool`, *optional*, defaults to `True`):
+            Whether, on CPUs, padding is taken out of a batch before the layers and put back behind them where that
+            saves time. Results are the same up to rounding. A batch that is compiled, traced or asked for its hidden
+            states or attentions stays as it is. `False` is for code that looks into the layers and expects
+            `(batch, seq, hidden)` there, not `(1, tokens, hidden)`: forward hooks, PEFT's `adapter_names`,
+            `torch.func.vmap`.
 
     Raises:
         huggingface_hub.errors.StrictDataclassError: a value of a wrong type or out of range, an unknown normalization,
@@ -124,6 +130,7 @@ class GAUConfig(PreTrainedConfig):
     eos_token_id: int | list[int] | None = None
     tie_word_embeddings: bool = True
     sparse_prediction: bool = False
+    unpad_inputs: bool = True
 
     def __post_init__(self, **kwargs):
         self._report_unknown_keys(kwargs)

@@ -2,6 +2,7 @@
 """The GAU encoder and its heads. Axes and widths are named as in `attention_gau.py`."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from safetensors import SafetensorError
@@ -27,13 +28,16 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .attention_gau import (
     ALL_ATTENTION_FUNCTIONS,
+    ATTENTION_BACKENDS,
     ATTENTION_NORMALIZATIONS,
     DEFAULT_ATTENTION_BACKEND,
     check_attention_backend,
     eager_attention_forward,
+    segmented_attention_forward,
     split_mask,
 )
 from .configuration_gau import GAUConfig
+from .unpadding_gau import RealTokens, real_tokens
 
 
 logger = logging.get_logger(__name__)
@@ -231,7 +235,10 @@ class GatedAttentionUnit(nn.Module):
         """The backend's function, or the eager one where weights are asked for: no other returns them."""
         name = self.config._attn_implementation
         if not kwargs.get("output_attentions", self.config.output_attentions):
-            return ALL_ATTENTION_FUNCTIONS.get_interface(name, eager_attention_forward)
+            forward = ALL_ATTENTION_FUNCTIONS.get_interface(name, eager_attention_forward)
+            if kwargs.get("sequence_lengths") is None:
+                return forward
+            return partial(segmented_attention_forward, forward)
         if attention_mask is not None and not (isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 4):
             raise ValueError(
                 f"attn_implementation='{name}' gives no attention weights. Use 'eager' or leave attn_implementation "
@@ -379,24 +386,37 @@ class GAUModel(GAUPreTrainedModel):
             check_attention_backend(self.config._attn_implementation, self.config.attention_normalization)
 
         hidden_states = self.embeddings(input_ids, token_type_ids, inputs_embeds)
-        if position_ids is None:
-            position_ids = torch.arange(shape[1], device=hidden_states.device).unsqueeze(0)
         if attention_mask is not None:
             self._check_attention_mask(attention_mask, *shape)
-        query_factor = self._query_factor(attention_mask, shape[1], hidden_states.device)
-        attention_mask = create_bidirectional_mask(
-            config=self.config, inputs_embeds=hidden_states, attention_mask=attention_mask
-        )
+        if position_ids is None:
+            position_ids = torch.arange(shape[1], device=hidden_states.device).unsqueeze(0)
         position_embeddings = self.rotary_emb(hidden_states, position_ids)
+        is_padded = attention_mask is not None and attention_mask.ndim == 2
+        real = self._real_tokens(attention_mask, hidden_states, kwargs) if is_padded else None
+        if real is None:
+            query_factor = self._query_factor(attention_mask, shape[1], hidden_states.device)
+            layer_mask = create_bidirectional_mask(
+                config=self.config, inputs_embeds=hidden_states, attention_mask=attention_mask
+            )
+        else:
+            hidden_states = real.take(hidden_states)
+            position_embeddings = tuple(real.take(part.expand(*shape, -1)) for part in position_embeddings)
+            query_factor = self._factor_of_counts(real.key_count(), hidden_states.device)
+            layer_mask, kwargs = None, {**kwargs, "sequence_lengths": real.lengths}
 
         for layer in self.layers:
             hidden_states = layer(
                 hidden_states,
                 position_embeddings=position_embeddings,
-                attention_mask=attention_mask,
+                attention_mask=layer_mask,
                 query_factor=query_factor,
                 **kwargs,
             )
+        if real is not None:
+            hidden_states = real.put_back(hidden_states)
+        elif is_padded:
+            # What stands at padding must not depend on whether it was computed.
+            hidden_states = hidden_states * (attention_mask != 0).to(hidden_states).unsqueeze(-1)
         return BaseModelOutput(last_hidden_state=hidden_states)
 
     @staticmethod
@@ -424,16 +444,42 @@ class GAUModel(GAUPreTrainedModel):
         n comes from the mask the caller gave, once: what backends get has other forms. It is at least 1, so that rows
         without a real token stay finite (their weights are 0 all the same).
         """
-        normalization = ATTENTION_NORMALIZATIONS[self.config.attention_normalization]
-        if normalization.query_factor is None:
+        if ATTENTION_NORMALIZATIONS[self.config.attention_normalization].query_factor is None:
             return None
-        if self.config.fixed_n is not None or attention_mask is None:
-            key_count = torch.full((1, 1, 1), self.config.fixed_n or seq_length, dtype=torch.float32, device=device)
+        if attention_mask is None:
+            key_count = torch.full((1, 1, 1), seq_length)
         elif attention_mask.ndim == 2:
             key_count = (attention_mask != 0).sum(-1)[:, None, None]
         else:
             key_count = split_mask(attention_mask)[1].sum(-1).transpose(1, 2)
+        return self._factor_of_counts(key_count, device)
+
+    def _factor_of_counts(self, key_count: torch.Tensor, device: torch.device) -> torch.Tensor | None:
+        """`_query_factor` for given n, `(batch or 1, seq or 1, 1)`."""
+        normalization = ATTENTION_NORMALIZATIONS[self.config.attention_normalization]
+        if normalization.query_factor is None:
+            return None
+        if self.config.fixed_n is not None:
+            key_count = torch.full((1, 1, 1), self.config.fixed_n)
         return normalization.query_factor(key_count.to(device, torch.float32).clamp(min=1), self.config)
+
+    def _real_tokens(
+        self, attention_mask: torch.Tensor, hidden_states: torch.Tensor, arguments: dict
+    ) -> RealTokens | None:
+        """The tokens to go through the layers alone; `None` for the batch as it is."""
+        if not self.config.unpad_inputs or torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return None
+        backend = ATTENTION_BACKENDS.get(self.config._attn_implementation)
+        if backend is None or not backend.takes_sequences:
+            return None
+        # On accelerators many small products would cost more than the padding, and FlashAttention takes it out itself.
+        if hidden_states.device.type != "cpu" or attention_mask.device != hidden_states.device:
+            return None
+        recorded = ("output_attentions", "output_hidden_states")
+        if any(arguments.get(name, getattr(self.config, name)) for name in recorded):
+            return None
+        unit = self.layers[0].gau
+        return real_tokens(attention_mask, unit.i_dense.weight.numel() + unit.o_dense.weight.numel())
 
 
 @auto_docstring(custom_intro="The GAU encoder with a masked-language-model head: its word embeddings, transposed.")
@@ -658,7 +704,13 @@ class GAUForQuestionAnswering(GAUPreTrainedModel):
             return_dict=True,
             **kwargs,
         )
-        start_logits, end_logits = self.qa_outputs(self.dropout(outputs.last_hidden_state)).unbind(-1)
+        scores = self.qa_outputs(self.dropout(outputs.last_hidden_state))
+        if attention_mask is not None and attention_mask.ndim == 2:
+            # No answer begins or ends in padding, of which there is more or less in other batches.
+            scores = scores.masked_fill(
+                (attention_mask == 0).to(scores.device).unsqueeze(-1), torch.finfo(scores.dtype).min
+            )
+        start_logits, end_logits = scores.unbind(-1)
         loss = None
         if start_positions is not None and end_positions is not None:
             loss = self.loss_function(start_logits, end_logits, start_positions, end_positions, **kwargs)
