@@ -416,7 +416,8 @@ class GAUModel(GAUPreTrainedModel):
             hidden_states = real.put_back(hidden_states)
         elif is_padded:
             # What stands at padding must not depend on whether it was computed.
-            hidden_states = hidden_states * (attention_mask != 0).to(hidden_states).unsqueeze(-1)
+            is_padding = (attention_mask == 0).to(hidden_states.device).unsqueeze(-1)
+            hidden_states = hidden_states.masked_fill(is_padding, 0.0)
         return BaseModelOutput(last_hidden_state=hidden_states)
 
     @staticmethod
