@@ -705,13 +705,7 @@ class GAUForQuestionAnswering(GAUPreTrainedModel):
             return_dict=True,
             **kwargs,
         )
-        scores = self.qa_outputs(self.dropout(outputs.last_hidden_state))
-        if attention_mask is not None and attention_mask.ndim == 2:
-            # No answer begins or ends in padding, of which there is more or less in other batches.
-            scores = scores.masked_fill(
-                (attention_mask == 0).to(scores.device).unsqueeze(-1), torch.finfo(scores.dtype).min
-            )
-        start_logits, end_logits = scores.unbind(-1)
+        start_logits, end_logits = self.qa_outputs(self.dropout(outputs.last_hidden_state)).unbind(-1)
         loss = None
         if start_positions is not None and end_positions is not None:
             loss = self.loss_function(start_logits, end_logits, start_positions, end_positions, **kwargs)

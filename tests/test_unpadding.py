@@ -203,19 +203,6 @@ def test_every_head(kind, pooling):
         torch.testing.assert_close(mine, theirs)
 
 
-def test_no_answer_lies_in_padding():
-    model, batch = make_model(GAUForQuestionAnswering), make_batch("holes")
-    for unpads in (False, True):
-        model.config.unpad_inputs = unpads
-        outputs = model(**batch)
-        for scores in (outputs.start_logits, outputs.end_logits):
-            assert not scores.softmax(-1)[batch["attention_mask"] == 0].any()
-    # More padding, the same loss.
-    answers = labels_of(GAUForQuestionAnswering, batch)
-    longer = {name: torch.nn.functional.pad(tensor, (0, 9)) for name, tensor in batch.items()}
-    torch.testing.assert_close(model(**longer, **answers).loss, model(**batch, **answers).loss)
-
-
 def test_positions_of_the_caller():
     model, batch = make_model(), make_batch("left")
     positions = (batch["attention_mask"].cumsum(-1) - 1).clamp(min=0)
