@@ -479,8 +479,9 @@ class GAUModel(GAUPreTrainedModel):
         recorded = ("output_attentions", "output_hidden_states")
         if any(arguments.get(name, getattr(self.config, name)) for name in recorded):
             return None
-        unit = self.layers[0].gau
-        return real_tokens(attention_mask, unit.i_dense.weight.numel() + unit.o_dense.weight.numel())
+        config = self.config
+        parameters = config.hidden_size * (3 * config.intermediate_size + config.attention_key_size)
+        return real_tokens(attention_mask, parameters)
 
 
 @auto_docstring(custom_intro="The GAU encoder with a masked-language-model head: its word embeddings, transposed.")

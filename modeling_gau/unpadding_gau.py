@@ -33,7 +33,7 @@ class RealTokens:
         """`(batch, seq, ...)` from `(1, tokens, ...)`, 0 where there is padding."""
         tokens = tensor.squeeze(0)
         padded = tokens.new_zeros(self.shape[0] * self.shape[1], *tokens.shape[1:])
-        return padded.index_copy(0, self.positions, tokens).unflatten(0, self.shape)
+        return padded.index_copy(0, self.positions.to(tokens.device), tokens).unflatten(0, self.shape)
 
     def key_count(self) -> torch.Tensor:
         """For each token the length of its sequence, int64 `(1, tokens, 1)`."""
