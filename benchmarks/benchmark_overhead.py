@@ -30,7 +30,7 @@ from modeling_gau.batches import (
     LengthPlan,
     Stage,
     TrainingLoader,
-    documents_mask,
+    documents_end_to_end,
 )
 from modeling_gau.masking import Masking
 from modeling_gau.packing import TokenStream, make_pages
@@ -114,7 +114,7 @@ def bare_block(args: argparse.Namespace, model, tokenizer) -> list[float]:
     ends = []
     for batch in batches:
         if "document_ids" in batch:
-            batch["attention_mask"] = documents_mask(batch.pop("document_ids"))
+            batch = documents_end_to_end(batch)
         with torch.autocast(device.type, torch.bfloat16, enabled=not args.float32):
             loss = model(**batch).loss
         loss.backward()

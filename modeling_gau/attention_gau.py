@@ -21,6 +21,8 @@ from torch import nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.utils import logging
 
+from .unpadding_gau import Segment
+
 
 logger = logging.get_logger(__name__)
 
@@ -436,6 +438,7 @@ def blocked_attention_forward(module, query, key, value, attention_mask, scaling
 
 def segmented_attention_forward(
     forward: Callable,
+    segments: Sequence[Segment],
     module,
     query,
     key,
@@ -443,21 +446,20 @@ def segmented_attention_forward(
     attention_mask,
     scaling=1.0,
     dropout=0.0,
-    sequence_lengths: Sequence[int] = (),
     **kwargs,
 ):
-    """Sequences laid end to end, each of which attends to itself: one after the other through a backend's function.
-
-    As many pairs are computed as the sum of the squares of the lengths.
+    """Sequences laid end to end, each of which attends to itself: segment by segment through a backend's function.
 
     Args:
-        forward: a backend's function, which gets no mask.
-        query, key, value: `(1, 1, sum of lengths, width)`.
-        sequence_lengths: tokens of each sequence.
+        forward: the function.
+        segments: what is computed at once.
+        query, key, value: `(1, 1, tokens of all segments, width)`.
+        attention_mask: not used; each segment has its own.
     """
     # `split` has one backward pass for all parts; slices would have one each, over the whole tensor.
-    parts = zip(*(tensor.split(sequence_lengths, 2) for tensor in (query, key, value)), strict=True)
-    outputs = [forward(module, *part, None, scaling=scaling, dropout=dropout, **kwargs)[0] for part in parts]
+    sizes = [segment.tokens for segment in segments]
+    parts = zip(segments, *(tensor.split(sizes, 2) for tensor in (query, key, value)), strict=True)
+    outputs = [forward(module, *part, segment.mask, scaling=scaling, dropout=dropout)[0] for segment, *part in parts]
     return torch.cat(outputs, dim=1), None
 
 
@@ -476,7 +478,7 @@ def choose_attention_backend(query_length: int, exporting: bool = False) -> str:
     of one head only, from filling the memory.
 
     Args:
-        query_length: padded length of the batch.
+        query_length: of the rows, padding included; of one sequence where padding is taken out.
         exporting: the model is being exported and must hold plain operations only.
     """
     return "eager" if exporting or query_length < _BLOCKED_FROM_LENGTH else "gau_blocked"
@@ -505,8 +507,8 @@ class AttentionBackend:
         forward: its function.
         families: of normalizations that it can do.
         mask: its mask function for transformers' mask interface; `None` where transformers has one under its name.
-        takes_sequences: whether, called with one sequence and no mask, it computes what it does for the row of that
-            sequence in a padded batch. Such a backend can do without padding.
+        takes_sequences: whether it can be called for sequences alone, with no mask, or for some laid end to end, with
+            a boolean one that keeps them apart, for what it computes in a padded batch.
     """
 
     forward: Callable

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from .masking import IGNORED_LABEL, Masking
 from .packing import FRAME, PackingReport, cut_page, frame_row, pack_section
 from .streaming import DocumentStream
+from .unpadding_gau import same_document
 
 
 # Streams of random numbers that must not run in parallel, told apart by their first seed.
@@ -280,7 +281,25 @@ class BatchMaker:
 def documents_mask(document_ids: torch.Tensor) -> torch.Tensor:
     """Boolean `(batch, 1, seq, seq)`, True where query and key are of the same document; a padding position sees
     padding alone, so that no row of the mask is empty."""
-    return (document_ids[:, :, None] == document_ids[:, None, :]).unsqueeze(1)
+    return same_document(document_ids)
+
+
+def documents_end_to_end(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The documents of a batch in a single row, `(1, tokens)`, without padding, and `cu_seq_lens_q`, which says where
+    each begins: no pair of tokens of different documents is computed then, as with a mask.
+
+    Args:
+        batch: tensors `(rows, length)`, `document_ids` among them.
+    """
+    numbers = batch["document_ids"]
+    real = numbers.flatten().nonzero().squeeze(1)
+    rows = torch.arange(numbers.shape[0], device=numbers.device)[:, None]
+    document = (numbers + rows * (numbers.max() + 1)).flatten()[real]
+    sizes = torch.unique_consecutive(document, return_counts=True)[1]
+    edges = torch.nn.functional.pad(sizes.cumsum(0), (1, 0)).int()
+    others = {name: tensor for name, tensor in batch.items() if name not in ("document_ids", "attention_mask")}
+    tokens = {name: tensor.flatten()[real][None] for name, tensor in others.items()}
+    return tokens | {"cu_seq_lens_q": edges, "cu_seq_lens_k": edges}
 
 
 # Sources of batches

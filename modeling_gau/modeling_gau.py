@@ -22,7 +22,7 @@ from transformers.modeling_outputs import (
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.modeling_utils import PreTrainedModel
 from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs, auto_docstring, logging
+from transformers.utils import TransformersKwargs, auto_docstring, is_tracing, logging
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
@@ -37,12 +37,22 @@ from .attention_gau import (
     split_mask,
 )
 from .configuration_gau import GAUConfig
-from .unpadding_gau import RealTokens, real_tokens
+from .unpadding_gau import (
+    LayerCost,
+    PackedSequences,
+    Segment,
+    laid_end_to_end,
+    packed_documents,
+    restarting_positions,
+    same_document,
+    without_padding,
+)
 
 
 logger = logging.get_logger(__name__)
 
 # Ratio between the standard deviation of a normal distribution and that of its truncation at two standard deviations.
+_FLASH_ARGUMENTS = ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")
 _TRUNCATED_NORMAL_STD = 0.8796256610342398
 
 
@@ -198,6 +208,7 @@ class GatedAttentionUnit(nn.Module):
         position_embeddings: tuple[torch.Tensor, torch.Tensor],
         attention_mask: torch.Tensor | None = None,
         query_factor: torch.Tensor | None = None,
+        segments: tuple[Segment, ...] | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """
@@ -206,6 +217,7 @@ class GatedAttentionUnit(nn.Module):
             position_embeddings: cos and sin of the rotary positions.
             attention_mask: in the form the backend takes.
             query_factor: `(batch or 1, seq or 1, 1)`, what the normalization does with n; `None` for 1.
+            segments: of sequences laid end to end, `(1, tokens, hidden)`, in place of a mask.
 
         Returns:
             `(batch, seq, hidden)`, and the attention weights `(batch, 1, seq, seq)` where the backend has them.
@@ -219,6 +231,8 @@ class GatedAttentionUnit(nn.Module):
         key = apply_rotary_positions(self.k_scaleoffset(base), cos, sin).to(value.dtype)
 
         attention_interface = self._attention_interface(attention_mask, kwargs)
+        if segments is not None:
+            attention_interface = partial(segmented_attention_forward, attention_interface, segments)
         attended, weights = attention_interface(
             self,
             query.unsqueeze(1),
@@ -235,10 +249,7 @@ class GatedAttentionUnit(nn.Module):
         """The backend's function, or the eager one where weights are asked for: no other returns them."""
         name = self.config._attn_implementation
         if not kwargs.get("output_attentions", self.config.output_attentions):
-            forward = ALL_ATTENTION_FUNCTIONS.get_interface(name, eager_attention_forward)
-            if kwargs.get("sequence_lengths") is None:
-                return forward
-            return partial(segmented_attention_forward, forward)
+            return ALL_ATTENTION_FUNCTIONS.get_interface(name, eager_attention_forward)
         if attention_mask is not None and not (isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 4):
             raise ValueError(
                 f"attn_implementation='{name}' gives no attention weights. Use 'eager' or leave attn_implementation "
@@ -310,6 +321,21 @@ class GAUPreTrainedModel(PreTrainedModel):
                 "ignore_mismatched_sizes=True, which makes such tensors anew."
             ) from error
 
+    def _check_one_sequence_a_row(
+        self,
+        inputs: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        position_ids: torch.Tensor | None,
+        kwargs: dict,
+    ) -> None:
+        """For heads that give one answer for each row; `inputs` `(batch, seq)` or `(batch, seq, hidden)`."""
+        if is_tracing(inputs) or packed_documents(inputs.shape[:2], attention_mask, position_ids, kwargs) is None:
+            return
+        raise ValueError(
+            f"{type(self).__name__} gives one answer for each row, and this row holds several sequences end to end: "
+            "give padded rows with an attention_mask, from which padding is taken out inside."
+        )
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
         """Truncated normal whose standard deviation is layers^(-1/3) / sqrt(fan-in) (kexue.fm/archives/8990), or
@@ -368,6 +394,13 @@ class GAUModel(GAUPreTrainedModel):
             `(batch_size or 1, 1, sequence_length or 1, sequence_length)`, boolean (`True` is visible) or additive, is
             used as it is, and n is then the number of keys that each position sees: block-diagonal masks keep packed
             documents apart, each with its own n. Let `position_ids` restart with each document then.
+            Hidden states at the padding of a 2-D mask are 0.
+        position_ids (`torch.LongTensor` of shape `(batch_size or 1, sequence_length)`, *optional*):
+            Positions of the tokens. Without an `attention_mask`, positions that begin anew within a row say that it
+            holds several sequences end to end, which do not see each other (`DataCollatorWithFlattening`).
+        cu_seq_lens_q (`torch.IntTensor` of shape `(sequences + 1,)`, *optional*):
+            Where the sequences of a single row begin, and the end of the last one, as for FlashAttention: another way
+            to say the same, on every backend. Positions begin anew with each sequence where none are given.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give exactly one of input_ids and inputs_embeds.")
@@ -388,33 +421,40 @@ class GAUModel(GAUPreTrainedModel):
         hidden_states = self.embeddings(input_ids, token_type_ids, inputs_embeds)
         if attention_mask is not None:
             self._check_attention_mask(attention_mask, *shape)
+        documents = packed_documents(shape, attention_mask, position_ids, kwargs, is_tracing(hidden_states))
+        kwargs = {name: value for name, value in kwargs.items() if name not in _FLASH_ARGUMENTS}
         if position_ids is None:
             position_ids = torch.arange(shape[1], device=hidden_states.device).unsqueeze(0)
+            if documents is not None:
+                position_ids = restarting_positions(documents)
         position_embeddings = self.rotary_emb(hidden_states, position_ids)
-        is_padded = attention_mask is not None and attention_mask.ndim == 2
-        real = self._real_tokens(attention_mask, hidden_states, kwargs) if is_padded else None
-        if real is None:
+
+        packed = self._packed_sequences(attention_mask, documents, hidden_states, kwargs)
+        if packed is None:
+            if documents is not None:
+                attention_mask = same_document(documents)
             query_factor = self._query_factor(attention_mask, shape[1], hidden_states.device)
             layer_mask = create_bidirectional_mask(
                 config=self.config, inputs_embeds=hidden_states, attention_mask=attention_mask
             )
+            arguments = {"attention_mask": layer_mask}
         else:
-            hidden_states = real.take(hidden_states)
-            position_embeddings = tuple(real.take(part.expand(*shape, -1)) for part in position_embeddings)
-            query_factor = self._factor_of_counts(real.key_count(), hidden_states.device)
-            layer_mask, kwargs = None, {**kwargs, "sequence_lengths": real.lengths}
+            query_factor = self._factor_of_counts(packed.key_count(), hidden_states.device)
+            arguments = self._packed_arguments(packed, hidden_states.device)
+            hidden_states = packed.take(hidden_states)
+            position_embeddings = tuple(packed.take(part.expand(*shape, -1)) for part in position_embeddings)
 
         for layer in self.layers:
             hidden_states = layer(
                 hidden_states,
                 position_embeddings=position_embeddings,
-                attention_mask=layer_mask,
                 query_factor=query_factor,
+                **arguments,
                 **kwargs,
             )
-        if real is not None:
-            hidden_states = real.put_back(hidden_states)
-        elif is_padded:
+        if packed is not None:
+            hidden_states = packed.put_back(hidden_states)
+        elif attention_mask is not None and attention_mask.ndim == 2:
             # What stands at padding must not depend on whether it was computed.
             is_padding = (attention_mask == 0).to(hidden_states.device).unsqueeze(-1)
             hidden_states = hidden_states.masked_fill(is_padding, 0.0)
@@ -464,24 +504,50 @@ class GAUModel(GAUPreTrainedModel):
             key_count = torch.full((1, 1, 1), self.config.fixed_n)
         return normalization.query_factor(key_count.to(device, torch.float32).clamp(min=1), self.config)
 
-    def _real_tokens(
-        self, attention_mask: torch.Tensor, hidden_states: torch.Tensor, arguments: dict
-    ) -> RealTokens | None:
-        """The tokens to go through the layers alone; `None` for the batch as it is."""
-        if not self.config.unpad_inputs or torch.compiler.is_compiling() or torch.jit.is_tracing():
+    def _packed_sequences(
+        self,
+        attention_mask: torch.Tensor | None,
+        documents: torch.LongTensor | None,
+        hidden_states: torch.Tensor,
+        arguments: dict,
+    ) -> PackedSequences | None:
+        """The sequences, where they are or can be laid end to end; `None` for a batch that needs a mask or none."""
+        if documents is not None and documents.shape[0] > 1:
             return None
+        if is_tracing(hidden_states) or arguments.get("output_attentions", self.config.output_attentions):
+            return None
+        if documents is not None and self._uses_flash():
+            return laid_end_to_end(documents)
         backend = ATTENTION_BACKENDS.get(self.config._attn_implementation)
-        if backend is None or not backend.takes_sequences:
+        # What a compiler made for one batch's lengths, it would make again for the next one's.
+        if backend is None or not backend.takes_sequences or any(map(_is_compiled, self.layers)):
+            return None
+        if documents is not None:
+            return laid_end_to_end(documents)
+        if not self.config.unpad_inputs or attention_mask is None or attention_mask.ndim != 2:
             return None
         # On accelerators many small products would cost more than the padding, and FlashAttention takes it out itself.
-        if hidden_states.device.type != "cpu" or attention_mask.device != hidden_states.device:
+        # Subclasses of tensors may have no values.
+        is_on_cpu = hidden_states.device.type == "cpu" and attention_mask.device == hidden_states.device
+        if not is_on_cpu or type(attention_mask) is not torch.Tensor:
             return None
-        recorded = ("output_attentions", "output_hidden_states")
-        if any(arguments.get(name, getattr(self.config, name)) for name in recorded):
+        if arguments.get("output_hidden_states", self.config.output_hidden_states):
             return None
-        config = self.config
-        parameters = config.hidden_size * (3 * config.intermediate_size + config.attention_key_size)
-        return real_tokens(attention_mask, parameters)
+        return without_padding(attention_mask, LayerCost.of(self.config, hidden_states.device))
+
+    def _packed_arguments(self, packed: PackedSequences, device: torch.device) -> dict:
+        """What layers get in place of a mask."""
+        if self._uses_flash():
+            return {"attention_mask": None, **packed.flash_arguments(device)}
+        return {"segments": packed.segments(LayerCost.of(self.config, device), device)}
+
+    def _uses_flash(self) -> bool:
+        return "flash" in self.config._attn_implementation
+
+
+def _is_compiled(layer: nn.Module) -> bool:
+    """By `layer.compile()`, or replaced by `torch.compile(layer)`, as regional compilation does."""
+    return not isinstance(layer, GAULayer) or layer._compiled_call_impl is not None
 
 
 @auto_docstring(custom_intro="The GAU encoder with a masked-language-model head: its word embeddings, transposed.")
@@ -619,6 +685,7 @@ class GAUForSequenceClassification(GAUPreTrainedModel):
             return_dict=True,
             **kwargs,
         )
+        self._check_one_sequence_a_row(outputs.last_hidden_state, attention_mask, position_ids, kwargs)
         logits = self.classifier(self.pooler(outputs.last_hidden_state, attention_mask))
         loss = None
         if labels is not None:
@@ -706,6 +773,7 @@ class GAUForQuestionAnswering(GAUPreTrainedModel):
             return_dict=True,
             **kwargs,
         )
+        self._check_one_sequence_a_row(outputs.last_hidden_state, attention_mask, position_ids, kwargs)
         start_logits, end_logits = self.qa_outputs(self.dropout(outputs.last_hidden_state)).unbind(-1)
         loss = None
         if start_positions is not None and end_positions is not None:
@@ -772,6 +840,7 @@ class GAUForMultipleChoice(GAUPreTrainedModel):
             return_dict=True,
             **kwargs,
         )
+        self._check_one_sequence_a_row(outputs.last_hidden_state, attention_mask, flat(position_ids), kwargs)
         scores = self.classifier(self.pooler(outputs.last_hidden_state, attention_mask))
         logits = scores.view(*shape[:2])
         loss = None

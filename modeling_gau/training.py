@@ -34,7 +34,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy, get_last_checkpoint
 from transformers.utils import CONFIG_NAME, is_torch_bf16_gpu_available, is_torch_xla_available, logging
 
-from .batches import TrainingLoader, documents_mask, sum_totals
+from .batches import TrainingLoader, documents_end_to_end, documents_mask, sum_totals
 from .checkpoints import (
     CheckpointedTrainer,
     check_whole,
@@ -43,9 +43,11 @@ from .checkpoints import (
     remove_all_checkpoints,
     replaced,
 )
+from .configuration_gau import GAUConfig
 from .faults import FiniteStepsMixin
 from .masking import IGNORED_LABEL
 from .progress import ModelFlops, PretrainingProgress, Speedometer
+from .unpadding_gau import LayerCost, PackedSequences
 
 
 logger = logging.get_logger(__name__)
@@ -294,13 +296,25 @@ class MaskedLMTrainer(FiniteStepsMixin, CheckpointedTrainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         if "document_ids" in inputs:
-            inputs = dict(inputs)
-            inputs["attention_mask"] = documents_mask(inputs.pop("document_ids"))
+            inputs = self._kept_apart(dict(inputs))
         labels = inputs["labels"]  # which a loss of the Trainer takes out
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if model.training:
             self.speed.count_hits(outputs["logits"], labels)
         return (loss, outputs) if return_outputs else loss
+
+    def _kept_apart(self, inputs: dict) -> dict:
+        """A batch whose documents do not see each other: end to end where that is quicker, by a mask elsewhere."""
+        config, device = self.model.config, self.args.device
+        if config.model_type == GAUConfig.model_type and not self.args.torch_compile:
+            end_to_end = documents_end_to_end(inputs)
+            lengths = tuple(end_to_end["cu_seq_lens_q"].diff().tolist())
+            packed = PackedSequences(lengths, tuple(inputs["input_ids"].shape))
+            on_cpu = device.type == "cpu" and packed.pays(LayerCost.of(config, device))
+            if on_cpu or "flash" in config._attn_implementation:
+                return end_to_end
+        inputs["attention_mask"] = documents_mask(inputs.pop("document_ids"))
+        return inputs
 
     def log(self, logs, start_time=None):
         if "loss" in logs:

@@ -1,56 +1,200 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""A batch without its padding: the real tokens of all rows end to end, `(1, tokens)`."""
+"""Sequences laid end to end in one row, `(1, tokens)`: a batch without its padding, or what a caller packed."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 
 
-# Operations that one more sequence costs in each layer, since its attention is a product of its own: on one core, with
-# sequences of 6 to 64 tokens and widths of 128 to 512, taking out padding began to pay there.
-_OPERATIONS_OF_A_SEQUENCE = 20e6
+# What one more call of the attention costs beside its arithmetic, in floating-point operations of a core, such that
+# taking out padding never costs time (benchmarks/benchmark_unpadding.py).
+_OPERATIONS_OF_A_CALL = 20e6
+# Estimated, not measured: some microseconds of an accelerator.
+_OPERATIONS_OF_A_CALL_ACCELERATOR = 10e9
 
 
 @dataclass(frozen=True)
-class RealTokens:
+class LayerCost:
+    """Floating-point operations of a layer: for each token, for each pair of query and key, for each call."""
+
+    token: float
+    pair: float
+    call: float
+
+    @classmethod
+    def of(cls, config, device: torch.device) -> "LayerCost":
+        """Of a layer of a model; a call costs the more, the more cores wait for it."""
+        token = 2.0 * config.hidden_size * (3 * config.intermediate_size + config.attention_key_size)
+        pair = 2.0 * (config.attention_key_size + config.intermediate_size)
+        if device.type == "cpu":
+            return cls(token, pair, _OPERATIONS_OF_A_CALL * torch.get_num_threads())
+        return cls(token, pair, _OPERATIONS_OF_A_CALL_ACCELERATOR)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Neighbouring sequences whose attention is computed at once.
+
+    Args:
+        tokens: how many.
+        mask: boolean `(1, 1, tokens, tokens)`, True where query and key are of one sequence; `None` for one sequence.
+    """
+
+    tokens: int
+    mask: torch.Tensor | None
+
+
+@dataclass(frozen=True)
+class PackedSequences:
     """The real tokens of a batch, in the order of its rows.
 
     Args:
-        lengths: of the sequences that are not empty.
+        lengths: tokens of each sequence, none of them 0.
         shape: of the batch, (batch, seq).
-        positions: of the real tokens in the flattened batch, int64 `(tokens,)`.
+        positions: of the real tokens in the flattened batch, int64 `(tokens,)`; `None` where all are real.
     """
 
     lengths: tuple[int, ...]
     shape: tuple[int, int]
-    positions: torch.LongTensor
+    positions: torch.LongTensor | None = None
 
     def take(self, tensor: torch.Tensor) -> torch.Tensor:
         """`(1, tokens, ...)` from `(batch, seq, ...)`."""
-        return tensor.flatten(0, 1).index_select(0, self.positions).unsqueeze(0)
+        flat = tensor.flatten(0, 1)
+        return (flat if self.positions is None else flat.index_select(0, self.positions)).unsqueeze(0)
 
     def put_back(self, tensor: torch.Tensor) -> torch.Tensor:
         """`(batch, seq, ...)` from `(1, tokens, ...)`, 0 where there is padding."""
         tokens = tensor.squeeze(0)
-        padded = tokens.new_zeros(self.shape[0] * self.shape[1], *tokens.shape[1:])
-        return padded.index_copy(0, self.positions.to(tokens.device), tokens).unflatten(0, self.shape)
+        if self.positions is not None:
+            padded = tokens.new_zeros(self.shape[0] * self.shape[1], *tokens.shape[1:])
+            # Layers may lie on several devices, the last one on another than the first.
+            tokens = padded.index_copy(0, self.positions.to(tokens.device), tokens)
+        return tokens.unflatten(0, self.shape)
 
     def key_count(self) -> torch.Tensor:
         """For each token the length of its sequence, int64 `(1, tokens, 1)`."""
-        lengths = torch.tensor(self.lengths, device=self.positions.device)
+        lengths = torch.tensor(self.lengths)
         return lengths.repeat_interleave(lengths)[None, :, None]
 
+    def grouped(self, cost: LayerCost) -> list[tuple[int, ...]]:
+        """The lengths, short neighbours together wherever that costs less than one more call."""
+        groups: list[tuple[int, ...]] = []
+        for length in self.lengths:
+            if groups and 2 * sum(groups[-1]) * length * cost.pair < cost.call:
+                groups[-1] += (length,)
+            else:
+                groups.append((length,))
+        return groups
 
-def real_tokens(attention_mask: torch.Tensor, layer_parameters: int) -> RealTokens | None:
+    def pays(self, cost: LayerCost) -> bool:
+        """Whether computing the sequences in segments costs less than the batch of that shape as it is."""
+        groups, (rows, width) = self.grouped(cost), self.shape
+        pairs = rows * width**2 - sum(sum(group) ** 2 for group in groups)
+        saved = cost.token * (rows * width - sum(self.lengths)) + cost.pair * pairs
+        return saved > cost.call * len(groups)
+
+    def segments(self, cost: LayerCost, device: torch.device) -> tuple[Segment, ...]:
+        """What [`segmented_attention_forward`] computes, masks on `device`."""
+        return tuple(
+            Segment(sum(group), None if len(group) == 1 else same_document(_numbers(group, device)))
+            for group in self.grouped(cost)
+        )
+
+    def flash_arguments(self, device: torch.device) -> dict[str, torch.Tensor | int]:
+        """What FlashAttention takes of sequences of different lengths."""
+        ends = torch.tensor((0, *self.lengths)).cumsum(0).to(device, torch.int32)
+        longest = max(self.lengths)
+        return {"cu_seq_lens_q": ends, "cu_seq_lens_k": ends, "max_length_q": longest, "max_length_k": longest}
+
+
+def _numbers(lengths: Sequence[int], device: torch.device) -> torch.LongTensor:
+    return torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))[None].to(device)
+
+
+def same_document(numbers: torch.LongTensor) -> torch.Tensor:
+    """Boolean mask `(batch, 1, seq, seq)`, True where query and key have the same of the `numbers` `(batch, seq)`."""
+    return numbers[:, None, :, None] == numbers[:, None, None, :]
+
+
+def without_padding(attention_mask: torch.Tensor, cost: LayerCost) -> PackedSequences | None:
     """The real tokens of a padded batch; `None` where computing the padding costs less than going without.
 
     Args:
         attention_mask: `(batch, seq)`, not 0 for real tokens.
-        layer_parameters: of one layer, which a token goes through with twice as many operations.
+        cost: of a layer.
     """
     real = attention_mask != 0
     lengths = tuple(length for length in real.sum(-1).tolist() if length)
-    saved = 2.0 * layer_parameters * (real.numel() - sum(lengths))
-    if not lengths or saved <= _OPERATIONS_OF_A_SEQUENCE * len(lengths):
+    if not lengths or sum(lengths) == real.numel():
         return None
-    return RealTokens(lengths, tuple(real.shape), real.flatten().nonzero().squeeze(1))
+    packed = PackedSequences(lengths, tuple(real.shape), real.flatten().nonzero().squeeze(1))
+    return packed if packed.pays(cost) else None
+
+
+# What a caller packed
+
+
+def packed_documents(
+    shape: tuple[int, int],
+    attention_mask: torch.Tensor | None,
+    position_ids: torch.LongTensor | None,
+    arguments: Mapping[str, object],
+    is_tracing: bool = False,
+) -> torch.LongTensor | None:
+    """Which sequence of its row each token is of, int64 `(batch or 1, seq)`, where a caller laid several end to end;
+    `None` where each row is one.
+
+    Either `cu_seq_lens_q` says so, FlashAttention's argument, with a single row, or, without an attention mask,
+    `position_ids` whose steps are all 1 but for those back to the first value.
+
+    Args:
+        shape: of the batch.
+        arguments: of the model's forward, where `cu_seq_lens_q` and `cu_seq_lens_k` are looked for.
+        is_tracing: values must not be looked at: nothing is checked, and numbers come back for any position ids.
+
+    Raises:
+        ValueError: `cu_seq_lens_q` does not describe the batch.
+    """
+    edges = arguments.get("cu_seq_lens_q")
+    if edges is not None:
+        if attention_mask is not None:
+            raise ValueError("Give attention_mask or cu_seq_lens_q, not both: each says which tokens see each other.")
+        if not is_tracing:
+            _check_edges(edges, arguments.get("cu_seq_lens_k"), shape)
+        return torch.bucketize(torch.arange(shape[1], device=edges.device), edges[1:], right=True)[None]
+    if attention_mask is not None or position_ids is None or position_ids.ndim != 2 or shape[1] < 2:
+        return None
+    first, steps = position_ids[:, :1], position_ids.diff(dim=-1)
+    restarts = steps != 1
+    # Constant positions are no sequences of one token each: somebody leaves positions out.
+    are_packed = (~restarts | (position_ids[:, 1:] == first)).all() & restarts.any() & ~restarts.all()
+    if not is_tracing and not are_packed:
+        return None
+    return torch.nn.functional.pad((restarts & are_packed).cumsum(-1), (1, 0))
+
+
+def _check_edges(edges: torch.Tensor, others: object, shape: tuple[int, int]) -> None:
+    ends = edges.tolist()
+    increasing = all(start < end for start, end in pairwise(ends))
+    if shape[0] != 1 or len(ends) < 2 or not increasing or ends[0] != 0 or ends[-1] != shape[1]:
+        raise ValueError(
+            "cu_seq_lens_q says where sequences begin that are laid end to end in one row: 0, increasing numbers, and "
+            f"the length of the row. Got {ends} for a batch of shape {tuple(shape)}."
+        )
+    if others is not None and others.tolist() != ends:
+        raise ValueError("cu_seq_lens_k differs from cu_seq_lens_q: the tokens of an encoder see their own sequence.")
+
+
+def restarting_positions(documents: torch.LongTensor) -> torch.LongTensor:
+    """Positions that begin anew with each document, int64 `(1, seq)` for `documents` `(1, seq)`."""
+    places = torch.arange(documents.shape[1], device=documents.device)
+    return (places - torch.searchsorted(documents[0], documents[0]))[None]
+
+
+def laid_end_to_end(documents: torch.LongTensor) -> PackedSequences:
+    """The sequences of a row, `documents` `(1, seq)`."""
+    lengths = torch.unique_consecutive(documents[0], return_counts=True)[1]
+    return PackedSequences(tuple(lengths.tolist()), tuple(documents.shape))

@@ -23,7 +23,7 @@ from transformers import (
     RoFormerForMaskedLM,
 )
 
-from modeling_gau import GAUConfig, GAUForMaskedLM
+from modeling_gau import GAUConfig, GAUForMaskedLM, unpadding_gau
 from modeling_gau.batches import (
     BatchMaker,
     BatchShape,
@@ -311,15 +311,28 @@ def test_what_is_logged_of_a_step(tmp_path, tokenizer):
     assert np.average(logged, weights=counts) == pytest.approx(hits / count)
 
 
-def test_documents_of_a_row_are_trained_apart(tmp_path, tokenizer):
-    model = make_model(sparse=True)
-    masks = []
-    model.register_forward_pre_hook(
-        lambda module, args, kwargs: masks.append((kwargs["attention_mask"], kwargs["position_ids"])),
-        with_kwargs=True,
-    )
-    make_trainer(tmp_path, tokenizer, model, {"apart": True}, per_device_train_batch_size=2).train()
-    mask, positions = masks[0]
+def first_inputs(tmp_path, tokenizer, model) -> dict[str, torch.Tensor]:
+    seen = []
+    model.register_forward_pre_hook(lambda module, args, kwargs: seen.append(kwargs), with_kwargs=True)
+    make_trainer(tmp_path, tokenizer, model, {"apart": True}, per_device_train_batch_size=2, max_steps=1).train()
+    return seen[0]
+
+
+def test_documents_of_a_row_are_trained_apart(monkeypatch, tmp_path, tokenizer):
+    monkeypatch.setattr(unpadding_gau, "_OPERATIONS_OF_A_CALL", 0.0)
+    inputs = first_inputs(tmp_path, tokenizer, make_model(sparse=True))
+    positions, edges = inputs["position_ids"], inputs["cu_seq_lens_q"]
+    assert positions.shape == inputs["input_ids"].shape == inputs["labels"].shape == (1, 32)
+    assert inputs.get("attention_mask") is None and len(edges) > 3 and edges[-1] == 32
+    assert (positions[0] == 0).nonzero()[:, 0].tolist() == edges[:-1].tolist()
+
+
+@pytest.mark.parametrize("kind", ["gau", "bert"])
+def test_documents_of_a_row_by_a_mask(tmp_path, tokenizer, kind):
+    """Rows so short that a call for each document would cost more; a model that knows no `cu_seq_lens_q`."""
+    model = make_model(sparse=True) if kind == "gau" else BertForMaskedLM(BertConfig(**other_sizes()))
+    inputs = first_inputs(tmp_path, tokenizer, model)
+    mask, positions = inputs["attention_mask"], inputs["position_ids"]
     assert mask.shape == (2, 1, 16, 16) and mask.dtype == torch.bool
     for row in range(2):
         starts = (positions[row] == 0).nonzero()[:, 0].tolist()

@@ -3,7 +3,11 @@
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import functional_call
+from transformers import AttentionInterface, DataCollatorWithFlattening
 
+import modeling_gau.modeling_gau as modeling
 import modeling_gau.unpadding_gau as unpadding_gau
 from modeling_gau import (
     GAUConfig,
@@ -21,7 +25,8 @@ from modeling_gau.attention_gau import (
     eager_attention_forward,
     register_attention_backend,
 )
-from modeling_gau.unpadding_gau import real_tokens
+from modeling_gau.batches import documents_end_to_end, documents_mask
+from modeling_gau.unpadding_gau import LayerCost, PackedSequences, packed_documents, same_document, without_padding
 
 
 LENGTHS = (1, 23, 9, 16)
@@ -38,7 +43,7 @@ def make_model(kind=GAUModel, backend: str | None = None, **changes):
     sizes = {"vocab_size": 60, "hidden_size": 24, "intermediate_size": 40, "attention_key_size": 12}
     settings = {"num_hidden_layers": 3, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     # With small weights every row of attention is nearly uniform, and a wrong neighbour would not be seen.
-    config = GAUConfig(**sizes, **settings | {"initializer_range": 0.4} | changes)
+    config = GAUConfig(**sizes | settings | {"initializer_range": 0.4} | changes)
     return kind._from_config(config, attn_implementation=backend).double().eval()
 
 
@@ -57,10 +62,13 @@ def make_batch(side: str = "right", empty_row: bool = False) -> dict[str, torch.
     return {"input_ids": ids, "attention_mask": mask, "token_type_ids": ids % 2}
 
 
-@pytest.fixture(autouse=True)
-def small_models_count(monkeypatch):
-    """With layers as small as those of tests, leaving padding in is cheaper."""
-    monkeypatch.setattr(unpadding_gau, "_OPERATIONS_OF_A_SEQUENCE", 0.0)
+@pytest.fixture(params=["one by one", "some at once"], autouse=True)
+def small_models_count(request, monkeypatch):
+    """With layers as small as those of tests, leaving padding in is cheaper; calls that cost nothing are made one for
+    each sequence, and with a cost of its own some are made together."""
+    calls = {"one by one": 0.0, "some at once": 12_000.0 / torch.get_num_threads()}
+    monkeypatch.setattr(unpadding_gau, "_OPERATIONS_OF_A_CALL", calls[request.param])
+    return request.param
 
 
 def both_ways(model, **inputs):
@@ -155,23 +163,56 @@ def test_backends_that_are_registered_keep_their_mask():
         del ATTENTION_BACKENDS["window_of_a_test"]
 
 
-def test_where_it_pays(monkeypatch):
-    monkeypatch.undo()
+def test_the_fixture_makes_both_kinds(small_models_count):
+    cost = LayerCost.of(make_model().config, torch.device("cpu"))
+    groups = PackedSequences(LENGTHS, (4, 23)).grouped(cost)
+    assert groups == ([(1, 23), (9,), (16,)] if small_models_count == "some at once" else [(1,), (23,), (9,), (16,)])
+
+
+def test_where_it_pays():
     mask = torch.ones(3, 20)
-    assert real_tokens(mask, 10**9) is None  # nothing is saved
-    assert real_tokens(torch.zeros(3, 20), 10**9) is None
+    free = LayerCost(token=1.0, pair=0.0, call=0.0)
+    assert without_padding(mask, free) is None  # nothing is saved
+    assert without_padding(torch.zeros(3, 20), free) is None
     mask[:, 10:] = 0
-    # Thirty positions are saved; three sequences cost as many operations as 20e6 each.
-    assert real_tokens(mask, 999_999) is None
-    packed = real_tokens(mask, 1_000_001)
+    packed = without_padding(mask, free)
     assert packed.lengths == (10, 10, 10)
     hidden = torch.randn(3, 20, 4)
     torch.testing.assert_close(packed.put_back(packed.take(hidden)), hidden * mask.unsqueeze(-1), rtol=0, atol=0)
     assert packed.key_count().flatten().tolist() == [10] * 30
+    # Thirty positions are saved, and 3 x 20^2 - 3 x 10^2 pairs, for three calls.
+    assert packed.grouped(LayerCost(1.0, 0.5, 99.0)) == [(10,)] * 3
+    assert without_padding(mask, LayerCost(1.0, 0.5, 99.0)) is not None
+    assert without_padding(mask, LayerCost(0.0, 0.1, 19.0)) is not None
+    # Where the three are one call, of 30^2 pairs, 1,200 - 900 pairs are saved.
+    assert without_padding(mask, LayerCost(10.0, 0.01, 302.0)) is not None
+    assert without_padding(mask, LayerCost(10.0, 0.01, 303.0)) is None
     # A base model gains from little padding, a tiny one does not.
     little = torch.ones(8, 128)
     little[0, 100:] = 0
-    assert real_tokens(little, 3_600_000) is not None and real_tokens(little, 230_000) is None
+    assert without_padding(little, LayerCost(7.2e6, 3.3e3, 20e6)) is not None
+    assert without_padding(little, LayerCost(4.6e5, 9e2, 20e6)) is None
+
+
+def test_short_neighbours_go_together():
+    packed = PackedSequences((5, 5, 5, 100, 5, 5), (1, 125))
+    cost = LayerCost(0.0, pair=1.0, call=150.0)
+    assert packed.grouped(cost) == [(5, 5, 5), (100,), (5, 5)]
+    first, second, third = packed.segments(cost, torch.device("cpu"))
+    assert (first.tokens, second.tokens, third.tokens) == (15, 100, 10) and second.mask is None
+    expected = torch.block_diag(*[torch.ones(5, 5)] * 3).bool()
+    assert torch.equal(first.mask[0, 0], expected) and first.mask.shape == (1, 1, 15, 15)
+    # More threads wait for each call.
+    threads = torch.get_num_threads()
+    config = make_model().config
+    try:
+        torch.set_num_threads(1)
+        one = LayerCost.of(config, torch.device("cpu"))
+        torch.set_num_threads(2)
+        two = LayerCost.of(config, torch.device("cpu"))
+    finally:
+        torch.set_num_threads(threads)
+    assert two.call == 2 * one.call and (two.token, two.pair) == (one.token, one.pair)
 
 
 def test_a_row_without_tokens():
@@ -254,3 +295,205 @@ def test_bfloat16():
         with torch.autocast("cpu", torch.bfloat16):
             errors.append((model(**batch).logits.float()[real] - exact).abs().mean().item())
     assert 0 < errors[1] <= 2 * errors[0]
+
+
+# What a caller laid end to end
+
+
+def laid_end_to_end(batch):
+    real = batch["attention_mask"].bool()
+    rows = [ids[mask] for ids, mask in zip(batch["input_ids"], real, strict=True)]
+    ids = torch.cat(rows)[None]
+    return {"input_ids": ids, "token_type_ids": ids % 2}, rows
+
+
+def edges() -> torch.Tensor:
+    return torch.tensor((0, *LENGTHS)).cumsum(0).int()
+
+
+def restarted() -> torch.Tensor:
+    return torch.cat([torch.arange(length) for length in LENGTHS])[None]
+
+
+def how_given(how: str) -> dict:
+    if how == "position_ids":
+        return {"position_ids": restarted()}
+    return {"cu_seq_lens_q": edges(), "cu_seq_lens_k": edges(), "max_length_q": 23, "max_length_k": 23}
+
+
+@pytest.mark.parametrize(("backend", "normalization"), PAIRS)
+@pytest.mark.parametrize("how", ["cu_seq_lens", "position_ids"])
+def test_sequences_end_to_end(how, backend, normalization):
+    model, batch = make_model(backend=backend, attention_normalization=normalization), make_batch()
+    inputs, rows = laid_end_to_end(batch)
+    packed = model(**inputs, **how_given(how), output_hidden_states=True)
+    assert packed.last_hidden_state.shape[:2] == (1, sum(LENGTHS)) and len(packed.hidden_states) == 4
+    for part, row in zip(packed.last_hidden_state[0].split(LENGTHS), rows, strict=True):
+        alone = model(row[None], token_type_ids=row[None] % 2).last_hidden_state[0]
+        torch.testing.assert_close(part, alone)
+
+
+@pytest.mark.parametrize("how", ["cu_seq_lens", "position_ids"])
+@pytest.mark.parametrize("without", ["recorded", "whole", "regional", "fake"])
+def test_by_a_mask_where_lengths_cannot_be(monkeypatch, how, without):
+    """Attention weights are asked for; the model, or each layer, is compiled; tensors have no values."""
+    model, batch = make_model(), make_batch()
+    inputs, _ = laid_end_to_end(batch)
+    inputs |= {name: value for name, value in how_given(how).items() if isinstance(value, torch.Tensor)}
+    expected = model(**inputs).last_hidden_state
+    made = []
+    monkeypatch.setattr(GAUModel, "_packed_arguments", lambda *arguments: pytest.fail("laid end to end"))
+    monkeypatch.setattr(modeling, "same_document", lambda numbers: made.append(numbers) or same_document(numbers))
+    if without == "recorded":
+        outputs = model(**inputs, output_attentions=True)
+        assert outputs.attentions[0].shape == (1, 1, 49, 49) and not outputs.attentions[0][0, 0, 0, 1:].any()
+        actual = outputs.last_hidden_state
+    elif without == "whole":
+        actual = torch.compile(model, backend="eager")(**inputs).last_hidden_state
+    elif without == "regional":
+        for layer in model.layers:
+            layer.compile(backend="eager")
+        actual = model(**inputs).last_hidden_state
+    else:
+        with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+            weights = {name: mode.from_tensor(tensor) for name, tensor in model.state_dict().items()}
+            fake = {name: mode.from_tensor(tensor) for name, tensor in inputs.items()}
+            output = functional_call(model, weights, kwargs=fake).last_hidden_state
+        assert output.shape == expected.shape and made
+        return
+    assert made
+    torch.testing.assert_close(actual, expected)
+
+
+@pytest.mark.parametrize("how", ["layer.compile()", "torch.compile(layer)"])
+def test_compiled_layers_keep_padding(how):
+    model, batch = make_model(), make_batch()
+    expected = model(**batch).last_hidden_state
+    for index, layer in enumerate(model.layers):
+        if how == "layer.compile()":
+            layer.compile(backend="eager")
+        else:
+            model.layers[index] = torch.compile(layer, backend="eager")
+    shapes = []
+    for layer in model.layers:
+        layer.register_forward_hook(lambda module, arguments, output: shapes.append(tuple(output.shape[:2])))
+    torch.testing.assert_close(model(**batch).last_hidden_state, expected)
+    assert set(shapes) == set(PADDED)
+
+
+def test_rows_of_several_sequences_in_a_batch():
+    """More than one row with positions that begin anew: by a mask."""
+    model = make_model()
+    ids = torch.randint(5, 60, (2, 9), generator=torch.Generator().manual_seed(3))
+    positions = torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3, 4], [0, 1, 2, 3, 4, 5, 6, 7, 8]])
+    packed = model(ids, position_ids=positions).last_hidden_state
+    torch.testing.assert_close(packed[:1, :4], model(ids[:1, :4]).last_hidden_state)
+    torch.testing.assert_close(packed[:1, 4:], model(ids[:1, 4:]).last_hidden_state)
+    torch.testing.assert_close(packed[1:], model(ids[1:]).last_hidden_state)
+
+
+@pytest.mark.parametrize(
+    "positions",
+    [
+        [[0, 1, 2, 3]],
+        [[4, 5, 6, 7]],
+        [[0, 0, 0, 0]],  # positions left out
+        [[0, 1, 5, 6]],  # a gap
+        [[3, 2, 1, 0]],
+        [[0, 1, 2, 1]],
+    ],
+)
+@pytest.mark.parametrize("is_tracing", [False, True])
+def test_positions_that_begin_nothing_anew(positions, is_tracing):
+    numbers = packed_documents((1, 4), None, torch.tensor(positions), {}, is_tracing)
+    assert not numbers.any() if is_tracing else numbers is None
+
+
+@pytest.mark.parametrize("is_tracing", [False, True])
+def test_positions_that_begin_anew(is_tracing):
+    for positions, numbers in (([0, 1, 0, 1, 2, 0], [0, 0, 1, 1, 1, 2]), ([7, 8, 7], [0, 0, 1])):
+        found = packed_documents((1, len(positions)), None, torch.tensor([positions]), {}, is_tracing)
+        assert found.tolist() == [numbers]
+
+
+def test_the_collator_of_transformers():
+    model, batch = make_model(GAUForMaskedLM), make_batch()
+    _, rows = laid_end_to_end(batch)
+    features = [{"input_ids": row.tolist(), "labels": row.tolist()} for row in rows]
+    expected = torch.cat([model(row[None]).logits[0] for row in rows])
+    for flash in (False, True):
+        collator = DataCollatorWithFlattening(return_flash_attn_kwargs=flash, return_seq_idx=False)
+        flattened = collator(features)
+        labels = flattened.pop("labels")
+        assert (labels == -100).sum() == len(rows)
+        torch.testing.assert_close(model(**flattened).logits[0], expected)
+
+
+def test_documents_of_packed_rows():
+    """What the pretraining script does with `--packing documents`."""
+    numbers = torch.tensor([[1, 1, 1, 2, 2, 0], [1, 2, 2, 2, 3, 3], [1, 1, 1, 1, 1, 1]])
+    positions = torch.tensor([[0, 1, 2, 0, 1, 0], [0, 0, 1, 2, 0, 1], [0, 1, 2, 3, 4, 5]])
+    ids = torch.randint(5, 60, numbers.shape, generator=torch.Generator().manual_seed(0))
+    labels = ids.masked_fill(torch.rand(ids.shape, generator=torch.Generator().manual_seed(1)) < 0.6, -100)
+    labels[numbers == 0] = -100
+    batch = {"input_ids": ids, "labels": labels, "position_ids": positions}
+    packed = documents_end_to_end(batch | {"document_ids": numbers, "attention_mask": (numbers > 0).long()})
+    assert packed["cu_seq_lens_q"].tolist() == [0, 3, 5, 6, 9, 11, 17]
+    model = make_model(GAUForMaskedLM, sparse_prediction=True)
+    outputs, gradients = [], []
+    for inputs in (packed, batch | {"attention_mask": documents_mask(numbers)}):
+        model.zero_grad()
+        outputs.append(model(**inputs))
+        outputs[-1].loss.backward()
+        gradients.append(model.model.layers[1].gau.i_dense.weight.grad.clone())
+    torch.testing.assert_close(outputs[0].loss, outputs[1].loss)
+    torch.testing.assert_close(outputs[0].logits, outputs[1].logits)
+    torch.testing.assert_close(*gradients)
+
+
+def test_flash_attention_gets_the_lengths(monkeypatch):
+    """The kernel itself wants a GPU: a stand-in, which attends by `cu_seq_lens_q` alone."""
+    called = []
+
+    def kernel(module, query, key, value, attention_mask, scaling=1.0, dropout=0.0, **kwargs):
+        assert attention_mask is None and kwargs["max_length_q"] == kwargs["max_length_k"] == max(LENGTHS)
+        assert torch.equal(kwargs["cu_seq_lens_q"], edges()) and torch.equal(kwargs["cu_seq_lens_k"], edges())
+        called.append(module.layer_idx)
+        parts = zip(*(tensor.split(LENGTHS, 2) for tensor in (query, key, value)), strict=True)
+        outputs = [torch.nn.functional.scaled_dot_product_attention(*part, scale=scaling) for part in parts]
+        return torch.cat(outputs, dim=2).transpose(1, 2), None
+
+    monkeypatch.setitem(AttentionInterface._global_mapping, "flash_attention_2", kernel)
+    model, batch = make_model(intermediate_size=36), make_batch()
+    inputs, _ = laid_end_to_end(batch)
+    expected = model(**inputs, cu_seq_lens_q=edges()).last_hidden_state
+    model.config._attn_implementation = "flash_attention_2"
+    torch.testing.assert_close(model(**inputs, cu_seq_lens_q=edges()).last_hidden_state, expected)
+    torch.testing.assert_close(model(**inputs, position_ids=restarted()).last_hidden_state, expected)
+    assert called == [0, 1, 2] * 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"cu_seq_lens_q": torch.tensor([0, 10, 48])}, r"Got \[0, 10, 48\] for a batch of shape \(1, 49\)"),
+        ({"cu_seq_lens_q": torch.tensor([0, 49, 10, 49])}, "increasing numbers"),
+        ({"cu_seq_lens_q": torch.tensor([5, 49])}, "cu_seq_lens_q says where sequences begin"),
+        ({"cu_seq_lens_k": torch.tensor([0, 49])}, "cu_seq_lens_k differs from cu_seq_lens_q"),
+        ({"attention_mask": torch.ones(1, 49)}, "Give attention_mask or cu_seq_lens_q, not both"),
+    ],
+)
+def test_what_cannot_be(changes, message):
+    model, batch = make_model(), make_batch()
+    inputs, _ = laid_end_to_end(batch)
+    assert inputs["input_ids"].shape == (1, 49)
+    with pytest.raises(ValueError, match=message):
+        model(**inputs | {"cu_seq_lens_q": edges()} | changes)
+
+
+@pytest.mark.parametrize("kind", [GAUForSequenceClassification, GAUForQuestionAnswering])
+def test_heads_with_one_answer_a_row(kind):
+    inputs, _ = laid_end_to_end(make_batch())
+    for given in ({"cu_seq_lens_q": edges()}, {"position_ids": restarted()}):
+        with pytest.raises(ValueError, match=f"{kind.__name__} gives one answer for each row"):
+            make_model(kind)(**inputs, **given)
