@@ -138,6 +138,29 @@ def split_mask(attention_mask: torch.Tensor | None) -> tuple[torch.Tensor | None
     return attention_mask.masked_fill(~visible, 0.0), visible
 
 
+def key_count(attention_mask: torch.Tensor | None, seq_length: int, window: int | None = None) -> torch.Tensor:
+    """The number n of keys that each query sees, int64 `(batch or 1, seq or 1, 1)`.
+
+    Args:
+        attention_mask: `(batch, seq)`, not 0 for real tokens, or as in [`split_mask`]; `None`: every key is real.
+        window: tokens to either side that are seen; `None` for all.
+    """
+    if attention_mask is None:
+        if window is None:
+            return torch.full((1, 1, 1), seq_length)
+        attention_mask = torch.ones(1, seq_length, dtype=torch.bool)
+    if attention_mask.ndim == 4:
+        mask = within_window(attention_mask, seq_length, seq_length, window and window + 1, attention_mask.device)
+        return split_mask(mask)[1].sum(-1).transpose(1, 2)
+    real = attention_mask != 0
+    if window is None:
+        return real.sum(-1)[:, None, None]
+    places = torch.arange(seq_length, device=real.device)
+    before = nn.functional.pad(real.cumsum(-1), (1, 0))
+    ends, begins = (places + window + 1).clamp(max=seq_length), (places - window).clamp(min=0)
+    return (before[:, ends] - before[:, begins]).unsqueeze(-1)
+
+
 def key_padding_mask(
     batch_size: int, q_length: int, kv_length: int, attention_mask: torch.Tensor | None = None, **kwargs
 ) -> torch.Tensor | None:
@@ -147,11 +170,34 @@ def key_padding_mask(
     return attention_mask[:, None, None, :].to(torch.bool)
 
 
+def within_window(
+    attention_mask: torch.Tensor | None, queries: int, keys: int, sliding_window: int | None, device: torch.device
+) -> torch.Tensor | None:
+    """A mask `(batch or 1, 1, query or 1, key)` that hides keys at a distance of `sliding_window` or more as well."""
+    if sliding_window is None or sliding_window >= max(queries, keys):
+        return attention_mask
+    near = _near(torch.arange(queries, device=device), torch.arange(keys, device=device), sliding_window)
+    if attention_mask is None:
+        return near[None, None]
+    if attention_mask.dtype == torch.bool:
+        return attention_mask & near
+    return attention_mask.masked_fill(~near, torch.finfo(attention_mask.dtype).min)
+
+
+def _near(rows: torch.Tensor, keys: torch.Tensor, sliding_window: int) -> torch.Tensor:
+    return (rows[:, None] - keys).abs() < sliding_window
+
+
 # --------------------------------------------------------------------------------------------------------- backends
+#
+# As for transformers' own functions, `sliding_window` is 1 more than the largest distance that is seen.
 
 
-def eager_attention_forward(module, query, key, value, attention_mask, scaling=1.0, dropout=0.0, **kwargs):
+def eager_attention_forward(
+    module, query, key, value, attention_mask, scaling=1.0, dropout=0.0, sliding_window=None, **kwargs
+):
     """Reference: plain PyTorch, every normalization, returns the weights (after normalization, before dropout)."""
+    attention_mask = within_window(attention_mask, query.shape[2], key.shape[2], sliding_window, query.device)
     bias, visible = split_mask(attention_mask)
     scores = torch.matmul(query, key.transpose(-1, -2)) * scaling
     if bias is not None:
@@ -161,8 +207,11 @@ def eager_attention_forward(module, query, key, value, attention_mask, scaling=1
     return torch.matmul(dropped, value).transpose(1, 2).contiguous(), weights
 
 
-def sdpa_attention_forward(module, query, key, value, attention_mask, scaling=1.0, dropout=0.0, **kwargs):
+def sdpa_attention_forward(
+    module, query, key, value, attention_mask, scaling=1.0, dropout=0.0, sliding_window=None, **kwargs
+):
     """`torch.nn.functional.scaled_dot_product_attention` with the wide value as it is (softmax family)."""
+    attention_mask = within_window(attention_mask, query.shape[2], key.shape[2], sliding_window, query.device)
     empty = None
     if attention_mask is not None:
         bias, visible = split_mask(attention_mask)
@@ -245,41 +294,62 @@ def flex_attention_forward(module, query, key, value, attention_mask, scaling=1.
 _BLOCK_ELEMENTS = {"cpu": 2**22}
 _BLOCK_ELEMENTS_ACCELERATOR = 2**26
 _MIN_BLOCK_ROWS = 256
+_MIN_WINDOW_ROWS = 128
 
 
-def _blocks(query: torch.Tensor, key: torch.Tensor) -> list[tuple[slice, slice]]:
-    """Cuts the (batch, query) plane into blocks: several short sequences, or some whole rows of one long one."""
+@dataclass(frozen=True)
+class _Block:
+    """Some sequences, some of their rows, and the keys that those see."""
+
+    batch: slice
+    rows: slice
+    keys: slice
+
+    def part(self, mask: torch.Tensor | None) -> torch.Tensor | None:
+        """The block's part of a mask `(batch or 1, query or 1, key)`."""
+        if mask is None:
+            return None
+        mask = mask if mask.shape[0] == 1 else mask[self.batch]
+        return (mask if mask.shape[1] == 1 else mask[:, self.rows])[..., self.keys]
+
+    def near(self, window: int, device: torch.device) -> torch.Tensor:
+        """Boolean `(rows, keys)`, True at distances below the window."""
+        return _near(*(torch.arange(part.start, part.stop, device=device) for part in (self.rows, self.keys)), window)
+
+
+def _blocks(query: torch.Tensor, key: torch.Tensor, window: int) -> list[_Block]:
+    """Cuts the (batch, query) plane into blocks: several short sequences, or some whole rows of one long one; within a
+    window, some rows of several sequences, and the keys near them."""
     batch, rows, keys = query.shape[0], query.shape[1], key.shape[1]
     budget = _BLOCK_ELEMENTS.get(query.device.type, _BLOCK_ELEMENTS_ACCELERATOR)
-    sequences = max(1, min(batch, budget // max(1, rows * keys)))
-    block_rows = rows if sequences > 1 else min(rows, max(_MIN_BLOCK_ROWS, budget // max(1, keys)))
-    return [
-        (slice(b, min(b + sequences, batch)), slice(i, min(i + block_rows, rows)))
-        for b in range(0, batch, sequences)
-        for i in range(0, rows, block_rows)
-    ]
-
-
-def _part(mask: torch.Tensor | None, block: tuple[slice, slice]) -> torch.Tensor | None:
-    """The block's part of a mask `(batch or 1, query or 1, key)`."""
-    if mask is None:
-        return None
-    batch, rows = block
-    mask = mask if mask.shape[0] == 1 else mask[batch]
-    return mask if mask.shape[1] == 1 else mask[:, rows]
+    if window:
+        block_rows = min(rows, max(_MIN_WINDOW_ROWS, window))
+        sequences = max(1, min(batch, budget // (block_rows * min(keys, block_rows + 2 * window))))
+    else:
+        sequences = max(1, min(batch, budget // max(1, rows * keys)))
+        block_rows = rows if sequences > 1 else min(rows, max(_MIN_BLOCK_ROWS, budget // max(1, keys)))
+    blocks = []
+    for b in range(0, batch, sequences):
+        for i in range(0, rows, block_rows):
+            end = min(i + block_rows, rows)
+            seen = slice(max(0, i - window + 1), min(keys, end + window - 1)) if window else slice(0, keys)
+            blocks.append(_Block(slice(b, min(b + sequences, batch)), slice(i, end), seen))
+    return blocks
 
 
 def _keep_generator(query: torch.Tensor, seed: torch.Tensor | None) -> torch.Generator | None:
     return None if seed is None else torch.Generator(query.device).manual_seed(int(seed))
 
 
-def _block_weights(block, query, key, bias, visible, normalization, dropout, generator):
-    """Scores, weights and the (scaled) keep mask of one block, each `(sequences, rows, key)`."""
-    batch, rows = block
-    scores = torch.bmm(query[batch, rows], key[batch].transpose(1, 2))
+def _block_weights(block, query, key, bias, visible, normalization, dropout, generator, window):
+    """Scores, weights and the (scaled) keep mask of one block, each `(sequences, rows, keys)`."""
+    scores = torch.bmm(query[block.batch, block.rows], key[block.batch, block.keys].transpose(1, 2))
     if bias is not None:
-        scores = scores + _part(bias, block).to(scores.dtype)
-    visible = _part(visible, block)
+        scores = scores + block.part(bias).to(scores.dtype)
+    visible = block.part(visible)
+    if window:
+        near = block.near(window, scores.device)
+        visible = near[None] if visible is None else visible & near
     if visible is not None:
         scores = scores.masked_fill_(~visible, torch.finfo(scores.dtype).min)
     weights = ATTENTION_NORMALIZATIONS[normalization].weights(scores, visible)
@@ -302,20 +372,21 @@ class _GradientSum:
         self.total = torch.empty(like.shape, dtype=like.dtype, device=like.device)
         self.partial = None
 
-    def add(self, block: tuple[slice, slice], rows: int, left: torch.Tensor, right: torch.Tensor) -> None:
-        """Adds left @ right, `(sequences, key, rows) @ (sequences, rows, width)`, to the sequences of the block."""
-        batch, part = block
-        total = self.total[batch]
-        if part.stop - part.start == rows:
+    def add(self, block: _Block, rows: int, left: torch.Tensor, right: torch.Tensor) -> None:
+        """Adds left @ right, `(sequences, keys, rows) @ (sequences, rows, width)`, to the block's keys; `rows` are
+        those of a sequence."""
+        total = self.total[block.batch]
+        if block.rows.stop - block.rows.start == rows:
             torch.bmm(left, right, out=total)
             return
         if self.partial is None:
             self.partial = torch.zeros_like(total, dtype=_sum_dtype(total))
-        if self.partial.dtype == left.dtype:
-            self.partial.baddbmm_(left, right)
+        part = self.partial[:, block.keys]
+        if part.dtype == left.dtype:
+            part.baddbmm_(left, right)
         else:
-            self.partial += torch.bmm(left, right)
-        if part.stop == rows:
+            part += torch.bmm(left, right)
+        if block.rows.stop == rows:
             total.copy_(self.partial)
             self.partial = None
 
@@ -330,21 +401,24 @@ def _blocked_attention(
     seed: torch.Tensor | None,
     normalization: str,
     dropout: float,
+    window: int,
 ) -> torch.Tensor:
     output = value.new_empty(query.shape[0], query.shape[1], value.shape[2])
     key, value = key.contiguous(), value.contiguous()
     generator = _keep_generator(query, seed)
     with torch.autocast(query.device.type, enabled=False):
-        for block in _blocks(query, key):
-            _, weights, keep = _block_weights(block, query, key, bias, visible, normalization, dropout, generator)
+        for block in _blocks(query, key, window):
+            _, weights, keep = _block_weights(
+                block, query, key, bias, visible, normalization, dropout, generator, window
+            )
             if keep is not None:
                 weights = weights.mul_(keep)
-            torch.bmm(weights, value[block[0]], out=output[block])
+            torch.bmm(weights, value[block.batch, block.keys], out=output[block.batch, block.rows])
     return output
 
 
 @_blocked_attention.register_fake
-def _(query, key, value, bias, visible, seed, normalization, dropout):
+def _(query, key, value, bias, visible, seed, normalization, dropout, window):
     return value.new_empty(query.shape[0], query.shape[1], value.shape[2])
 
 
@@ -359,6 +433,7 @@ def _blocked_attention_backward(
     seed: torch.Tensor | None,
     normalization: str,
     dropout: float,
+    window: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Gradients by query, key and value; the weights are computed again, which costs key_dim of the
     3 (key_dim + value_dim) multiply-adds per pair."""
@@ -367,35 +442,37 @@ def _blocked_attention_backward(
     key_sum, value_sum = _GradientSum(key), _GradientSum(value)
     generator = _keep_generator(query, seed)
     with torch.autocast(query.device.type, enabled=False):
-        for block in _blocks(query, key):
-            batch, _ = block
-            scores, weights, keep = _block_weights(block, query, key, bias, visible, normalization, dropout, generator)
+        for block in _blocks(query, key, window):
+            scores, weights, keep = _block_weights(
+                block, query, key, bias, visible, normalization, dropout, generator, window
+            )
+            part = gradient[block.batch, block.rows]
             dropped = weights if keep is None else weights * keep
-            value_sum.add(block, query.shape[1], dropped.transpose(1, 2), gradient[block])
-            weights_gradient = torch.bmm(gradient[block], value[batch].transpose(1, 2))
+            value_sum.add(block, query.shape[1], dropped.transpose(1, 2), part)
+            weights_gradient = torch.bmm(part, value[block.batch, block.keys].transpose(1, 2))
             if keep is not None:
                 weights_gradient.mul_(keep)
             scores_gradient = ATTENTION_NORMALIZATIONS[normalization].scores_gradient(
                 weights_gradient, weights, scores
             )
-            torch.bmm(scores_gradient, key[batch], out=query_gradient[block])
-            key_sum.add(block, query.shape[1], scores_gradient.transpose(1, 2), query[block])
+            torch.bmm(scores_gradient, key[block.batch, block.keys], out=query_gradient[block.batch, block.rows])
+            key_sum.add(block, query.shape[1], scores_gradient.transpose(1, 2), query[block.batch, block.rows])
     return query_gradient, key_sum.total, value_sum.total
 
 
 @_blocked_attention_backward.register_fake
-def _(gradient, query, key, value, bias, visible, seed, normalization, dropout):
+def _(gradient, query, key, value, bias, visible, seed, normalization, dropout, window):
     return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
 
 
 def _save_for_backward(ctx, inputs, output):
-    *tensors, ctx.normalization, ctx.dropout = inputs
+    *tensors, ctx.normalization, ctx.dropout, ctx.window = inputs
     ctx.save_for_backward(*tensors)
 
 
 def _backward(ctx, gradient):
-    gradients = _blocked_attention_backward(gradient, *ctx.saved_tensors, ctx.normalization, ctx.dropout)
-    return *gradients, None, None, None, None, None
+    gradients = _blocked_attention_backward(gradient, *ctx.saved_tensors, ctx.normalization, ctx.dropout, ctx.window)
+    return *gradients, None, None, None, None, None, None
 
 
 def _no_second_derivative(ctx, *gradients):
@@ -409,8 +486,11 @@ _blocked_attention.register_autograd(_backward, setup_context=_save_for_backward
 _blocked_attention_backward.register_autograd(_no_second_derivative)
 
 
-def blocked_attention_forward(module, query, key, value, attention_mask, scaling=1.0, dropout=0.0, **kwargs):
-    """Blocks of whole rows, weights recomputed in the backward pass: all normalizations, memory linear in length."""
+def blocked_attention_forward(
+    module, query, key, value, attention_mask, scaling=1.0, dropout=0.0, sliding_window=None, **kwargs
+):
+    """Blocks of whole rows, weights recomputed in the backward pass: all normalizations, memory linear in length, and
+    with a window, time as well."""
     bias, visible = split_mask(attention_mask)
     if bias is not None and bias.requires_grad:
         raise ValueError(
@@ -429,6 +509,7 @@ def blocked_attention_forward(module, query, key, value, attention_mask, scaling
         seed,
         module.config.attention_normalization,
         dropout,
+        0 if sliding_window is None or sliding_window >= max(query.shape[2], key.shape[2]) else sliding_window,
     )
     return output.unsqueeze(2), None
 
@@ -446,6 +527,7 @@ def segmented_attention_forward(
     attention_mask,
     scaling=1.0,
     dropout=0.0,
+    sliding_window=None,
     **kwargs,
 ):
     """Sequences laid end to end, each of which attends to itself: segment by segment through a backend's function.
@@ -459,7 +541,10 @@ def segmented_attention_forward(
     # `split` has one backward pass for all parts; slices would have one each, over the whole tensor.
     sizes = [segment.tokens for segment in segments]
     parts = zip(segments, *(tensor.split(sizes, 2) for tensor in (query, key, value)), strict=True)
-    outputs = [forward(module, *part, segment.mask, scaling=scaling, dropout=dropout)[0] for segment, *part in parts]
+    outputs = [
+        forward(module, *part, segment.mask, scaling=scaling, dropout=dropout, sliding_window=sliding_window)[0]
+        for segment, *part in parts
+    ]
     return torch.cat(outputs, dim=1), None
 
 
@@ -469,7 +554,7 @@ def segmented_attention_forward(
 _BLOCKED_FROM_LENGTH = 2048
 
 
-def choose_attention_backend(query_length: int, exporting: bool = False) -> str:
+def choose_attention_backend(query_length: int, exporting: bool = False, sliding_window: int | None = None) -> str:
     """Name of the backend that `gau_auto` uses.
 
     As measured on a CPU (`benchmarks/results`), forward and backward together in bfloat16: plain products are ahead by
@@ -480,22 +565,26 @@ def choose_attention_backend(query_length: int, exporting: bool = False) -> str:
     Args:
         query_length: of the rows, padding included; of one sequence where padding is taken out.
         exporting: the model is being exported and must hold plain operations only.
+        sliding_window: of the layer, if it has one: blocks compute what it shows, products everything.
     """
-    return "eager" if exporting or query_length < _BLOCKED_FROM_LENGTH else "gau_blocked"
+    longest = _BLOCKED_FROM_LENGTH if sliding_window is None else min(_BLOCKED_FROM_LENGTH, 3 * sliding_window)
+    return "eager" if exporting or query_length < longest else "gau_blocked"
 
 
-def auto_attention_forward(module, query, key, value, attention_mask, scaling=1.0, dropout=0.0, **kwargs):
+def auto_attention_forward(
+    module, query, key, value, attention_mask, scaling=1.0, dropout=0.0, sliding_window=None, **kwargs
+):
     """What a model uses when no backend is asked for: the backend of [`choose_attention_backend`]."""
     exporting = torch.compiler.is_exporting() or torch.jit.is_tracing()
-    name = choose_attention_backend(query.shape[2], exporting)
-    if not torch.compiler.is_compiling():
+    name = choose_attention_backend(query.shape[2], exporting, sliding_window)
+    if sliding_window is None and not torch.compiler.is_compiling():
         length = "below" if query.shape[2] < _BLOCKED_FROM_LENGTH else "from"
         logger.info_once(
             f"Attention backend for inputs {length} {_BLOCKED_FROM_LENGTH} tokens on {query.device.type}: '{name}'. "
             "Ask for one by name with attn_implementation=..."
         )
     return ATTENTION_BACKENDS[name].forward(
-        module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
+        module, query, key, value, attention_mask, scaling, dropout, sliding_window=sliding_window, **kwargs
     )
 
 

@@ -78,6 +78,12 @@ class GAUConfig(PreTrainedConfig):
         rope_parameters (`dict`, *optional*):
             Rotary positions as everywhere in transformers, `{"rope_type": "default", "rope_theta": 10000.0}` by
             default; `linear`, `dynamic` (NTK) and `yarn` scale positions, at load time too.
+        sliding_window (`int`, *optional*):
+            Tokens to either side that a layer of local attention sees. n is then what it sees, too. `None`: every
+            layer sees the whole sequence.
+        layer_types (`list[str]`, *optional*):
+            For each layer `"full_attention"` or `"sliding_attention"`. With a `sliding_window`, by default every third
+            layer is full, from the first one on, as in ModernBERT.
         sparse_prediction (`bool`, *optional*, defaults to `False`):
             Whether [`GAUForMaskedLM`], given labels, computes logits for the labelled positions only.
         unpad_inputs (`bool`, *optional*, defaults to `True`):
@@ -129,11 +135,16 @@ class GAUConfig(PreTrainedConfig):
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
     tie_word_embeddings: bool = True
+    sliding_window: int | None = None
+    layer_types: list[str] | None = None
     sparse_prediction: bool = False
     unpad_inputs: bool = True
 
     def __post_init__(self, **kwargs):
         self._report_unknown_keys(kwargs)
+        if self.sliding_window is not None and self.layer_types is None:
+            kinds = ("full_attention", "sliding_attention", "sliding_attention")
+            self.layer_types = [kinds[index % 3] for index in range(self.num_hidden_layers)]
         super().__post_init__(**kwargs)
 
     @property
@@ -195,6 +206,20 @@ class GAUConfig(PreTrainedConfig):
             raise ValueError(
                 f"pad_token_id={self.pad_token_id} is outside the vocabulary of {self.vocab_size} tokens."
             )
+
+    def validate_windows(self):
+        """Each layer has a type, and layers of local attention a window."""
+        if self.sliding_window is not None and self.sliding_window < 1:
+            raise ValueError(
+                f"sliding_window={self.sliding_window} must be at least 1 token to either side, or None for full "
+                "attention in every layer."
+            )
+        types = self.layer_types or []  # as many as there are layers: checked by the base class
+        for kind in types:
+            if kind not in ("full_attention", "sliding_attention"):
+                raise ValueError(f"layer_types: '{kind}' is not one of full_attention, sliding_attention.")
+        if "sliding_attention" in types and self.sliding_window is None:
+            raise ValueError("layer_types has 'sliding_attention': give sliding_window, tokens to either side.")
 
     def validate_activation(self):
         """The activation is one of transformers'."""

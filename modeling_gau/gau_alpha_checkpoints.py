@@ -376,6 +376,9 @@ def _check_port_can(config: GAUConfig) -> None:
         "than that get other numbers. If you accept that, give --softmax_plus_min_length 1": (
             softmax_plus and config.softmax_plus_min_length != 1
         ),
+        f"sliding_window={config.sliding_window}: all of its layers see the whole sequence": (
+            "sliding_attention" in (config.layer_types or ())
+        ),
         f"rope_parameters={rope}: it has the plain ones with the base 10000": (
             rope["rope_type"] != "default" or rope["rope_theta"] != 10000.0
         ),

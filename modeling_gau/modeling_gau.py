@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import initialization as init
 from transformers.activations import ACT2FN
-from transformers.masking_utils import create_bidirectional_mask
+from transformers.masking_utils import create_bidirectional_mask, create_bidirectional_sliding_window_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import (
     BaseModelOutput,
@@ -33,6 +33,7 @@ from .attention_gau import (
     DEFAULT_ATTENTION_BACKEND,
     check_attention_backend,
     eager_attention_forward,
+    key_count,
     segmented_attention_forward,
     split_mask,
 )
@@ -196,6 +197,9 @@ class GatedAttentionUnit(nn.Module):
         self.attention_dropout = config.attention_probs_dropout_prob
         self.widths = (config.intermediate_size, config.intermediate_size, config.attention_key_size)
         self.scaling = config.attention_key_size**-0.5
+        is_local = config.layer_types is not None and config.layer_types[layer_idx] == "sliding_attention"
+        # Attention functions take 1 more than the largest distance that is seen.
+        self.sliding_window = config.sliding_window + 1 if is_local else None
         self.i_dense = nn.Linear(config.hidden_size, sum(self.widths), bias=config.use_bias)
         self.activation = ACT2FN[config.hidden_act]
         self.q_scaleoffset = GAUScaleOffset(config)
@@ -231,6 +235,8 @@ class GatedAttentionUnit(nn.Module):
         key = apply_rotary_positions(self.k_scaleoffset(base), cos, sin).to(value.dtype)
 
         attention_interface = self._attention_interface(attention_mask, kwargs)
+        if self.sliding_window is not None:
+            kwargs["sliding_window"] = self.sliding_window
         if segments is not None:
             attention_interface = partial(segmented_attention_forward, attention_interface, segments)
         attended, weights = attention_interface(
@@ -271,6 +277,7 @@ class GAULayer(GradientCheckpointingLayer):
         self.gau = GatedAttentionUnit(config, layer_idx)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.norm = GAURootMeanSquareNorm(config)
+        self.attention_type = "full_attention" if config.layer_types is None else config.layer_types[layer_idx]
 
     def forward(self, hidden_states: torch.Tensor, **kwargs: Unpack[TransformersKwargs]) -> torch.Tensor:
         output, _ = self.gau(hidden_states, **kwargs)
@@ -433,13 +440,8 @@ class GAUModel(GAUPreTrainedModel):
         if packed is None:
             if documents is not None:
                 attention_mask = same_document(documents)
-            query_factor = self._query_factor(attention_mask, shape[1], hidden_states.device)
-            layer_mask = create_bidirectional_mask(
-                config=self.config, inputs_embeds=hidden_states, attention_mask=attention_mask
-            )
-            arguments = {"attention_mask": layer_mask}
+            arguments = self._masked_arguments(attention_mask, hidden_states)
         else:
-            query_factor = self._factor_of_counts(packed.key_count(), hidden_states.device)
             arguments = self._packed_arguments(packed, hidden_states.device)
             hidden_states = packed.take(hidden_states)
             position_embeddings = tuple(packed.take(part.expand(*shape, -1)) for part in position_embeddings)
@@ -448,8 +450,7 @@ class GAUModel(GAUPreTrainedModel):
             hidden_states = layer(
                 hidden_states,
                 position_embeddings=position_embeddings,
-                query_factor=query_factor,
-                **arguments,
+                **arguments[layer.attention_type],
                 **kwargs,
             )
         if packed is not None:
@@ -477,26 +478,43 @@ class GAUModel(GAUPreTrainedModel):
                 f"dtype is {attention_mask.dtype}. Convert 0 and 1 with attention_mask.bool()."
             )
 
-    def _query_factor(
-        self, attention_mask: torch.Tensor | None, seq_length: int, device: torch.device
-    ) -> torch.Tensor | None:
+    def _windows(self) -> dict[str, int | None]:
+        """Tokens to either side that the layers of each type see; `None` for all."""
+        windows = {"full_attention": None, "sliding_attention": self.config.sliding_window}
+        return {kind: windows[kind] for kind in sorted({layer.attention_type for layer in self.layers})}
+
+    def _masked_arguments(self, attention_mask: torch.Tensor | None, hidden_states: torch.Tensor) -> dict[str, dict]:
+        """For each type of layers the mask, in the form that the backend takes, and the factor of the queries."""
+        make = {
+            "full_attention": create_bidirectional_mask,
+            "sliding_attention": create_bidirectional_sliding_window_mask,
+        }
+        seq_length, device = hidden_states.shape[1], hidden_states.device
+        return {
+            kind: {
+                "attention_mask": make[kind](self.config, hidden_states, attention_mask),
+                "query_factor": self._query_factor(key_count(attention_mask, seq_length, window), device),
+            }
+            for kind, window in self._windows().items()
+        }
+
+    def _packed_arguments(self, packed: PackedSequences, device: torch.device) -> dict[str, dict]:
+        """For each type of layers what stands in place of a mask, and the factor of the queries."""
+        if self._uses_flash():
+            given = {"attention_mask": None, **packed.flash_arguments(device)}
+        else:
+            given = {"segments": packed.segments(LayerCost.of(self.config, device), device)}
+        return {
+            kind: given | {"query_factor": self._query_factor(packed.key_count(window), device)}
+            for kind, window in self._windows().items()
+        }
+
+    def _query_factor(self, key_count: torch.Tensor, device: torch.device) -> torch.Tensor | None:
         """What the normalization does with n, `(batch or 1, seq or 1, 1)` in float32; `None` where it does nothing.
 
-        n comes from the mask the caller gave, once: what backends get has other forms. It is at least 1, so that rows
+        n comes from the mask the caller gave: what backends get has other forms. It is at least 1, so that rows
         without a real token stay finite (their weights are 0 all the same).
         """
-        if ATTENTION_NORMALIZATIONS[self.config.attention_normalization].query_factor is None:
-            return None
-        if attention_mask is None:
-            key_count = torch.full((1, 1, 1), seq_length)
-        elif attention_mask.ndim == 2:
-            key_count = (attention_mask != 0).sum(-1)[:, None, None]
-        else:
-            key_count = split_mask(attention_mask)[1].sum(-1).transpose(1, 2)
-        return self._factor_of_counts(key_count, device)
-
-    def _factor_of_counts(self, key_count: torch.Tensor, device: torch.device) -> torch.Tensor | None:
-        """`_query_factor` for given n, `(batch or 1, seq or 1, 1)`."""
         normalization = ATTENTION_NORMALIZATIONS[self.config.attention_normalization]
         if normalization.query_factor is None:
             return None
@@ -533,13 +551,9 @@ class GAUModel(GAUPreTrainedModel):
             return None
         if arguments.get("output_hidden_states", self.config.output_hidden_states):
             return None
-        return without_padding(attention_mask, LayerCost.of(self.config, hidden_states.device))
-
-    def _packed_arguments(self, packed: PackedSequences, device: torch.device) -> dict:
-        """What layers get in place of a mask."""
-        if self._uses_flash():
-            return {"attention_mask": None, **packed.flash_arguments(device)}
-        return {"segments": packed.segments(LayerCost.of(self.config, device), device)}
+        return without_padding(
+            attention_mask, LayerCost.of(self.config, hidden_states.device), "sliding_attention" in self._windows()
+        )
 
     def _uses_flash(self) -> bool:
         return "flash" in self.config._attn_implementation

@@ -16,6 +16,7 @@ from transformers import AutoModelForMaskedLM, PreTrainedConfig, ProgressCallbac
 from transformers.utils import logging
 
 from .batches import Totals, sum_totals
+from .configuration_gau import GAUConfig
 from .masking import IGNORED_LABEL
 
 
@@ -60,7 +61,17 @@ class ModelFlops:
             return None
         head = self._model.get_output_embeddings()
         projection = 2.0 * head.weight.numel() * length if head is not None else 0.0
-        return 3 * (counter.get_total_flops() - (1 - self._dense) * projection)
+        return 3 * (counter.get_total_flops() - (1 - self._dense) * projection - self._outside_windows(length))
+
+    def _outside_windows(self, length: int) -> float:
+        """What was counted in layers of local attention and is not computed; 0 for other models than ours."""
+        config = self._config
+        if config.model_type != GAUConfig.model_type or config.layer_types is None:
+            return 0.0
+        seen = min(length, config.sliding_window + 1)
+        pairs = (length - seen) * (length - seen + 1)
+        layers = config.layer_types.count("sliding_attention")
+        return 2.0 * layers * pairs * (config.attention_key_size + config.intermediate_size)
 
 
 def measure_matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float = 0.4) -> float:

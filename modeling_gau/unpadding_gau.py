@@ -74,10 +74,15 @@ class PackedSequences:
             tokens = padded.index_copy(0, self.positions.to(tokens.device), tokens)
         return tokens.unflatten(0, self.shape)
 
-    def key_count(self) -> torch.Tensor:
-        """For each token the length of its sequence, int64 `(1, tokens, 1)`."""
+    def key_count(self, window: int | None = None) -> torch.Tensor:
+        """For each token the number of keys that it sees, int64 `(1, tokens, 1)`: its sequence, or `window` tokens to
+        either side."""
         lengths = torch.tensor(self.lengths)
-        return lengths.repeat_interleave(lengths)[None, :, None]
+        count = lengths.repeat_interleave(lengths)
+        if window is not None:
+            place = torch.arange(len(count)) - (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
+            count = place.clamp(max=window) + 1 + (count - 1 - place).clamp(max=window)
+        return count[None, :, None]
 
     def grouped(self, cost: LayerCost) -> list[tuple[int, ...]]:
         """The lengths, short neighbours together wherever that costs less than one more call."""
@@ -119,14 +124,17 @@ def same_document(numbers: torch.LongTensor) -> torch.Tensor:
     return numbers[:, None, :, None] == numbers[:, None, None, :]
 
 
-def without_padding(attention_mask: torch.Tensor, cost: LayerCost) -> PackedSequences | None:
+def without_padding(attention_mask: torch.Tensor, cost: LayerCost, keep_holes: bool = False) -> PackedSequences | None:
     """The real tokens of a padded batch; `None` where computing the padding costs less than going without.
 
     Args:
         attention_mask: `(batch, seq)`, not 0 for real tokens.
         cost: of a layer.
+        keep_holes: `None` also where padding stands between real tokens, whose distance counts.
     """
     real = attention_mask != 0
+    if keep_holes and (real[:, 1:] & ~real[:, :-1]).sum(-1).add(real[:, 0]).gt(1).any():
+        return None
     lengths = tuple(length for length in real.sum(-1).tolist() if length)
     if not lengths or sum(lengths) == real.numel():
         return None

@@ -251,10 +251,20 @@ def test_gradients_with_dropout_equal_finite_differences():
 @pytest.mark.parametrize(("batch", "rows", "keys"), [(1, 1, 1), (5, 7, 7), (2, 130, 130), (64, 4, 4), (3, 33, 70)])
 def test_blocks_cover_every_row_once(batch, rows, keys):
     seen = torch.zeros(batch, rows)
-    for part in attention_gau._blocks(torch.empty(batch, rows, 2), torch.empty(batch, keys, 2)):
-        seen[part] += 1
-        assert seen[part].numel() * keys <= max(1200, 16 * keys)
+    for block in attention_gau._blocks(torch.empty(batch, rows, 2), torch.empty(batch, keys, 2), 0):
+        seen[block.batch, block.rows] += 1
+        assert block.keys == slice(0, keys)
+        assert seen[block.batch, block.rows].numel() * keys <= max(1200, 16 * keys)
     assert (seen == 1).all()
+
+
+@pytest.mark.parametrize("window", [1, 3, 200])
+def test_blocks_of_a_window_hold_what_it_shows(window):
+    seen = torch.zeros(3, 300, 300, dtype=torch.int)
+    for block in attention_gau._blocks(torch.empty(3, 300, 2), torch.empty(3, 300, 2), window):
+        seen[block.batch, block.rows, block.keys] += block.near(window, seen.device).int()
+    places = torch.arange(300)
+    assert torch.equal(seen, ((places[:, None] - places).abs() < window).int().expand(3, -1, -1))
 
 
 def test_blocks_refuse_a_learned_mask():
@@ -275,11 +285,10 @@ def test_blocks_name_the_way_out_of_a_second_derivative():
 def test_operator_schemas_and_fake_functions():
     query, key, value = (s[:, 0] for s in random_states(23))
     visible = real_tokens("right", 23)[:, None, :]
-    arguments = (query, key, value, None, visible, None, "softmax", 0.0)
-    torch.library.opcheck(
-        attention_gau._blocked_attention,
-        tuple(a.detach().requires_grad_() if torch.is_tensor(a) and a.is_floating_point() else a for a in arguments),
-    )
+    tensors = tuple(state.detach().requires_grad_() for state in (query, key, value))
+    for window in (0, 5):
+        arguments = (*tensors, None, visible, None, "softmax", 0.0, window)
+        torch.library.opcheck(attention_gau._blocked_attention, arguments)
 
 
 # ------------------------------------------------------------------------------------------------------ wide value

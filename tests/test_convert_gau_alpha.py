@@ -190,6 +190,7 @@ def test_a_model_that_was_trained_further(port, tmp_path):
     [
         ({"attention_normalization": "normalized_squared_relu"}, "not one of softmax, softmax_plus, squared_relu"),
         ({"fixed_n": 512}, "fixed_n=512: it always counts each sequence's own tokens"),
+        ({"sliding_window": 9}, "sliding_window=9: all of its layers see the whole sequence"),
         ({"reference_length": 128}, "reference_length=128: its softmax_plus has 512"),
         ({"softmax_plus_min_length": 16}, r"softmax_plus_min_length=16.*give --softmax_plus_min_length 1"),
         ({"rope_parameters": {"rope_type": "default", "rope_theta": 5e4}}, "with the base 10000"),

@@ -47,6 +47,18 @@ def test_counting_leaves_the_configuration_alone_and_needs_no_memory():
     assert config.to_dict() == before
 
 
+@pytest.mark.parametrize("length", [5, 8, 9, 40])
+def test_a_window_counts_what_it_shows(length):
+    sizes = {"vocab_size": 64, "hidden_size": 16, "intermediate_size": 32, "attention_key_size": 8}
+    flops = [
+        ModelFlops(GAUConfig(num_hidden_layers=4, **sizes, **window), 1.0).row(length)
+        for window in ({}, {"sliding_window": 7})
+    ]
+    places = torch.arange(length)
+    hidden = int(((places[:, None] - places).abs() > 7).sum())
+    assert flops[0] - flops[1] == 3 * 2 * 2 * hidden * (8 + 32)  # two layers of four, scores and values
+
+
 def bert_sizes(**changes) -> dict[str, int]:
     sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
     return {"vocab_size": 300, **sizes, **changes}
