@@ -38,6 +38,7 @@ EXTRAS["test"] = [
     "ruff>=0.14",
     "scikit-learn>=1.5",
     "scipy>=1.11",
+    'triton>=3.3; platform_system == "Linux"',  # its interpreter runs the kernels without a GPU
     *EXTRAS["chinese"],
     *EXTRAS["examples"],
     *EXTRAS["onnx"],

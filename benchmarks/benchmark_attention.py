@@ -39,7 +39,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, default=8192, help="tokens per batch: the batch is tokens / length")
     parser.add_argument("--dtypes", nargs="+", default=["bfloat16", "float32"])
     parser.add_argument("--normalizations", nargs="+", default=list(ATTENTION_NORMALIZATIONS))
-    parser.add_argument("--backends", nargs="+", default=["eager", "sdpa", "gau_blocked"])
+    parser.add_argument("--backends", nargs="+", help="default: eager, sdpa, gau_blocked, and gau_triton on a GPU")
     parser.add_argument("--dropout", type=float, default=0.0)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -143,6 +143,12 @@ def rows_of(args, dtype_name: str, length: int, normalization: str, seconds: dic
 
 def main() -> None:
     args = parse_arguments()
+    args.backends = args.backends or [
+        "eager",
+        "sdpa",
+        "gau_blocked",
+        *(["gau_triton"] if args.device != "cpu" else []),
+    ]
     torch.manual_seed(args.seed)
     random.seed(args.seed)
     facts = {

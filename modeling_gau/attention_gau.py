@@ -21,6 +21,7 @@ from torch import nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.utils import logging
 
+from .kernels_gau import triton_attention
 from .unpadding_gau import Segment
 
 
@@ -514,6 +515,36 @@ def blocked_attention_forward(
     return output.unsqueeze(2), None
 
 
+# ----------------------------------------------------------------------------------------- Triton kernels (gau_triton)
+
+
+def triton_attention_forward(module, query, key, value, attention_mask, scaling=1.0, dropout=0.0, **kwargs):
+    """The kernels of `kernels_gau.py`: all normalizations, memory linear in length, padding skipped on both sides."""
+    visible = None
+    if attention_mask is not None:
+        batch, keys = key.shape[0], key.shape[2]
+        shape = tuple(attention_mask.shape)
+        if attention_mask.dtype != torch.bool or shape not in ((batch, 1, 1, keys), (1, 1, 1, keys)):
+            raise ValueError(
+                "attn_implementation='gau_triton' takes padding masks only, of shape (batch, seq) or boolean ones "
+                f"of shape {(batch, 1, 1, keys)}, but got {attention_mask.dtype} of shape {shape}. Use "
+                "attn_implementation='gau_blocked', 'sdpa' (softmax family) or 'eager' with such masks."
+            )
+        visible = attention_mask[:, 0, 0].expand(batch, -1)
+    normalization = ATTENTION_NORMALIZATIONS[module.config.attention_normalization]
+    query = query.squeeze(1)
+    output = triton_attention(
+        query * scaling if scaling != 1.0 else query,
+        key.squeeze(1),
+        value.squeeze(1),
+        visible,
+        normalization.family == "softmax",
+        normalization.sum_normalized,
+        dropout,
+    )
+    return output.unsqueeze(2), None
+
+
 # ------------------------------------------------------------------------------------- sequences without padding
 
 
@@ -615,6 +646,7 @@ ATTENTION_BACKENDS: dict[str, AttentionBackend] = {
     "flash_attention_3": AttentionBackend(_split_heads_forward("flash_attention_3")),
     "flex_attention": AttentionBackend(flex_attention_forward),
     "gau_blocked": AttentionBackend(blocked_attention_forward, _ALL_FAMILIES, key_padding_mask, takes_sequences=True),
+    "gau_triton": AttentionBackend(triton_attention_forward, _ALL_FAMILIES, key_padding_mask),
     "gau_auto": AttentionBackend(auto_attention_forward, _ALL_FAMILIES, key_padding_mask, takes_sequences=True),
 }
 DEFAULT_ATTENTION_BACKEND = "gau_auto"

@@ -56,7 +56,7 @@ def test_the_directory(request, tmp_path, kind):
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {
         "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "README.md",
-        "configuration_gau.py", "modeling_gau.py", "attention_gau.py", "unpadding_gau.py",
+        "configuration_gau.py", "modeling_gau.py", "attention_gau.py", "kernels_gau.py", "unpadding_gau.py",
     }  # fmt: skip
     loaded = AutoModelForMaskedLM.from_pretrained(tmp_path / "out")
     assert type(loaded) is GAUForMaskedLM

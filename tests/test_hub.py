@@ -39,7 +39,7 @@ WRITER, READER, STRANGER, UNKNOWN = (
     "hf_theStrangersSecret",
     "hf_ofNobody",
 )
-CODE = {"attention_gau.py", "configuration_gau.py", "modeling_gau.py", "unpadding_gau.py"}
+CODE = {"attention_gau.py", "configuration_gau.py", "kernels_gau.py", "modeling_gau.py", "unpadding_gau.py"}
 STATES = re.compile(r"checkpoint-|optimizer|scheduler|rng_state|run_state|\.pt$|training_args\.bin")
 TINY = "hidden_size=16,intermediate_size=32,attention_key_size=8,num_hidden_layers=2"
 SENTENCES = ["a b c d", "d c b a a"]
