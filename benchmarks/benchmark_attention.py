@@ -1,11 +1,21 @@
-"""How near to the matrix-product peak does the attention operation run, backend by backend?
+"""How near to the matrix-product peak and to the memory bandwidth does the attention operation run, by backend?
 
     python benchmarks/benchmark_attention.py --output benchmarks/results/attention.csv
+    python benchmarks/benchmark_attention.py --lengths 64 --tokens 256 --rounds 2      # does it run? seconds on a CPU
 
-One layer's attention with keys of 128 and values of 1536 columns. In every round each backend and two plain matrix
-products run once, in random order, so that a noisy machine disturbs all alike; medians over rounds are compared.
+One layer's attention with keys of 128 and values of 1536 columns. In every round each contender, plain matrix products
+and a copy in memory run once, in random order, so that a noisy machine disturbs all alike; medians over rounds are
+compared. On a GPU a measurement repeats its function for some 10 ms between two events: what it takes is then the
+larger of the time of the kernels and that of launching them.
+
 Useful operations are 2 n^2 (128 + 1536) per sequence forward and three times that forward and backward: recomputation
-does not count.
+does not count. The least bytes are those of query, key, value and output, read or written once; backward reads query,
+key, value and the output's gradient and writes three gradients.
+
+Contenders are the model's backends and, to see what the kernels behind them can do, three of PyTorch's by name, where
+they run: `sdpa_efficient` (the value as it is), `flash_split` and `cudnn_split` (the value split into heads of the key
+width, which is what `flash_attention_2` does with another implementation). A contender that cannot do a case is
+reported and left out. `error` is the output's distance from `eager` in float32, relative to its norm.
 """
 
 import argparse
@@ -16,10 +26,12 @@ import platform
 import random
 import statistics
 import time
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import torch
 import transformers
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm.auto import tqdm
 
 from modeling_gau.attention_gau import (
@@ -27,25 +39,44 @@ from modeling_gau.attention_gau import (
     ATTENTION_NORMALIZATIONS,
     DEFAULT_ATTENTION_BACKEND,
     choose_attention_backend,
+    split_value_heads,
 )
 
 
 KEY_DIM, VALUE_DIM = 128, 1536
+KERNELS = {
+    "sdpa_efficient": (SDPBackend.EFFICIENT_ATTENTION, False),
+    "flash_split": (SDPBackend.FLASH_ATTENTION, True),
+    "cudnn_split": (SDPBackend.CUDNN_ATTENTION, True),
+}
+DEFAULT_CONTENDERS = {
+    "cpu": ("eager", "sdpa", "flash_split", "gau_blocked"),
+    "cuda": ("eager", "sdpa", *KERNELS, "gau_blocked", "gau_triton", "flex_attention"),
+}
+DEFAULT_LENGTHS = {"cpu": (128, 512, 2048, 4096), "cuda": (128, 256, 512, 1024, 2048, 4096, 8192)}
+DEFAULT_TOKENS = {"cpu": 8192, "cuda": 32768}
+PRODUCTS = {"cpu": ((2048, 2048, 2048), (4096, 1536, 1536)), "cuda": ((4096, 4096, 4096), (8192, 8192, 8192))}
+COPIED_BYTES = {"cpu": 2**27, "cuda": 2**29}  # more than caches hold
+LEAST_SECONDS = {"cpu": 0.0, "cuda": 0.01}  # of one measurement
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lengths", type=int, nargs="+", default=[128, 512, 2048, 4096])
-    parser.add_argument("--tokens", type=int, default=8192, help="tokens per batch: the batch is tokens / length")
+    parser.add_argument("--lengths", type=int, nargs="+", help="default: 128 to 4096 on a CPU, to 8192 on a GPU")
+    parser.add_argument("--tokens", type=int, help="of a batch; default: 8192 on a CPU, 32768 on a GPU")
     parser.add_argument("--dtypes", nargs="+", default=["bfloat16", "float32"])
     parser.add_argument("--normalizations", nargs="+", default=list(ATTENTION_NORMALIZATIONS))
-    parser.add_argument("--backends", nargs="+", help="default: eager, sdpa, gau_blocked, and gau_triton on a GPU")
+    parser.add_argument("--backends", nargs="+", choices=[*ATTENTION_BACKENDS, *KERNELS], help="default: all of use")
     parser.add_argument("--dropout", type=float, default=0.0)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", help="CSV file to write")
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.lengths = args.lengths or DEFAULT_LENGTHS[args.device]
+    args.tokens = args.tokens or DEFAULT_TOKENS[args.device]
+    args.backends = args.backends or DEFAULT_CONTENDERS[args.device]
+    return args
 
 
 def processor_name(device: str) -> str:
@@ -56,101 +87,180 @@ def processor_name(device: str) -> str:
     return names[0] if names else platform.processor()
 
 
-def timed(function, device: str) -> float:
-    start = time.perf_counter()
-    function()
-    if device != "cpu":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
+def timed(function: Callable, device: str, repeats: int = 1) -> float:
+    """Seconds of one call."""
+    if device == "cpu":
+        start = time.perf_counter()
+        for _ in range(repeats):
+            function()
+        return (time.perf_counter() - start) / repeats
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    for _ in range(repeats):
+        function()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) / 1e3 / repeats
 
 
-def attention_calls(args, dtype: torch.dtype, length: int, normalization: str) -> dict[tuple[str, str], object]:
-    """(backend, pass) -> a function that runs it once, all on the same inputs."""
-    batch = max(1, args.tokens // length)
-    family = ATTENTION_NORMALIZATIONS[normalization].family
-    config = SimpleNamespace(attention_normalization=normalization, output_attentions=False)
-    module = SimpleNamespace(config=config, training=args.dropout > 0)
+def kernel_forward(kernel: SDPBackend, split: bool) -> Callable:
+    """One of PyTorch's kernels, in the form of a backend of the model (softmax family, no mask)."""
 
-    def random_states(width: int, scale: float = 1.0) -> torch.Tensor:
-        states = torch.randn(batch, 1, length, width, device=args.device) * scale
-        return states.to(dtype).requires_grad_()
+    def forward(module, query, key, value, attention_mask, dropout=0.0):
+        states = split_value_heads(query, key, value) if split else (query, key, value)
+        with sdpa_kernel(kernel):
+            output = torch.nn.functional.scaled_dot_product_attention(*states, dropout_p=dropout, scale=1.0)
+        return output.transpose(1, 2).flatten(2)[..., : value.shape[-1]].unsqueeze(2), None
 
-    query, key, value = random_states(KEY_DIM, KEY_DIM**-0.5), random_states(KEY_DIM), random_states(VALUE_DIM)
-    gradient = torch.randn(batch, length, 1, VALUE_DIM, device=args.device).to(dtype)
+    return forward
 
-    def forward(backend: str) -> torch.Tensor:
-        return ATTENTION_BACKENDS[backend].forward(module, query, key, value, None, dropout=args.dropout)[0]
 
-    def forward_only(backend: str) -> None:
-        with torch.no_grad():
-            forward(backend)
+def forward_of(contender: str) -> Callable:
+    return kernel_forward(*KERNELS[contender]) if contender in KERNELS else ATTENTION_BACKENDS[contender].forward
 
-    def forward_and_backward(backend: str) -> None:
-        torch.autograd.grad(forward(backend), (query, key, value), gradient)
 
+def families_of(contender: str) -> tuple[str, ...]:
+    return ("softmax",) if contender in KERNELS else ATTENTION_BACKENDS[contender].families
+
+
+class Case:
+    """Inputs of one dtype, length and normalization, and what the contenders do with them."""
+
+    def __init__(self, args, dtype: torch.dtype, length: int, normalization: str):
+        self.dtype, self.length, self.normalization, self.dropout = dtype, length, normalization, args.dropout
+        self.batch = max(1, args.tokens // length)
+
+        def random_states(width: int, scale: float = 1.0) -> torch.Tensor:
+            states = torch.randn(self.batch, 1, length, width, device=args.device) * scale
+            return states.to(dtype).requires_grad_()
+
+        scale = KEY_DIM**-0.5
+        self.states = random_states(KEY_DIM, scale), random_states(KEY_DIM), random_states(VALUE_DIM)
+        self.gradient = torch.randn(self.batch, length, 1, VALUE_DIM, device=args.device).to(dtype)
+
+    def attend(self, contender: str, states, dropout: float) -> torch.Tensor:
+        config = SimpleNamespace(
+            attention_normalization=self.normalization, output_attentions=False, _attn_implementation=contender
+        )
+        module = SimpleNamespace(config=config, training=dropout > 0, is_causal=False)
+        return forward_of(contender)(module, *states, None, dropout=dropout)[0]
+
+    def forward(self, contender: str) -> None:
+        self.attend(contender, [state.detach() for state in self.states], self.dropout)
+
+    def forward_and_backward(self, contender: str) -> None:
+        torch.autograd.grad(self.attend(contender, self.states, self.dropout), self.states, self.gradient)
+
+    def error(self, contender: str) -> float:
+        """Of the first sequence, without dropout."""
+        states = [state[:1].detach() for state in self.states]
+        exact = self.attend("eager", [state.float() for state in states], 0.0)
+        return ((self.attend(contender, states, 0.0).float() - exact).norm() / exact.norm()).item()
+
+    def calls(self, contenders: list[str]) -> dict[tuple[str, str], Callable]:
+        """(contender, pass) -> a function that runs it once, of those that can."""
+        family = ATTENTION_NORMALIZATIONS[self.normalization].family
+        calls = {}
+        for contender in contenders:
+            passes = {"forward": self.forward, "forward+backward": self.forward_and_backward}
+            for which, function in passes.items() if family in families_of(contender) else ():
+                try:
+                    function(contender)
+                except (RuntimeError, ValueError, ImportError) as error:  # no kernel, no memory, no package
+                    reason = str(error).strip().splitlines()[0]
+                    tqdm.write(f"{self.dtype} {self.length} {contender}, {which}: left out. {reason}")
+                else:
+                    calls[contender, which] = lambda function=function, contender=contender: function(contender)
+        return calls
+
+    def least_bytes(self, which: str) -> int:
+        narrow, wide = (self.batch * self.length * width * self.dtype.itemsize for width in (KEY_DIM, VALUE_DIM))
+        forward, backward = 2 * narrow + 2 * wide, 4 * narrow + 3 * wide
+        return forward if which == "forward" else forward + backward
+
+    def operations(self, which: str) -> int:
+        return (1 if which == "forward" else 3) * 2 * self.batch * self.length**2 * (KEY_DIM + VALUE_DIM)
+
+
+def machine_calls(args, dtype: torch.dtype) -> dict[tuple[str, str], Callable]:
+    """What the machine can do at most: matrix products and a copy in memory."""
     calls = {}
-    for backend in args.backends:
-        if family in ATTENTION_BACKENDS[backend].families:
-            calls[backend, "forward"] = lambda backend=backend: forward_only(backend)
-            calls[backend, "forward+backward"] = lambda backend=backend: forward_and_backward(backend)
-    return calls
-
-
-def peak_calls(args, dtype: torch.dtype) -> dict[tuple[str, str], object]:
-    shapes = {"2048x2048x2048": (2048, 2048, 2048), "4096x1536x1536": (4096, 1536, 1536)}
-    calls = {}
-    for name, (rows, inner, columns) in shapes.items():
+    for rows, inner, columns in PRODUCTS[args.device]:
         left = torch.randn(rows, inner, device=args.device).to(dtype)
         right = torch.randn(inner, columns, device=args.device).to(dtype)
-        calls["matrix product", name] = lambda left=left, right=right: left @ right
+        calls["product", 2 * rows * inner * columns] = lambda left=left, right=right: left @ right
+    source = torch.ones(COPIED_BYTES[args.device], dtype=torch.uint8, device=args.device)
+    target = torch.empty_like(source)
+    calls["copy", 2 * source.numel()] = lambda: target.copy_(source)
     return calls
 
 
-def measure(calls: dict, args) -> dict[tuple[str, str], list[float]]:
+def measure(calls: dict, args) -> dict[tuple, list[float]]:
+    repeats = {}
+    for name, function in calls.items():
+        function()  # what is compiled, tuned or allocated at first
+        seconds = timed(function, args.device)
+        repeats[name] = max(1, min(1000, round(LEAST_SECONDS[args.device] / max(seconds, 1e-6))))
     seconds = {name: [] for name in calls}
-    for function in calls.values():
-        timed(function, args.device)  # warm-up
     order = list(calls)
     for _ in range(args.rounds):
         random.shuffle(order)
         for name in order:
-            seconds[name].append(timed(calls[name], args.device))
+            seconds[name].append(timed(calls[name], args.device, repeats[name]))
     return seconds
 
 
-def rows_of(args, dtype_name: str, length: int, normalization: str, seconds: dict) -> list[dict]:
-    batch = max(1, args.tokens // length)
-    operations = 2 * batch * length**2 * (KEY_DIM + VALUE_DIM)
+def rows_of(args, case: Case, seconds: dict) -> list[dict]:
     median = {name: statistics.median(values) for name, values in seconds.items()}
-    peak = max(2 * 2048**3 / median["matrix product", "2048x2048x2048"],
-               2 * 4096 * 1536**2 / median["matrix product", "4096x1536x1536"])  # fmt: skip
-    chosen = choose_attention_backend(length)
+    peak = max(work / time for (name, work), time in median.items() if name == "product")
+    bandwidth = max(work / time for (name, work), time in median.items() if name == "copy")
     rows = []
-    for (backend, which), values in seconds.items():
-        if backend == "matrix product":
+    for (contender, which), values in seconds.items():
+        if contender in ("product", "copy"):
             continue
-        rate = operations * (1 if which == "forward" else 3) / median[backend, which]
+        time = median[contender, which]
+        rate, moved = case.operations(which) / time, case.least_bytes(which) / time
         rows.append({
-            "dtype": dtype_name, "length": length, "batch": batch, "normalization": normalization,
-            "dropout": args.dropout, "backend": backend, "default": int(backend == chosen), "pass": which,
-            "median_ms": round(median[backend, which] * 1e3, 2),
-            "min_ms": round(min(values) * 1e3, 2), "max_ms": round(max(values) * 1e3, 2),
+            "dtype": str(case.dtype).removeprefix("torch."), "length": case.length, "batch": case.batch,
+            "normalization": case.normalization, "dropout": args.dropout,
+            "backend": contender, "default": int(contender == choose_attention_backend(case.length)), "pass": which,
+            "error": f"{case.error(contender):.1e}", "median_ms": round(time * 1e3, 3),
+            "min_ms": round(min(values) * 1e3, 3), "max_ms": round(max(values) * 1e3, 3),
             "useful_gflops": round(rate / 1e9, 1), "peak_gflops": round(peak / 1e9, 1),
-            "share_of_peak": round(rate / peak, 3),
+            "share_of_peak": round(rate / peak, 3), "least_gbytes_per_s": round(moved / 1e9, 2),
+            "bandwidth_gbytes_per_s": round(bandwidth / 1e9, 2), "share_of_bandwidth": round(moved / bandwidth, 3),
         })  # fmt: skip
     return rows
 
 
+def print_rows(rows: list[dict]) -> None:
+    print(
+        f"{'dtype':9} {'length':>6} {'normalization':24} {'pass':17} {'backend':16} {'error':>8} "
+        f"{'ms':>9} {'GFLOP/s':>9} {'of peak':>8} {'GB/s':>8} {'of bandwidth':>12}"
+    )
+    for row in rows:
+        print(
+            f"{row['dtype']:9} {row['length']:6} {row['normalization']:24} {row['pass']:17} "
+            f"{row['backend'] + '*' * row['default']:16} {row['error']:>8} {row['median_ms']:9.3f} "
+            f"{row['useful_gflops']:9.1f} {row['share_of_peak']:8.0%} {row['least_gbytes_per_s']:8.1f} "
+            f"{row['share_of_bandwidth']:12.0%}"
+        )
+    print("* what a model uses when no backend is asked for")
+
+
+def write(path: str, facts: dict, rows: list[dict]) -> None:
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, [*facts, *rows[0]], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({**facts, **row} for row in rows)
+
+
 def main() -> None:
     args = parse_arguments()
-    args.backends = args.backends or [
-        "eager",
-        "sdpa",
-        "gau_blocked",
-        *(["gau_triton"] if args.device != "cpu" else []),
-    ]
     torch.manual_seed(args.seed)
     random.seed(args.seed)
+    # FlexAttention is compiled for lengths, types and passes; beyond PyTorch's limit it would run unfused.
+    torch._dynamo.config.recompile_limit = 64
     facts = {
         "date": datetime.date.today().isoformat(), "hardware": processor_name(args.device),
         "threads": torch.get_num_threads() if args.device == "cpu" else "", "torch": torch.__version__,
@@ -161,26 +271,12 @@ def main() -> None:
     rows = []
     for dtype_name, length, normalization in tqdm(cells, desc="attention", unit="cell"):
         dtype = getattr(torch, dtype_name)
-        calls = {**attention_calls(args, dtype, length, normalization), **peak_calls(args, dtype)}
-        rows += rows_of(args, dtype_name, length, normalization, measure(calls, args))
-
-    print(
-        f"{'dtype':9} {'length':>6} {'normalization':24} {'pass':17} {'backend':12} "
-        f"{'ms':>9} {'GFLOP/s':>9} {'of peak':>8}"
-    )
-    for row in rows:
-        mark = "*" if row["default"] else " "
-        print(
-            f"{row['dtype']:9} {row['length']:6} {row['normalization']:24} {row['pass']:17} "
-            f"{row['backend'] + mark:12} "
-            f"{row['median_ms']:9.2f} {row['useful_gflops']:9.1f} {row['share_of_peak']:8.0%}"
-        )
-    print("* what a model uses when no backend is asked for")
-    if args.output:
-        with open(args.output, "w", newline="") as file:
-            writer = csv.DictWriter(file, [*facts, *rows[0]], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows({**facts, **row} for row in rows)
+        case = Case(args, dtype, length, normalization)
+        rows += rows_of(args, case, measure({**case.calls(args.backends), **machine_calls(args, dtype)}, args))
+        if args.output and rows:  # after each cell: hours of a machine may end before the last one
+            write(args.output, facts, rows)
+    print_rows(rows)
+    if args.output and rows:
         print(f"Wrote {args.output}")
 
 
