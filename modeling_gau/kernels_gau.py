@@ -28,7 +28,14 @@ The buffer holds `_STRIP_ELEMENTS` pairs, or `_MIN_STRIP` rows or columns of lon
 the length. The forward pass cuts strips of queries and the backward pass strips of keys, so that each tile of the wide
 sums, the output and the gradient by the value, is finished by one program: in float32, in the same order each time.
 
-Keys before the first and after the last visible one of a sequence are not computed, tile by tile.
+Keys before the first and after the last visible one of a sequence are skipped, tile by tile. Queries are not, since
+which of them are padding is not known here.
+
+The gate u of the unit, u * (A v), stays outside. Inside it would save the output's way to memory and back, 4 bytes a
+column, in inference; in training A v has to be kept for the gradient by u, and the products of the backward pass would
+read the gate beside the gradient, three times.
+
+Compiled for the H100 and run in Triton's interpreter, not yet measured: `benchmarks/benchmark_attention.py` does that.
 """
 
 import contextlib
@@ -58,7 +65,11 @@ if is_triton_available():
 
     @triton.jit
     def _store_tile(pointer, tile, rows, columns, row_stride, row_mask, column_mask):
-        """Stores a tile of a matrix whose columns are neighbours, in the matrix's type."""
+        """Stores a float32 tile of a matrix whose columns are neighbours, in the matrix's type."""
+        if _INTERPRETED:  # it cuts bfloat16 off, which biases every sum, where compiled kernels round to nearest
+            if pointer.dtype.element_ty == tl.bfloat16:
+                bits = tile.to(tl.int32, bitcast=True)
+                tile = ((bits + 0x7FFF + ((bits >> 16) & 1)) & -0x10000).to(tl.float32, bitcast=True)
         offsets = rows.to(tl.int64)[:, None] * row_stride + columns[None, :]
         mask = row_mask[:, None] & column_mask[None, :]
         tl.store(pointer + offsets, tile.to(pointer.dtype.element_ty), mask=mask)
@@ -75,6 +86,14 @@ if is_triton_available():
         if _INTERPRETED:  # it multiplies the bit patterns of bfloat16; products of the widened numbers are exact
             tile = tile.to(tl.float32)
         return tile
+
+    @triton.jit
+    def _tile_of(rows, columns, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+        """Sequence (64 bits), first row and first column of this program's tile: neighbours share their rows."""
+        tiles_n = tl.cdiv(columns, BLOCK_N)
+        tiles = tl.cdiv(rows, BLOCK_M) * tiles_n
+        tile = tl.program_id(0) % tiles
+        return (tl.program_id(0) // tiles).to(tl.int64), tile // tiles_n * BLOCK_M, tile % tiles_n * BLOCK_N
 
     @triton.jit
     def _bounds_of(bounds, batch, size):
@@ -102,6 +121,19 @@ if is_triton_available():
         q = _load_tile(query, rows, depth, query_row, query_column, row_mask, depth < key_dim)
         k = _load_tile(key, columns, depth, key_row, key_column, column_mask, depth < key_dim)
         return tl.dot(q, tl.trans(k), input_precision=PRECISION)
+
+    @triton.jit
+    def _weights_gradient_of(
+        gradient, value, rows, columns, value_dim, gradient_row, gradient_column, value_row, value_column, row_mask,
+        column_mask, PRECISION: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_V: tl.constexpr,
+    ):  # fmt: skip
+        total = tl.zeros([BLOCK_M, BLOCK_N], dtype=tl.float32)
+        for start in range(0, value_dim, BLOCK_V):
+            width = start + tl.arange(0, BLOCK_V)
+            g = _load_tile(gradient, rows, width, gradient_row, gradient_column, row_mask, width < value_dim)
+            v = _load_tile(value, columns, width, value_row, value_column, column_mask, width < value_dim)
+            total = tl.dot(g, tl.trans(v), total, input_precision=PRECISION)
+        return total
 
     @triton.jit
     def _activation(scores, shift, SOFTMAX: tl.constexpr):
@@ -146,11 +178,18 @@ if is_triton_available():
         ]
         return made[-1:] if INTERPRETED else made
 
+    def _fitting(configurations: list, arguments: dict, PRECISION: str, **kwargs) -> list:
+        """Without those that ask for more shared memory than an H100 has, which takes seconds of compiling each to
+        find out: products of float32 in three parts hold every part of a tile."""
+        largest = 64 * 128 if PRECISION == "tf32x3" else 128 * 256
+        return [c for c in configurations if c.kwargs["BLOCK_M"] * c.kwargs["BLOCK_N"] <= largest]
+
     @triton.autotune(
         configs=_configurations(
             "BLOCK_M BLOCK_N", (128, 128, 8, 3), (128, 128, 8, 2), (64, 256, 8, 2), (64, 128, 4, 3), (64, 64, 4, 2)
         ),
-        key=["size_class", "key_dim", "SOFTMAX"],
+        key=["size_class", "key_dim", "SOFTMAX", "PRECISION"],
+        prune_configs_by={"early_config_prune": _fitting},
     )
     @triton.jit
     def _statistics_kernel(
@@ -193,7 +232,8 @@ if is_triton_available():
         configs=_configurations(
             "BLOCK_M BLOCK_N", (128, 256, 8, 1), (128, 128, 8, 1), (64, 128, 4, 1), (64, 64, 4, 1)
         ),
-        key=["size_class", "key_dim", "SOFTMAX"],
+        key=["size_class", "key_dim", "SOFTMAX", "PRECISION"],
+        prune_configs_by={"early_config_prune": _fitting},
     )
     @triton.jit
     def _weights_kernel(
@@ -206,13 +246,8 @@ if is_triton_available():
     ):  # fmt: skip
         """Weights `(batch, query, key)` after normalization and dropout, 0 from the last key to `stored_keys`. Tiles
         without a visible key are not written."""
-        tiles_n = tl.cdiv(keys, BLOCK_N)
-        tiles = tl.cdiv(queries, BLOCK_M) * tiles_n
-        batch = (tl.program_id(0) // tiles).to(tl.int64)
-        tile = tl.program_id(0) % tiles
-        rows = tile // tiles_n * BLOCK_M + tl.arange(0, BLOCK_M)
-        first_column = tile % tiles_n * BLOCK_N
-        columns = first_column + tl.arange(0, BLOCK_N)
+        batch, tile_row, first_column = _tile_of(queries, keys, BLOCK_M, BLOCK_N)
+        rows, columns = tile_row + tl.arange(0, BLOCK_M), first_column + tl.arange(0, BLOCK_N)
         begin, end = _bounds_of(bounds, batch, keys)
         if (first_column < end) & (first_column + BLOCK_N > begin):
             inside = rows < queries
@@ -238,7 +273,8 @@ if is_triton_available():
             "BLOCK_M BLOCK_N BLOCK_V", (128, 256, 64, 8, 3), (128, 128, 64, 8, 4), (64, 128, 64, 4, 4),
             (64, 64, 128, 4, 2),
         ),
-        key=["size_class", "key_dim", "value_dim", "SOFTMAX"],
+        key=["size_class", "key_dim", "value_dim", "SOFTMAX", "PRECISION"],
+        prune_configs_by={"early_config_prune": _fitting},
     )  # fmt: skip
     @triton.jit
     def _scores_gradient_kernel(
@@ -255,13 +291,8 @@ if is_triton_available():
         output: dS = A (D - i) for softmax, 2 relu(S) factor (D - i) for squared ReLU, where i is 0 without a row sum;
         with dropout, D is 0 where a weight was dropped and D / (1 - p) elsewhere.
         """
-        tiles_n = tl.cdiv(keys, BLOCK_N)
-        tiles = tl.cdiv(queries, BLOCK_M) * tiles_n
-        batch = (tl.program_id(0) // tiles).to(tl.int64)
-        tile = tl.program_id(0) % tiles
-        rows = tile // tiles_n * BLOCK_M + tl.arange(0, BLOCK_M)
-        first_column = tile % tiles_n * BLOCK_N
-        columns = first_column + tl.arange(0, BLOCK_N)
+        batch, tile_row, first_column = _tile_of(queries, keys, BLOCK_M, BLOCK_N)
+        rows, columns = tile_row + tl.arange(0, BLOCK_M), first_column + tl.arange(0, BLOCK_N)
         begin, end = _bounds_of(bounds, batch, keys)
         if (first_column < end) & (first_column + BLOCK_N > begin):
             inside = rows < queries
@@ -288,21 +319,13 @@ if is_triton_available():
             scores_gradient += batch * weights_batch
             _store_tile(scores_gradient, activation, rows, columns, weights_row, inside, columns < stored_keys)
             tl.debug_barrier()
-            weights_gradient = tl.zeros([BLOCK_M, BLOCK_N], dtype=tl.float32)
-            for start in range(0, value_dim, BLOCK_V):
-                width = start + tl.arange(0, BLOCK_V)
-                g = _load_tile(
-                    gradient + batch * gradient_batch, rows, width, gradient_row, gradient_column, inside,
-                    width < value_dim,
-                )  # fmt: skip
-                v = _load_tile(
-                    value + batch * value_batch, columns, width, value_row, value_column, seen, width < value_dim
-                )  # fmt: skip
-                weights_gradient = tl.dot(g, tl.trans(v), weights_gradient, input_precision=PRECISION)
-
-            activation = _load_tile(
-                scores_gradient, rows, columns, weights_row, 1, inside, columns < stored_keys
-            ).to(tl.float32)  # fmt: skip
+            weights_gradient = _weights_gradient_of(
+                gradient + batch * gradient_batch, value + batch * value_batch, rows, columns, value_dim,
+                gradient_row, gradient_column, value_row, value_column, inside, seen, PRECISION, BLOCK_M, BLOCK_N,
+                BLOCK_V,
+            )  # fmt: skip
+            activation = _load_tile(scores_gradient, rows, columns, weights_row, 1, inside, columns < stored_keys)
+            activation = activation.to(tl.float32)
             if seed is not None:
                 weights_gradient = tl.where(activation > 0.0, weights_gradient * keep_scale, 0.0)
                 activation = tl.abs(activation)
@@ -318,7 +341,8 @@ if is_triton_available():
             "BLOCK_M BLOCK_N BLOCK_K", (128, 256, 64, 8, 3), (128, 256, 64, 8, 4), (128, 128, 64, 8, 4),
             (128, 128, 64, 4, 4), (64, 128, 64, 4, 4), (64, 64, 64, 4, 4), (64, 256, 64, 4, 4),
         ),
-        key=["size_class", "columns", "BOUNDED_ROWS"],
+        key=["size_class", "columns", "BOUNDED_ROWS", "PRECISION"],
+        prune_configs_by={"early_config_prune": _fitting},
     )  # fmt: skip
     @triton.jit
     def _product_kernel(
@@ -334,13 +358,8 @@ if is_triton_available():
         Its tiles are masked at `left_keys` only, a multiple of 16: a mask that began at any key would forbid wide
         loads. Tiles with a visible key hold zeros for the others, and this kernel's are no larger along the sum.
         """
-        tiles_n = tl.cdiv(columns, BLOCK_N)
-        tiles = tl.cdiv(rows, BLOCK_M) * tiles_n
-        batch = (tl.program_id(0) // tiles).to(tl.int64)
-        tile = tl.program_id(0) % tiles
-        first_row = tile // tiles_n * BLOCK_M
-        m = first_row + tl.arange(0, BLOCK_M)
-        n = tile % tiles_n * BLOCK_N + tl.arange(0, BLOCK_N)
+        batch, first_row, first_column = _tile_of(rows, columns, BLOCK_M, BLOCK_N)
+        m, n = first_row + tl.arange(0, BLOCK_M), first_column + tl.arange(0, BLOCK_N)
         first_key, last_key = _bounds_of(bounds, batch, rows if BOUNDED_ROWS else inner)
         begin, end = first_key, last_key
         if BOUNDED_ROWS:
@@ -507,12 +526,11 @@ def _inner_products(left, right) -> torch.Tensor:
     return products
 
 
-def _attention(query, key, value, visible, seed, rule: _Rule) -> tuple[torch.Tensor, torch.Tensor | None]:
+def _attention(query, key, value, visible, bounds, seed, rule: _Rule) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Output and, where the rule has them, statistics of the rows."""
     batch, queries, key_dim = query.shape
     keys, value_dim = value.shape[1:]
     output = value.new_empty(batch, queries, value_dim)
-    bounds = None if visible is None else _visible_bounds(visible)
     statistics = _compute_statistics(query, key, visible, bounds, rule) if rule.has_statistics else None
     strips = _strips(batch, queries, keys)
     buffer = value.new_empty(strips[0][0].stop, strips[0][1].stop, _stored(keys))
@@ -534,7 +552,7 @@ def _attention(query, key, value, visible, seed, rule: _Rule) -> tuple[torch.Ten
 
 
 def _attention_gradients(
-    gradient, query, key, value, output, statistics, visible, seed, rule: _Rule
+    gradient, query, key, value, output, statistics, visible, bounds, seed, rule: _Rule
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     batch, queries, key_dim = query.shape
     keys, value_dim = value.shape[1:]
@@ -545,7 +563,6 @@ def _attention_gradients(
     if cut:  # the sum over strips is taken in float32 and rounded once
         query_gradient = torch.zeros(query.shape, dtype=torch.float32, device=query.device)
     inner = _inner_products(gradient, output) if rule.has_statistics else None
-    bounds = None if visible is None else _visible_bounds(visible)
     buffers = [value.new_empty(strips[0][0].stop, queries, _stored(strips[0][1].stop)) for _ in range(2)]
     for sequences, part in strips:
         q, k, v, g = query[sequences], key[sequences, part], value[sequences, part], gradient[sequences]
@@ -587,6 +604,7 @@ def _triton_attention(
     key: torch.Tensor,
     value: torch.Tensor,
     visible: torch.Tensor | None,
+    bounds: torch.Tensor | None,
     seed: torch.Tensor | None,
     softmax: bool,
     sum_normalized: bool,
@@ -594,12 +612,12 @@ def _triton_attention(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     with _device(query):
         rule = _Rule(softmax, sum_normalized, dropout)
-        output, statistics = _attention(query, key, value, visible, seed, rule)
+        output, statistics = _attention(query, key, value, visible, bounds, seed, rule)
     return output, query.new_empty(0, dtype=torch.float32) if statistics is None else statistics
 
 
 @_triton_attention.register_fake
-def _(query, key, value, visible, seed, softmax, sum_normalized, dropout):
+def _(query, key, value, visible, bounds, seed, softmax, sum_normalized, dropout):
     batch, queries, _ = query.shape
     statistics = (batch, 2, queries) if softmax or sum_normalized else (0,)
     return value.new_empty(batch, queries, value.shape[2]), query.new_empty(statistics, dtype=torch.float32)
@@ -614,6 +632,7 @@ def _triton_attention_backward(
     output: torch.Tensor,
     statistics: torch.Tensor,
     visible: torch.Tensor | None,
+    bounds: torch.Tensor | None,
     seed: torch.Tensor | None,
     softmax: bool,
     sum_normalized: bool,
@@ -621,14 +640,13 @@ def _triton_attention_backward(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Gradients by query, key and value."""
     rule = _Rule(softmax, sum_normalized, dropout)
+    statistics = statistics if rule.has_statistics else None
     with _device(query):
-        return _attention_gradients(
-            gradient, query, key, value, output, statistics if rule.has_statistics else None, visible, seed, rule
-        )
+        return _attention_gradients(gradient, query, key, value, output, statistics, visible, bounds, seed, rule)
 
 
 @_triton_attention_backward.register_fake
-def _(gradient, query, key, value, output, statistics, visible, seed, softmax, sum_normalized, dropout):
+def _(gradient, query, key, value, output, statistics, visible, bounds, seed, softmax, sum_normalized, dropout):
     return query.new_empty(query.shape), key.new_empty(key.shape), value.new_empty(value.shape)
 
 
@@ -639,11 +657,12 @@ def _save_for_backward(ctx, inputs, output):
 
 
 def _backward(ctx, gradient, _):
-    query, key, value, visible, seed, output, statistics = ctx.saved_tensors
+    query, key, value, visible, bounds, seed, output, statistics = ctx.saved_tensors
     gradients = _triton_attention_backward(
-        gradient, query, key, value, output, statistics, visible, seed, ctx.softmax, ctx.sum_normalized, ctx.dropout
-    )
-    return *gradients, None, None, None, None, None
+        gradient, query, key, value, output, statistics, visible, bounds, seed,
+        ctx.softmax, ctx.sum_normalized, ctx.dropout,
+    )  # fmt: skip
+    return *gradients, None, None, None, None, None, None
 
 
 def _no_second_derivative(ctx, *gradients):
@@ -683,10 +702,16 @@ def triton_attention(
         ValueError: Triton is missing, or the tensors' device or type is not one that the kernels run on.
     """
     _check_inputs(query, key, value)
+    if query.shape[0] == 0:  # no program to launch
+        return query @ key.mT @ value
+    if visible is not None:
+        visible = visible.contiguous()
+    # Outside the operator, where a compiled model finds them once for all layers, and not again for the backward pass.
+    bounds = None if visible is None else _visible_bounds(visible)
     # From PyTorch's generator, so that seeds and gradient checkpointing work as usual, and on the device, which then
     # does not wait for it.
     seed = torch.randint(2**62, (1,), device=query.device) if dropout > 0 else None
-    return _triton_attention(query, key, value, visible, seed, softmax, sum_normalized, dropout)[0]
+    return _triton_attention(query, key, value, visible, bounds, seed, softmax, sum_normalized, dropout)[0]
 
 
 def _check_inputs(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> None:

@@ -80,9 +80,10 @@ def assert_close(found: list[torch.Tensor], expected: list[torch.Tensor], name: 
         )
 
 
-@pytest.mark.parametrize(("length", "widths"), [*((length, (24, 200)) for length in LENGTHS), (63, (16, 96))])
+@pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize("normalization", RULES)
-def test_output_and_gradients_with_padding_equal_eager(normalization, length, widths):
+def test_output_and_gradients_with_padding_equal_eager(normalization, length):
+    widths = (24, 200)
     states, gradient, real = random_states(length, widths), output_gradient(length, widths), real_tokens(length)
     expected = exactly(normalization, states, real, gradient)
     found = run("gau_triton", normalization, states, real, gradient)
@@ -91,7 +92,7 @@ def test_output_and_gradients_with_padding_equal_eager(normalization, length, wi
         assert_close([t[index] for t in found], [t[index] for t in expected], pattern)
 
 
-@pytest.mark.parametrize("length", (1, 130))
+@pytest.mark.parametrize("length", (1, 70))
 @pytest.mark.parametrize("normalization", RULES)
 def test_output_and_gradients_without_padding_equal_eager(normalization, length):
     states, gradient = random_states(length, (24, 200), batch=2), output_gradient(length, (24, 200), batch=2)
@@ -99,7 +100,7 @@ def test_output_and_gradients_without_padding_equal_eager(normalization, length)
     assert_close(run("gau_triton", normalization, states, None, gradient), expected)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", DTYPES[1:])
 @pytest.mark.parametrize("normalization", RULES)
 def test_errors_are_at_most_twice_those_of_plain_pytorch(normalization, dtype):
     """Against the formula in float64: at most 2x the error of plain products in that precision, 3x for gradients."""
@@ -135,6 +136,20 @@ def test_what_padding_holds_does_not_matter(normalization):
         assert torch.equal(ours, theirs)
 
 
+def test_a_mask_may_be_stored_in_any_order():
+    states, gradient, real = random_states(9, (16, 96)), output_gradient(9, (16, 96)), real_tokens(9)
+    expected = run("gau_triton", "softmax", states, real, gradient)
+    for mask in (real.t().contiguous().t(), real.repeat_interleave(2, 1)[:, ::2]):
+        for ours, theirs in zip(run("gau_triton", "softmax", states, mask, gradient), expected, strict=True):
+            assert torch.equal(ours, theirs)
+
+
+def test_a_batch_of_nothing_gives_nothing():
+    states, real = random_states(9, (16, 96), batch=0), real_tokens(9)[:0]
+    output, *gradients = run("gau_triton", "softmax", states, real, output_gradient(9, (16, 96), batch=0))
+    assert output.shape == (0, 9, 1, 96) and [g.shape for g in gradients] == [s.shape for s in states]
+
+
 @pytest.mark.parametrize("normalization", RULES)
 def test_a_score_that_is_not_a_number_is_seen(normalization):
     states = random_states(9, (16, 96), batch=1)
@@ -145,13 +160,14 @@ def test_a_score_that_is_not_a_number_is_seen(normalization):
 
 
 def test_large_scores_do_not_overflow():
+    real = real_tokens(40, ("left", "holes"))
     for factor in (1e3, -1e3):
-        states, gradient = random_states(63, (16, 96)), output_gradient(63, (16, 96))
+        states, gradient = random_states(40, (16, 96), batch=2), output_gradient(40, (16, 96), batch=2)
         states[0] = (states[0].detach().abs() * factor).requires_grad_()
         states[1] = (states[1].detach().abs()).requires_grad_()  # every score is far from 0, on one side
         for normalization in ("softmax", "normalized_squared_relu"):
-            expected = exactly(normalization, states, real_tokens(63), gradient)
-            found = run("gau_triton", normalization, states, real_tokens(63), gradient)
+            expected = exactly(normalization, states, real, gradient)
+            found = run("gau_triton", normalization, states, real, gradient)
             torch.testing.assert_close(found[0].double(), expected[0], rtol=1e-3, atol=1e-3)
             assert all(tensor.isfinite().all() for tensor in found)
 
@@ -169,11 +185,11 @@ def test_squares_that_vanish_leave_no_nan(normalization):
 
 @pytest.mark.parametrize("normalization", RULES)
 def test_strips_change_nothing(normalization, monkeypatch):
-    """Strips of several sequences, of whole ones and of parts of one."""
+    """Strips of several sequences and of parts of one."""
     length, widths, real = 80, (16, 96), real_tokens(80, PATTERNS[1:4])
     states, gradient = random_states(length, widths, batch=3), output_gradient(length, widths, batch=3)
     expected = run("gau_triton", normalization, states, real, gradient)
-    for elements, smallest in ((2 * 80 * 80, 8), (80 * 80, 8), (0, 40)):
+    for elements, smallest in ((2 * 80 * 80, 8), (0, 40)):
         monkeypatch.setattr(kernels_gau, "_STRIP_ELEMENTS", elements)
         monkeypatch.setattr(kernels_gau, "_MIN_STRIP", smallest)
         assert_close(run("gau_triton", normalization, states, real, gradient), expected)
@@ -248,39 +264,39 @@ def dropped_weights(normalization: str, length: int, dropout: float, seed: int =
 
 @pytest.mark.parametrize("normalization", RULES)
 def test_dropout_is_the_same_in_forward_and_backward(normalization):
-    plain, _ = dropped_weights(normalization, 63, 0.0)
-    dropped, in_backward = dropped_weights(normalization, 63, 0.25)
+    plain, _ = dropped_weights(normalization, 40, 0.0)
+    dropped, in_backward = dropped_weights(normalization, 40, 0.25)
     torch.testing.assert_close(dropped, in_backward)
     positive, kept = plain > 0, dropped != 0
     assert not (kept & ~positive).any()
     torch.testing.assert_close(dropped[kept], plain[kept] / 0.75)
-    assert not torch.equal(dropped_weights(normalization, 63, 0.25, seed=1)[0], dropped)
+    assert not torch.equal(dropped_weights(normalization, 40, 0.25, seed=1)[0], dropped)
 
 
 def test_dropout_is_the_same_in_all_strips_and_tiles(monkeypatch):
-    dropped, _ = dropped_weights("softmax", 70, 0.25)
-    assert torch.equal(dropped_weights("softmax", 70, 0.25)[0], dropped)
+    dropped, _ = dropped_weights("softmax", 40, 0.25)
+    assert torch.equal(dropped_weights("softmax", 40, 0.25)[0], dropped)
     monkeypatch.setattr(kernels_gau, "_STRIP_ELEMENTS", 0)
-    monkeypatch.setattr(kernels_gau, "_MIN_STRIP", 40)
+    monkeypatch.setattr(kernels_gau, "_MIN_STRIP", 24)
     set_tiles(monkeypatch, TILES[1])
-    for again in dropped_weights("softmax", 70, 0.25):
+    for again in dropped_weights("softmax", 40, 0.25):
         torch.testing.assert_close(again, dropped)
 
 
 def test_dropout_looks_like_independent_draws():
-    for dropout in (0.1, 0.5):
-        dropped, _ = dropped_weights("softmax", 128, dropout)
-        kept = (dropped != 0).double()
-        deviation = (dropout * (1 - dropout)) ** 0.5
-        assert abs(kept.mean() - (1 - dropout)) < 4 * deviation * kept.numel() ** -0.5
-        for axes in ((0, 1), (0, 2), (1, 2)):  # by key, by query, by sequence
-            means = kept.mean(axes)
-            assert (means - (1 - dropout)).abs().max() < 5 * deviation * (kept.numel() / means.numel()) ** -0.5
-        centred = (kept - kept.mean()) / deviation
-        for axis in (0, 1, 2):
-            for distance in (1, 2, 4):  # neighbours share a call of the generator, and its words
-                correlation = (centred * centred.roll(distance, axis)).mean()
-                assert abs(correlation) < 5 * kept.numel() ** -0.5, (axis, distance)
+    dropout = 0.25
+    dropped, _ = dropped_weights("softmax", 128, dropout)
+    kept = (dropped != 0).double()
+    deviation = (dropout * (1 - dropout)) ** 0.5
+    assert abs(kept.mean() - (1 - dropout)) < 4 * deviation * kept.numel() ** -0.5
+    for axes in ((0, 1), (0, 2), (1, 2)):  # by key, by query, by sequence
+        means = kept.mean(axes)
+        assert (means - (1 - dropout)).abs().max() < 5 * deviation * (kept.numel() / means.numel()) ** -0.5
+    centred = (kept - kept.mean()) / deviation
+    for axis in (0, 1, 2):
+        for distance in (1, 2, 4):  # neighbours share a call of the generator, and its words
+            correlation = (centred * centred.roll(distance, axis)).mean()
+            assert abs(correlation) < 5 * kept.numel() ** -0.5, (axis, distance)
 
 
 @pytest.mark.parametrize("normalization", RULES)
@@ -320,8 +336,8 @@ def small_model(normalization: str, **kwargs) -> GAUForMaskedLM:
 
 
 def batch_of_texts() -> dict[str, torch.Tensor]:
-    input_ids = torch.randint(5, 50, (4, 40), generator=torch.Generator().manual_seed(0)).to(DEVICE)
-    real = real_tokens(40, ("none", "right", "left", "holes"))
+    input_ids = torch.randint(5, 50, (3, 30), generator=torch.Generator().manual_seed(0)).to(DEVICE)
+    real = real_tokens(30, ("none", "left", "holes"))
     return {"input_ids": input_ids, "attention_mask": real.long(), "labels": input_ids.masked_fill(~real, -100)}
 
 
@@ -333,14 +349,29 @@ def loss_logits_gradients(model, inputs) -> list[torch.Tensor]:
     return [output.loss.detach(), logits, *(p.grad.clone() for p in model.parameters())]
 
 
-@pytest.mark.parametrize("normalization", ATTENTION_NORMALIZATIONS)
-def test_a_model_gives_what_it_gives_with_eager(normalization):
-    model, inputs = small_model(normalization, attention_probs_dropout_prob=0.0), batch_of_texts()
+@pytest.mark.parametrize(
+    ("normalization", "fixed_n"), [*((name, None) for name in ATTENTION_NORMALIZATIONS), ("squared_relu", 12)]
+)
+def test_a_model_gives_what_it_gives_with_eager(normalization, fixed_n):
+    model = small_model(normalization, attention_probs_dropout_prob=0.0, fixed_n=fixed_n)
+    inputs = batch_of_texts()
     model.set_attn_implementation("eager")
     expected = loss_logits_gradients(model, inputs)
     model.set_attn_implementation("gau_triton")
     for ours, theirs in zip(loss_logits_gradients(model, inputs), expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_a_model_under_autocast_gives_what_it_gives_with_eager():
+    model, inputs = small_model("softmax_plus", attention_probs_dropout_prob=0.0), batch_of_texts()
+    exact = loss_logits_gradients(model, inputs)
+    errors = {}
+    for backend in ("eager", "gau_triton"):
+        model.set_attn_implementation(backend)
+        with torch.autocast(DEVICE, torch.bfloat16):
+            found = loss_logits_gradients(model, inputs)
+        errors[backend] = [relative_error(ours, theirs.double()) for ours, theirs in zip(found, exact, strict=True)]
+    assert max(errors["gau_triton"]) < 3 * max(errors["eager"]) < 0.15
 
 
 def test_gradient_checkpointing_draws_the_same_weights():
@@ -367,11 +398,12 @@ def test_a_compiled_model_gives_the_same():
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("softmax", "sum_normalized"), [(True, False), (False, True), (False, False)])
+@pytest.mark.parametrize(("softmax", "sum_normalized"), [(True, False), (False, False)])
 def test_operator_schemas_and_fake_functions(softmax, sum_normalized):
     states = [s.detach()[:, 0].requires_grad_() for s in random_states(23, (16, 40), batch=2)]
     visible, seed = real_tokens(23, ("right", "holes")), torch.tensor([5], device=DEVICE)
-    torch.library.opcheck(kernels_gau._triton_attention, (*states, visible, seed, softmax, sum_normalized, 0.1))
+    inputs = (*states, visible, kernels_gau._visible_bounds(visible), seed, softmax, sum_normalized, 0.1)
+    torch.library.opcheck(kernels_gau._triton_attention, inputs)
 
 
 # -------------------------------------------------------------------------------------------------------- refusals

@@ -29,6 +29,7 @@ def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
 
 
 @needs_triton
+@pytest.mark.timeout(900)  # some 40 seconds on an idle core, and many times that beside other work
 @pytest.mark.parametrize("device", ["interpreter", *(["cuda"] if torch.cuda.is_available() else [])])
 def test_kernels_equal_plain_pytorch(device):
     environment = {"TRITON_INTERPRET": "1"} if device == "interpreter" else {}
@@ -126,7 +127,7 @@ for dtype, softmax, dropout in ((torch.bfloat16, True, 0.1), (torch.bfloat16, Fa
     value = projected[..., 1536:3072]
     visible, seed = torch.ones(2, 512, dtype=torch.bool), torch.zeros(1, dtype=torch.int64)
     rule = kernels_gau._Rule(softmax, False, dropout)
-    inputs = (visible, seed if dropout else None, rule)
+    inputs = (visible, kernels_gau._visible_bounds(visible), seed if dropout else None, rule)
     output, statistics = kernels_gau._attention(query, key, value, *inputs)
     kernels_gau._attention_gradients(output, query, key, value, output, statistics, *inputs)
 """
