@@ -518,8 +518,15 @@ def blocked_attention_forward(
 # ----------------------------------------------------------------------------------------- Triton kernels (gau_triton)
 
 
-def triton_attention_forward(module, query, key, value, attention_mask, scaling=1.0, dropout=0.0, **kwargs):
+def triton_attention_forward(
+    module, query, key, value, attention_mask, scaling=1.0, dropout=0.0, sliding_window=None, **kwargs
+):
     """The kernels of `kernels_gau.py`: all normalizations, memory linear in length, padding skipped on both sides."""
+    if sliding_window is not None:
+        raise ValueError(
+            "attn_implementation='gau_triton' has no sliding_window yet. With layers of local attention use "
+            "attn_implementation='gau_blocked', 'sdpa' or FlashAttention (the last two for the softmax family)."
+        )
     visible = None
     if attention_mask is not None:
         batch, keys = key.shape[0], key.shape[2]

@@ -151,7 +151,8 @@ def facts(checkpoints) -> dict:
 @pytest.mark.parametrize("head", HEADS)
 def test_checkpoint_holds_its_code(checkpoints, head):
     sources = {path.name for path in (checkpoints / head).glob("*.py")}
-    assert sources == {"attention_gau.py", "configuration_gau.py", "kernels_gau.py", "modeling_gau.py", "unpadding_gau.py"}
+    names = ("attention", "configuration", "kernels", "modeling", "unpadding")
+    assert sources == {f"{name}_gau.py" for name in names}
     for name in sources:
         assert (checkpoints / head / name).read_bytes() == (ROOT / "modeling_gau" / name).read_bytes()
     auto_map = json.loads((checkpoints / head / "config.json").read_text())["auto_map"]

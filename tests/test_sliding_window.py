@@ -184,6 +184,11 @@ def test_choice_of_the_backend():
     assert choose_attention_backend(512, exporting=True, sliding_window=65) == "eager"
 
 
+def test_a_backend_without_windows_says_so():
+    with pytest.raises(ValueError, match="gau_triton' has no sliding_window yet"):
+        make_model(backend="gau_triton", layer_types=["sliding_attention"] * 4)(torch.ones(1, 9, dtype=torch.long))
+
+
 def test_other_kernels_get_the_window(monkeypatch):
     windows = []
 
