@@ -86,7 +86,8 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--models", nargs="+", default=["gau", "bert", "roformer", "modernbert"],
-        help="gau, gau:NORMALIZATION, gau:NORMALIZATION@BACKEND, bert, roformer, modernbert",
+        help="gau, gau:NORMALIZATION, gau:NORMALIZATION@BACKEND, bert, roformer, modernbert; gau...+window=64 sees 64 "
+        "tokens to either side in two layers of three, as ModernBERT does",
     )  # fmt: skip
     parser.add_argument("--size", choices=SIZES, default="base")
     parser.add_argument("--passes", nargs="+", choices=["train", "inference"], default=["train", "inference"])
@@ -108,10 +109,12 @@ def parse_arguments() -> argparse.Namespace:
 def make_config(name: str, size: str, length: int) -> tuple[PreTrainedConfig, str | None]:
     """A configuration, and the attention backend to ask for."""
     s = SIZES[size]
+    name, _, window = name.partition("+window=")
     kind, _, variant = name.partition(":")
     if kind == "gau":
         normalization, _, backend = variant.partition("@")
         chosen = {"attention_normalization": normalization} if normalization else {}
+        chosen |= {"sliding_window": int(window)} if window else {}
         widths = {"hidden_size": s["width"], "intermediate_size": 2 * s["width"], "num_hidden_layers": s["units"]}
         widths["attention_key_size"] = 128 if s["width"] >= 512 else 64
         config = GAUConfig(vocab_size=VOCABULARY, sparse_prediction=True, **widths, **NO_DROPOUT, **chosen)

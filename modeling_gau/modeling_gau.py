@@ -22,7 +22,7 @@ from transformers.modeling_outputs import (
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.modeling_utils import PreTrainedModel
 from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs, auto_docstring, is_tracing, logging
+from transformers.utils import TransformersKwargs, auto_docstring, logging
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
@@ -42,18 +42,21 @@ from .unpadding_gau import (
     LayerCost,
     PackedSequences,
     Segment,
+    has_values,
     laid_end_to_end,
     packed_documents,
     restarting_positions,
     same_document,
+    visible_keys,
     without_padding,
 )
 
 
 logger = logging.get_logger(__name__)
 
-# Ratio between the standard deviation of a normal distribution and that of its truncation at two standard deviations.
 _FLASH_ARGUMENTS = ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")
+
+# Ratio between the standard deviation of a normal distribution and that of its truncation at two standard deviations.
 _TRUNCATED_NORMAL_STD = 0.8796256610342398
 
 
@@ -330,13 +333,13 @@ class GAUPreTrainedModel(PreTrainedModel):
 
     def _check_one_sequence_a_row(
         self,
-        inputs: torch.Tensor,
+        inputs: torch.Tensor | None,
         attention_mask: torch.Tensor | None,
         position_ids: torch.Tensor | None,
         kwargs: dict,
     ) -> None:
         """For heads that give one answer for each row; `inputs` `(batch, seq)` or `(batch, seq, hidden)`."""
-        if is_tracing(inputs) or packed_documents(inputs.shape[:2], attention_mask, position_ids, kwargs) is None:
+        if inputs is None or packed_documents(inputs.shape[:2], attention_mask, position_ids, kwargs) is None:
             return
         raise ValueError(
             f"{type(self).__name__} gives one answer for each row, and this row holds several sequences end to end: "
@@ -403,11 +406,13 @@ class GAUModel(GAUPreTrainedModel):
             documents apart, each with its own n. Let `position_ids` restart with each document then.
             Hidden states at the padding of a 2-D mask are 0.
         position_ids (`torch.LongTensor` of shape `(batch_size or 1, sequence_length)`, *optional*):
-            Positions of the tokens. Without an `attention_mask`, positions that begin anew within a row say that it
-            holds several sequences end to end, which do not see each other (`DataCollatorWithFlattening`).
+            Positions of the tokens. Without an `attention_mask`, positions that begin anew within a single row say
+            that it holds several sequences end to end, which do not see each other (`DataCollatorWithFlattening`). A
+            model that is compiled or traced cannot look at them: give it `cu_seq_lens_q`.
         cu_seq_lens_q (`torch.IntTensor` of shape `(sequences + 1,)`, *optional*):
             Where the sequences of a single row begin, and the end of the last one, as for FlashAttention: another way
-            to say the same, on every backend. Positions begin anew with each sequence where none are given.
+            to say the same, on every backend but `flex_attention`. Positions begin anew with each sequence where none
+            are given.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give exactly one of input_ids and inputs_embeds.")
@@ -428,8 +433,10 @@ class GAUModel(GAUPreTrainedModel):
         hidden_states = self.embeddings(input_ids, token_type_ids, inputs_embeds)
         if attention_mask is not None:
             self._check_attention_mask(attention_mask, *shape)
-        documents = packed_documents(shape, attention_mask, position_ids, kwargs, is_tracing(hidden_states))
-        kwargs = {name: value for name, value in kwargs.items() if name not in _FLASH_ARGUMENTS}
+        documents = packed_documents(shape, attention_mask, position_ids, kwargs)
+        if documents is not None:
+            attention_mask = None  # which hides nothing
+        flash_arguments = {name: kwargs.pop(name) for name in _FLASH_ARGUMENTS if name in kwargs}
         if position_ids is None:
             position_ids = torch.arange(shape[1], device=hidden_states.device).unsqueeze(0)
             if documents is not None:
@@ -437,14 +444,17 @@ class GAUModel(GAUPreTrainedModel):
         position_embeddings = self.rotary_emb(hidden_states, position_ids)
 
         packed = self._packed_sequences(attention_mask, documents, hidden_states, kwargs)
-        if packed is None:
-            if documents is not None:
-                attention_mask = same_document(documents)
-            arguments = self._masked_arguments(attention_mask, hidden_states)
-        else:
+        if packed is not None:
             arguments = self._packed_arguments(packed, hidden_states.device)
             hidden_states = packed.take(hidden_states)
             position_embeddings = tuple(packed.take(part.expand(*shape, -1)) for part in position_embeddings)
+        elif documents is not None and self._uses_flash():
+            arguments = self._flash_arguments(documents, flash_arguments)
+        else:
+            if documents is not None:
+                self._check_mask_of_documents()
+                attention_mask = same_document(documents)
+            arguments = self._masked_arguments(attention_mask, hidden_states)
 
         for layer in self.layers:
             hidden_states = layer(
@@ -499,15 +509,36 @@ class GAUModel(GAUPreTrainedModel):
         }
 
     def _packed_arguments(self, packed: PackedSequences, device: torch.device) -> dict[str, dict]:
-        """For each type of layers what stands in place of a mask, and the factor of the queries."""
-        if self._uses_flash():
-            given = {"attention_mask": None, **packed.flash_arguments(device)}
-        else:
-            given = {"segments": packed.segments(LayerCost.of(self.config, device), device)}
+        """For each type of layers the segments in place of a mask, and the factor of the queries."""
+        segments, documents = packed.segments(LayerCost.of(self.config, device), device), packed.documents()
         return {
-            kind: given | {"query_factor": self._query_factor(packed.key_count(window), device)}
+            kind: {
+                "segments": segments,
+                "query_factor": self._query_factor(visible_keys(documents, window), device),
+            }
             for kind, window in self._windows().items()
         }
+
+    def _flash_arguments(self, documents: torch.LongTensor, given: dict) -> dict[str, dict]:
+        """For each type of layers FlashAttention's arguments in place of a mask, and the factor of the queries."""
+        if len(given) < len(_FLASH_ARGUMENTS):
+            given = laid_end_to_end(documents).flash_arguments(documents.device)
+        return {
+            kind: {
+                "attention_mask": None,
+                "query_factor": self._query_factor(visible_keys(documents, window), documents.device),
+                **given,
+            }
+            for kind, window in self._windows().items()
+        }
+
+    def _check_mask_of_documents(self) -> None:
+        name = self.config._attn_implementation
+        if "flex" in name:
+            raise ValueError(
+                f"attn_implementation='{name}' cannot keep sequences of one row apart. Use 'sdpa', 'gau_blocked', "
+                "'eager' or FlashAttention for sequences that are laid end to end."
+            )
 
     def _query_factor(self, key_count: torch.Tensor, device: torch.device) -> torch.Tensor | None:
         """What the normalization does with n, `(batch or 1, seq or 1, 1)` in float32; `None` where it does nothing.
@@ -530,38 +561,37 @@ class GAUModel(GAUPreTrainedModel):
         arguments: dict,
     ) -> PackedSequences | None:
         """The sequences, where they are or can be laid end to end; `None` for a batch that needs a mask or none."""
-        if documents is not None and documents.shape[0] > 1:
+        if documents is None and (attention_mask is None or attention_mask.ndim != 2):
             return None
-        if is_tracing(hidden_states) or arguments.get("output_attentions", self.config.output_attentions):
-            return None
-        if documents is not None and self._uses_flash():
-            return laid_end_to_end(documents)
-        backend = ATTENTION_BACKENDS.get(self.config._attn_implementation)
-        # What a compiler made for one batch's lengths, it would make again for the next one's.
-        if backend is None or not backend.takes_sequences or any(map(_is_compiled, self.layers)):
+        if arguments.get("output_attentions", self.config.output_attentions) or not self.takes_sequences:
             return None
         if documents is not None:
-            return laid_end_to_end(documents)
-        if not self.config.unpad_inputs or attention_mask is None or attention_mask.ndim != 2:
+            return laid_end_to_end(documents) if has_values(documents, hidden_states) else None
+        if arguments.get("output_hidden_states", self.config.output_hidden_states) or not self.config.unpad_inputs:
             return None
         # On accelerators many small products would cost more than the padding, and FlashAttention takes it out itself.
-        # Subclasses of tensors may have no values.
-        is_on_cpu = hidden_states.device.type == "cpu" and attention_mask.device == hidden_states.device
-        if not is_on_cpu or type(attention_mask) is not torch.Tensor:
-            return None
-        if arguments.get("output_hidden_states", self.config.output_hidden_states):
+        is_on_cpu = hidden_states.device.type == attention_mask.device.type == "cpu"
+        if not is_on_cpu or not has_values(attention_mask, hidden_states):
             return None
         return without_padding(
             attention_mask, LayerCost.of(self.config, hidden_states.device), "sliding_attention" in self._windows()
         )
 
+    @property
+    def takes_sequences(self) -> bool:
+        """Whether sequences laid end to end are computed by their lengths, without a mask of all pairs."""
+        backend = ATTENTION_BACKENDS.get(self.config._attn_implementation)
+        return backend is not None and backend.takes_sequences and all(map(_is_as_made, self.layers))
+
     def _uses_flash(self) -> bool:
         return "flash" in self.config._attn_implementation
 
 
-def _is_compiled(layer: nn.Module) -> bool:
-    """By `layer.compile()`, or replaced by `torch.compile(layer)`, as regional compilation does."""
-    return not isinstance(layer, GAULayer) or layer._compiled_call_impl is not None
+def _is_as_made(layer: nn.Module) -> bool:
+    """Neither compiled nor wrapped: a compiler would make its code again for the lengths of each batch."""
+    if not isinstance(layer, GAULayer) or not isinstance(layer.gau, GatedAttentionUnit):
+        return False
+    return layer._compiled_call_impl is None and layer.gau._compiled_call_impl is None
 
 
 @auto_docstring(custom_intro="The GAU encoder with a masked-language-model head: its word embeddings, transposed.")
@@ -690,6 +720,8 @@ class GAUForSequenceClassification(GAUPreTrainedModel):
         labels (`torch.Tensor` of shape `(batch_size,)` or `(batch_size, num_labels)`, *optional*):
             Class ids, float targets (`num_labels` 1, or `problem_type="regression"`) or multi-label targets, 0 or 1.
         """
+        inputs = input_ids if input_ids is not None else inputs_embeds
+        self._check_one_sequence_a_row(inputs, attention_mask, position_ids, kwargs)
         outputs = self.model(
             input_ids,
             attention_mask=attention_mask,
@@ -699,7 +731,6 @@ class GAUForSequenceClassification(GAUPreTrainedModel):
             return_dict=True,
             **kwargs,
         )
-        self._check_one_sequence_a_row(outputs.last_hidden_state, attention_mask, position_ids, kwargs)
         logits = self.classifier(self.pooler(outputs.last_hidden_state, attention_mask))
         loss = None
         if labels is not None:
@@ -778,6 +809,8 @@ class GAUForQuestionAnswering(GAUPreTrainedModel):
         end_positions: torch.LongTensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor] | QuestionAnsweringModelOutput:
+        inputs = input_ids if input_ids is not None else inputs_embeds
+        self._check_one_sequence_a_row(inputs, attention_mask, position_ids, kwargs)
         outputs = self.model(
             input_ids,
             attention_mask=attention_mask,
@@ -787,7 +820,6 @@ class GAUForQuestionAnswering(GAUPreTrainedModel):
             return_dict=True,
             **kwargs,
         )
-        self._check_one_sequence_a_row(outputs.last_hidden_state, attention_mask, position_ids, kwargs)
         start_logits, end_logits = self.qa_outputs(self.dropout(outputs.last_hidden_state)).unbind(-1)
         loss = None
         if start_positions is not None and end_positions is not None:
@@ -845,6 +877,8 @@ class GAUForMultipleChoice(GAUPreTrainedModel):
             return None if tensor is None else tensor.flatten(0, 1)
 
         attention_mask = flat(attention_mask)
+        inputs = flat(input_ids) if input_ids is not None else flat(inputs_embeds)
+        self._check_one_sequence_a_row(inputs, attention_mask, flat(position_ids), kwargs)
         outputs = self.model(
             flat(input_ids),
             attention_mask=attention_mask,
@@ -854,7 +888,6 @@ class GAUForMultipleChoice(GAUPreTrainedModel):
             return_dict=True,
             **kwargs,
         )
-        self._check_one_sequence_a_row(outputs.last_hidden_state, attention_mask, flat(position_ids), kwargs)
         scores = self.classifier(self.pooler(outputs.last_hidden_state, attention_mask))
         logits = scores.view(*shape[:2])
         loss = None

@@ -306,12 +306,12 @@ class MaskedLMTrainer(FiniteStepsMixin, CheckpointedTrainer):
     def _kept_apart(self, inputs: dict) -> dict:
         """A batch whose documents do not see each other: end to end where that is quicker, by a mask elsewhere."""
         config, device = self.model.config, self.args.device
-        if config.model_type == GAUConfig.model_type and not self.args.torch_compile:
+        if config.model_type == GAUConfig.model_type and not self.args.torch_compile and inputs["document_ids"].any():
             end_to_end = documents_end_to_end(inputs)
             lengths = tuple(end_to_end["cu_seq_lens_q"].diff().tolist())
             packed = PackedSequences(lengths, tuple(inputs["input_ids"].shape))
-            on_cpu = device.type == "cpu" and packed.pays(LayerCost.of(config, device))
-            if on_cpu or "flash" in config._attn_implementation:
+            may = device.type == "cpu" and config.unpad_inputs and self.model.base_model.takes_sequences
+            if (may and packed.pays(LayerCost.of(config, device))) or "flash" in config._attn_implementation:
                 return end_to_end
         inputs["attention_mask"] = documents_mask(inputs.pop("document_ids"))
         return inputs

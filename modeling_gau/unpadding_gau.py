@@ -4,8 +4,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
+from transformers.utils import is_tracing
 
 
 # What one more call of the attention costs beside its arithmetic, in floating-point operations of a core, such that
@@ -33,9 +35,8 @@ class LayerCost:
         return cls(token, pair, _OPERATIONS_OF_A_CALL_ACCELERATOR)
 
 
-@dataclass(frozen=True)
-class Segment:
-    """Neighbouring sequences whose attention is computed at once.
+class Segment(NamedTuple):
+    """Neighbouring sequences whose attention is computed at once. A tuple, so that accelerate's hooks find the mask.
 
     Args:
         tokens: how many.
@@ -74,16 +75,6 @@ class PackedSequences:
             tokens = padded.index_copy(0, self.positions.to(tokens.device), tokens)
         return tokens.unflatten(0, self.shape)
 
-    def key_count(self, window: int | None = None) -> torch.Tensor:
-        """For each token the number of keys that it sees, int64 `(1, tokens, 1)`: its sequence, or `window` tokens to
-        either side."""
-        lengths = torch.tensor(self.lengths)
-        count = lengths.repeat_interleave(lengths)
-        if window is not None:
-            place = torch.arange(len(count)) - (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
-            count = place.clamp(max=window) + 1 + (count - 1 - place).clamp(max=window)
-        return count[None, :, None]
-
     def grouped(self, cost: LayerCost) -> list[tuple[int, ...]]:
         """The lengths, short neighbours together wherever that costs less than one more call."""
         groups: list[tuple[int, ...]] = []
@@ -101,6 +92,10 @@ class PackedSequences:
         saved = cost.token * (rows * width - sum(self.lengths)) + cost.pair * pairs
         return saved > cost.call * len(groups)
 
+    def documents(self) -> torch.LongTensor:
+        """Which sequence each token is of, int64 `(1, tokens)`."""
+        return _numbers(self.lengths, torch.device("cpu"))
+
     def segments(self, cost: LayerCost, device: torch.device) -> tuple[Segment, ...]:
         """What [`segmented_attention_forward`] computes, masks on `device`."""
         return tuple(
@@ -117,6 +112,22 @@ class PackedSequences:
 
 def _numbers(lengths: Sequence[int], device: torch.device) -> torch.LongTensor:
     return torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))[None].to(device)
+
+
+def visible_keys(documents: torch.LongTensor, window: int | None = None) -> torch.Tensor:
+    """For each token of a row the number of keys that it sees, int64 `(1, seq, 1)`: its document, or what of it is
+    within `window` tokens to either side.
+
+    Args:
+        documents: which one each token is of, increasing, `(1, seq)`.
+    """
+    places = torch.arange(documents.shape[1], device=documents.device)
+    row = documents[0].contiguous()
+    before = places - torch.searchsorted(row, row)
+    behind = torch.searchsorted(row, row, right=True) - 1 - places
+    if window is not None:
+        before, behind = before.clamp(max=window), behind.clamp(max=window)
+    return (before + 1 + behind)[None, :, None]
 
 
 def same_document(numbers: torch.LongTensor) -> torch.Tensor:
@@ -142,6 +153,14 @@ def without_padding(attention_mask: torch.Tensor, cost: LayerCost, keep_holes: b
     return packed if packed.pays(cost) else None
 
 
+def has_values(*tensors: torch.Tensor) -> bool:
+    """Whether tensors hold numbers that can be looked at: nothing is traced, of `torch.func`, or without memory."""
+    return not any(
+        is_tracing(tensor) or tensor.device.type == "meta" or torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+        for tensor in tensors
+    )
+
+
 # What a caller packed
 
 
@@ -150,43 +169,50 @@ def packed_documents(
     attention_mask: torch.Tensor | None,
     position_ids: torch.LongTensor | None,
     arguments: Mapping[str, object],
-    is_tracing: bool = False,
 ) -> torch.LongTensor | None:
-    """Which sequence of its row each token is of, int64 `(batch or 1, seq)`, where a caller laid several end to end;
-    `None` where each row is one.
+    """Which sequence each token of a single row is of, int64 `(1, seq)`; `None` where each row is one sequence.
 
-    Either `cu_seq_lens_q` says so, FlashAttention's argument, with a single row, or, without an attention mask,
-    `position_ids` whose steps are all 1 but for those back to the first value.
+    That several are laid end to end, `cu_seq_lens_q` says, FlashAttention's argument, or, without an attention mask,
+    `position_ids` whose steps are all 1 but for those back to the first value. Those have to be looked at, so that a
+    model that is compiled or traced goes by `cu_seq_lens_q` alone, which it does not check.
 
     Args:
         shape: of the batch.
         arguments: of the model's forward, where `cu_seq_lens_q` and `cu_seq_lens_k` are looked for.
-        is_tracing: values must not be looked at: nothing is checked, and numbers come back for any position ids.
 
     Raises:
         ValueError: `cu_seq_lens_q` does not describe the batch.
     """
-    edges = arguments.get("cu_seq_lens_q")
+    edges, others = arguments.get("cu_seq_lens_q"), arguments.get("cu_seq_lens_k")
     if edges is not None:
-        if attention_mask is not None:
-            raise ValueError("Give attention_mask or cu_seq_lens_q, not both: each says which tokens see each other.")
-        if not is_tracing:
-            _check_edges(edges, arguments.get("cu_seq_lens_k"), shape)
+        _check_edges(edges, others, shape, attention_mask)
         return torch.bucketize(torch.arange(shape[1], device=edges.device), edges[1:], right=True)[None]
-    if attention_mask is not None or position_ids is None or position_ids.ndim != 2 or shape[1] < 2:
+    if others is not None:
+        raise ValueError("cu_seq_lens_k is given without cu_seq_lens_q: give both, or cu_seq_lens_q alone.")
+    if attention_mask is not None or position_ids is None or shape[0] != 1 or position_ids.shape != shape:
         return None
-    first, steps = position_ids[:, :1], position_ids.diff(dim=-1)
-    restarts = steps != 1
+    if not has_values(position_ids):
+        return None
+    restarts = position_ids.diff(dim=-1) != 1
     # Constant positions are no sequences of one token each: somebody leaves positions out.
-    are_packed = (~restarts | (position_ids[:, 1:] == first)).all() & restarts.any() & ~restarts.all()
-    if not is_tracing and not are_packed:
+    if not restarts.any() or restarts.all() or (position_ids[:, 1:] != position_ids[:, :1])[restarts].any():
         return None
-    return torch.nn.functional.pad((restarts & are_packed).cumsum(-1), (1, 0))
+    return torch.nn.functional.pad(restarts.cumsum(-1), (1, 0))
 
 
-def _check_edges(edges: torch.Tensor, others: object, shape: tuple[int, int]) -> None:
+def _check_edges(edges: object, others: object, shape: tuple[int, int], attention_mask: torch.Tensor | None) -> None:
+    for name, given in (("cu_seq_lens_q", edges), ("cu_seq_lens_k", others)):
+        if given is not None and not isinstance(given, torch.Tensor):
+            raise ValueError(f"{name} must be a tensor of integers, not {type(given).__name__}.")
+    if not has_values(edges):
+        return
+    if attention_mask is not None and not (attention_mask.ndim == 2 and bool((attention_mask != 0).all())):
+        raise ValueError(
+            "Give an attention_mask that hides something or cu_seq_lens_q, not both: each says which tokens see each "
+            "other."
+        )
     ends = edges.tolist()
-    increasing = all(start < end for start, end in pairwise(ends))
+    increasing = all(start <= end for start, end in pairwise(ends))
     if shape[0] != 1 or len(ends) < 2 or not increasing or ends[0] != 0 or ends[-1] != shape[1]:
         raise ValueError(
             "cu_seq_lens_q says where sequences begin that are laid end to end in one row: 0, increasing numbers, and "

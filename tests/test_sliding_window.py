@@ -13,7 +13,7 @@ from modeling_gau.attention_gau import (
     key_count,
     within_window,
 )
-from modeling_gau.unpadding_gau import PackedSequences
+from modeling_gau.unpadding_gau import visible_keys
 
 
 LENGTHS = (130, 1, 77, 128)
@@ -164,9 +164,9 @@ def test_number_of_visible_keys():
     assert key_count(None, 6).tolist() == [[[6]]]
     prepared = mask.bool()[:, None, None, :]
     assert torch.equal(key_count(prepared, 6, 1), key_count(mask, 6, 1))
-    packed = PackedSequences((3, 1, 5), (1, 9))
-    assert packed.key_count(1).flatten().tolist() == [2, 3, 2, 1, 2, 3, 3, 3, 2]
-    assert packed.key_count().flatten().tolist() == [3, 3, 3, 1, 5, 5, 5, 5, 5]
+    documents = torch.tensor([[0, 0, 0, 1, 2, 2, 2, 2, 2]])
+    assert visible_keys(documents, 1).flatten().tolist() == [2, 3, 2, 1, 2, 3, 3, 3, 2]
+    assert visible_keys(documents).flatten().tolist() == [3, 3, 3, 1, 5, 5, 5, 5, 5]
 
 
 def test_additive_masks():

@@ -327,10 +327,16 @@ def test_documents_of_a_row_are_trained_apart(monkeypatch, tmp_path, tokenizer):
     assert (positions[0] == 0).nonzero()[:, 0].tolist() == edges[:-1].tolist()
 
 
-@pytest.mark.parametrize("kind", ["gau", "bert"])
-def test_documents_of_a_row_by_a_mask(tmp_path, tokenizer, kind):
-    """Rows so short that a call for each document would cost more; a model that knows no `cu_seq_lens_q`."""
-    model = make_model(sparse=True) if kind == "gau" else BertForMaskedLM(BertConfig(**other_sizes()))
+@pytest.mark.parametrize("kind", ["gau", "gau, asked", "gau, compiled layers", "bert"])
+def test_documents_of_a_row_by_a_mask(monkeypatch, tmp_path, tokenizer, kind):
+    """Rows so short that a call for each document would cost more; a model that does, or knows, no such thing."""
+    model = BertForMaskedLM(BertConfig(**other_sizes())) if kind == "bert" else make_model(sparse=True)
+    if kind in ("gau, asked", "gau, compiled layers"):
+        monkeypatch.setattr(unpadding_gau, "_OPERATIONS_OF_A_CALL", 0.0)
+    if kind == "gau, asked":
+        model.config.unpad_inputs = False
+    if kind == "gau, compiled layers":
+        model.model.layers[0].compile(backend="eager")
     inputs = first_inputs(tmp_path, tokenizer, model)
     mask, positions = inputs["attention_mask"], inputs["position_ids"]
     assert mask.shape == (2, 1, 16, 16) and mask.dtype == torch.bool

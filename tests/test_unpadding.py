@@ -3,8 +3,9 @@
 
 import pytest
 import torch
+from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.func import functional_call
+from torch.func import functional_call, grad, vmap
 from transformers import AttentionInterface, DataCollatorWithFlattening
 
 import modeling_gau.modeling_gau as modeling
@@ -26,7 +27,15 @@ from modeling_gau.attention_gau import (
     register_attention_backend,
 )
 from modeling_gau.batches import documents_end_to_end, documents_mask
-from modeling_gau.unpadding_gau import LayerCost, PackedSequences, packed_documents, same_document, without_padding
+from modeling_gau.unpadding_gau import (
+    LayerCost,
+    PackedSequences,
+    packed_documents,
+    restarting_positions,
+    same_document,
+    visible_keys,
+    without_padding,
+)
 
 
 LENGTHS = (1, 23, 9, 16)
@@ -179,7 +188,7 @@ def test_where_it_pays():
     assert packed.lengths == (10, 10, 10)
     hidden = torch.randn(3, 20, 4)
     torch.testing.assert_close(packed.put_back(packed.take(hidden)), hidden * mask.unsqueeze(-1), rtol=0, atol=0)
-    assert packed.key_count().flatten().tolist() == [10] * 30
+    assert visible_keys(packed.documents()).flatten().tolist() == [10] * 30
     # Thirty positions are saved, and 3 x 20^2 - 3 x 10^2 pairs, for three calls.
     assert packed.grouped(LayerCost(1.0, 0.5, 99.0)) == [(10,)] * 3
     assert without_padding(mask, LayerCost(1.0, 0.5, 99.0)) is not None
@@ -187,6 +196,11 @@ def test_where_it_pays():
     # Where the three are one call, of 30^2 pairs, 1,200 - 900 pairs are saved.
     assert without_padding(mask, LayerCost(10.0, 0.01, 302.0)) is not None
     assert without_padding(mask, LayerCost(10.0, 0.01, 303.0)) is None
+    # One position and 39 pairs are saved for three calls.
+    full = torch.ones(3, 20)
+    full[0, 19] = 0
+    assert without_padding(full, LayerCost(250.0, 0.2, 100.0)) is None
+    assert without_padding(full, LayerCost(293.0, 0.2, 100.0)) is not None
     # A base model gains from little padding, a tiny one does not.
     little = torch.ones(8, 128)
     little[0, 100:] = 0
@@ -256,8 +270,10 @@ def test_positions_of_the_caller():
 def test_multiple_choice():
     model, batch = make_model(GAUForMultipleChoice), make_batch()
     choices = {name: tensor.unflatten(0, (2, 2)) for name, tensor in batch.items()}
-    (padded, _), (unpadded, _) = both_ways(model, **choices, labels=torch.tensor([0, 1]))
+    (padded, padded_gradients), (unpadded, gradients) = both_ways(model, **choices, labels=torch.tensor([0, 1]))
     torch.testing.assert_close(unpadded.logits, padded.logits)
+    for mine, theirs in zip(gradients, padded_gradients, strict=True):
+        torch.testing.assert_close(mine, theirs)
 
 
 def test_checkpointed_training_with_dropout():
@@ -333,13 +349,12 @@ def test_sequences_end_to_end(how, backend, normalization):
         torch.testing.assert_close(part, alone)
 
 
-@pytest.mark.parametrize("how", ["cu_seq_lens", "position_ids"])
-@pytest.mark.parametrize("without", ["recorded", "whole", "regional", "fake"])
-def test_by_a_mask_where_lengths_cannot_be(monkeypatch, how, without):
-    """Attention weights are asked for; the model, or each layer, is compiled; tensors have no values."""
+@pytest.mark.parametrize("without", ["recorded", "whole", "regional", "unit", "fake"])
+def test_by_a_mask_where_lengths_cannot_be(monkeypatch, without):
+    """Attention weights are asked for; the model, each layer or each unit is compiled; tensors have no values."""
     model, batch = make_model(), make_batch()
     inputs, _ = laid_end_to_end(batch)
-    inputs |= {name: value for name, value in how_given(how).items() if isinstance(value, torch.Tensor)}
+    inputs |= {"cu_seq_lens_q": edges(), "cu_seq_lens_k": edges()}
     expected = model(**inputs).last_hidden_state
     made = []
     monkeypatch.setattr(GAUModel, "_packed_arguments", lambda *arguments: pytest.fail("laid end to end"))
@@ -350,9 +365,9 @@ def test_by_a_mask_where_lengths_cannot_be(monkeypatch, how, without):
         actual = outputs.last_hidden_state
     elif without == "whole":
         actual = torch.compile(model, backend="eager")(**inputs).last_hidden_state
-    elif without == "regional":
+    elif without in ("regional", "unit"):
         for layer in model.layers:
-            layer.compile(backend="eager")
+            (layer if without == "regional" else layer.gau).compile(backend="eager")
         actual = model(**inputs).last_hidden_state
     else:
         with FakeTensorMode(allow_non_fake_inputs=True) as mode:
@@ -363,6 +378,40 @@ def test_by_a_mask_where_lengths_cannot_be(monkeypatch, how, without):
         return
     assert made
     torch.testing.assert_close(actual, expected)
+
+
+def test_compiled_positions_cost_no_mask(monkeypatch):
+    model = make_model()
+    ids = torch.randint(5, 60, (2, 9), generator=torch.Generator().manual_seed(3))
+    monkeypatch.setattr(modeling, "same_document", lambda numbers: pytest.fail("a mask of all pairs"))
+    compiled = torch.compile(model, backend="eager")(ids[:1], position_ids=torch.arange(9)[None]).last_hidden_state
+    torch.testing.assert_close(compiled, model(ids[:1]).last_hidden_state)
+
+
+def test_gradients_of_single_examples():
+    """`torch.func`: nothing is looked at in tensors that stand for many."""
+    model, batch = make_model(), make_batch()
+    parameters = dict(model.named_parameters())
+
+    def summed(parameters, ids, mask):
+        inputs = {"input_ids": ids[None], "attention_mask": mask[None]}
+        return functional_call(model, parameters, kwargs=inputs).last_hidden_state.pow(3).sum()
+
+    mapped = vmap(grad(summed), (None, 0, 0))(parameters, batch["input_ids"], batch["attention_mask"])
+    for row in range(4):
+        alone = grad(summed)(parameters, batch["input_ids"][row], batch["attention_mask"][row])
+        for name, gradient in alone.items():
+            torch.testing.assert_close(mapped[name][row], gradient)
+
+
+def test_layers_on_another_device():
+    """accelerate's hooks, which `device_map` sets, take masks along."""
+    model, batch = make_model(), make_batch()
+    model.layers.to("meta")
+    for layer in model.layers:
+        add_hook_to_module(layer, AlignDevicesHook(execution_device="meta", io_same_device=False))
+    outputs = model(**batch).last_hidden_state
+    assert outputs.device.type == "meta" and outputs.shape[:2] == (4, 23)
 
 
 @pytest.mark.parametrize("how", ["layer.compile()", "torch.compile(layer)"])
@@ -381,17 +430,6 @@ def test_compiled_layers_keep_padding(how):
     assert set(shapes) == set(PADDED)
 
 
-def test_rows_of_several_sequences_in_a_batch():
-    """More than one row with positions that begin anew: by a mask."""
-    model = make_model()
-    ids = torch.randint(5, 60, (2, 9), generator=torch.Generator().manual_seed(3))
-    positions = torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3, 4], [0, 1, 2, 3, 4, 5, 6, 7, 8]])
-    packed = model(ids, position_ids=positions).last_hidden_state
-    torch.testing.assert_close(packed[:1, :4], model(ids[:1, :4]).last_hidden_state)
-    torch.testing.assert_close(packed[:1, 4:], model(ids[:1, 4:]).last_hidden_state)
-    torch.testing.assert_close(packed[1:], model(ids[1:]).last_hidden_state)
-
-
 @pytest.mark.parametrize(
     "positions",
     [
@@ -401,19 +439,53 @@ def test_rows_of_several_sequences_in_a_batch():
         [[0, 1, 5, 6]],  # a gap
         [[3, 2, 1, 0]],
         [[0, 1, 2, 1]],
+        [[0, 1, 0, 1], [0, 1, 2, 3]],  # transformers, too, looks at single rows only
     ],
 )
-@pytest.mark.parametrize("is_tracing", [False, True])
-def test_positions_that_begin_nothing_anew(positions, is_tracing):
-    numbers = packed_documents((1, 4), None, torch.tensor(positions), {}, is_tracing)
-    assert not numbers.any() if is_tracing else numbers is None
+def test_positions_that_begin_nothing_anew(positions):
+    positions = torch.tensor(positions)
+    assert packed_documents(positions.shape, None, positions, {}) is None
 
 
-@pytest.mark.parametrize("is_tracing", [False, True])
-def test_positions_that_begin_anew(is_tracing):
+def test_positions_that_begin_anew():
     for positions, numbers in (([0, 1, 0, 1, 2, 0], [0, 0, 1, 1, 1, 2]), ([7, 8, 7], [0, 0, 1])):
-        found = packed_documents((1, len(positions)), None, torch.tensor([positions]), {}, is_tracing)
+        found = packed_documents((1, len(positions)), None, torch.tensor([positions]), {})
         assert found.tolist() == [numbers]
+    # One row of positions for all rows of a batch, and positions beside a mask, are positions.
+    broadcast = torch.tensor([[0, 1, 2, 0, 1]])
+    assert packed_documents((2, 5), None, broadcast, {}) is None
+    assert packed_documents((1, 5), torch.ones(1, 5), broadcast, {}) is None
+    with FakeTensorMode() as mode:
+        assert packed_documents((1, 5), None, mode.from_tensor(broadcast), {}) is None
+    assert packed_documents((1, 5), None, broadcast.to("meta"), {}) is None
+
+
+def test_one_row_of_positions_for_all_rows():
+    model = make_model()
+    ids = torch.randint(5, 60, (2, 7), generator=torch.Generator().manual_seed(3))
+    positions = torch.tensor([[0, 1, 2, 0, 1, 2, 3]])
+    rows = [model(ids[[i]], position_ids=positions, attention_mask=torch.ones(1, 7)).last_hidden_state for i in (0, 1)]
+    torch.testing.assert_close(model(ids, position_ids=positions).last_hidden_state, torch.cat(rows))
+
+
+def test_positions_begin_anew_with_each_sequence():
+    """Rotary positions are relative, but for scaled ones that depend on the longest position."""
+    assert restarting_positions(torch.tensor([[0, 0, 0, 1, 2, 2]])).tolist() == [[0, 1, 2, 0, 0, 1]]
+    seen = []
+    model, batch = make_model(), make_batch()
+    model.rotary_emb.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[1]))
+    model(**laid_end_to_end(batch)[0], cu_seq_lens_q=edges())
+    assert torch.equal(seen[0], restarted())
+
+
+def test_empty_sequences_and_masks_that_hide_nothing():
+    model, batch = make_model(), make_batch()
+    inputs, _ = laid_end_to_end(batch)
+    expected = model(**inputs, cu_seq_lens_q=edges()).last_hidden_state
+    with_empty = torch.cat([edges()[:2], edges()[1:]])
+    ones = torch.ones_like(inputs["input_ids"])
+    torch.testing.assert_close(model(**inputs, cu_seq_lens_q=with_empty).last_hidden_state, expected)
+    torch.testing.assert_close(model(**inputs, attention_mask=ones, cu_seq_lens_q=edges()).last_hidden_state, expected)
 
 
 def test_the_collator_of_transformers():
@@ -471,6 +543,9 @@ def test_flash_attention_gets_the_lengths(monkeypatch):
     torch.testing.assert_close(model(**inputs, cu_seq_lens_q=edges()).last_hidden_state, expected)
     torch.testing.assert_close(model(**inputs, position_ids=restarted()).last_hidden_state, expected)
     assert called == [0, 1, 2] * 2
+    given = how_given("cu_seq_lens")
+    compiled = torch.compile(model, backend="eager")(**inputs, **given).last_hidden_state
+    torch.testing.assert_close(compiled, expected)
 
 
 @pytest.mark.parametrize(
@@ -480,7 +555,9 @@ def test_flash_attention_gets_the_lengths(monkeypatch):
         ({"cu_seq_lens_q": torch.tensor([0, 49, 10, 49])}, "increasing numbers"),
         ({"cu_seq_lens_q": torch.tensor([5, 49])}, "cu_seq_lens_q says where sequences begin"),
         ({"cu_seq_lens_k": torch.tensor([0, 49])}, "cu_seq_lens_k differs from cu_seq_lens_q"),
-        ({"attention_mask": torch.ones(1, 49)}, "Give attention_mask or cu_seq_lens_q, not both"),
+        ({"attention_mask": torch.arange(49)[None]}, "attention_mask that hides something or cu_seq_lens_q, not both"),
+        ({"cu_seq_lens_q": None, "cu_seq_lens_k": edges()}, "cu_seq_lens_k is given without cu_seq_lens_q"),
+        ({"cu_seq_lens_q": [0, 49]}, "cu_seq_lens_q must be a tensor of integers, not list"),
     ],
 )
 def test_what_cannot_be(changes, message):
@@ -491,9 +568,20 @@ def test_what_cannot_be(changes, message):
         model(**inputs | {"cu_seq_lens_q": edges()} | changes)
 
 
-@pytest.mark.parametrize("kind", [GAUForSequenceClassification, GAUForQuestionAnswering])
+@pytest.mark.parametrize("kind", [GAUForSequenceClassification, GAUForQuestionAnswering, GAUForMultipleChoice])
 def test_heads_with_one_answer_a_row(kind):
     inputs, _ = laid_end_to_end(make_batch())
-    for given in ({"cu_seq_lens_q": edges()}, {"position_ids": restarted()}):
+    positions = restarted()
+    if kind is GAUForMultipleChoice:
+        inputs, positions = {name: tensor[None] for name, tensor in inputs.items()}, positions[None]
+    for given in ({"cu_seq_lens_q": edges()}, {"position_ids": positions}):
         with pytest.raises(ValueError, match=f"{kind.__name__} gives one answer for each row"):
             make_model(kind)(**inputs, **given)
+
+
+def test_flex_attention_keeps_no_sequences_apart():
+    model, batch = make_model(), make_batch()
+    model.config._attn_implementation = "flex_attention"
+    for given in ({"cu_seq_lens_q": edges()}, {"position_ids": restarted()}):
+        with pytest.raises(ValueError, match="flex_attention' cannot keep sequences of one row apart"):
+            model(**laid_end_to_end(batch)[0], **given)
