@@ -87,11 +87,11 @@ class GAUConfig(PreTrainedConfig):
         sparse_prediction (`bool`, *optional*, defaults to `False`):
             Whether [`GAUForMaskedLM`], given labels, computes logits for the labelled positions only.
         unpad_inputs (`bool`, *optional*, defaults to `True`):
-            Whether, on CPUs, padding is taken out of a batch before the layers and put back behind them where that
-            saves time. Results are the same up to rounding. A batch that is compiled, traced or asked for its hidden
-            states or attentions stays as it is. `False` is for code that looks into the layers and expects
-            `(batch, seq, hidden)` there, not `(1, tokens, hidden)`: forward hooks, PEFT's `adapter_names`,
-            `torch.func.vmap`.
+            Whether padding is taken out of a batch before the layers and put back behind them: on CPUs where that
+            saves time, on accelerators with FlashAttention. Results are the same up to rounding. A batch that is
+            compiled, traced or asked for its hidden states or attentions stays as it is. `False` is for code that
+            looks into the layers and expects `(batch, seq, hidden)` there, not `(1, tokens, hidden)`: forward hooks,
+            PEFT's `adapter_names`.
 
     Raises:
         huggingface_hub.errors.StrictDataclassError: a value of a wrong type or out of range, an unknown normalization,

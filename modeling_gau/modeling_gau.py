@@ -2,6 +2,7 @@
 """The GAU encoder and its heads. Axes and widths are named as in `attention_gau.py`."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -509,7 +510,9 @@ class GAUModel(GAUPreTrainedModel):
         }
 
     def _packed_arguments(self, packed: PackedSequences, device: torch.device) -> dict[str, dict]:
-        """For each type of layers the segments in place of a mask, and the factor of the queries."""
+        """For each type of layers what stands in place of a mask, and the factor of the queries."""
+        if self._uses_flash():
+            return self._flash_arguments(packed.documents().to(device), packed.flash_arguments(device))
         segments, documents = packed.segments(LayerCost.of(self.config, device), device), packed.documents()
         return {
             kind: {
@@ -521,8 +524,12 @@ class GAUModel(GAUPreTrainedModel):
 
     def _flash_arguments(self, documents: torch.LongTensor, given: dict) -> dict[str, dict]:
         """For each type of layers FlashAttention's arguments in place of a mask, and the factor of the queries."""
-        if len(given) < len(_FLASH_ARGUMENTS):
-            given = laid_end_to_end(documents).flash_arguments(documents.device)
+        missing = [name for name in _FLASH_ARGUMENTS if name not in given]
+        if missing:
+            raise ValueError(
+                f"A compiled model with attn_implementation='{self.config._attn_implementation}' takes "
+                f"{', '.join(_FLASH_ARGUMENTS)} together, but {', '.join(missing)} is missing."
+            )
         return {
             kind: {
                 "attention_mask": None,
@@ -563,19 +570,24 @@ class GAUModel(GAUPreTrainedModel):
         """The sequences, where they are or can be laid end to end; `None` for a batch that needs a mask or none."""
         if documents is None and (attention_mask is None or attention_mask.ndim != 2):
             return None
-        if arguments.get("output_attentions", self.config.output_attentions) or not self.takes_sequences:
+        uses_flash = self._uses_flash()
+        if arguments.get("output_attentions", self.config.output_attentions):
+            return None
+        if not (uses_flash or self.takes_sequences) or not has_values(hidden_states):
             return None
         if documents is not None:
-            return laid_end_to_end(documents) if has_values(documents, hidden_states) else None
+            return laid_end_to_end(documents) if has_values(documents) else None
         if arguments.get("output_hidden_states", self.config.output_hidden_states) or not self.config.unpad_inputs:
             return None
-        # On accelerators many small products would cost more than the padding, and FlashAttention takes it out itself.
-        is_on_cpu = hidden_states.device.type == attention_mask.device.type == "cpu"
-        if not is_on_cpu or not has_values(attention_mask, hidden_states):
+        if not has_values(attention_mask) or not all(map(_is_as_made, self.layers)):
             return None
-        return without_padding(
-            attention_mask, LayerCost.of(self.config, hidden_states.device), "sliding_attention" in self._windows()
-        )
+        cost = LayerCost.of(self.config, hidden_states.device)
+        if uses_flash:
+            cost = replace(cost, call=0.0)  # it is one call, whatever the lengths
+        elif hidden_states.device.type != "cpu":
+            return None  # many small products would cost more than the padding
+        attention_mask = attention_mask.to(hidden_states.device)
+        return without_padding(attention_mask, cost, keep_holes="sliding_attention" in self._windows())
 
     @property
     def takes_sequences(self) -> bool:

@@ -544,8 +544,31 @@ def test_flash_attention_gets_the_lengths(monkeypatch):
     torch.testing.assert_close(model(**inputs, position_ids=restarted()).last_hidden_state, expected)
     assert called == [0, 1, 2] * 2
     given = how_given("cu_seq_lens")
-    compiled = torch.compile(model, backend="eager")(**inputs, **given).last_hidden_state
-    torch.testing.assert_close(compiled, expected)
+    compiled = torch.compile(model, backend="eager")
+    torch.testing.assert_close(compiled(**inputs, **given).last_hidden_state, expected)
+    with pytest.raises(Exception, match="max_length_q, max_length_k is missing"):
+        compiled(**inputs, cu_seq_lens_q=edges(), cu_seq_lens_k=edges())
+
+
+@pytest.mark.parametrize("side", ["right", "left", "holes"])
+def test_flash_attention_gets_no_padding(monkeypatch, side):
+    shapes = []
+
+    def kernel(module, query, key, value, attention_mask, scaling=1.0, dropout=0.0, **kwargs):
+        shapes.append(tuple(query.shape))
+        sizes = kwargs["cu_seq_lens_q"].diff().tolist()
+        assert attention_mask is None and max(sizes) == kwargs["max_length_q"]
+        parts = zip(*(tensor.split(sizes, 2) for tensor in (query, key, value)), strict=True)
+        outputs = [torch.nn.functional.scaled_dot_product_attention(*part, scale=scaling) for part in parts]
+        return torch.cat(outputs, dim=2).transpose(1, 2), None
+
+    monkeypatch.setitem(AttentionInterface._global_mapping, "flash_attention_2", kernel)
+    model, batch = make_model(intermediate_size=36), make_batch(side)
+    model.config.unpad_inputs = False
+    expected = model(**batch).last_hidden_state
+    model.config.unpad_inputs, model.config._attn_implementation = True, "flash_attention_2"
+    torch.testing.assert_close(model(**batch).last_hidden_state, expected)
+    assert set(shapes) == {(1, 3, int(batch["attention_mask"].sum()), 12)}
 
 
 @pytest.mark.parametrize(
