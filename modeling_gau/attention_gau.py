@@ -367,29 +367,47 @@ _OPERATORS = re.sub(r"\W", "_", f"gau_{__name__}", flags=re.ASCII)
 
 class _GradientSum:
     """A gradient by keys or values, summed over blocks of rows: in float32, since rounding each partial sum to a
-    narrow type would cost more than the whole product does."""
+    narrow type would cost more than the whole product does. Within a window a key has two blocks or three, whose sum is
+    rounded as it is made, and which follow one another: what no later block sees is done."""
 
-    def __init__(self, like: torch.Tensor):
+    def __init__(self, like: torch.Tensor, window: int):
         self.total = torch.empty(like.shape, dtype=like.dtype, device=like.device)
+        self.window = window
         self.partial = None
+        self.last: tuple[int, torch.Tensor] | None = None
 
     def add(self, block: _Block, rows: int, left: torch.Tensor, right: torch.Tensor) -> None:
         """Adds left @ right, `(sequences, keys, rows) @ (sequences, rows, width)`, to the block's keys; `rows` are
         those of a sequence."""
         total = self.total[block.batch]
+        if self.window:
+            self._add_window(block, total, rows, torch.bmm(left, right))
+            return
         if block.rows.stop - block.rows.start == rows:
             torch.bmm(left, right, out=total)
             return
         if self.partial is None:
             self.partial = torch.zeros_like(total, dtype=_sum_dtype(total))
-        part = self.partial[:, block.keys]
-        if part.dtype == left.dtype:
-            part.baddbmm_(left, right)
+        if self.partial.dtype == left.dtype:
+            self.partial.baddbmm_(left, right)
         else:
-            part += torch.bmm(left, right)
+            self.partial += torch.bmm(left, right)
         if block.rows.stop == rows:
             total.copy_(self.partial)
             self.partial = None
+
+    def _add_window(self, block: _Block, total: torch.Tensor, rows: int, product: torch.Tensor) -> None:
+        start, stop = block.keys.start, block.keys.stop
+        if self.last is None:
+            total[:, :start] = 0
+        else:
+            before, done = self.last[0], start - self.last[0]
+            total[:, before:start] = self.last[1][:, :done]
+            product[:, : self.last[1].shape[1] - done] += self.last[1][:, done:]
+        self.last = (start, product)
+        if block.rows.stop == rows:
+            total[:, start:stop], total[:, stop:] = product, 0
+            self.last = None
 
 
 @torch.library.custom_op(f"{_OPERATORS}::blocked_attention", mutates_args=())
@@ -440,7 +458,7 @@ def _blocked_attention_backward(
     3 (key_dim + value_dim) multiply-adds per pair."""
     gradient, key, value = gradient.contiguous(), key.contiguous(), value.contiguous()
     query_gradient = torch.empty(query.shape, dtype=query.dtype, device=query.device)
-    key_sum, value_sum = _GradientSum(key), _GradientSum(value)
+    key_sum, value_sum = _GradientSum(key, window), _GradientSum(value, window)
     generator = _keep_generator(query, seed)
     with torch.autocast(query.device.type, enabled=False):
         for block in _blocks(query, key, window):

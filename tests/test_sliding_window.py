@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import AttentionInterface
 
-from modeling_gau import GAUConfig, GAUForMaskedLM, GAUModel, unpadding_gau
+from modeling_gau import GAUConfig, GAUForMaskedLM, GAUModel, attention_gau, unpadding_gau
 from modeling_gau.attention_gau import (
     ATTENTION_BACKENDS,
     ATTENTION_NORMALIZATIONS,
@@ -138,6 +138,26 @@ def test_attention_weights():
     places = torch.arange(max(LENGTHS))
     far = (places[:, None] - places).abs() > 7
     assert not local[0, 0][far].any() and local[0, 0][~far].all() and full[0, 0].all()
+
+
+@pytest.mark.parametrize("normalization", list(ATTENTION_NORMALIZATIONS))
+@pytest.mark.parametrize(("length", "window"), [(300, 9), (517, 140)])
+def test_gradients_in_bfloat16(normalization, length, window):
+    """Sums over blocks are rounded as they are made: not twice as far from double precision as plain products are."""
+    generator = torch.Generator().manual_seed(0)
+    sizes = (48, 16, 16, 48)
+    exact = [torch.randn(2, length, size, generator=generator, dtype=torch.float64) for size in sizes]
+    narrow = [tensor.bfloat16() for tensor in exact]
+    arguments = (None, None, None, normalization, 0.0, window)
+    expected = attention_gau._blocked_attention_backward(*exact, *arguments)
+    blocked = attention_gau._blocked_attention_backward(*narrow, *arguments)
+    inputs = [tensor.clone().requires_grad_() for tensor in narrow[1:]]
+    query, key, value = inputs
+    near = within_window(None, length, length, window, query.device)[:, 0]
+    weights = ATTENTION_NORMALIZATIONS[normalization].weights(query @ key.transpose(1, 2), near)
+    plain = torch.autograd.grad(weights @ value, inputs, narrow[0])
+    for mine, theirs, exactly in zip(blocked, plain, expected, strict=True):
+        assert (mine - exactly).norm() <= 2 * (theirs - exactly).norm()
 
 
 def test_dropout_is_that_of_the_backward_pass():
