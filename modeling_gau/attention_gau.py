@@ -367,8 +367,8 @@ _OPERATORS = re.sub(r"\W", "_", f"gau_{__name__}", flags=re.ASCII)
 
 class _GradientSum:
     """A gradient by keys or values, summed over blocks of rows: in float32, since rounding each partial sum to a
-    narrow type would cost more than the whole product does. Within a window a key has two blocks or three, whose sum is
-    rounded as it is made, and which follow one another: what no later block sees is done."""
+    narrow type would cost more than the whole product does. Within a window a key has two blocks or three, which
+    follow one another: their sum is rounded as it is made, and what no later block sees is done."""
 
     def __init__(self, like: torch.Tensor, window: int):
         self.total = torch.empty(like.shape, dtype=like.dtype, device=like.device)
