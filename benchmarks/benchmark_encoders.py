@@ -5,10 +5,10 @@
     python benchmarks/benchmark_encoders.py --plot benchmarks/results/encoders.csv    # draws encoders.png from the CSV
 
 GAU beside BERT, RoFormer and ModernBERT of as many parameters without embeddings, all with random weights, one
-vocabulary and no dropout, each with its best settings: the GAU's own choice of attention, PyTorch's fused one in BERT
-and ModernBERT, predictions for the masked tokens alone where a model can (GAU, ModernBERT). They take turns in one
-process, `--rounds` times each, so that a noisy machine disturbs all alike; compared are medians, and ratios round by
-round.
+vocabulary and no dropout, each with its best settings: the GAU's own choice of attention, a fused one in BERT and
+ModernBERT (FlashAttention where it is installed, else PyTorch's), predictions for the masked tokens alone where a
+model can (GAU, ModernBERT). They take turns in one process, `--rounds` times each, so that a noisy machine disturbs all
+alike; compared are medians, and ratios round by round.
 
 A training step is masked language modelling with 15 percent of the tokens: forward, backward and AdamW; bfloat16 means
 autocast with weights in float32, as `--bf16` of the Trainer does. Inference is the encoder without a head, its weights
@@ -33,6 +33,7 @@ from benchmark_attention import processor_name
 from torch.profiler import ProfilerActivity, profile
 from tqdm.auto import tqdm
 from transformers import AutoModelForMaskedLM, BertConfig, ModernBertConfig, PreTrainedConfig, RoFormerConfig
+from transformers.utils import is_flash_attn_2_available
 
 from modeling_gau import GAUConfig
 from modeling_gau.embedded_corpus import embedded_documents
@@ -126,14 +127,19 @@ def make_config(name: str, size: str, length: int) -> tuple[PreTrainedConfig, st
             max_position_embeddings=8192, pad_token_id=0, bos_token_id=2, eos_token_id=3, cls_token_id=2,
             sep_token_id=3,
         )  # fmt: skip
-        return config, "sdpa"
+        return config, fused_attention()
     config_class = {"bert": BertConfig, "roformer": RoFormerConfig}[kind]
     config = config_class(
         vocab_size=VOCABULARY, hidden_size=s["width"], num_hidden_layers=s["layers"], num_attention_heads=s["heads"],
         intermediate_size=4 * s["width"], max_position_embeddings=max(512, length), **NO_DROPOUT,
     )  # fmt: skip
     # transformers' RoFormer has an attention of its own.
-    return config, "sdpa" if kind == "bert" else None
+    return config, fused_attention() if kind == "bert" else None
+
+
+def fused_attention() -> str:
+    """FlashAttention where it is installed and a GPU is there, which takes padding out; else PyTorch's."""
+    return "flash_attention_2" if is_flash_attn_2_available() else "sdpa"
 
 
 def parameters_of_layers(model: torch.nn.Module) -> int:
