@@ -7,8 +7,8 @@
 GAU beside BERT, RoFormer and ModernBERT of as many parameters without embeddings, all with random weights, one
 vocabulary and no dropout, each with its best settings: the GAU's own choice of attention, a fused one in BERT and
 ModernBERT (FlashAttention where it is installed, else PyTorch's), predictions for the masked tokens alone where a
-model can (GAU, ModernBERT). They take turns in one process, `--rounds` times each, so that a noisy machine disturbs all
-alike; compared are medians, and ratios round by round.
+model can (GAU, ModernBERT). They take turns in one process, `--rounds` times each, so that a noisy machine disturbs
+all alike; compared are medians, and ratios round by round.
 
 A training step is masked language modelling with 15 percent of the tokens: forward, backward and AdamW; bfloat16 means
 autocast with weights in float32, as `--bf16` of the Trainer does. Inference is the encoder without a head, its weights
