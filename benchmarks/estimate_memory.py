@@ -126,17 +126,27 @@ def attention_scratch(func, args: tuple, device: str) -> int:
     if "blocked_attention" not in name:
         return 0
     backward = "backward" in name
-    query, key, value, *_, dropout = args[1:] if backward else args
+    query, key, value, *_, dropout, window = args[1:] if backward else args
     batch, rows, keys = query.shape[0], query.shape[1], key.shape[1]
     budget = attention_gau._BLOCK_ELEMENTS.get(device, attention_gau._BLOCK_ELEMENTS_ACCELERATOR)
-    elements = min(batch * rows * keys, max(budget, min(attention_gau._MIN_BLOCK_ROWS, rows) * keys))
+    if window:
+        block_rows = min(rows, max(attention_gau._MIN_WINDOW_ROWS, window))
+        keys = min(keys, block_rows + 2 * window)
+        elements = min(batch * block_rows * keys, max(budget, block_rows * keys))
+    else:
+        elements = min(batch * rows * keys, max(budget, min(attention_gau._MIN_BLOCK_ROWS, rows) * keys))
     several, drops = elements < batch * rows * keys, dropout > 0
     # A block's scores, weights and dropout mask are made while those of the block before it are still there.
     tensors = (2 + drops) * (1 + several) + (2 + drops if backward else 0)
-    sums = 4 * (key[0].numel() + value[0].numel()) if backward and several else 0
+    sums = 0
+    if backward and several:
+        width = key.shape[2] + value.shape[2]
+        # The float32 sum of a sequence; within a window the products of a block and of the one before it.
+        sums = 2 * key.element_size() * (elements // block_rows) * width if window else 4 * keys * width
     wanted = [args[0], key, value] if backward else [key, value]
     copies = sum(tensor.numel() * tensor.element_size() for tensor in wanted if not tensor.is_contiguous())
-    return tensors * elements * query.element_size() + sums + copies
+    masks = 3 * elements if window else 0  # bytes: what the window shows, what it hides, and one on the way
+    return tensors * elements * query.element_size() + sums + copies + masks
 
 
 class Rules(TorchFunctionMode):

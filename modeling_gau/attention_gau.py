@@ -177,16 +177,13 @@ def within_window(
     """A mask `(batch or 1, 1, query or 1, key)` that hides keys at a distance of `sliding_window` or more as well."""
     if sliding_window is None or sliding_window >= max(queries, keys):
         return attention_mask
-    near = _near(torch.arange(queries, device=device), torch.arange(keys, device=device), sliding_window)
+    rows, columns = torch.arange(queries, device=device), torch.arange(keys, device=device)
+    near = (rows[:, None] - columns).abs() < sliding_window
     if attention_mask is None:
         return near[None, None]
     if attention_mask.dtype == torch.bool:
         return attention_mask & near
     return attention_mask.masked_fill(~near, torch.finfo(attention_mask.dtype).min)
-
-
-def _near(rows: torch.Tensor, keys: torch.Tensor, sliding_window: int) -> torch.Tensor:
-    return (rows[:, None] - keys).abs() < sliding_window
 
 
 # --------------------------------------------------------------------------------------------------------- backends
@@ -315,7 +312,11 @@ class _Block:
 
     def near(self, window: int, device: torch.device) -> torch.Tensor:
         """Boolean `(rows, keys)`, True at distances below the window."""
-        return _near(*(torch.arange(part.start, part.stop, device=device) for part in (self.rows, self.keys)), window)
+        near = torch.ones(
+            self.rows.stop - self.rows.start, self.keys.stop - self.keys.start, dtype=torch.bool, device=device
+        )
+        offset = self.rows.start - self.keys.start
+        return near.tril_(offset + window - 1).triu_(offset - window + 1)
 
 
 def _blocks(query: torch.Tensor, key: torch.Tensor, window: int) -> list[_Block]:

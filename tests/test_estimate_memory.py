@@ -76,17 +76,19 @@ def test_the_peak_is_that_of_the_allocator(script, precision, checkpointing):
     assert expected.peak > expected.activations
 
 
-def test_scratch_memory_of_blocks_is_in_the_peak(script, monkeypatch):
+@pytest.mark.parametrize("window", [None, 200])
+def test_scratch_memory_of_blocks_is_in_the_peak(script, monkeypatch, window):
     for name, value in {"_BLOCK_ELEMENTS": {"cpu": 2**16}, "_MIN_BLOCK_ROWS": 16}.items():
         monkeypatch.setattr(script.attention_gau, name, value)
+    local = {} if window is None else {"sliding_window": window, "layer_types": ["sliding_attention"]}
     # Narrow, so that blocks of scores are most of what there is.
-    config = make_config("gau_blocked", layers=1, attention_probs_dropout_prob=0.1)
+    config = make_config("gau_blocked", layers=1, attention_probs_dropout_prob=0.1, **local)
     step = script.Step(length=1024, rows=1, precision="float32", device="cpu")
     expected = script.replay(config, step)
     model = script.make_model(config, step)
     with PeakOfRealTensors() as peak:
         script.run_step(model, step, None)
-    assert expected.peak == pytest.approx(peak.bytes, rel=0.02)
+    assert expected.peak == pytest.approx(peak.bytes, rel=0.02 if window is None else 0.04)
     monkeypatch.setattr(script, "attention_scratch", lambda *args: 0)
     assert script.replay(config, step).peak < 0.8 * peak.bytes
 
