@@ -300,42 +300,51 @@ def table(rows: list[dict]) -> str:
     return "\n".join([*lines, "time: seconds of the same round as a multiple of those of the first model"])
 
 
-def kind_of(row: dict[str, str]) -> tuple[str, str, str]:
-    return row["pass"], row["batch"], row["dtype"]
-
-
 def plot(path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     rows.sort(key=lambda row: int(row["length"]))
-    kinds = sorted({kind_of(row) for row in rows}, reverse=True)
-    lengths = {kind: sorted({int(r["length"]) for r in rows if kind_of(r) == kind}) for kind in kinds}
-    figure, axes = plt.subplots(
-        1, len(kinds), figsize=(1.5 + 1.6 * sum(map(len, lengths.values())), 3.6), squeeze=False,
-        width_ratios=[len(lengths[kind]) + 0.8 for kind in kinds],
-    )  # fmt: skip
+    passes = sorted({row["pass"] for row in rows}, reverse=True)
+    kinds = list(dict.fromkeys((row["batch"], row["dtype"]) for row in rows))
     models = list(dict.fromkeys(row["model"] for row in rows))
-    width = 0.8 / len(models)
-    for axis, kind in zip(axes[0], kinds, strict=True):
-        for number, name in enumerate(models):
-            mine = [row for row in rows if (kind_of(row), row["model"]) == (kind, name)]
-            speeds = {int(row["length"]): float(row["tokens_per_s"]) for row in mine}
-            places = [lengths[kind].index(length) + (number - (len(models) - 1) / 2) * width for length in speeds]
-            axis.bar(places, speeds.values(), width, label=name)
-        axis.set(title=f"{kind[0]}, {kind[1]} lengths", xlabel="length (tokens)")
-        axis.set_xticks(range(len(lengths[kind])), [str(length) for length in lengths[kind]])
-        axis.grid(axis="y", alpha=0.3)
-        axis.set_axisbelow(True)
-    axes[0][0].set_ylabel(f"real tokens per second, {kinds[0][2]}")
-    axes[0][-1].legend(frameon=False)
-    figure.tight_layout()
-    figure.savefig(path.with_suffix(".png"), dpi=150)
+    lengths = {
+        kind: list(dict.fromkeys(row["length"] for row in rows if (row["batch"], row["dtype"]) == kind))
+        for kind in kinds
+    }
+    figure = Figure(
+        figsize=(2.5 + 1.5 * sum(map(len, lengths.values())), 0.8 + 2.7 * len(passes)), dpi=150, layout="constrained"
+    )
+    grid = figure.subplots(
+        len(passes), len(kinds), squeeze=False, width_ratios=[len(lengths[kind]) + 0.6 for kind in kinds]
+    )
+    for axes, which in zip(grid, passes, strict=True):
+        for axis, kind in zip(axes, kinds, strict=True):
+            mine = [row for row in rows if (row["pass"], row["batch"], row["dtype"]) == (which, *kind)]
+            draw_bars(axis, mine, lengths[kind], models)
+            axis.set_title(f"{which}, {kind[0]} lengths\n{kind[1]}", fontsize=10)
+            axis.set_xlabel("length (tokens)")
+        axes[0].set_ylabel("real tokens per second")
+    handles = [Patch(color=f"C{number}", label=name) for number, name in enumerate(models)]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(models), frameon=False)
+    figure.savefig(path.with_suffix(".png"))
     print(f"Wrote {path.with_suffix('.png')}")
+
+
+def draw_bars(axis, rows: list[dict[str, str]], lengths: list[str], models: list[str]) -> None:
+    for place, length in enumerate(lengths):
+        there = [name for name in models if any((row["length"], row["model"]) == (length, name) for row in rows)]
+        width = 0.8 / max(len(there), 1)
+        for number, name in enumerate(there):
+            (speed,) = (float(r["tokens_per_s"]) for r in rows if (r["length"], r["model"]) == (length, name))
+            x = place + (number - (len(there) - 1) / 2) * width
+            axis.bar(x, speed, width, label=name, color=f"C{models.index(name)}")
+    axis.set_xticks(range(len(lengths)), lengths)
+    axis.grid(axis="y", alpha=0.3)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)
 
 
 if __name__ == "__main__":
