@@ -107,7 +107,7 @@ def parse_arguments() -> argparse.Namespace:
 # Models
 
 
-def make_config(name: str, size: str, length: int) -> tuple[PreTrainedConfig, str | None]:
+def make_config(name: str, size: str, length: int, dtype: torch.dtype) -> tuple[PreTrainedConfig, str | None]:
     """A configuration, and the attention backend to ask for."""
     s = SIZES[size]
     name, _, window = name.partition("+window=")
@@ -127,19 +127,19 @@ def make_config(name: str, size: str, length: int) -> tuple[PreTrainedConfig, st
             max_position_embeddings=8192, pad_token_id=0, bos_token_id=2, eos_token_id=3, cls_token_id=2,
             sep_token_id=3,
         )  # fmt: skip
-        return config, fused_attention()
+        return config, fused_attention(dtype)
     config_class = {"bert": BertConfig, "roformer": RoFormerConfig}[kind]
     config = config_class(
         vocab_size=VOCABULARY, hidden_size=s["width"], num_hidden_layers=s["layers"], num_attention_heads=s["heads"],
         intermediate_size=4 * s["width"], max_position_embeddings=max(512, length), **NO_DROPOUT,
     )  # fmt: skip
     # transformers' RoFormer has an attention of its own.
-    return config, fused_attention() if kind == "bert" else None
+    return config, fused_attention(dtype) if kind == "bert" else None
 
 
-def fused_attention() -> str:
-    """FlashAttention where it is installed and a GPU is there, which takes padding out; else PyTorch's."""
-    return "flash_attention_2" if is_flash_attn_2_available() else "sdpa"
+def fused_attention(dtype: torch.dtype) -> str:
+    """FlashAttention where it is installed, a GPU is there and the precision is half; else PyTorch's."""
+    return "flash_attention_2" if dtype != torch.float32 and is_flash_attn_2_available() else "sdpa"
 
 
 def parameters_of_layers(model: torch.nn.Module) -> int:
@@ -215,7 +215,7 @@ def timed(call: Callable[[], None], device: str) -> float:
 def measure(args, which: str, dtype: torch.dtype, length: int, batch: str, inputs: dict) -> list[dict]:
     calls, sizes, flops, peaks = {}, {}, {}, {}
     for name in args.models:
-        config, backend = make_config(name, args.size, length)
+        config, backend = make_config(name, args.size, length, dtype)
         calls[name], model = make_call(args, config, backend, which, dtype, inputs)
         sizes[name] = parameters_of_layers(model)
         flops[name] = step_flops(config, which, inputs) if batch == "fixed" else None
@@ -270,7 +270,7 @@ def peak_memory(call: Callable[[], None], device: str) -> int | str:
 
 def print_profiles(args, which: str, dtype: torch.dtype, length: int, inputs: dict) -> None:
     for name in args.models:
-        config, backend = make_config(name, args.size, length)
+        config, backend = make_config(name, args.size, length, dtype)
         call, _ = make_call(args, config, backend, which, dtype, inputs)
         call()
         with profile(activities=[ProfilerActivity.CPU]) as profiler:

@@ -43,7 +43,7 @@ def main() -> None:
         progress.write(", ".join(f"{name} {value}" for name, value in rows[-1].items()))
     if args.output:
         with args.output.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
+            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
         print(f"Wrote {args.output}.")

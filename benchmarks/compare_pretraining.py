@@ -38,6 +38,8 @@ def main() -> None:
     if not args.run:
         parser.error("give --run NAME=FOLDER, or --plot")
     folders = {name: Path(folder) for name, _, folder in (run.partition("=") for run in args.run)}
+    for folder in folders.values():
+        check_run(folder)
     seconds = step_seconds(folders, args.rounds)
     rows = [row for name, folder in folders.items() for row in curve(name, folder, seconds[name])]
     table = summary(rows)
@@ -52,6 +54,18 @@ def main() -> None:
 
 def load(path: Path) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def check_run(folder: Path) -> None:
+    """Steps of other kinds than one batch of full rows are not timed here."""
+    record = load(folder / "run.json")
+    arguments = record["arguments"]
+    kinds = {"gradient_accumulation_steps": 1, "length_schedule": None, "mixed_lengths": None, "packing": "concat"}
+    other = [name for name, plain in kinds.items() if (arguments.get(name) or plain) != plain]
+    if other or record["world_size"] != 1:
+        raise SystemExit(f"{folder}: runs of several processes, or with {', '.join(other or kinds)}, are not timed.")
+    if not any("eval_loss" in entry for entry in load(folder / "trainer_state.json")["log_history"]):
+        raise SystemExit(f"{folder} has no evaluations: give run_pretrain.py --eval_strategy steps.")
 
 
 def step_seconds(folders: dict[str, Path], rounds: int) -> dict[str, float]:

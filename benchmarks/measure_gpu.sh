@@ -17,8 +17,11 @@ python "$here/benchmark_attention.py" --device cuda --dtypes float32 --lengths 5
     --output "$folder/attention-float32.csv"
 
 encoders="python $here/benchmark_encoders.py --device cuda --tokens 65536 --rounds 7"
-triton="gau gau:softmax_plus@gau_triton gau:squared_relu@gau_triton gau:softmax_plus@sdpa"
-$encoders --models $triton bert roformer modernbert --lengths 128 512 2048 --batches fixed variable \
+gau="gau gau:softmax_plus@gau_triton gau:squared_relu@gau_triton gau:softmax_plus@sdpa"
+if python -c "import flash_attn" 2>/dev/null; then
+    gau="$gau gau:softmax_plus@flash_attention_2"
+fi
+$encoders --models $gau bert roformer modernbert --lengths 128 512 2048 --batches fixed variable \
     --output "$folder/encoders.csv"
 $encoders --models gau gau+window=64 gau:softmax_plus@gau_triton bert modernbert --lengths 8192 --batches fixed \
     --output "$folder/encoders-8192.csv"

@@ -150,6 +150,8 @@ def key_count(attention_mask: torch.Tensor | None, seq_length: int, window: int 
         if window is None:
             return torch.full((1, 1, 1), seq_length)
         attention_mask = torch.ones(1, seq_length, dtype=torch.bool)
+    if attention_mask.ndim == 4 and attention_mask.shape[2] == 1:
+        attention_mask = split_mask(attention_mask)[1][:, 0, 0]  # a mask of pairs would be quadratic
     if attention_mask.ndim == 4:
         mask = within_window(attention_mask, seq_length, seq_length, window and window + 1, attention_mask.device)
         return split_mask(mask)[1].sum(-1).transpose(1, 2)
@@ -175,7 +177,9 @@ def within_window(
     attention_mask: torch.Tensor | None, queries: int, keys: int, sliding_window: int | None, device: torch.device
 ) -> torch.Tensor | None:
     """A mask `(batch or 1, 1, query or 1, key)` that hides keys at a distance of `sliding_window` or more as well."""
-    if sliding_window is None or sliding_window >= max(queries, keys):
+    # What is traced at one length runs at others.
+    fixed = not (torch.compiler.is_exporting() or torch.jit.is_tracing())
+    if sliding_window is None or (fixed and sliding_window >= max(queries, keys)):
         return attention_mask
     rows, columns = torch.arange(queries, device=device), torch.arange(keys, device=device)
     near = (rows[:, None] - columns).abs() < sliding_window
@@ -529,7 +533,7 @@ def blocked_attention_forward(
         seed,
         module.config.attention_normalization,
         dropout,
-        0 if sliding_window is None or sliding_window >= max(query.shape[2], key.shape[2]) else sliding_window,
+        sliding_window or 0,
     )
     return output.unsqueeze(2), None
 

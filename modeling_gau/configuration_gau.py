@@ -214,6 +214,11 @@ class GAUConfig(PreTrainedConfig):
                 f"sliding_window={self.sliding_window} must be at least 1 token to either side, or None for full "
                 "attention in every layer."
             )
+        if self.sliding_window is not None and self.layer_types is None:
+            raise ValueError(
+                f"sliding_window={self.sliding_window} was set on a configuration without layer_types: give it when "
+                "the configuration is made, or set layer_types, too."
+            )
         types = self.layer_types or []  # as many as there are layers: checked by the base class
         for kind in types:
             if kind not in ("full_attention", "sliding_attention"):

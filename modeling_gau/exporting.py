@@ -213,6 +213,8 @@ def _checked_inputs(model: PreTrainedModel, names: Sequence[str]) -> list[dict[s
     """Padded on either side, in shapes that were not traced; the smallest one too, for which kernels are special."""
     choices = (2,) if _has_choices(model) else ()
     cases = [((3, *choices, 17), "right"), ((4, *choices, 30), "left"), ((1, *choices, 1), "right")]
+    if model.config.sliding_window is not None:
+        cases.append(((1, *choices, 2 * model.config.sliding_window + 3), "right"))  # longer than what is seen
     return [sample_inputs(model, names, shape, side) for shape, side in cases]
 
 

@@ -43,6 +43,7 @@ from .unpadding_gau import (
     LayerCost,
     PackedSequences,
     Segment,
+    has_holes,
     has_values,
     laid_end_to_end,
     packed_documents,
@@ -201,14 +202,17 @@ class GatedAttentionUnit(nn.Module):
         self.attention_dropout = config.attention_probs_dropout_prob
         self.widths = (config.intermediate_size, config.intermediate_size, config.attention_key_size)
         self.scaling = config.attention_key_size**-0.5
-        is_local = config.layer_types is not None and config.layer_types[layer_idx] == "sliding_attention"
-        # Attention functions take 1 more than the largest distance that is seen.
-        self.sliding_window = config.sliding_window + 1 if is_local else None
+        self.is_local = config.layer_types is not None and config.layer_types[layer_idx] == "sliding_attention"
         self.i_dense = nn.Linear(config.hidden_size, sum(self.widths), bias=config.use_bias)
         self.activation = ACT2FN[config.hidden_act]
         self.q_scaleoffset = GAUScaleOffset(config)
         self.k_scaleoffset = GAUScaleOffset(config)
         self.o_dense = nn.Linear(config.intermediate_size, config.hidden_size, bias=config.use_bias)
+
+    @property
+    def sliding_window(self) -> int | None:
+        """As attention functions take it: 1 more than the largest distance that is seen."""
+        return self.config.sliding_window + 1 if self.is_local else None
 
     def forward(
         self,
@@ -436,7 +440,7 @@ class GAUModel(GAUPreTrainedModel):
             self._check_attention_mask(attention_mask, *shape)
         documents = packed_documents(shape, attention_mask, position_ids, kwargs)
         if documents is not None:
-            attention_mask = None  # which hides nothing
+            attention_mask, documents = None, documents.to(hidden_states.device)  # the mask hides nothing
         flash_arguments = {name: kwargs.pop(name) for name in _FLASH_ARGUMENTS if name in kwargs}
         if position_ids is None:
             position_ids = torch.arange(shape[1], device=hidden_states.device).unsqueeze(0)
@@ -449,12 +453,13 @@ class GAUModel(GAUPreTrainedModel):
             arguments = self._packed_arguments(packed, hidden_states.device)
             hidden_states = packed.take(hidden_states)
             position_embeddings = tuple(packed.take(part.expand(*shape, -1)) for part in position_embeddings)
-        elif documents is not None and self._uses_flash():
+        elif documents is not None and self._uses_flash() and not self._wants_attentions(kwargs):
             arguments = self._flash_arguments(documents, flash_arguments)
         else:
             if documents is not None:
                 self._check_mask_of_documents()
                 attention_mask = same_document(documents)
+            self._check_holes(attention_mask)
             arguments = self._masked_arguments(attention_mask, hidden_states)
 
         for layer in self.layers:
@@ -527,7 +532,7 @@ class GAUModel(GAUPreTrainedModel):
         missing = [name for name in _FLASH_ARGUMENTS if name not in given]
         if missing:
             raise ValueError(
-                f"A compiled model with attn_implementation='{self.config._attn_implementation}' takes "
+                f"A compiled or traced model with attn_implementation='{self.config._attn_implementation}' takes "
                 f"{', '.join(_FLASH_ARGUMENTS)} together, but {', '.join(missing)} is missing."
             )
         return {
@@ -538,6 +543,15 @@ class GAUModel(GAUPreTrainedModel):
             }
             for kind, window in self._windows().items()
         }
+
+    def _check_holes(self, attention_mask: torch.Tensor | None) -> None:
+        if attention_mask is None or attention_mask.ndim != 2 or not self._uses_flash():
+            return
+        if "sliding_attention" in self._windows() and has_values(attention_mask) and has_holes(attention_mask):
+            raise ValueError(
+                f"attn_implementation='{self.config._attn_implementation}' closes the gaps that an attention_mask has "
+                "between real tokens, which changes what a sliding_window shows. Use 'sdpa', 'gau_blocked' or 'eager'."
+            )
 
     def _check_mask_of_documents(self) -> None:
         name = self.config._attn_implementation
@@ -571,7 +585,7 @@ class GAUModel(GAUPreTrainedModel):
         if documents is None and (attention_mask is None or attention_mask.ndim != 2):
             return None
         uses_flash = self._uses_flash()
-        if arguments.get("output_attentions", self.config.output_attentions):
+        if self._wants_attentions(arguments):
             return None
         if not (uses_flash or self.takes_sequences) or not has_values(hidden_states):
             return None
@@ -594,6 +608,9 @@ class GAUModel(GAUPreTrainedModel):
         """Whether sequences laid end to end are computed by their lengths, without a mask of all pairs."""
         backend = ATTENTION_BACKENDS.get(self.config._attn_implementation)
         return backend is not None and backend.takes_sequences and all(map(_is_as_made, self.layers))
+
+    def _wants_attentions(self, arguments: dict) -> bool:
+        return bool(arguments.get("output_attentions", self.config.output_attentions))
 
     def _uses_flash(self) -> bool:
         return "flash" in self.config._attn_implementation

@@ -66,7 +66,7 @@ class ModelFlops:
     def _outside_windows(self, length: int) -> float:
         """What was counted in layers of local attention and is not computed; 0 for other models than ours."""
         config = self._config
-        if config.model_type != GAUConfig.model_type or config.layer_types is None:
+        if config.model_type != GAUConfig.model_type or "sliding_attention" not in (config.layer_types or ()):
             return 0.0
         seen = min(length, config.sliding_window + 1)
         pairs = (length - seen) * (length - seen + 1)

@@ -135,6 +135,13 @@ def same_document(numbers: torch.LongTensor) -> torch.Tensor:
     return numbers[:, None, :, None] == numbers[:, None, None, :]
 
 
+def has_holes(attention_mask: torch.Tensor) -> bool:
+    """Whether padding stands between real tokens of a row; `attention_mask` `(batch, seq)`."""
+    real = attention_mask != 0
+    begins = (real[:, 1:] & ~real[:, :-1]).sum(-1) + real[:, 0]
+    return bool((begins > 1).any())
+
+
 def without_padding(attention_mask: torch.Tensor, cost: LayerCost, keep_holes: bool = False) -> PackedSequences | None:
     """The real tokens of a padded batch; `None` where computing the padding costs less than going without.
 
@@ -144,7 +151,7 @@ def without_padding(attention_mask: torch.Tensor, cost: LayerCost, keep_holes: b
         keep_holes: `None` also where padding stands between real tokens, whose distance counts.
     """
     real = attention_mask != 0
-    if keep_holes and (real[:, 1:] & ~real[:, :-1]).sum(-1).add(real[:, 0]).gt(1).any():
+    if keep_holes and has_holes(attention_mask):
         return None
     lengths = tuple(length for length in real.sum(-1).tolist() if length)
     if not lengths or sum(lengths) == real.numel():

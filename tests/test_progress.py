@@ -54,6 +54,8 @@ def test_a_window_counts_what_it_shows(length):
         ModelFlops(GAUConfig(num_hidden_layers=4, **sizes, **window), 1.0).row(length)
         for window in ({}, {"sliding_window": 7})
     ]
+    full = {"layer_types": ["full_attention"] * 4}
+    assert ModelFlops(GAUConfig(num_hidden_layers=4, **sizes, **full), 1.0).row(length) == flops[0]
     places = torch.arange(length)
     hidden = int(((places[:, None] - places).abs() > 7).sum())
     assert flops[0] - flops[1] == 3 * 2 * 2 * hidden * (8 + 32)  # two layers of four, scores and values

@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import AttentionInterface
 
-from modeling_gau import GAUConfig, GAUForMaskedLM, GAUModel, attention_gau, unpadding_gau
+from modeling_gau import GAUConfig, GAUForMaskedLM, GAUModel, attention_gau, exporting, unpadding_gau
 from modeling_gau.attention_gau import (
     ATTENTION_BACKENDS,
     ATTENTION_NORMALIZATIONS,
@@ -250,6 +250,41 @@ def test_compiled(how):
             layer.compile(backend="eager")
         actual = model(**batch).last_hidden_state
     torch.testing.assert_close(actual, expected)
+
+
+@pytest.mark.parametrize("kind", ["torch", "onnx"])
+def test_exported_beyond_the_window(tmp_path, kind):
+    """The program is traced at a length that is shorter than the window."""
+    model = make_model(GAUForMaskedLM, sliding_window=40, num_hidden_layers=2).float()
+    ids = torch.randint(5, 60, (1, 140), generator=torch.Generator().manual_seed(2))
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    names, path = list(inputs), tmp_path / {"torch": "model.pt2", "onnx": "model.onnx"}[kind]
+    write = exporting._write_torch_export if kind == "torch" else exporting._write_onnx
+    write(model, exporting._traced_inputs(model, names), path)
+    with torch.no_grad():
+        expected = model(**inputs).logits
+    actual = exporting.load_exported(path)(inputs)["logits"]
+    torch.testing.assert_close(torch.as_tensor(actual), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_window_of_the_configuration_is_that_of_the_layers(tmp_path):
+    model, ids = make_model(GAUForMaskedLM), make_batch()["input_ids"][:1]
+    model.config.sliding_window = 2
+    changed = model(ids).logits
+    model.save_pretrained(tmp_path)
+    again = GAUForMaskedLM.from_pretrained(tmp_path, dtype=torch.float64).eval()
+    torch.testing.assert_close(again(ids).logits, changed)
+    config = GAUConfig(num_hidden_layers=2)
+    config.sliding_window = 2
+    with pytest.raises(Exception, match="sliding_window=2 was set on a configuration without layer_types"):
+        GAUModel(config)
+
+
+def test_flash_attention_refuses_holes():
+    model, batch = make_model(), make_batch("holes")
+    model.config._attn_implementation = "flash_attention_2"
+    with pytest.raises(ValueError, match="closes the gaps that an attention_mask has between real tokens"):
+        model(**batch)
 
 
 def test_saved_and_loaded(tmp_path):

@@ -546,6 +546,9 @@ def test_flash_attention_gets_the_lengths(monkeypatch):
     given = how_given("cu_seq_lens")
     compiled = torch.compile(model, backend="eager")
     torch.testing.assert_close(compiled(**inputs, **given).last_hidden_state, expected)
+    recorded = model(**inputs, **given, output_attentions=True)
+    torch.testing.assert_close(recorded.last_hidden_state, expected)
+    assert not recorded.attentions[0][0, 0, 0, LENGTHS[0] :].any()
     with pytest.raises(Exception, match="max_length_q, max_length_k is missing"):
         compiled(**inputs, cu_seq_lens_q=edges(), cu_seq_lens_k=edges())
 
