@@ -397,14 +397,14 @@ def _recipe_values(path: Path, parser: HfArgumentParser, argument_classes: Seque
         hints |= {entry.name: own[entry.name] for entry in fields(cls) if entry.init}
     actions = {action.dest: action for action in reversed(parser._actions)}
     values = {}
-    for key, value in _read_recipe(path).items():
+    for key, value in read_recipe(path).items():
         if key not in hints:
             raise ValueError(f"Recipe {path}: there is no argument {key!r}.{_nearest(str(key), hints)}")
         values[key] = _recipe_value(path, actions[key], value, hints[key])
     return values
 
 
-def _read_recipe(path: Path) -> dict[str, Any]:
+def read_recipe(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".json":

@@ -1,7 +1,12 @@
-"""Evaluation at several lengths: a stream of tokens is masked once and cut into rows `[CLS] content [SEP]`."""
+"""Evaluation at several lengths: tokens are masked once and cut into rows `[CLS] content [SEP]` of each length.
+
+They are a stream of joined documents (`make_length_evaluations`), or windows, each a part of one long document
+(`MaskedWindows`).
+"""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +20,7 @@ from .tokenization import frame_ids
 
 
 _CHUNK_TOKENS = 2**24
+_WINDOWS_OF_A_DOCUMENT = 2  # so that no manual of a thousand pages is all of the text
 
 
 def _check_length(stream: np.ndarray, length: int, text: str, options: str) -> None:
@@ -118,3 +124,88 @@ def most_frequent_token_accuracy(counts: np.ndarray, evaluation: Dataset, tokeni
         right += int((labels == counts.argmax()).sum())
         asked += int((labels != IGNORED_LABEL).sum())
     return right / asked
+
+
+@dataclass(frozen=True)
+class MaskedWindows:
+    """Parts of long documents, masked once, that are cut into rows of any length up to their own.
+
+    Every row holds tokens of one document and is full. Lengths do not divide each other once [CLS] and [SEP] are
+    added, so some tokens at a window's end would fall into the rows of one length and not into those of another:
+    they are context where they can be, and never asked for.
+
+    Made by `mask_windows`.
+
+    Attributes:
+        inputs, labels: int32 `(windows, tokens)`; labels are -100 where nothing is asked.
+        frame: ids of [CLS] and [SEP].
+        lengths: of the rows, [CLS] and [SEP] included.
+        documents: how many documents the windows come from.
+    """
+
+    inputs: np.ndarray
+    labels: np.ndarray
+    frame: tuple[int, int]
+    lengths: tuple[int, ...]
+    documents: int
+
+    @property
+    def masked_tokens(self) -> int:
+        return int((self.labels != IGNORED_LABEL).sum())
+
+    def rows(self, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """Inputs and labels, each int32 `(rows, length)`."""
+        width = length - 2
+        kept = self.inputs.shape[1] // width * width
+        rows = []
+        for content, ends in ((self.inputs, self.frame), (self.labels, (IGNORED_LABEL, IGNORED_LABEL))):
+            content = content[:, :kept].reshape(-1, width)
+            rows.append(np.pad(content, ((0, 0), (1, 1))))
+            rows[-1][:, 0], rows[-1][:, -1] = ends
+        return rows[0], rows[1]
+
+    def fingerprint(self) -> str:
+        return _content_digest(np.concatenate([self.inputs.ravel(), self.labels.ravel(), self.inputs.shape]))
+
+
+def mask_windows(
+    documents: Iterable[np.ndarray], masking: Masking, lengths: Sequence[int], max_tokens: int, seed: int = 0
+) -> MaskedWindows:
+    """Cuts documents into windows that fill a row of the longest length, two of each at most, and masks them.
+
+    Args:
+        documents: int32 tokens of each; no more are taken than needed.
+        masking: what is asked.
+        lengths: of the rows that the windows will be cut into.
+        max_tokens: take windows until they hold so many tokens.
+        seed: of the masking.
+
+    Raises:
+        ValueError: a length below 3, none of the documents is as long as the longest row, or no token was chosen.
+    """
+    if not lengths or min(lengths) < 3:
+        raise ValueError(f"Lengths must be at least 3 ([CLS], one token and [SEP]), got {list(lengths)}.")
+    width = max(lengths) - 2
+    windows, longest, used = [], 0, 0
+    for tokens in documents:
+        longest = max(longest, len(tokens))
+        count = min(len(tokens) // width, _WINDOWS_OF_A_DOCUMENT, -(-max_tokens // width) - len(windows))
+        windows += list(tokens[: count * width].reshape(count, width))
+        used += count > 0
+        if len(windows) * width >= max_tokens:
+            break
+    if not windows:
+        raise ValueError(
+            f"None of the documents fills a row of {width + 2} tokens ([CLS] and [SEP] included): the longest one has "
+            f"{longest} tokens. Lower the largest length to {longest + 2} or less, or give longer documents."
+        )
+    content = np.stack(windows)
+    inputs, labels = masking(content.ravel(), np.random.default_rng(seed))
+    inputs, labels = inputs.reshape(content.shape), labels.reshape(content.shape)
+    labels[:, min(width // (length - 2) * (length - 2) for length in lengths) :] = IGNORED_LABEL
+    if not (labels != IGNORED_LABEL).any():
+        raise ValueError(
+            f"None of the {content.size} tokens was chosen at a probability of {masking.probability}: give more text, "
+            "or raise it."
+        )
+    return MaskedWindows(inputs, labels, frame_ids(masking.tokenizer), tuple(lengths), used)

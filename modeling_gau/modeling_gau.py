@@ -235,12 +235,10 @@ class GatedAttentionUnit(nn.Module):
             `(batch, seq, hidden)`, and the attention weights `(batch, 1, seq, seq)` where the backend has them.
         """
         gate, value, base = self.activation(self.i_dense(hidden_states)).split(self.widths, dim=-1)
-        cos, sin = position_embeddings
+        query, key = self.query_and_key(base, position_embeddings)
         # Rotation and scale are applied in float32 and rounded once; scaling the narrow query spares the wide scores.
-        base = base.to(_wide_dtype(base))
         scaling = self.scaling if query_factor is None else query_factor * self.scaling
-        query = (apply_rotary_positions(self.q_scaleoffset(base), cos, sin) * scaling).to(value.dtype)
-        key = apply_rotary_positions(self.k_scaleoffset(base), cos, sin).to(value.dtype)
+        query, key = (query * scaling).to(value.dtype), key.to(value.dtype)
 
         attention_interface = self._attention_interface(attention_mask, kwargs)
         if self.sliding_window is not None:
@@ -258,6 +256,14 @@ class GatedAttentionUnit(nn.Module):
             **kwargs,
         )
         return self.o_dense(gate * attended.squeeze(2)), weights
+
+    def query_and_key(
+        self, base: torch.Tensor, position_embeddings: tuple[torch.Tensor, torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Query and key of the shared base, each `(batch, seq, key_dim)` in float32 or wider; not scaled yet."""
+        base, (cos, sin) = base.to(_wide_dtype(base)), position_embeddings
+        query = apply_rotary_positions(self.q_scaleoffset(base), cos, sin)
+        return query, apply_rotary_positions(self.k_scaleoffset(base), cos, sin)
 
     def _attention_interface(self, attention_mask: torch.Tensor | None, kwargs: dict) -> Callable:
         """The backend's function, or the eager one where weights are asked for: no other returns them."""

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from itertools import islice
@@ -148,6 +148,12 @@ class DocumentStream:
             raise ValueError(self._nothing())
         return Dataset.from_dict({"text": texts})
 
+    def documents_in_turn(self) -> Generator[str, None, None]:
+        """Yields the documents of this side once, from the files in turn as in `validation_documents`."""
+        order = sorted(range(len(self.files)), key=lambda file: digest(str(file)))
+        files = [self.files[file] for file in order]
+        return self._in_turn(files) if len(files) <= _OPEN_FILES else self._in_growing_turns(files)
+
     def _nothing(self) -> str:
         held_out = f" or what is among the {self.held_out_percentage} % that are held out as validation text"
         return (
@@ -243,12 +249,9 @@ class DocumentStream:
 
     def _collect(self, max_documents: int | None, max_characters: int | None, description: str) -> list[str]:
         texts, size = [], 0
-        order = sorted(range(len(self.files)), key=lambda file: digest(str(file)))
-        files = [self.files[file] for file in order]
-        in_turn = self._in_turn if len(files) <= _OPEN_FILES else self._in_growing_turns
         with (
             tqdm(total=max_characters, desc=description, unit=" characters", unit_scale=True) as progress,
-            closing(in_turn(files)) as documents,
+            closing(self.documents_in_turn()) as documents,
         ):
             for text in documents:
                 texts.append(text)
@@ -258,7 +261,7 @@ class DocumentStream:
                     break
         return texts
 
-    def _in_turn(self, files: Sequence[str]) -> Iterator[str]:
+    def _in_turn(self, files: Sequence[str]) -> Generator[str, None, None]:
         """A document of each file, then the next one of each, with all of them open."""
         with ExitStack() as stack:
             readers = [stack.enter_context(closing(self._read([file]))) for file in files]
@@ -270,7 +273,7 @@ class DocumentStream:
                         going_on.append(reader)
                 readers = going_on
 
-    def _in_growing_turns(self, files: Sequence[str]) -> Iterator[str]:
+    def _in_growing_turns(self, files: Sequence[str]) -> Generator[str, None, None]:
         """One document of each file, then two, then four, with one of them open.
 
         A file that is opened again has to be passed over to its place: thanks to the growth, once in all.

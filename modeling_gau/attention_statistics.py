@@ -1,0 +1,124 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""What the attention of a model does: the normalizers that its scores would need, and how its weights are spread."""
+
+import math
+from collections import defaultdict
+from contextlib import ExitStack
+from functools import partial
+
+import torch
+
+from .attention_gau import ATTENTION_NORMALIZATIONS, within_window
+from .modeling_gau import GatedAttentionUnit, GAUPreTrainedModel
+
+
+# name -> what is averaged over the queries. Of weights that do not add up to 1 (squared_relu) the last four are those
+# of the weights divided by their sum, over the queries that have any.
+ATTENTION_STATISTICS = {
+    "sum_exp": "sum over the keys of exp(score), the normalizer of a softmax",
+    "log_sum_exp": "its logarithm, which single large scores do not rule",
+    "sum_squared_relu": "sum over the keys of relu(score)^2, the normalizer of a squared ReLU",
+    "weight_sum": "sum of the weights",
+    "empty": "1 for a query whose weights are all 0",
+    "zero_share": "share of the weights that are exactly 0",
+    "entropy": "entropy of the weights in nats",
+    "keys_90": "number of keys, the heaviest first, that hold 90 percent of the weight",
+    "distance": "distance between query and key in tokens, averaged with the weights",
+}
+
+
+class AttentionStatistics:
+    """Collects the statistics of every layer while a model runs, as a context manager.
+
+    Scores are a_ij = q_i . k_j / sqrt(key_dim), before anything that the normalization does with n. They and the
+    weights are computed again in float32 for some queries of each row, so that memory stays linear in the length. Rows
+    must have no padding.
+
+    Args:
+        model: any model of this package.
+        queries_per_row: how many queries of each row are looked at, spread evenly over it.
+
+    Raises:
+        ValueError: while the model runs, for rows with padding or several sequences end to end.
+    """
+
+    def __init__(self, model: GAUPreTrainedModel, queries_per_row: int = 64):
+        self.queries_per_row = queries_per_row
+        self.units = [module for module in model.modules() if isinstance(module, GatedAttentionUnit)]
+        self._totals = [defaultdict(float) for _ in self.units]
+        self._counts = [defaultdict(int) for _ in self.units]
+        self._hooks = ExitStack()
+
+    def __enter__(self) -> "AttentionStatistics":
+        for number, unit in enumerate(self.units):
+            handle = unit.register_forward_pre_hook(partial(self._before_unit, number), with_kwargs=True)
+            self._hooks.callback(handle.remove)
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._hooks.close()
+
+    def means(self) -> list[dict[str, float]]:
+        """For each layer the mean over the queries of every entry of `ATTENTION_STATISTICS`; NaN without any."""
+        return [
+            {name: totals[name] / counts[name] if counts[name] else math.nan for name in ATTENTION_STATISTICS}
+            for totals, counts in zip(self._totals, self._counts, strict=True)
+        ]
+
+    def _before_unit(self, number: int, unit: GatedAttentionUnit, args: tuple, kwargs: dict) -> None:
+        self._record(number, unit, *args, **kwargs)
+
+    @torch.no_grad()
+    def _record(
+        self,
+        number: int,
+        unit: GatedAttentionUnit,
+        hidden_states: torch.Tensor,
+        position_embeddings: tuple[torch.Tensor, torch.Tensor],
+        attention_mask: torch.Tensor | None = None,
+        query_factor: torch.Tensor | None = None,
+        segments: tuple | None = None,
+        **kwargs,
+    ) -> None:
+        if segments is not None or (attention_mask is not None and unit.sliding_window is None):
+            raise ValueError("Statistics of the attention are taken of rows without padding, one sequence a row.")
+        base = unit.activation(unit.i_dense(hidden_states)).split(unit.widths, dim=-1)[-1]
+        query, key = unit.query_and_key(base, position_embeddings)
+        seq = query.shape[1]
+        places = torch.linspace(0, seq - 1, min(seq, self.queries_per_row), device=query.device).round().long()
+        with torch.autocast(query.device.type, enabled=False):
+            scores = (query[:, places] @ key.transpose(1, 2)) * unit.scaling  # (batch, query, key)
+        visible = within_window(None, seq, seq, unit.sliding_window, query.device)
+        visible = None if visible is None else visible[0, 0, places]
+        factor = 1.0 if query_factor is None else query_factor.expand(-1, seq, -1)[:, places].float()
+        normalization = ATTENTION_NORMALIZATIONS[unit.config.attention_normalization]
+        weights = normalization.weights(scores * factor, visible)
+        for name, values in self._measure(scores, weights, places, visible).items():
+            self._totals[number][name] += values.double().sum().item()
+            self._counts[number][name] += values.numel()
+
+    @staticmethod
+    def _measure(
+        scores: torch.Tensor, weights: torch.Tensor, places: torch.Tensor, visible: torch.Tensor | None
+    ) -> dict[str, torch.Tensor]:
+        """A value for each query; `scores` and `weights` are `(batch, query, key)`, `places` those of the queries."""
+        if visible is not None:
+            scores = scores.masked_fill(~visible, -torch.inf)
+        total = weights.sum(-1)
+        some = total > 0
+        share = weights[some] / total[some].unsqueeze(-1)  # (queries with a weight, key)
+        distance = (places[:, None] - torch.arange(scores.shape[-1], device=scores.device)).abs().float()
+        heaviest = share.sort(-1, descending=True).values.cumsum(-1)
+        zeros = weights == 0 if visible is None else (weights == 0) & visible
+        keys = scores.shape[-1] if visible is None else visible.sum(-1)
+        return {
+            "sum_exp": scores.double().exp().sum(-1),
+            "log_sum_exp": scores.logsumexp(-1),
+            "sum_squared_relu": scores.relu().square().sum(-1),
+            "weight_sum": total,
+            "empty": (~some).float(),
+            "zero_share": zeros.sum(-1) / keys,
+            "entropy": torch.special.entr(share).sum(-1),
+            "keys_90": (heaviest < 0.9).sum(-1).float() + 1,
+            "distance": (share * distance.expand(scores.shape)[some]).sum(-1),
+        }

@@ -1,0 +1,148 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""Figures of how encoders do at other lengths than their own, from the files of `length_generalization` alone.
+
+    python -m modeling_gau.length_figures lengths.csv --output_dir figures/
+
+Writes the loss over the length (`<name>-loss.png`) and, of files with statistics of the attention, the normalizers
+over the length on logarithmic axes with the exponent of their growth (`<name>-normalizer.png`) and the entropy of the
+weights (`<name>-entropy.png`). Needs matplotlib (the extra `plot`).
+"""
+
+import argparse
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+
+from transformers.utils import is_matplotlib_available
+
+from .attention_gau import ATTENTION_NORMALIZATIONS
+from .length_generalization import describe_setting, power_law_exponent, read_results
+
+
+Row = Mapping[str, str]
+# Label of a line -> its points, length and value.
+Lines = dict[str, list[tuple[int, float]]]
+
+
+def checkpoint_labels(rows: Sequence[Row]) -> dict[str, str]:
+    """Names of the checkpoints without the folders that all of them share; empty where there is only one."""
+    names = list(dict.fromkeys(row["checkpoint"] for row in rows))
+    if len(names) == 1:
+        return {names[0]: ""}
+    parts = [Path(name).parts for name in names]
+    shared = 0
+    while all(len(own) > shared + 1 for own in parts) and len({own[shared] for own in parts}) == 1:
+        shared += 1
+    return {name: "/".join(own[shared:]) for name, own in zip(names, parts, strict=True)}
+
+
+def lines(rows: Sequence[Row], metric: str, value: Callable[[Iterable[float]], float] = fmean) -> Lines:
+    """The lines of a metric: one for each checkpoint and setting, whose points are the lengths. What is of layers is
+    averaged over them by `value`."""
+    labels, found = checkpoint_labels(rows), {}
+    for row in rows:
+        if row["metric"] == metric:
+            label = ": ".join(filter(None, (labels[row["checkpoint"]], describe_setting(row))))
+            found.setdefault(label, {}).setdefault(int(row["length"]), []).append(float(row["value"]))
+    return {label: sorted((n, value(values)) for n, values in points.items()) for label, points in found.items()}
+
+
+def plot_length_results(rows: Sequence[Row], folder: Path, name: str) -> list[Path]:
+    """Draws all figures of some results, and returns the paths of the PNG files.
+
+    Raises:
+        ImportError: matplotlib is missing.
+    """
+    if not is_matplotlib_available():
+        raise ImportError("Figures need matplotlib: pip install 'modeling-gau[plot]'.")
+    folder.mkdir(parents=True, exist_ok=True)
+    trained = sorted({int(row["trained_length"]) for row in rows})
+    paths = [plot_lines(lines(rows, "loss"), trained, folder / f"{name}-loss.png", "masked-token loss (nats)")]
+    intact = [row for row in rows if row["layer"] and row["context"] == "intact"]
+    if not intact:
+        return paths
+    paths.append(plot_normalizers(intact, trained, folder / f"{name}-normalizer.png"))
+    entropy = lines(intact, "entropy")
+    label = "entropy of the attention (nats), mean of the layers"
+    return [*paths, plot_lines(entropy, trained, folder / f"{name}-entropy.png", label)]
+
+
+def plot_lines(found: Lines, trained: Sequence[int], path: Path, label: str) -> Path:
+    """Draws lines over the length to a PNG file."""
+    figure, axes = _figure(1)
+    _draw(axes[0], found, trained)
+    axes[0].set_ylabel(label)
+    _legend(axes[0])
+    figure.savefig(path)
+    return path
+
+
+def plot_normalizers(rows: Sequence[Row], trained: Sequence[int], path: Path) -> Path:
+    """Draws the normalizer that each family of attentions would need, on logarithmic axes."""
+    figure, axes = _figure(2)
+    of_family = {
+        family: [row for row in rows if ATTENTION_NORMALIZATIONS[row["attention_normalization"]].family == family]
+        for family in ("softmax", "squared_relu")
+    }
+    titles = ("softmax: exp of the mean of log Σ exp(a)", "squared ReLU: mean of Σ relu(a)²")
+    metrics = ("log_sum_exp", "sum_squared_relu")
+    for axis, (family, own), metric, title in zip(axes, of_family.items(), metrics, titles, strict=True):
+        found = lines(own, metric)
+        if family == "softmax":
+            found = {label: [(n, math.exp(value)) for n, value in points] for label, points in found.items()}
+        exponents = {label: power_law_exponent(*zip(*points, strict=True)) for label, points in found.items()}
+        _draw(axis, {f"{label}: n^{exponents[label]:.2f}": points for label, points in found.items()}, trained)
+        axis.set_yscale("log")
+        axis.set_title(title, fontsize=9)
+        axis.set_ylabel("normalizer, mean of the layers")
+        if found:
+            _legend(axis)
+    figure.savefig(path)
+    return path
+
+
+def _figure(panels: int) -> tuple:
+    # Not pyplot: it keeps figures in a global state, and would look for a screen.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2 if panels == 1 else 11, 4.2), dpi=150, layout="constrained")
+    return figure, [figure.add_subplot(1, panels, number + 1) for number in range(panels)]
+
+
+def _draw(axis, found: Lines, trained: Sequence[int]) -> None:
+    axis.set_xscale("log", base=2)
+    for label, points in found.items():
+        axis.plot(*zip(*points, strict=True), marker="o", markersize=3.5, linewidth=1.4, label=label)
+    for number, length in enumerate(trained):
+        axis.axvline(
+            length, color="0.5", linestyle="--", linewidth=1, label="length of training" if not number else None
+        )
+    ticks = sorted({length for points in found.values() for length, _ in points})
+    axis.set_xticks(ticks, [str(length) for length in ticks], fontsize=8)
+    axis.minorticks_off()
+    axis.set_xlabel("length of a row (tokens)")
+    axis.grid(alpha=0.3)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _legend(axis) -> None:
+    axis.legend(facecolor="white", framealpha=0.9, edgecolor="none", fontsize=7)
+
+
+def main(argv: Sequence[str] | None = None) -> list[Path]:
+    """Runs the command with `argv` (the command line by default) and returns what it wrote."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path, nargs="+", help="CSV files of modeling_gau.length_generalization")
+    parser.add_argument("--output_dir", type=Path, help="folder of the figures; that of each file by default")
+    args = parser.parse_args(argv)
+    written = []
+    for path in args.results:
+        written += plot_length_results(read_results(path), args.output_dir or path.parent, path.stem)
+    for path in written:
+        print(f"Wrote {path}")
+    return written
+
+
+if __name__ == "__main__":
+    main()
