@@ -405,6 +405,8 @@ def _recipe_values(path: Path, parser: HfArgumentParser, argument_classes: Seque
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
+    """The values of a YAML or JSON file as they stand there; raises ValueError where it cannot be read or is no
+    mapping."""
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".json":

@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 
-from .attention_gau import ATTENTION_NORMALIZATIONS, within_window
+from .attention_gau import ATTENTION_NORMALIZATIONS, split_mask, within_window
 from .modeling_gau import GatedAttentionUnit, GAUPreTrainedModel
 
 
@@ -80,15 +80,15 @@ class AttentionStatistics:
         segments: tuple | None = None,
         **kwargs,
     ) -> None:
-        if segments is not None or (attention_mask is not None and unit.sliding_window is None):
+        seq = hidden_states.shape[1]
+        visible = within_window(None, seq, seq, unit.sliding_window, hidden_states.device)
+        if segments is not None or "cu_seq_lens_q" in kwargs or _hides_more(attention_mask, visible):
             raise ValueError("Statistics of the attention are taken of rows without padding, one sequence a row.")
         base = unit.activation(unit.i_dense(hidden_states)).split(unit.widths, dim=-1)[-1]
         query, key = unit.query_and_key(base, position_embeddings)
-        seq = query.shape[1]
         places = torch.linspace(0, seq - 1, min(seq, self.queries_per_row), device=query.device).round().long()
         with torch.autocast(query.device.type, enabled=False):
             scores = (query[:, places] @ key.transpose(1, 2)) * unit.scaling  # (batch, query, key)
-        visible = within_window(None, seq, seq, unit.sliding_window, query.device)
         visible = None if visible is None else visible[0, 0, places]
         factor = 1.0 if query_factor is None else query_factor.expand(-1, seq, -1)[:, places].float()
         normalization = ATTENTION_NORMALIZATIONS[unit.config.attention_normalization]
@@ -122,3 +122,15 @@ class AttentionStatistics:
             "keys_90": (heaviest < 0.9).sum(-1).float() + 1,
             "distance": (share * distance.expand(scores.shape)[some]).sum(-1),
         }
+
+
+def _hides_more(attention_mask: object, visible: torch.Tensor | None) -> bool:
+    """Whether a mask, in the form that the backend takes, hides a key that the layer's window (`visible`) shows, or
+    adds something to the scores."""
+    if not isinstance(attention_mask, torch.Tensor):  # a BlockMask of FlexAttention, which windows need, too
+        return attention_mask is not None and visible is None
+    if attention_mask.ndim == 2:  # of FlashAttention
+        return not bool(attention_mask.all())
+    bias, seen = split_mask(attention_mask)
+    hidden = ~seen if visible is None else visible & ~seen
+    return bool(hidden.any()) or (bias is not None and bool(bias.any()))

@@ -202,7 +202,10 @@ def mask_windows(
     content = np.stack(windows)
     inputs, labels = masking(content.ravel(), np.random.default_rng(seed))
     inputs, labels = inputs.reshape(content.shape), labels.reshape(content.shape)
-    labels[:, min(width // (length - 2) * (length - 2) for length in lengths) :] = IGNORED_LABEL
+    # Powers of two are counted in whether or not they are asked for: results at some lengths stay those of others.
+    counted = {*lengths, *(2**power for power in range(2, max(lengths).bit_length()))}
+    in_all_rows = min(width // (length - 2) * (length - 2) for length in counted)
+    inputs[:, in_all_rows:], labels[:, in_all_rows:] = content[:, in_all_rows:], IGNORED_LABEL
     if not (labels != IGNORED_LABEL).any():
         raise ValueError(
             f"None of the {content.size} tokens was chosen at a probability of {masking.probability}: give more text, "

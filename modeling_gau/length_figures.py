@@ -10,7 +10,7 @@ weights (`<name>-entropy.png`). Needs matplotlib (the extra `plot`).
 
 import argparse
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
@@ -37,15 +37,15 @@ def checkpoint_labels(rows: Sequence[Row]) -> dict[str, str]:
     return {name: "/".join(own[shared:]) for name, own in zip(names, parts, strict=True)}
 
 
-def lines(rows: Sequence[Row], metric: str, value: Callable[[Iterable[float]], float] = fmean) -> Lines:
+def lines(rows: Sequence[Row], metric: str, labels: Mapping[str, str] | None = None) -> Lines:
     """The lines of a metric: one for each checkpoint and setting, whose points are the lengths. What is of layers is
-    averaged over them by `value`."""
-    labels, found = checkpoint_labels(rows), {}
+    averaged over them. `labels` of the checkpoints are `checkpoint_labels` by default."""
+    labels, found = labels or checkpoint_labels(rows), {}
     for row in rows:
         if row["metric"] == metric:
             label = ": ".join(filter(None, (labels[row["checkpoint"]], describe_setting(row))))
             found.setdefault(label, {}).setdefault(int(row["length"]), []).append(float(row["value"]))
-    return {label: sorted((n, value(values)) for n, values in points.items()) for label, points in found.items()}
+    return {label: sorted((n, fmean(values)) for n, values in points.items()) for label, points in found.items()}
 
 
 def plot_length_results(rows: Sequence[Row], folder: Path, name: str) -> list[Path]:
@@ -53,17 +53,21 @@ def plot_length_results(rows: Sequence[Row], folder: Path, name: str) -> list[Pa
 
     Raises:
         ImportError: matplotlib is missing.
+        ValueError: there are no results.
     """
+    if not rows:
+        raise ValueError(f"There are no results of {name} to draw.")
     if not is_matplotlib_available():
         raise ImportError("Figures need matplotlib: pip install 'modeling-gau[plot]'.")
     folder.mkdir(parents=True, exist_ok=True)
     trained = sorted({int(row["trained_length"]) for row in rows})
-    paths = [plot_lines(lines(rows, "loss"), trained, folder / f"{name}-loss.png", "masked-token loss (nats)")]
+    labels = checkpoint_labels(rows)
+    paths = [plot_lines(lines(rows, "loss", labels), trained, folder / f"{name}-loss.png", "masked-token loss (nats)")]
     intact = [row for row in rows if row["layer"] and row["context"] == "intact"]
     if not intact:
         return paths
-    paths.append(plot_normalizers(intact, trained, folder / f"{name}-normalizer.png"))
-    entropy = lines(intact, "entropy")
+    paths.append(plot_normalizers(intact, labels, trained, folder / f"{name}-normalizer.png"))
+    entropy = lines(intact, "entropy", labels)
     label = "entropy of the attention (nats), mean of the layers"
     return [*paths, plot_lines(entropy, trained, folder / f"{name}-entropy.png", label)]
 
@@ -78,7 +82,7 @@ def plot_lines(found: Lines, trained: Sequence[int], path: Path, label: str) -> 
     return path
 
 
-def plot_normalizers(rows: Sequence[Row], trained: Sequence[int], path: Path) -> Path:
+def plot_normalizers(rows: Sequence[Row], labels: Mapping[str, str], trained: Sequence[int], path: Path) -> Path:
     """Draws the normalizer that each family of attentions would need, on logarithmic axes."""
     figure, axes = _figure(2)
     of_family = {
@@ -88,11 +92,12 @@ def plot_normalizers(rows: Sequence[Row], trained: Sequence[int], path: Path) ->
     titles = ("softmax: exp of the mean of log Σ exp(a)", "squared ReLU: mean of Σ relu(a)²")
     metrics = ("log_sum_exp", "sum_squared_relu")
     for axis, (family, own), metric, title in zip(axes, of_family.items(), metrics, titles, strict=True):
-        found = lines(own, metric)
+        found = lines(own, metric, labels)
         if family == "softmax":
             found = {label: [(n, math.exp(value)) for n, value in points] for label, points in found.items()}
         exponents = {label: power_law_exponent(*zip(*points, strict=True)) for label, points in found.items()}
-        _draw(axis, {f"{label}: n^{exponents[label]:.2f}": points for label, points in found.items()}, trained)
+        named = {label: label if math.isnan(p) else f"{label}: n^{p:.2f}" for label, p in exponents.items()}
+        _draw(axis, {named[label]: points for label, points in found.items()}, trained)
         axis.set_yscale("log")
         axis.set_title(title, fontsize=9)
         axis.set_ylabel("normalizer, mean of the layers")

@@ -12,6 +12,7 @@ Cells that the output file holds are not measured again.
 
 import csv
 import hashlib
+import io
 import math
 import os
 import re
@@ -83,8 +84,9 @@ class LengthArguments:
     fixed_n: list[str] | None = field(
         default=None,
         metadata={
-            "help": "What the normalization takes for n: 'dynamic' (the row's own length), 'train' (the training "
-            "length N), a number, or 'n^0.5' for N (n / N)^0.5. dynamic and train by default. Of no account where the "
+            "help": "What the normalization takes for n: 'dynamic' (the keys that are seen, in a full layer the row's "
+            "length), 'train' (the training length N), a number, or 'n^0.5' for N (n / N)^0.5 with the row's length "
+            "n. dynamic and train by default, whatever the checkpoint's own fixed_n. Of no account where the "
             "normalization does not use n."
         },
     )
@@ -123,6 +125,10 @@ class LengthArguments:
         for name in ("max_tokens", "batch_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}.")
+        if self.lengths and min(self.lengths) < 3:
+            raise ValueError(f"--lengths must be at least 3 ([CLS], one token and [SEP]), got {self.lengths}.")
+        if self.trained_length is not None and self.trained_length < 2:
+            raise ValueError(f"--trained_length must be at least 2, got {self.trained_length}.")
         if not 0 < self.mlm_probability < 1:
             raise ValueError(f"--mlm_probability must lie between 0 and 1, got {self.mlm_probability}.")
 
@@ -166,10 +172,11 @@ class Settings:
         """The cells of a checkpoint, without those that would repeat another: positions are scaled beyond the training
         length only, and an n matters only where the normalization uses it."""
         names = self.attention_normalization or (config.attention_normalization,)
-        for name, scaling, context, length in product(names, self.position_scaling, self.context, lengths):
+        axes = (names, self.position_scaling, self.context, lengths)
+        for name, scaling, context, length in product(*map(dict.fromkeys, axes)):
             if scaling != "none" and length <= trained:
                 continue
-            for n in self.fixed_n if ATTENTION_NORMALIZATIONS[name].uses_n else (NOT_USED,):
+            for n in dict.fromkeys(self.fixed_n) if ATTENTION_NORMALIZATIONS[name].uses_n else (NOT_USED,):
                 yield Cell(name, n, scaling, context, length)
 
 
@@ -259,17 +266,22 @@ class LoadedCheckpoint:
             total.update(tensor.detach().cpu().contiguous().numpy())
         return total.hexdigest()
 
+    def check(self, cells: Iterable[Cell]) -> None:
+        """Raises ValueError where cells are to scale rotary positions that are scaled already."""
+        if self.own_rope_parameters["rope_type"] == "default":
+            return
+        if any(cell.position_scaling != "none" for cell in cells):
+            raise ValueError(
+                f"The rotary positions of {self.name} are scaled already ({self.own_rope_parameters}): measure it "
+                "with position_scaling none."
+            )
+
     def configure(self, cell: Cell) -> int | None:
         """Puts the model into the setting of a cell and returns its `fixed_n`."""
         config, trained = self.model.config, self.trained_length
         config.fixed_n = resolve_fixed_n(cell.n, trained, cell.length)
         config.attention_normalization, config.reference_length = cell.attention_normalization, trained
         changes = POSITION_SCALINGS[cell.position_scaling](trained, cell.length)
-        if changes and self.own_rope_parameters["rope_type"] != "default":
-            raise ValueError(
-                f"The rotary positions of {self.name} are scaled already ({self.own_rope_parameters}): measure it "
-                "with position_scaling none."
-            )
         if changes:
             config.max_position_embeddings = trained  # what transformers takes for the length of training
         config.rope_parameters = {**self.own_rope_parameters, **changes}
@@ -278,11 +290,11 @@ class LoadedCheckpoint:
         return config.fixed_n
 
     @torch.no_grad()
-    def measure(self, cell: Cell, windows: MaskedWindows, run: "Computation", progress) -> list[Measurement]:
-        """Measures a cell, in whose setting the model is."""
+    def measure(self, cell: Cell, windows: MaskedWindows, run: Computation, progress, seed: int) -> list[Measurement]:
+        """Measures a cell, in whose setting the model is; `seed` is that of a shuffled context."""
         inputs, labels = windows.rows(cell.length)
         if cell.context == "shuffled":
-            inputs = shuffle_context(inputs, labels)
+            inputs = shuffle_context(inputs, labels, seed)
         totals, batch = np.zeros(3), max(1, run.batch_tokens // cell.length)
         recorder = AttentionStatistics(self.model)
         with recorder if run.statistics else nullcontext():
@@ -303,7 +315,7 @@ class LoadedCheckpoint:
         ]
 
 
-def shuffle_context(inputs: np.ndarray, labels: np.ndarray, seed: int = 0) -> np.ndarray:
+def shuffle_context(inputs: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
     """Rows in which the tokens that are not asked for, [CLS] and [SEP] apart, have changed places at random."""
     generator, shuffled = np.random.default_rng(seed), inputs.copy()
     for row, asked in zip(shuffled, labels, strict=True):
@@ -320,26 +332,30 @@ COLUMNS = (
 )  # fmt: skip
 # The last row of a cell: a cell without it was interrupted.
 _LAST_METRIC = "masked_tokens"
+# What all results of a checkpoint have in common, and words for it.
+_IDENTITY = {"weights": "weights", "corpus": "masked text or precision", "trained_length": "training length"}
 
 
 def read_results(path: str | Path) -> list[dict[str, str]]:
-    """The rows of a file of results.
+    """The rows of a file of results, without a last line that is cut short.
 
     Raises:
         ValueError: its columns are others.
     """
-    with open(path, newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if reader.fieldnames is None or not set(COLUMNS) <= set(reader.fieldnames):
-            raise ValueError(f"{path} is no file of length results: its first line is not {','.join(COLUMNS)}.")
-        return list(reader)
+    whole = Path(path).read_bytes()
+    whole = whole[: whole.rfind(b"\n") + 1]
+    reader = csv.DictReader(io.StringIO(whole.decode("utf-8", errors="replace"), newline=""))
+    if reader.fieldnames is None or not set(COLUMNS) <= set(reader.fieldnames):
+        raise ValueError(f"{path} is no file of length results: its first line is not {','.join(COLUMNS)}.")
+    return list(reader)
 
 
 class ResultFile:
     """A CSV file that grows by whole cells, and knows those that it holds.
 
     Args:
-        path: of the file; what it holds of cells that were interrupted is removed from it.
+        path: of the file, which stays as it is until a cell is added; what it holds of cells that were interrupted is
+            then removed from it.
 
     Raises:
         ValueError: the file is not one of results.
@@ -347,46 +363,59 @@ class ResultFile:
 
     def __init__(self, path: Path):
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
         rows = read_results(path) if path.exists() else []
-        if rows and not path.read_bytes().endswith(b"\n"):
-            rows.pop()  # a line that was being written
-        ended = {self._key(row) for row in rows if row["metric"] == _LAST_METRIC and row["value"]}
-        self.rows = [row for row in rows if self._key(row) in ended]
-        self._identities = {row["checkpoint"]: (row["weights"], row["corpus"]) for row in self.rows}
-        self._ended = ended
-        if len(self.rows) < len(rows) or not rows:
-            partial = path.with_name(path.name + ".partial")
-            with open(partial, "w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(self.rows)
-            os.replace(partial, path)
+        self._ended = {self._key(row) for row in rows if row["metric"] == _LAST_METRIC}
+        self._with_statistics = {self._key(row) for row in rows if row["layer"]}
+        self.rows = [row for row in rows if self._key(row) in self._ended]
+        self._identities = {row["checkpoint"]: [row[name] for name in _IDENTITY] for row in self.rows}
+        self._is_clean = False
 
     @staticmethod
     def _key(row: Mapping[str, str]) -> tuple[str, ...]:
         names = ("checkpoint", "attention_normalization", "n", "position_scaling", "context", "length")
         return tuple(str(row[name]) for name in names)
 
-    def check(self, checkpoint: str, weights: str, corpus: str) -> None:
-        """Raises ValueError where the file holds results of other weights under that name, or on other text."""
-        before = self._identities.get(checkpoint, (weights, corpus))
-        for what, there, here in zip(("weights", "masked text or precision"), before, (weights, corpus), strict=True):
+    def check(self, facts: Mapping[str, object]) -> None:
+        """Raises ValueError where the file holds results of other weights under that name, on other text or for
+        another training length."""
+        own = [str(facts[name]) for name in _IDENTITY]
+        before = self._identities.get(facts["checkpoint"], own)
+        for what, there, here in zip(_IDENTITY.values(), before, own, strict=True):
             if there != here:
                 raise ValueError(
-                    f"{self.path} holds results of {checkpoint} with other {what} ({there} there, {here} here): take "
-                    "another --output_file, or remove that one."
+                    f"{self.path} holds results of {facts['checkpoint']} with other {what} ({there} there, {here} "
+                    "here): take another --output_file, or remove that one."
                 )
 
-    def holds(self, checkpoint: str, cell: Cell) -> bool:
-        return self._key({"checkpoint": checkpoint} | asdict(cell)) in self._ended
+    def holds(self, checkpoint: str, cell: Cell, statistics: bool) -> bool:
+        """Whether a cell is there, with statistics of the attention where they are asked for."""
+        key = self._key({"checkpoint": checkpoint} | asdict(cell))
+        return key in self._ended and (not statistics or key in self._with_statistics)
 
     def add(self, rows: Sequence[Mapping[str, str]]) -> None:
-        """Appends the rows of a cell."""
+        """Appends the rows of a cell, in place of those that it has."""
+        key = self._key(rows[-1])
+        if key in self._ended:
+            self.rows = [row for row in self.rows if self._key(row) != key]
+            self._is_clean = False
+        if not self._is_clean:
+            self._write_whole()
         with open(self.path, "a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, COLUMNS, lineterminator="\n").writerows(rows)
         self.rows += rows
-        self._ended.add(self._key(rows[-1]))
+        self._ended.add(key)
+        if rows[0]["layer"]:
+            self._with_statistics.add(key)
+
+    def _write_whole(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_name(self.path.name + ".partial")
+        with open(partial, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self.rows)
+        os.replace(partial, self.path)
+        self._is_clean = True
 
 
 # ---------------------------------------------------------------------------------------------------------- the whole
@@ -426,7 +455,7 @@ def measure_length_generalization(
         mlm_probability: share of the tokens to predict, 80/10/10 as in BERT.
         computation: precision and size of the batches, and whether statistics of the attention are taken.
         device: a GPU where there is one by default.
-        seed: of the masks.
+        seed: of the masks and of shuffled contexts.
         output_file: CSV file that is written cell by cell, and whose cells are not measured again.
 
     Returns:
@@ -453,15 +482,16 @@ def measure_length_generalization(
             "trained_length": loaded.trained_length,
         }
         if file is not None:
-            file.check(name, facts["weights"], facts["corpus"])
+            file.check(facts)
         cells = list(settings.cells(loaded.model.config, loaded.trained_length, chosen))
-        missing = [cell for cell in cells if file is None or not file.holds(name, cell)]
+        missing = [cell for cell in cells if file is None or not file.holds(name, cell, computation.statistics)]
+        loaded.check(missing)
         print(
             f"{name}: {windows.masked_tokens:,} masked tokens in {len(windows.inputs)} windows of "
             f"{windows.inputs.shape[1]} tokens from {windows.documents} documents; {len(missing)} of {len(cells)} "
             "cells to measure."
         )
-        for cell, fixed_n, measurements in _measure_cells(loaded, missing, windows, computation):
+        for cell, fixed_n, measurements in _measure_cells(loaded, missing, windows, computation, seed):
             cell_facts = facts | {"fixed_n": "" if fixed_n is None else fixed_n}
             rows = result_rows(cell_facts, cell, measurements)
             results += rows
@@ -484,7 +514,7 @@ class _Remembered:
 
 
 def _measure_cells(
-    loaded: LoadedCheckpoint, cells: Sequence[Cell], windows: MaskedWindows, computation: Computation
+    loaded: LoadedCheckpoint, cells: Sequence[Cell], windows: MaskedWindows, computation: Computation, seed: int
 ) -> Iterator[tuple[Cell, int | None, list[Measurement]]]:
     # Attention takes longer in long rows, but the number of tokens is what can be told beforehand.
     total = sum(windows.rows(cell.length)[0].size for cell in cells)
@@ -494,14 +524,18 @@ def _measure_cells(
         for cell in cells:
             progress.set_postfix_str(f"length {cell.length}, n {cell.n}, {cell.attention_normalization}")
             fixed_n = loaded.configure(cell)
-            yield cell, fixed_n, loaded.measure(cell, windows, computation, progress)
+            yield cell, fixed_n, loaded.measure(cell, windows, computation, progress, seed)
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if float(value).is_integer() else f"{value:.6g}"
 
 
 def result_rows(facts: Mapping[str, object], cell: Cell, measurements: Iterable[Measurement]) -> list[dict[str, str]]:
     """The rows of a cell, as they are written."""
     common = {name: str(value) for name, value in (facts | asdict(cell)).items()}
     return [
-        common | {"layer": "" if layer is None else str(layer), "metric": metric, "value": f"{value:.6g}"}
+        common | {"layer": "" if layer is None else str(layer), "metric": metric, "value": _number(value)}
         for layer, metric, value in measurements
     ]
 

@@ -6,7 +6,7 @@ import pytest
 from datasets import Dataset
 
 from modeling_gau import length_evaluations
-from modeling_gau.length_evaluations import make_length_evaluations, most_frequent_token_accuracy
+from modeling_gau.length_evaluations import make_length_evaluations, mask_windows, most_frequent_token_accuracy
 from modeling_gau.masking import Masking
 from modeling_gau.tokenization import tokenize_documents, train_tokenizer
 
@@ -127,3 +127,120 @@ def test_most_frequent_token_accuracy(tokenizer):
     evaluation = make_length_evaluations(stream, Masking(tokenizer, 0.3), [10])[10]
     asked = np.array([label for label in content(evaluation, "labels") if label != -100])
     assert most_frequent_token_accuracy(counts, evaluation, tokenizer) == (asked == 7).mean()
+
+
+# ------------------------------------------------------------------------------------------------------------ windows
+
+
+def long_documents(tokenizer, *sizes):
+    generator = np.random.default_rng(0)
+    return [generator.integers(5, len(tokenizer), size).astype(np.int32) for size in sizes]
+
+
+def only(documents):
+    """The documents, and an error for who wants more."""
+    yield from documents
+    pytest.fail("More documents were taken than needed.")
+
+
+def asked_places(inputs, labels, width, windows):
+    """(window, token, label) of what is asked, from rows of a length."""
+    places = np.argwhere(labels[:, 1:-1] != -100)
+    of_window = len(labels) // windows
+    return {(int(r // of_window), int(r % of_window * width + c), int(labels[r, c + 1])) for r, c in places}
+
+
+@pytest.mark.parametrize("lengths", [(34, 8, 16), (3, 34), (34,), (10, 13, 34, 33)])
+def test_windows_ask_every_length_for_the_same_tokens(tokenizer, lengths):
+    documents = long_documents(tokenizer, 31, 32, 100, 63, 5, 64, 0)
+    windows = mask_windows(documents, Masking(tokenizer, 0.3), lengths, 10**6, seed=4)
+    # Of the document of 100 tokens two, of those with 31, 5 and 0 none.
+    sources = [(1, 0), (2, 0), (2, 32), (3, 0), (5, 0), (5, 32)]
+    originals = np.stack([documents[document][start : start + 32] for document, start in sources])
+    assert windows.documents == 4 and windows.inputs.shape == windows.labels.shape == (6, 32)
+    assert windows.lengths == lengths and windows.inputs.dtype == windows.labels.dtype == np.int32
+
+    expected = {(int(w), int(t), int(originals[w, t])) for w, t in np.argwhere(windows.labels != -100)}
+    assert len(expected) == windows.masked_tokens and 0.2 < len(expected) / 192 < 0.4
+    for length in lengths:
+        inputs, labels = windows.rows(length)
+        width, rows = length - 2, 6 * (32 // (length - 2))
+        assert inputs.shape == labels.shape == (rows, length) and inputs.dtype == labels.dtype == np.int32
+        assert (inputs[:, 0] == 2).all() and (inputs[:, -1] == 3).all()
+        assert (labels[:, [0, -1]] == -100).all()
+        assert asked_places(inputs, labels, width, 6) == expected
+        # Row by row the tokens of one document in their order, where they are not masked.
+        kept = 32 // width * width
+        rows_of_originals = originals[:, :kept].reshape(-1, width)
+        unasked = labels[:, 1:-1] == -100
+        assert (inputs[:, 1:-1][unasked] == rows_of_originals[unasked]).all()
+        assert (inputs == 4).sum() > 0.5 * len(expected)  # [MASK]
+
+
+def test_tokens_that_some_length_leaves_out_are_context_only(tokenizer):
+    documents = long_documents(tokenizer, 64)
+    windows = mask_windows(documents, Masking(tokenizer, 0.9), [34, 16, 8], 64)
+    assert (windows.labels[:, 28:] == -100).all()  # rows of 16 hold 2 x 14 of 32 tokens
+    assert (windows.labels[:, 20:28] != -100).any()
+    assert (windows.rows(34)[0][:, 29:33] == np.reshape(documents, (2, 32))[:, 28:]).all()
+
+
+@pytest.mark.parametrize(
+    ("max_tokens", "sizes", "counts"),
+    [
+        (1, (31, 32), [0, 1]),
+        (32, (64,), [1]),
+        (33, (32, 100), [1, 1]),
+        (64, (100,), [2]),
+        (65, (31, 64, 5, 40), [0, 2, 0, 1]),
+        (160, (200, 200, 200), [2, 2, 1]),
+    ],
+)
+def test_no_more_documents_are_taken_than_needed(tokenizer, max_tokens, sizes, counts):
+    documents = long_documents(tokenizer, *sizes)
+    windows = mask_windows(only(documents), Masking(tokenizer, 0.5), [34, 8], max_tokens)
+    assert windows.documents == sum(count > 0 for count in counts)
+    starts = [(document, window) for document, count in enumerate(counts) for window in range(count)]
+    assert len(windows.inputs) == len(starts) == -(-max_tokens // 32)
+    for (document, window), inputs, labels in zip(starts, windows.inputs, windows.labels, strict=True):
+        original = documents[document][32 * window : 32 * window + 32]
+        assert ((inputs == original) | (labels == original) | (inputs == 4) | (np.arange(32) >= 30)).all()
+        assert (inputs == original).sum() > 10
+
+
+def test_windows_follow_from_seed_and_text(tokenizer):
+    documents = long_documents(tokenizer, 64, 64)
+
+    def fingerprint(documents=documents, lengths=(34, 8), max_tokens=128, seed=0, probability=0.3):
+        return mask_windows(documents, Masking(tokenizer, probability), lengths, max_tokens, seed).fingerprint()
+
+    assert fingerprint() == fingerprint([tokens.copy() for tokens in documents]) == fingerprint(lengths=(8, 34))
+    assert fingerprint() == fingerprint(lengths=(34, 16))  # powers of two below the longest are counted in
+    others = [
+        fingerprint(documents[::-1]), fingerprint(lengths=(66, 8)), fingerprint(lengths=(34, 21)),
+        fingerprint(max_tokens=96), fingerprint(seed=1), fingerprint(probability=0.31),
+    ]  # fmt: skip
+    assert len({fingerprint(), *others}) == 7
+
+
+@pytest.mark.parametrize(
+    ("sizes", "lengths", "probability", "message"),
+    [
+        ((10, 31, 7), [8, 34], 0.3, "fills a row of 34 tokens ([CLS] and [SEP] included): the longest one has 31 "),
+        ((10, 31, 7), [8, 34], 0.3, "largest length to 33 or less"),
+        ((), [8], 0.3, "the longest one has 0 tokens"),
+        ((40,), [8, 2], 0.3, "at least 3 ([CLS], one token and [SEP]), got [8, 2]"),
+        ((40,), [], 0.3, "at least 3"),
+        ((40,), [8], 1e-9, "None of the 12 tokens was chosen"),
+    ],
+)
+def test_windows_that_cannot_be(tokenizer, sizes, lengths, probability, message):
+    documents = long_documents(tokenizer, *sizes)
+    with pytest.raises(ValueError) as error:
+        mask_windows(documents, Masking(tokenizer, probability), lengths, 1000)
+    assert message in str(error.value)
+
+
+def test_the_length_that_the_error_names_works(tokenizer):
+    documents = long_documents(tokenizer, 10, 31, 7)
+    assert len(mask_windows(documents, Masking(tokenizer, 0.3), [8, 33], 1000).inputs) == 1

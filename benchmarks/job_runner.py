@@ -1,0 +1,195 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""Runs processes that need each other's results, as many at a time as there are devices, for `length_study.py`."""
+
+import os
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+
+ROOT = Path(__file__).resolve().parents[1]
+_LOG_LINES = 30
+
+
+@dataclass(frozen=True)
+class Job:
+    """One process.
+
+    Args:
+        name: also its folder in the output directory, or its file without the ending.
+        arguments: of its script.
+        needs: names of jobs that must be finished before.
+        record: file that says what it was made with, in the output directory.
+        tuned_as: the training whose learning rate it takes.
+    """
+
+    name: str
+    stage: str
+    arguments: Mapping[str, Any]
+    record: str
+    needs: tuple[str, ...] = ()
+    tuned_as: str | None = None
+
+
+def check_needs(jobs: Sequence[Job], finished: set[str]) -> None:
+    """Raises ValueError where a job waits for one that is neither finished nor among the stages of this call."""
+    names = {job.name for job in jobs}
+    for job in jobs:
+        if missing := [name for name in job.needs if name not in finished and name not in names]:
+            stage = missing[0].split("/")[0]
+            raise ValueError(f"{job.name} needs {missing[0]}, which is not finished: add {stage} to --stages.")
+
+
+def device_environments(jobs: int | None, needs_cpu: bool) -> list[dict[str, str]]:
+    """What is in the environment of each of the jobs that run at a time."""
+    gpus = 0 if needs_cpu else torch.cuda.device_count()
+    if gpus:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus)))).split(",")
+        return [{"CUDA_VISIBLE_DEVICES": visible[number % gpus]} for number in range(jobs or gpus)]
+    cores = count_cores()
+    threads = str(max(1, cores // (jobs or cores)))
+    cpu = {"OMP_NUM_THREADS": threads, "RAYON_NUM_THREADS": threads, "CUDA_VISIBLE_DEVICES": ""}
+    return [cpu] * (jobs or cores)
+
+
+def count_cores() -> int:
+    """Those that this process may use; macOS does not say."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+@dataclass
+class Process:
+    job: Job
+    process: subprocess.Popen
+    slot: int
+    started: float
+    signals: int = 0  # that it was sent
+
+
+class Runner:
+    """Makes jobs whose needs are finished, in their order, one in each environment at a time.
+
+    Args:
+        finished: names of what need not be made; grows.
+        words: gives the command of a job when it starts, or raises ValueError.
+        ended: called with every job that ended well and `finished`; says its main number.
+    """
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        finished: set[str],
+        words: Callable[[Job], list[str]],
+        environments: Sequence[Mapping[str, str]],
+        output_dir: Path,
+        ended: Callable[[Job, set[str]], str],
+    ):
+        self.waiting = [job for job in jobs if job.name not in finished]
+        self.finished, self.words, self.ended = finished, words, ended
+        self.environments, self.output_dir = environments, output_dir
+        self.running: list[Process] = []
+        self.failures: list[str] = []
+        self.signals: list[int] = []
+
+    def run(self) -> int:
+        """Returns 0, or 1 where a job failed, or 128 + the signal that stopped the study."""
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        handlers = {number: signal.signal(number, lambda got, _: self.signals.append(got)) for number in numbers}
+        try:
+            with tqdm(total=len(self.waiting), unit="run", disable=None) as bar:
+                while self._start_ready() or self.running:
+                    bar.set_description_str(", ".join(process.job.name for process in self.running))
+                    time.sleep(0.2)
+                    self._pass_signals_on()
+                    bar.update(self._collect())
+        finally:
+            for process in self.running:  # after an error of this program itself
+                process.process.terminate()
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        for failure in self.failures:
+            print(failure)
+        return 128 + self.signals[0] if self.signals else int(bool(self.failures))
+
+    def _start_ready(self) -> bool:
+        """Starts what can be; returns whether anything was."""
+        started = False
+        while not (self.signals or self.failures) and len(self.running) < len(self.environments):
+            ready = (job for job in self.waiting if all(need in self.finished for need in job.needs))
+            job = next(ready, None)
+            if job is None:
+                break
+            self.waiting.remove(job)
+            try:
+                self.running.append(self._start(job))
+                started = True
+            except ValueError as error:
+                self._fail(job, f"{job.name}: {error}")
+        return started
+
+    def _start(self, job: Job) -> Process:
+        words, log = self.words(job), self.log(job)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        slot = min(set(range(len(self.environments))) - {process.slot for process in self.running})
+        with log.open("a", encoding="utf-8") as file:
+            print(f"$ {shlex.join(words)}", file=file, flush=True)
+            process = subprocess.Popen(
+                words,
+                cwd=ROOT,
+                env=os.environ | self.environments[slot],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C in a terminal reaches this program alone, which passes it on
+            )
+        return Process(job, process, slot, time.monotonic())
+
+    def _pass_signals_on(self) -> None:
+        """As SIGTERM, on which the scripts save a checkpoint; a second one ends them at once."""
+        for running in self.running:
+            while running.signals < min(len(self.signals), 2) and running.process.poll() is None:
+                running.signals += 1
+                if running.signals == 1:
+                    running.process.terminate()
+                else:
+                    os.killpg(running.process.pid, signal.SIGKILL)
+
+    def _collect(self) -> int:
+        """Takes the jobs that ended from those that run; returns how many ended well."""
+        ended = [running for running in self.running if running.process.poll() is not None]
+        self.running = [running for running in self.running if running not in ended]
+        well = [running for running in ended if running.process.returncode == 0]
+        for running in ended:
+            job, minutes = running.job, (time.monotonic() - running.started) / 60
+            if running in well:
+                self.finished.add(job.name)
+                tqdm.write(f"{job.name}: {minutes:.1f} minutes, {self.ended(job, self.finished)}")
+            elif self.signals:
+                self.waiting.insert(0, job)
+                tqdm.write(f"{job.name}: stopped after {minutes:.1f} minutes")
+            else:
+                self._fail(job, f"{job.name} failed with {running.process.returncode}:\n{self._end_of_log(job)}")
+        return len(well)
+
+    def _fail(self, job: Job, message: str) -> None:
+        self.waiting.insert(0, job)
+        self.failures.append(message)
+        left = f"; {len(self.running)} others run to their end" if self.running else ""
+        tqdm.write(f"{job.name}: failed{left}")
+
+    def _end_of_log(self, job: Job) -> str:
+        # Of a progress bar only what it came to.
+        lines = self.log(job).read_bytes().decode("utf-8", "replace").rstrip("\n").split("\n")
+        lines = [line.rstrip("\r").rpartition("\r")[2] for line in lines]
+        return "\n".join([*lines[-_LOG_LINES:], f"The whole log: {self.log(job)}"])
+
+    def log(self, job: Job) -> Path:
+        return self.output_dir / f"{job.name}.log"

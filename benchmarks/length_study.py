@@ -1,0 +1,473 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""How attention normalizations transfer across lengths: trains and evaluates a whole grid of runs.
+
+    python benchmarks/length_study.py --config configuration/recipes/study/study-small.yaml \
+        --train_file "corpus/train-*.jsonl" --validation_file corpus/validation.jsonl --data_dir glue/ \
+        --output_dir outputs/length-study
+    python benchmarks/length_study.py --config configuration/recipes/study/study-smoke.yaml --output_dir outputs/smoke
+
+The study file says what is compared. Four stages follow on a tokenizer: `tune` chooses a learning rate for every
+training by short runs, `pretrain` trains with it from several seeds, `evaluate` measures the checkpoints at many
+lengths, `fine_tune` trains them on tasks of GLUE that lie in --data_dir. Every run is a process of its own, as many at
+a time as there are devices, with its output in a log beside its folder. The same command goes on where a study was
+interrupted: what is finished and was made with the same arguments is not made again. Without --train_file it is the
+embedded corpus that is trained on.
+"""
+
+import argparse
+import contextlib
+import csv
+import io
+import json
+import math
+import os
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from job_runner import Job, Runner, check_needs, device_environments
+from study_file import StudyFile
+
+from modeling_gau.arguments import CardArguments, DataArguments, ModelArguments, parse_arguments, read_recipe
+from modeling_gau.checkpoints import checkpoint_folders
+from modeling_gau.corpus import some_documents
+from modeling_gau.glue_data import GlueArguments
+from modeling_gau.glue_folders import task_files
+from modeling_gau.glue_report import aligned, split_metrics
+from modeling_gau.glue_study import StudyArguments, compared_arguments
+from modeling_gau.glue_tasks import GLUE_TASKS
+from modeling_gau.glue_training import GlueTrainingArguments
+from modeling_gau.length_generalization import LengthArguments
+from modeling_gau.reading import read_documents
+from modeling_gau.run_record import RECORD_NAME
+from modeling_gau.state_files import for_json, write_json
+from modeling_gau.tokenization import train_tokenizer
+from modeling_gau.training import PretrainingArguments
+
+
+ROOT = Path(__file__).resolve().parents[1]
+STAGES = ("tune", "pretrain", "evaluate", "fine_tune")
+SCRIPTS = {"tune": ["run_pretrain.py"], "pretrain": ["run_pretrain.py"], "fine_tune": ["run_glue.py"]}
+SCRIPTS["evaluate"] = ["-m", "modeling_gau.length_generalization"]
+PRETRAINING = (ModelArguments, DataArguments, CardArguments, PretrainingArguments)
+FINE_TUNING = (ModelArguments, GlueArguments, CardArguments, StudyArguments, GlueTrainingArguments)
+ARGUMENTS = {"tune": PRETRAINING, "pretrain": PRETRAINING, "fine_tune": FINE_TUNING, "evaluate": (LengthArguments,)}
+# What changes where or how visibly a run is made, or is filled in by the script, but decides nothing of its results.
+_NOT_COMPARED = re.compile(
+    "config|disable_tqdm|do_(train|eval|predict)|hub_.*|logging_.*|metric_for_best_model|output_dir|"
+    "overwrite_output_dir|resume_from_checkpoint|run_name|save_.*|.*token"
+)
+_PATHS = ("model_name_or_path", "test_file", "tokenizer_name", "train_file", "validation_file")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_command_line(argv)
+    study = Study(StudyFile.read(args.config), args)
+    if "fine_tune" in args.stages and study.file.fine_tunings and not args.data_dir:
+        print("No fine-tuning: it needs --data_dir, a folder with the tasks.")
+    finished = study.finished()
+    selected = [job for job in study.jobs if job.stage in args.stages]
+    if args.dry_run:
+        for job in selected:
+            print(f"[{'finished' if job.name in finished else 'to do'}] {shlex.join(study.words(job))}")
+        return
+    check_needs(selected, finished)
+    study.prepare_text()
+    environments = device_environments(args.jobs, study.needs_cpu())
+    runner = Runner(selected, finished, study.words, environments, args.output_dir, study.job_ended)
+    for text in study.tuning_report(finished):
+        print(text)
+    code = runner.run()
+    if code:
+        again = shlex.join(["python", *sys.argv])
+        print(f"The study is not finished: {len(runner.waiting)} runs are left. The same command goes on:\n{again}")
+        sys.exit(code)
+    for path in study.write_tables(finished):
+        print(f"Wrote {path}")
+
+
+def parse_command_line(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", type=Path, required=True, help="study file")
+    parser.add_argument("--train_file", nargs="+", help="as of run_pretrain.py; the embedded corpus by default")
+    parser.add_argument("--validation_file", nargs="+", help="as of run_pretrain.py")
+    parser.add_argument("--evaluation_file", nargs="+", help="long documents to measure on; by default the validation")
+    parser.add_argument("--data_dir", help="folder with the tasks, as of run_glue.py; without it none is fine-tuned")
+    parser.add_argument("--output_dir", type=Path, required=True)
+    parser.add_argument("--jobs", type=int, help="runs at a time; as many as GPUs by default, or as cores")
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
+    parser.add_argument("--dry_run", action="store_true", help="print the commands and which of them are finished")
+    args = parser.parse_args(argv)
+    if args.jobs is not None and args.jobs < 1:
+        parser.error("--jobs is at least 1")
+    # The runs work in the folder of the repository.
+    args.output_dir = Path(os.path.abspath(args.output_dir))
+    for name in ("train_file", "validation_file", "evaluation_file"):
+        paths = getattr(args, name)
+        setattr(args, name, paths and [os.path.abspath(os.path.expanduser(path)) for path in paths])
+    args.data_dir = args.data_dir and os.path.abspath(os.path.expanduser(args.data_dir))
+    return args
+
+
+# The runs
+
+
+def words_of(arguments: Mapping[str, Any]) -> list[str]:
+    """Arguments as words of a command line; raises ValueError for what cannot be one."""
+    words = []
+    for name, value in arguments.items():
+        items = value if isinstance(value, (list, tuple)) else [value]
+        if any(item is None or isinstance(item, (dict, list)) for item in items):
+            raise ValueError(f"{name}: {value} cannot be given on a command line.")
+        words += [f"--{name}", *(str(item).lower() if isinstance(item, bool) else str(item) for item in items)]
+    return words
+
+
+def joined(recipe: Path, *parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments beside a recipe; `config_overrides` of all of them count, the later ones winning."""
+    merged = {"config": str(recipe)}
+    overrides = [part["config_overrides"] for part in (read_recipe(recipe), *parts) if "config_overrides" in part]
+    for part in parts:
+        merged |= part
+    return merged | ({"config_overrides": ",".join(overrides)} if "config_overrides" in merged else {})
+
+
+def without(arguments: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in arguments.items() if name not in names}
+
+
+class Study:
+    """The runs of a study file in an output directory, what they need, and what came of them.
+
+    Raises:
+        ValueError: a file that is needed is missing, or an argument is none of its script's.
+    """
+
+    def __init__(self, file: StudyFile, args: argparse.Namespace):
+        self.file, self.args, self.output_dir = file, args, args.output_dir
+        self.pretrain_recipe = ROOT / file.pretrain_recipe
+        self.jobs = [*self._tune(), *(job for seed in file.seeds for job in self._of_seed(seed))]
+        self.by_name = {job.name: job for job in self.jobs}
+
+    def _tune(self) -> list[Job]:
+        extra = {"max_steps": self.file.tune_steps, "save_strategy": "no"}
+        return [
+            self._pretraining(
+                tune_name(training, rate), "tune", self.file.seeds[0], arguments, {"learning_rate": rate} | extra
+            )
+            for training, arguments in self.file.tuned().items()
+            for rate in self.file.rates(training)
+        ]
+
+    def _of_seed(self, seed: int) -> list[Job]:
+        """In this order they are started, so that a whole comparison is there early."""
+        return [*self._pretrain(seed), *self._evaluate(seed), *self._fine_tune(seed)]
+
+    def _pretrain(self, seed: int) -> Iterable[Job]:
+        for training, arguments in self.file.trainings.items():
+            base = arguments.get("tuned_as", training)
+            needs = tuple(tune_name(base, rate) for rate in self.file.rates(base))
+            name = f"pretrain/{training}/seed-{seed}"
+            yield self._pretraining(name, "pretrain", seed, arguments, {}, needs=needs, tuned_as=base)
+
+    def _pretraining(
+        self, name: str, stage: str, seed: int, arguments: Mapping[str, Any], extra: Mapping[str, Any], **links: Any
+    ) -> Job:
+        text = {key: vars(self.args)[key] for key in ("train_file", "validation_file") if vars(self.args)[key]}
+        own = {"tokenizer_name": str(self.output_dir / "tokenizer"), "seed": seed}
+        place = {"output_dir": str(self.output_dir / name)}
+        given = joined(
+            self.pretrain_recipe, text | own, extra, without(arguments, "tuned_as", "learning_rates"), place
+        )
+        return Job(name, stage, given, f"{name}/{RECORD_NAME}", **links)
+
+    def _evaluate(self, seed: int) -> Iterable[Job]:
+        text = self.args.evaluation_file or self.args.validation_file or [str(self.held_out_file())]
+        for evaluation, arguments in self.file.evaluations.items():
+            for training in arguments["trainings"]:
+                name, start = f"evaluate/{evaluation}/{training}-seed-{seed}", f"pretrain/{training}/seed-{seed}"
+                places = {"model_name_or_path": str(self.output_dir / start), "corpus_file": text}
+                places["output_file"] = str(self.output_dir / f"{name}.csv")
+                yield Job(name, "evaluate", places | without(arguments, "trainings"), f"{name}.json", (start,))
+
+    def _fine_tune(self, seed: int) -> Iterable[Job]:
+        for fine_tuning, arguments in self.file.fine_tunings.items() if self.args.data_dir else ():
+            start = f"pretrain/{arguments['training']}/seed-{seed}"
+            for task, own in self.file.glue_tasks.items():
+                name = f"fine_tune/{fine_tuning}/from-seed-{seed}/{task}-run"
+                given = {"task_name": task, "data_dir": self.args.data_dir, "seeds": [seed]}
+                given["model_name_or_path"] = str(self.output_dir / start)
+                place = {"output_dir": str(self.output_dir / name)}
+                given = joined(ROOT / self.file.glue_recipe, given, own, without(arguments, "training"), place)
+                yield Job(name, "fine_tune", given, f"{name}/{task}/seed-{seed}/{RECORD_NAME}", (start,))
+
+    def held_out_file(self) -> Path:
+        """The documents that run_pretrain.py holds out where it is given no validation text."""
+        return self.output_dir / "held-out.jsonl"
+
+    def needs_cpu(self) -> bool:
+        return bool(read_recipe(self.pretrain_recipe).get("use_cpu"))
+
+    def words(self, job: Job) -> list[str]:
+        """The command of a job as it is now; `<tuned>` stands for a learning rate that is not chosen yet.
+
+        Raises:
+            ValueError: the folder holds a run that was made with something else.
+        """
+        arguments, is_finished = self._arguments(job), self.is_finished(job)
+        if job.tuned_as and "learning_rate" not in arguments:
+            arguments["learning_rate"] = "<tuned>"
+        if ARGUMENTS[job.stage] == PRETRAINING and not is_finished:
+            folder = self.output_dir / job.name
+            # Stopped after the last step, a run leaves a model without a checkpoint, which is not overwritten unasked.
+            ended = (folder / "config.json").is_file() and not checkpoint_folders(folder)
+            arguments |= {"overwrite_output_dir": True} if ended else {"resume_from_checkpoint": "auto"}
+        return [sys.executable, *SCRIPTS[job.stage], *words_of(arguments)]
+
+    def _arguments(self, job: Job) -> dict[str, Any]:
+        rate = job.tuned_as and self.best_rate(job.tuned_as)
+        return dict(job.arguments) | ({"learning_rate": rate} if rate else {})
+
+    # What is there already
+
+    def finished(self) -> set[str]:
+        """Names of the jobs that are finished; raises ValueError where a folder holds another run than this study's,
+        for all such folders."""
+        done, errors = set(), []
+        for job in self.jobs:
+            try:
+                if self.is_finished(job):
+                    done.add(job.name)
+            except ValueError as error:
+                errors.append(str(error))
+        if errors:
+            raise ValueError("\n".join(errors))
+        return done
+
+    def is_finished(self, job: Job) -> bool:
+        now, record = self._compared(job), load(self.output_dir / job.record)
+        if record is None:
+            return False
+        before = record_values(record)
+        differing = [
+            f"{name} ({before[name]} there, {now[name]} here)"
+            for name in sorted(before.keys() & now.keys())
+            if not _NOT_COMPARED.fullmatch(name) and resolved(name, before[name]) != resolved(name, now[name])
+        ]
+        if job.stage == "evaluate":  # looks itself at what it goes on with, and may be given more to measure
+            return record["status"] == "finished" and before == now
+        if differing:
+            raise ValueError(
+                f"{self.output_dir / job.name} holds a run that was made with something else: {'; '.join(differing)}. "
+                "Take another --output_dir, or remove that folder."
+            )
+        return record["status"] == "finished"
+
+    def _compared(self, job: Job) -> dict[str, Any]:
+        """The values of all arguments as a record holds them, those by default as well."""
+        arguments = self._arguments(job)
+        parts = parse_quietly(job, words_of(arguments))
+        if job.stage == "evaluate":
+            parts[0].settings()
+            start = load(self.output_dir / self.by_name[job.needs[0]].record) or {}
+            return for_json(arguments | {"checkpoint of": start.get("started")})
+        if job.stage == "fine_tune":
+            return self._compared_fine_tuning(*parts)
+        parts[-1].fill_schedule()
+        known = values_of(*parts)
+        return without(known, "learning_rate") if job.tuned_as and "learning_rate" not in arguments else known
+
+    @staticmethod
+    def _compared_fine_tuning(model_args, glue_args, card_args, study_args, args) -> dict[str, Any]:
+        """Of the one run that a study of run_glue.py has here; contents of files are among it."""
+        vars(args)["seed"] = study_args.seeds[0]
+        for name, path in task_files(study_args.data_dir, glue_args.task()).items():
+            setattr(glue_args, name, path)
+        contents = compared_arguments(model_args, glue_args, args)
+        return {name: value for name, value in contents.items() if " " in name} | values_of(
+            model_args, glue_args, card_args, args
+        )
+
+    def best_rate(self, training: str) -> float | None:
+        """The learning rate with the lowest loss; None as long as the tuning is not finished."""
+        losses = {rate: self.tuning_result(training, rate).get("eval_loss") for rate in self.file.rates(training)}
+        if None in losses.values():
+            return None
+        return min(losses, key=lambda rate: math.inf if math.isnan(losses[rate]) else losses[rate])
+
+    def tuning_result(self, training: str, rate: float) -> dict[str, float]:
+        record = load(self.output_dir / tune_name(training, rate) / RECORD_NAME) or {}
+        results = record.get("results", {}) if record.get("status") == "finished" else {}
+        # A loss that is no number stands in the record as a word.
+        return {name: float(results[name]) for name in ("eval_loss", "eval_accuracy") if name in results}
+
+    def prepare_text(self) -> None:
+        """Trains the tokenizer, and keeps the documents that are held out, once for all runs.
+
+        Raises:
+            ValueError: the tokenizer that is there was trained with something else.
+        """
+        folder, partial = self.output_dir / "tokenizer", self.output_dir / "tokenizer.partial"
+        text = {key: vars(self.args)[key] for key in ("train_file", "validation_file") if vars(self.args)[key]}
+        given = joined(self.pretrain_recipe, text, self.file.tokenizer, {"output_dir": str(partial)})
+        _, data_args, *_ = parse_quietly(Job("tokenizer", "tune", {}, ""), words_of(given))
+        before = (load(folder / RECORD_NAME) or {}).get("arguments", {})  # one that was made by hand has none
+        now = for_json(self.file.tokenizer | text)
+        if differing := [name for name in now if name in before and before[name] != now[name]]:
+            there = "; ".join(f"{name} ({before[name]} there, {now[name]} here)" for name in differing)
+            raise ValueError(f"{folder} holds a tokenizer that was trained with something else: {there}.")
+        given_text = self.args.evaluation_file or self.args.validation_file
+        needs_held_out = bool(self.file.evaluations) and not (given_text or self.held_out_file().exists())
+        if folder.is_dir() and not needs_held_out:
+            return
+        splits = read_documents(data_args, 0).splits
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        if needs_held_out:
+            unfinished = self.held_out_file().with_suffix(".partial")
+            splits["validation"].to_json(unfinished)
+            os.replace(unfinished, self.held_out_file())
+        if not folder.is_dir():
+            documents = some_documents(splits["train"], data_args.tokenizer_characters)
+            options = data_args.tokenizer_type, data_args.vocab_size, data_args.tokenizer_lowercase
+            shutil.rmtree(partial, ignore_errors=True)
+            train_tokenizer(documents, *options).save_pretrained(partial)
+            write_json(partial / RECORD_NAME, {"status": "finished", "arguments": now})
+            partial.rename(folder)
+
+    # What came of it
+
+    def job_ended(self, job: Job, finished: set[str]) -> str:
+        """Keeps what is known of a job that ended well, and returns its main number;
+        after the last run of the tuning, all that came of that."""
+        if job.stage == "evaluate":
+            write_json(self.output_dir / job.record, {"status": "finished", "arguments": self._compared(job)})
+        return "\n".join([self.main_number(job), *(self.tuning_report(finished) if job.stage == "tune" else ())])
+
+    def main_number(self, job: Job) -> str:
+        if job.stage == "evaluate":
+            return f"{len(read_rows(self.output_dir / f'{job.name}.csv'))} values"
+        results = (load(self.output_dir / job.record) or {}).get("results", {})
+        if job.stage == "fine_tune":
+            task = GLUE_TASKS[job.arguments["task_name"]]
+            return ", ".join(f"{label} {results[key]:.4f}" for key, label in split_metrics(task).items())
+        return f"loss {float(results['eval_loss']):.4f}, accuracy {results['eval_accuracy']:.4f}"
+
+    def tuning_report(self, finished: set[str]) -> list[str]:
+        """Losses at all learning rates, and what they leave open; nothing as long as they are not all there."""
+        if any(job.stage == "tune" and job.name not in finished for job in self.jobs):
+            return []
+        columns = sorted({rate for training in self.file.tuned() for rate in self.file.rates(training)})
+        table, warnings = [["loss (accuracy)", *(f"{rate:g}" for rate in columns), "chosen"]], []
+        for training in self.file.tuned():
+            rates, best = self.file.rates(training), self.best_rate(training)
+            results = {rate: self.tuning_result(training, rate) for rate in rates}
+            cells = {
+                rate: f"{found['eval_loss']:.4f} ({found['eval_accuracy']:.4f})" for rate, found in results.items()
+            }
+            table.append([training, *(cells.get(rate, "") for rate in columns), f"{best:g}"])
+            if len(rates) > 1 and best in (min(rates), max(rates)):
+                warnings.append(
+                    f"Warning: the best learning rate of {training}, {best:g}, is at the edge of the grid."
+                )
+        return [aligned(table), *warnings]
+
+    def write_tables(self, finished: set[str]) -> list[Path]:
+        """Writes what all finished runs of each stage say to one CSV file, and returns the files."""
+        makers = {"tuning": self._tuning_rows, "lengths": self._length_rows, "fine_tuning": self._glue_rows}
+        written = []
+        for name, rows in ((name, list(make(finished))) for name, make in makers.items()):
+            if rows:
+                written.append(self.output_dir / f"{name}.csv")
+                write_rows(written[-1], rows)
+        return written
+
+    def _tuning_rows(self, finished: set[str]) -> Iterable[dict[str, Any]]:
+        for training in self.file.tuned():
+            for rate in self.file.rates(training):
+                if tune_name(training, rate) in finished:
+                    result = self.tuning_result(training, rate)
+                    head = {"training": training, "ablation": "yes" if training in self.file.ablations else "no"}
+                    numbers = {"loss": result["eval_loss"], "accuracy": result["eval_accuracy"]}
+                    yield head | {"learning_rate": f"{rate:g}"} | numbers
+
+    def _length_rows(self, finished: set[str]) -> Iterable[dict[str, Any]]:
+        for job in self.jobs:
+            if job.stage == "evaluate" and job.name in finished:
+                _, evaluation, name = job.name.split("/")
+                training, _, seed = name.rpartition("-seed-")
+                for row in read_rows(self.output_dir / f"{job.name}.csv"):
+                    head = {"evaluation": evaluation, "training": training, "seed": seed}
+                    yield head | row | ({"checkpoint": job.needs[0]} if "checkpoint" in row else {})
+
+    def _glue_rows(self, finished: set[str]) -> Iterable[dict[str, Any]]:
+        for job in self.jobs:
+            if job.stage == "fine_tune" and job.name in finished:
+                fine_tuning, task = job.name.split("/")[1], job.arguments["task_name"]
+                results = load(self.output_dir / job.record)["results"]
+                head = {"fine_tuning": fine_tuning, "training": self.file.fine_tunings[fine_tuning]["training"]}
+                head |= {"seed": job.arguments["seeds"][0], "task": task}
+                for key, label in split_metrics(GLUE_TASKS[task]).items():
+                    yield head | {"metric": label, "value": results[key]}
+
+
+def tune_name(training: str, rate: float) -> str:
+    return f"tune/{training}/lr-{rate:g}"
+
+
+def parse_quietly(job: Job, words: Sequence[str]) -> tuple:
+    """The arguments of a job in the classes of its script; raises ValueError for those that it does not take."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            return parse_arguments(ARGUMENTS[job.stage], words)
+    except SystemExit as error:
+        raise ValueError(f"{job.name}: {said.getvalue().strip().splitlines()[-1]}") from error
+    except ValueError as error:
+        raise ValueError(f"{job.name}: {error}") from error
+
+
+def values_of(*parts: Any) -> dict[str, Any]:
+    """As `describe_run` gives them: the last part is of TrainingArguments."""
+    values = parts[-1].to_dict() | {
+        entry.name: getattr(part, entry.name) for part in parts[:-1] for entry in fields(part)
+    }
+    return for_json({name: str(value) if isinstance(value, Path) else value for name, value in values.items()})
+
+
+def record_values(record: Mapping[str, Any]) -> dict[str, Any]:
+    contents = {name: value for name, value in record.get("compared", {}).items() if " " in name}
+    return record.get("arguments", {}) | contents
+
+
+def resolved(name: str, value: Any) -> Any:
+    if name not in _PATHS or value is None:
+        return value
+    return [
+        os.path.realpath(ROOT / os.path.expanduser(path)) for path in (value if isinstance(value, list) else [value])
+    ]
+
+
+def load(path: Path) -> dict[str, Any] | None:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""The file that says what a study of lengths compares, for `length_study.py`."""
+
+import re
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from modeling_gau.arguments import read_recipe
+
+
+@dataclass
+class StudyFile:
+    """What is compared. Arguments of a script are mappings of names to values, as in a recipe.
+
+    Attributes:
+        learning_rates: to choose from, where a training or an ablation has no `learning_rates` of its own.
+        trainings: name -> arguments of run_pretrain.py. `tuned_as` names the training whose learning rate is taken.
+        ablations: the same, of what is tuned only.
+        evaluations: name -> arguments of modeling_gau.length_generalization, and `trainings` that it is made of.
+        fine_tunings: name -> arguments of run_glue.py, and the `training` that it starts from.
+        glue_tasks: name of a task -> arguments of run_glue.py for it.
+    """
+
+    pretrain_recipe: str
+    seeds: list[int]
+    tune_steps: int
+    learning_rates: list[float]
+    trainings: dict[str, dict]
+    tokenizer: dict[str, Any] = field(default_factory=dict)
+    ablations: dict[str, dict] = field(default_factory=dict)
+    evaluations: dict[str, dict] = field(default_factory=dict)
+    fine_tunings: dict[str, dict] = field(default_factory=dict)
+    glue_recipe: str | None = None
+    glue_tasks: dict[str, dict] = field(default_factory=dict)
+
+    def __post_init__(self):
+        names = [*self.trainings, *self.ablations, *self.evaluations, *self.fine_tunings]
+        for name in names:
+            if not re.fullmatch(r"\w[\w.-]*", name):
+                raise ValueError(f"{name!r} is no name of a folder: take letters, digits, '_', '-' and '.'.")
+        for name in self.trainings.keys() & self.ablations.keys():
+            raise ValueError(f"{name} is both a training and an ablation.")
+        numbers = {"seeds": self.seeds, "learning_rates": self.learning_rates}
+        numbers |= {f"{name}: learning_rates": self.rates(name) for name in [*self.trainings, *self.ablations]}
+        for kind, items in numbers.items():
+            if not isinstance(items, list) or not items or len(set(items)) < len(items):
+                raise ValueError(f"{kind} are different numbers, at least one, got {items}.")
+        for name, arguments in self.trainings.items():
+            self._check_training(name, "tuned_as", [arguments.get("tuned_as", name)])
+            if "tuned_as" in self.trainings[arguments.get("tuned_as", name)] and arguments["tuned_as"] != name:
+                raise ValueError(f"{name}: tuned_as names {arguments['tuned_as']}, which has no tuning of its own.")
+        for name, arguments in self.evaluations.items():
+            self._check_training(name, "trainings", arguments.get("trainings"))
+        for name, arguments in self.fine_tunings.items():
+            self._check_training(name, "training", [arguments.get("training")])
+        if self.fine_tunings and not (self.glue_recipe and self.glue_tasks):
+            raise ValueError("fine_tunings need a glue_recipe and glue_tasks.")
+
+    def _check_training(self, owner: str, key: str, names: Any) -> None:
+        if not isinstance(names, list) or not set(names) <= self.trainings.keys():
+            raise ValueError(f"{owner}: {key} {names} is none of the trainings {', '.join(self.trainings)}.")
+
+    @classmethod
+    def read(cls, path: Path) -> "StudyFile":
+        """Raises ValueError where the file cannot be read, or says what makes no study."""
+        content = read_recipe(path)
+        known = {entry.name for entry in fields(cls)}
+        try:
+            if unknown := sorted(content.keys() - known):
+                raise ValueError(f"there is no {', '.join(unknown)}. Known are {', '.join(sorted(known))}.")
+            return cls(**content)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"Study {path}: {error}") from error
+
+    def rates(self, training: str) -> list[float]:
+        """The learning rates that a training or an ablation is tuned with."""
+        arguments = self.ablations.get(training) or self.trainings.get(training) or {}
+        return arguments.get("learning_rates", self.learning_rates)
+
+    def tuned(self) -> dict[str, dict]:
+        own = {name: arguments for name, arguments in self.trainings.items() if "tuned_as" not in arguments}
+        return own | self.ablations

@@ -1,0 +1,299 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""What is said of the attention, against the formulas written out in float64."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from modeling_gau import GAUConfig, GAUForMaskedLM
+from modeling_gau.attention_gau import ATTENTION_NORMALIZATIONS
+from modeling_gau.attention_statistics import ATTENTION_STATISTICS, AttentionStatistics
+
+
+KEY_DIM, LAYERS = 8, 2
+USES_N = [name for name, normalization in ATTENTION_NORMALIZATIONS.items() if normalization.uses_n]
+LOCAL = {"sliding_window": 3, "layer_types": ["full_attention", "sliding_attention"]}
+
+
+def make_model(normalization="softmax_plus", backend=None, seed=0, **changes):
+    torch.manual_seed(seed)
+    config = GAUConfig(
+        vocab_size=60, hidden_size=16, intermediate_size=32, attention_key_size=KEY_DIM, num_hidden_layers=LAYERS,
+        attention_normalization=normalization, reference_length=16, softmax_plus_min_length=4, initializer_range=0.3,
+        **changes,
+    )  # fmt: skip
+    model = GAUForMaskedLM._from_config(config, attn_implementation=backend).eval()
+    with torch.no_grad():
+        for layer in model.model.layers:  # as made, queries equal keys
+            for part in (layer.gau.q_scaleoffset, layer.gau.k_scaleoffset):
+                part.weight.normal_(std=2.0)
+    return model
+
+
+def make_ids(length, rows=2, seed=1):
+    return torch.randint(5, 60, (rows, length), generator=torch.Generator().manual_seed(seed))
+
+
+def units(model):
+    return [layer.gau for layer in model.model.layers]
+
+
+def inputs_of_units(model, ids):
+    """What each unit is given, `(batch, seq, hidden)`."""
+    found = []
+    handles = [unit.register_forward_pre_hook(lambda unit, args: found.append(args[0])) for unit in units(model)]
+    with torch.no_grad():
+        model(ids)
+    for handle in handles:
+        handle.remove()
+    return found
+
+
+def scores_by_hand(unit, base):
+    """a_ij = q_i . k_j / sqrt(s) in float64; pairs of neighbouring columns turn as complex numbers."""
+    base = base.detach().double().numpy()
+    angles = np.arange(base.shape[1])[:, None] * 10000.0 ** (-np.arange(0, KEY_DIM, 2) / KEY_DIM)
+
+    def turned(scale):
+        states = base * scale.weight.detach().double().numpy()
+        return (states[..., ::2] + 1j * states[..., 1::2]) * np.exp(1j * angles)
+
+    query, key = turned(unit.q_scaleoffset), turned(unit.k_scaleoffset)
+    return np.einsum("biw,bjw->bij", query, key.conj()).real / math.sqrt(KEY_DIM)
+
+
+def describe_query(scores, weights, place, window):
+    """The statistics of one query, from its scores and weights, `(key,)`."""
+    keys = [key for key in range(len(scores)) if window is None or abs(key - place) <= window]
+    scores, weights = scores[keys], weights[keys]
+    found = {
+        "sum_exp": sum(math.exp(score) for score in scores),
+        "log_sum_exp": math.log(sum(math.exp(score) for score in scores)),
+        "sum_squared_relu": sum(max(score, 0) ** 2 for score in scores),
+        "weight_sum": sum(weights),
+        "empty": float(not any(weights)),
+        "zero_share": sum(weight == 0 for weight in weights) / len(keys),
+    }
+    if not found["empty"]:
+        shares = [weight / sum(weights) for weight in weights]
+        heaviest = sorted(shares, reverse=True)
+        count = next(n for n in range(1, len(shares) + 1) if sum(heaviest[:n]) >= 0.9)
+        distance = sum(share * abs(key - place) for share, key in zip(shares, keys, strict=True))
+        entropy = -sum(share * math.log(share) for share in shares if share)
+        found |= {"entropy": entropy, "keys_90": count, "distance": distance}
+    return found
+
+
+def expected_means(model, batches, queries_per_row):
+    """The means by hand: weights are those that the eager backend returns, scores are computed anew."""
+    values = [{name: [] for name in ATTENTION_STATISTICS} for _ in range(LAYERS)]
+    for ids in batches:
+        with torch.no_grad():
+            attentions = model(ids, output_attentions=True).attentions
+        hidden, seq = inputs_of_units(model, ids), ids.shape[1]
+        places = range(seq) if queries_per_row >= seq else np.rint(np.linspace(0, seq - 1, queries_per_row))
+        for layer, unit in enumerate(units(model)):
+            projected = hidden[layer].double() @ unit.i_dense.weight.double().T
+            scores = scores_by_hand(unit, (projected * projected.sigmoid())[..., -KEY_DIM:])
+            weights = attentions[layer][:, 0].double().numpy()
+            window = model.config.sliding_window if unit.is_local else None
+            for row in range(len(ids)):
+                for place in map(int, places):
+                    for name, value in describe_query(scores[row, place], weights[row, place], place, window).items():
+                        values[layer][name].append(value)
+    return [{name: np.mean(found) if found else math.nan for name, found in of.items()} for of in values]
+
+
+def collect(model, batches, queries_per_row=64, **arguments):
+    with AttentionStatistics(model, queries_per_row) as statistics, torch.no_grad():
+        for ids in batches:
+            model(ids, **arguments)
+    return statistics.means()
+
+
+def assert_same(means, expected, **tolerances):
+    assert len(means) == len(expected) == LAYERS
+    for ours, theirs in zip(means, expected, strict=True):
+        assert list(ours) == list(ATTENTION_STATISTICS)
+        assert ours == pytest.approx(theirs, nan_ok=True, **tolerances)
+
+
+CASES = [
+    (normalization, fixed_n, changes)
+    for normalization in ATTENTION_NORMALIZATIONS
+    for fixed_n in ((None, 40) if normalization in USES_N else (None,))
+    for changes in ({}, LOCAL)
+]
+
+
+@pytest.mark.parametrize(("normalization", "fixed_n", "changes"), CASES)
+def test_statistics_equal_the_formulas(normalization, fixed_n, changes):
+    model = make_model(normalization, fixed_n=fixed_n, **changes).double()
+    batches = [make_ids(21), make_ids(12, rows=3, seed=2)]  # queries count alike, whatever their row
+    expected = expected_means(model, batches, 5)
+    assert_same(collect(model, batches, 5), expected, rel=1e-6, abs=1e-9)
+    # Scores and weights that differ, so that nothing comes out by symmetry.
+    for layer in expected:
+        assert layer["log_sum_exp"] > 0.2 + math.log(7) and layer["keys_90"] < 15
+        assert layer["zero_share"] == 0 if "softmax" in normalization else 0.1 < layer["zero_share"] < 0.9
+        if normalization in ("softmax", "softmax_plus", "normalized_squared_relu"):
+            assert layer["weight_sum"] == pytest.approx(1 - layer["empty"])
+
+
+@pytest.mark.parametrize("normalization", USES_N)
+def test_what_n_does_is_in_the_weights_and_not_in_the_scores(normalization):
+    batches, means = [make_ids(21)], {}
+    for fixed_n in (None, 21, 2000):
+        means[fixed_n] = collect(make_model(normalization, fixed_n=fixed_n), batches)[0]
+    assert means[None] == means[21]
+    for name in ("sum_exp", "log_sum_exp", "sum_squared_relu"):
+        assert means[None][name] == means[2000][name]
+    name = "entropy" if normalization == "softmax_plus" else "weight_sum"
+    assert means[None][name] > 1.2 * means[2000][name]
+
+
+@pytest.mark.parametrize("queries", [1, 2, 11, 12, 13])
+def test_queries_are_spread_evenly(queries):
+    model, batches = make_model("squared_relu").double(), [make_ids(12)]
+    expected = expected_means(model, batches, queries)
+    assert_same(collect(model, batches, queries), expected, rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.parametrize("normalization", ["squared_relu", "normalized_squared_relu"])
+def test_queries_without_a_weight(normalization):
+    model, batches = make_model(normalization).double(), [make_ids(12)]
+    first, second = units(model)
+    with torch.no_grad():
+        first.q_scaleoffset.weight.zero_()  # no score is positive
+        for part, sign in ((second.q_scaleoffset, -1), (second.k_scaleoffset, 1)):
+            part.weight.copy_(sign * torch.tensor([0, 0, 0, 0, 0, 0, 4.0, 4.0]))  # columns that hardly turn
+    expected = expected_means(model, batches, 64)
+    means = collect(model, batches)
+    assert_same(means, expected, rel=1e-6, abs=1e-9)
+    assert means[0] == pytest.approx(
+        {"sum_exp": 12, "log_sum_exp": math.log(12), "sum_squared_relu": 0, "weight_sum": 0, "empty": 1}
+        | {"zero_share": 1, "entropy": math.nan, "keys_90": math.nan, "distance": math.nan},
+        nan_ok=True,
+    )
+    assert 0 < means[1]["empty"] < 1 and means[1]["entropy"] > 0
+
+
+def test_uniform_weights():
+    model = make_model("softmax").double()
+    with torch.no_grad():
+        for unit in units(model):
+            unit.k_scaleoffset.weight.zero_()
+    means = collect(model, [make_ids(20)])[1]
+    assert means["entropy"] == pytest.approx(math.log(20)) and means["keys_90"] == pytest.approx(18, abs=1)
+    distance = np.abs(np.subtract.outer(np.arange(20), np.arange(20))).mean()
+    assert means["distance"] == pytest.approx(distance, rel=1e-6)
+
+
+def test_nothing_was_run():
+    with AttentionStatistics(make_model()) as statistics:
+        pass
+    assert len(statistics.means()) == LAYERS
+    assert all(math.isnan(value) for layer in statistics.means() for value in layer.values())
+
+
+# ------------------------------------------------------------------------------------------------- the model's own
+
+
+@pytest.mark.parametrize("changes", [{}, LOCAL])
+def test_outputs_stay_the_same_and_hooks_go(changes):
+    model, ids = make_model(**changes), make_ids(21)
+    before = model(ids).logits
+    with AttentionStatistics(model) as statistics:
+        assert all(unit._forward_pre_hooks for unit in units(model))
+        during = model(ids).logits
+        during.sum().backward()
+    assert torch.equal(during, before) and torch.equal(model(ids).logits, before)
+    assert not any(unit._forward_pre_hooks or unit._forward_hooks for unit in units(model))
+    with_gradient = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    model.zero_grad()
+    model(ids).logits.sum().backward()
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter.grad, with_gradient[name]), name
+    # What ran outside is not counted.
+    means = statistics.means()
+    model(make_ids(9))
+    assert statistics.means() == means
+
+
+def test_hooks_go_with_an_error():
+    model = make_model()
+    with pytest.raises(ZeroDivisionError), AttentionStatistics(model):
+        raise ZeroDivisionError
+    assert not any(unit._forward_pre_hooks for unit in units(model))
+
+
+@pytest.mark.parametrize("backend", [None, "eager", "sdpa", "gau_blocked"])
+@pytest.mark.parametrize("changes", [{}, LOCAL])
+def test_every_backend_gives_the_same_statistics(backend, changes):
+    batches = [make_ids(21)]
+    expected = collect(make_model(**changes), batches)
+    assert_same(collect(make_model(backend=backend, **changes), batches), expected, rel=1e-4)
+
+
+# -------------------------------------------------------------------------------------------------------- padding
+
+
+@pytest.mark.parametrize("unpad_inputs", [True, False])
+@pytest.mark.parametrize("backend", [None, "eager", "sdpa"])
+@pytest.mark.parametrize("types", [None, ["full_attention", "sliding_attention"], ["sliding_attention"] * 2])
+def test_padding_raises(types, backend, unpad_inputs):
+    window = {} if types is None else {"sliding_window": 3, "layer_types": types}
+    model, ids = make_model(backend=backend, unpad_inputs=unpad_inputs, **window), make_ids(21)
+    mask = torch.ones_like(ids)
+    mask[1, 15:] = 0
+    with pytest.raises(ValueError, match="rows without padding"), AttentionStatistics(model):
+        model(ids, attention_mask=mask)
+    # A mask that hides nothing, as tokenizers give one, is no padding.
+    assert collect(model, [ids], attention_mask=torch.ones_like(ids)) == collect(model, [ids])
+
+
+def test_a_mask_that_is_added_to_the_scores_raises():
+    model, ids = make_model(), make_ids(21)
+    bias = torch.zeros(1, 1, 21, 21)
+    assert collect(model, [ids], attention_mask=bias) == collect(model, [ids])
+    bias[..., 3, 4] = 0.5
+    with pytest.raises(ValueError, match="rows without padding"), AttentionStatistics(model):
+        model(ids, attention_mask=bias)
+
+
+@pytest.mark.parametrize("backend", [None, "eager"])
+def test_sequences_end_to_end_raise(backend):
+    model, ids = make_model(backend=backend), make_ids(20, rows=1)
+    with pytest.raises(ValueError, match="one sequence a row"), AttentionStatistics(model):
+        model(ids, position_ids=torch.arange(20)[None] % 10)
+    # As FlashAttention is given them.
+    unit, cos = units(model)[0], torch.ones(1, 20, KEY_DIM // 2)
+    with pytest.raises(ValueError, match="one sequence a row"), AttentionStatistics(model):
+        unit(torch.zeros(1, 20, 16), position_embeddings=(cos, 0 * cos), cu_seq_lens_q=torch.tensor([0, 10, 20]))
+
+
+# ------------------------------------------------------------------------------------------------------- precision
+
+
+def test_scores_are_computed_in_float32_under_autocast():
+    model, ids = make_model(), make_ids(21)
+    with torch.autocast("cpu", torch.bfloat16):
+        means = collect(model, [ids])
+        hidden = inputs_of_units(model, ids)
+        projected = [unit.i_dense(states) for unit, states in zip(units(model), hidden, strict=True)]
+    for unit, states, found in zip(units(model), projected, means, strict=True):
+        assert states.dtype == torch.bfloat16  # what the base is made of
+        base = torch.nn.functional.silu(states)[..., -KEY_DIM:]
+        scores = scores_by_hand(unit, base)
+        # Scores that are rounded to bfloat16 are off by much more.
+        rounded = torch.from_numpy(scores).bfloat16().double().numpy()
+        for name, value in {
+            "log_sum_exp": lambda scores: np.log(np.exp(scores).sum(-1)).mean(),
+            "sum_exp": lambda scores: np.exp(scores).sum(-1).mean(),
+            "sum_squared_relu": lambda scores: (scores.clip(min=0) ** 2).sum(-1).mean(),
+        }.items():
+            assert found[name] == pytest.approx(value(scores), rel=1e-6)
+            assert abs(value(rounded) / value(scores) - 1) > 4e-6
+    assert collect(model, [ids])[0]["log_sum_exp"] != means[0]["log_sum_exp"]

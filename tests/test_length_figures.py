@@ -1,0 +1,161 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""Figures of results at several lengths, made from their files alone."""
+
+import csv
+import math
+
+import pytest
+
+from modeling_gau import length_figures
+from modeling_gau.attention_statistics import ATTENTION_STATISTICS
+from modeling_gau.length_figures import checkpoint_labels, lines, main, plot_length_results
+from modeling_gau.length_generalization import COLUMNS, NOT_USED, Cell, read_results, result_rows
+
+
+PNG = b"\x89PNG\r\n\x1a\n"
+LENGTHS = (16, 64, 512)
+
+
+def results(checkpoint, normalization="squared_relu", n="dynamic", context="intact", lengths=LENGTHS, layers=2):
+    """Rows of a checkpoint that does not exist: the sum of squared ReLUs is n^2 and n^2 / 2, that of exps n^1.5."""
+    facts = {"checkpoint": checkpoint, "weights": "0", "corpus": "0", "trained_length": 64, "fixed_n": ""}
+    rows = []
+    for length in lengths:
+        of_layers = {"sum_squared_relu": length**2, "log_sum_exp": 1.5 * math.log(length), "entropy": math.log(length)}
+        measurements = [
+            (layer, name, of_layers.get(name, 1.0) / (layer + 1 if name != "log_sum_exp" else 1))
+            for layer in range(layers)
+            for name in ATTENTION_STATISTICS
+        ]
+        measurements += [(None, "loss", 4.0 + length / 1000), (None, "accuracy", 0.3), (None, "masked_tokens", 50)]
+        rows += result_rows(facts, Cell(normalization, n, "none", context, length), measurements)
+    return rows
+
+
+def write(path, rows):
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The axes of every figure in turn."""
+    figures, make = [], length_figures._figure
+
+    def keeping(panels):
+        figure, axes = make(panels)
+        figures.append(axes)
+        return figure, axes
+
+    monkeypatch.setattr(length_figures, "_figure", keeping)
+    return figures
+
+
+def legend(axis):
+    return [text.get_text() for text in axis.get_legend().get_texts()]
+
+
+def test_figures_are_made_from_the_file_alone(tmp_path, capsys, drawn):
+    rows = [
+        *results("gone/a/checkpoint-10"),
+        *results("gone/b/checkpoint-10"),
+        *results("gone/b/checkpoint-10", context="shuffled"),
+        *results("gone/soft", "softmax", NOT_USED),
+    ]
+    path = write(tmp_path / "lengths.csv", rows)
+    written = main([str(path)])
+    assert written == [tmp_path / f"lengths-{name}.png" for name in ("loss", "normalizer", "entropy")]
+    assert all(file.read_bytes().startswith(PNG) and file.stat().st_size > 5000 for file in written)
+    assert capsys.readouterr().out.splitlines() == [f"Wrote {file}" for file in written]
+    assert {file.name for file in tmp_path.iterdir()} == {"lengths.csv", *(file.name for file in written)}
+
+    (loss,), (softmax, squared_relu), (entropy,) = drawn
+    labels = ["a/checkpoint-10: squared_relu, n dynamic", "b/checkpoint-10: squared_relu, n dynamic"]
+    shuffled, soft = "b/checkpoint-10: squared_relu, n dynamic, shuffled", "soft: softmax"
+    assert legend(loss) == [*labels, shuffled, soft, "length of training"]
+    assert legend(entropy) == [*labels, soft, "length of training"]
+    # Normalizers with the exponents of their growth, each family with its own.
+    assert legend(softmax) == ["soft: softmax: n^1.50", "length of training"]
+    assert legend(squared_relu) == [*(f"{label}: n^2.00" for label in labels), "length of training"]
+    line = squared_relu.get_lines()[0]
+    assert list(line.get_xdata()) == list(LENGTHS)
+    assert list(line.get_ydata()) == pytest.approx([0.75 * n**2 for n in LENGTHS], rel=1e-5)  # mean of the layers
+    assert list(softmax.get_lines()[0].get_ydata()) == pytest.approx([n**1.5 for n in LENGTHS], rel=1e-4)
+    assert squared_relu.get_yscale() == softmax.get_yscale() == "log" and loss.get_yscale() == "linear"
+    assert list(loss.get_lines()[-1].get_xdata()) == [64, 64]
+    assert [tick.get_text() for tick in loss.get_xticklabels()] == ["16", "64", "512"]
+
+
+def test_without_statistics_there_is_the_loss_alone(tmp_path):
+    rows = [row for row in results("a") if row["layer"] == ""]
+    written = main([str(write(tmp_path / "lengths.csv", rows)), "--output_dir", str(tmp_path / "new" / "folder")])
+    assert written == [tmp_path / "new" / "folder" / "lengths-loss.png"]
+    assert written[0].read_bytes().startswith(PNG) and len(list(written[0].parent.iterdir())) == 1
+
+
+def test_statistics_of_shuffled_contexts_alone_are_not_drawn(tmp_path):
+    assert len(plot_length_results(results("a", context="shuffled"), tmp_path, "x")) == 1
+
+
+def test_several_files(tmp_path):
+    files = [write(tmp_path / f"{name}.csv", results(name)) for name in ("one", "two")]
+    written = main([*map(str, files)])
+    assert [file.name for file in written] == [
+        f"{name}-{figure}.png" for name in ("one", "two") for figure in ("loss", "normalizer", "entropy")
+    ]
+
+
+def test_one_length_has_no_exponent(tmp_path, drawn):
+    assert len(plot_length_results(results("a", lengths=(16,)), tmp_path, "x")) == 3
+    assert legend(drawn[1][1]) == ["squared_relu, n dynamic", "length of training"]
+
+
+def test_a_line_that_is_cut_short_is_left_out(tmp_path):
+    path = write(tmp_path / "lengths.csv", results("a"))
+    content = path.read_bytes()
+    path.write_bytes(content[:-3])
+    assert len(read_results(path)) == len(results("a")) - 1
+    assert len(main([str(path)])) == 3
+
+
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        (["out/a"], [""]),
+        (["out/a", "out/b"], ["a", "b"]),
+        (["/x/out/a/last", "/x/out/b/last", "/x/out/b/first"], ["a/last", "b/last", "b/first"]),
+        (["out/a", "out/a/checkpoint-5"], ["a", "a/checkpoint-5"]),
+        (["org/model", "model"], ["org/model", "model"]),
+        (["out/a", "out/a-long"], ["a", "a-long"]),
+    ],
+)
+def test_labels_tell_checkpoints_apart(names, labels):
+    rows = [row for name in names for row in results(name)]
+    assert checkpoint_labels(rows) == dict(zip(names, labels, strict=True))
+    found = lines(rows, "loss")
+    assert len(found) == len(names)
+    for points in found.values():
+        assert points == [(n, pytest.approx(4 + n / 1000, rel=1e-5)) for n in LENGTHS]
+
+
+def test_lines_are_in_order_of_the_lengths():
+    rows = [*results("a", lengths=(512, 16)), *results("a", lengths=(64,))]
+    assert [n for n, _ in lines(rows, "loss")["squared_relu, n dynamic"]] == [16, 64, 512]
+    # The second layer has half the entropy of the first.
+    mean = pytest.approx(0.75 * math.log(16), rel=1e-5)
+    assert lines(rows, "entropy", {"a": "name"})["name: squared_relu, n dynamic"][0] == (16, mean)
+
+
+def test_what_cannot_be_drawn(tmp_path, monkeypatch):
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match=r"other.csv is no file of length results"):
+        main([str(tmp_path / "other.csv")])
+    with pytest.raises(ValueError, match="There are no results of empty to draw"):
+        main([str(write(tmp_path / "empty.csv", []))])
+    monkeypatch.setattr(length_figures, "is_matplotlib_available", lambda: False)
+    with pytest.raises(ImportError, match=r"pip install 'modeling-gau\[plot\]'"):
+        plot_length_results(results("a"), tmp_path / "figures", "x")
+    assert not list(tmp_path.glob("**/*.png")) and not (tmp_path / "figures").exists()

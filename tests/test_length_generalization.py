@@ -1,0 +1,766 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""Checkpoints at other lengths than their own: settings, results, the file, the command line."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from tqdm import tqdm
+from transformers import BertConfig, BertForMaskedLM
+
+from modeling_gau import GAUConfig, GAUForMaskedLM
+from modeling_gau.attention_gau import ATTENTION_NORMALIZATIONS
+from modeling_gau.attention_statistics import ATTENTION_STATISTICS
+from modeling_gau.length_evaluations import mask_windows
+from modeling_gau.length_generalization import (
+    COLUMNS,
+    NOT_USED,
+    Cell,
+    Computation,
+    LoadedCheckpoint,
+    Settings,
+    default_lengths,
+    describe_setting,
+    length_tables,
+    main,
+    measure_length_generalization,
+    power_law_exponent,
+    read_results,
+    resolve_fixed_n,
+    shuffle_context,
+    statistics_table,
+)
+from modeling_gau.masking import Masking
+from modeling_gau.tokenization import encode_texts, train_tokenizer
+
+
+TRAINED = 16
+LENGTHS = [8, 16, 32]
+WORDS = "the old sea captain saw a white whale near his small boat and called every sailor to look at it".split()
+DEFAULTS, FLOAT32 = Settings(), Computation()
+SCALINGS = ("none", "linear", "ntk", "yarn")
+
+
+def story(number, length=60):
+    generator = np.random.default_rng(number)
+    return " ".join(generator.choice(WORDS, length)).capitalize() + "."
+
+
+DOCUMENTS = [story(number) for number in range(12)]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer(Dataset.from_dict({"text": DOCUMENTS}), "wordpiece", 200)
+
+
+def save_checkpoint(path, tokenizer, normalization="softmax_plus", seed=0, **changes):
+    torch.manual_seed(seed)
+    config = GAUConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, attention_key_size=8, num_hidden_layers=2,
+        attention_normalization=normalization, reference_length=TRAINED, softmax_plus_min_length=2,
+        initializer_range=0.5, **changes,
+    )  # fmt: skip
+    GAUForMaskedLM(config).save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory, tokenizer):
+    """Name of a normalization -> a checkpoint that was trained with it."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    return {
+        name: save_checkpoint(folder / name, tokenizer, name, seed)
+        for seed, name in enumerate(ATTENTION_NORMALIZATIONS)
+    }
+
+
+@pytest.fixture(scope="module")
+def windows(tokenizer):
+    return mask_windows(encode_texts(DOCUMENTS, tokenizer), Masking(tokenizer, 0.2), LENGTHS, 150)
+
+
+def measure(checkpoint, settings=DEFAULTS, lengths=LENGTHS, max_tokens=150, **arguments):
+    names = [checkpoint] if isinstance(checkpoint, str) else checkpoint
+    return measure_length_generalization(
+        names, DOCUMENTS, settings, lengths=lengths, max_tokens=max_tokens, device="cpu", **arguments
+    )
+
+
+def metrics(rows, **setting):
+    """(layer, metric) -> value of the rows of one cell."""
+    chosen = [row for row in rows if all(row[name] == str(value) for name, value in setting.items())]
+    found = {(row["layer"], row["metric"]): row["value"] for row in chosen}
+    assert len(chosen) == len(found) == 2 * len(ATTENTION_STATISTICS) + 3
+    return found
+
+
+def measure_cell(loaded, cell, windows, run=FLOAT32, seed=0):
+    loaded.configure(cell)
+    return loaded.measure(cell, windows, run, tqdm(disable=True), seed)
+
+
+def own_cell(length, normalization="softmax_plus", n="dynamic", scaling="none", context="intact"):
+    return Cell(normalization, n, scaling, context, length)
+
+
+# ---------------------------------------------------------------------------------------------------------- settings
+
+
+@pytest.mark.parametrize(
+    ("text", "length", "expected"),
+    [
+        ("dynamic", 128, None), (NOT_USED, 128, None), ("train", 128, 512), ("64", 128, 64), ("100000", 8, 100_000),
+        ("n^0", 128, 512), ("n^1", 128, 128), ("n^0.5", 128, 256), ("n^0.5", 2048, 1024), ("n^0.50", 2048, 1024),
+        ("n^-1", 1024, 256), ("n^2", 8, 1), ("n^0.5", 1000, round(512 * (1000 / 512) ** 0.5)), ("n^1", 999, 999),
+    ],
+)  # fmt: skip
+def test_fixed_n(text, length, expected):
+    assert resolve_fixed_n(text, 512, length) == expected
+
+
+@pytest.mark.parametrize("text", ["", "0", "-5", "1.5", "n", "n^", "n^x", "n^.5", "n^1e2", "N^0.5", "trained", "064"])
+def test_unknown_fixed_n(text):
+    with pytest.raises(ValueError, match=r"fixed_n '.*Allowed: dynamic, train, a positive number, or n\^p"):
+        Settings(fixed_n=("dynamic", text))
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed"),
+    [
+        ("attention_normalization", ", ".join(ATTENTION_NORMALIZATIONS)),
+        ("position_scaling", "none, linear, ntk, yarn"),
+        ("context", "intact, shuffled"),
+    ],
+)
+def test_unknown_settings(name, allowed):
+    with pytest.raises(ValueError) as error:
+        Settings(**{name: ("sofmax",)})
+    assert str(error.value) == f"Unknown {name} 'sofmax'. Allowed: {allowed}."
+
+
+def test_cells_are_all_with_all_but_those_that_repeat_others():
+    config = GAUConfig(attention_normalization="squared_relu")
+    assert list(Settings().cells(config, 16, [8, 32])) == [
+        Cell("squared_relu", n, "none", "intact", length) for length in (8, 32) for n in ("dynamic", "train")
+    ]
+    settings = Settings(
+        fixed_n=("dynamic", "n^0.5", "dynamic"),
+        attention_normalization=("softmax", "softmax_plus", "normalized_squared_relu", "softmax"),
+        position_scaling=("none", "yarn", "ntk", "yarn"),
+        context=("intact", "shuffled", "intact"),
+    )
+    cells = list(settings.cells(config, 16, [8, 16, 17, 32, 32]))
+    assert len(cells) == len(set(cells))
+    expected = {
+        Cell(name, n, scaling, context, length)
+        for name, of_n in (
+            ("softmax", [NOT_USED]),
+            ("softmax_plus", ["dynamic", "n^0.5"]),
+            ("normalized_squared_relu", [NOT_USED]),
+        )
+        for n in of_n
+        for context in ("intact", "shuffled")
+        for scaling, lengths in (("none", (8, 16, 17, 32)), ("yarn", (17, 32)), ("ntk", (17, 32)))
+        for length in lengths
+    }
+    assert set(cells) == expected
+
+
+def test_default_lengths():
+    assert default_lengths(512) == [16, 32, 64, 128, 256, 512, 1024, 2048, 4096]
+    assert default_lengths(100) == [16, 32, 64, 128, 256, 512]
+
+
+@pytest.mark.parametrize("normalization", ["softmax_plus", "squared_relu"])
+def test_powers_of_n(checkpoints, normalization):
+    settings = Settings(fixed_n=("dynamic", "train", "n^0", "n^1", "n^0.5", "16", "40"))
+    rows = measure(checkpoints[normalization], settings)
+    for length in LENGTHS:
+        found = {n: metrics(rows, length=length, n=n) for n in settings.fixed_n}
+        assert found["n^0"] == found["train"] == found["16"]
+        assert found["n^1"] == found["dynamic"]
+        # At the training length all are the same but the number.
+        distinct = [found["dynamic"], found["train"], found["n^0.5"], found["40"]]
+        distinct = [tuple(values.items()) for values in distinct]
+        assert len(set(distinct)) == (2 if length == TRAINED else 4)
+    written = {(row["n"], row["length"]): row["fixed_n"] for row in rows}
+    assert written["dynamic", "32"] == "" and written["train", "32"] == "16" and written["n^0.5", "32"] == "23"
+
+
+def test_softmax_plus_with_n_of_the_training_length_is_softmax(checkpoints):
+    plain = measure(checkpoints["softmax"])
+    settings = Settings(attention_normalization=("softmax_plus", "softmax"))
+    rows = measure(checkpoints["softmax"], settings)
+    assert {row["n"] for row in plain} == {NOT_USED}
+    for length in LENGTHS:
+        expected = metrics(plain, length=length)
+        assert metrics(rows, length=length, attention_normalization="softmax") == expected
+        assert metrics(rows, length=length, n="train") == expected
+        assert (metrics(rows, length=length, n="dynamic") == expected) == (length == TRAINED)
+
+
+@pytest.mark.parametrize("scaling", SCALINGS[1:])
+def test_scaled_positions(checkpoints, windows, scaling):
+    loaded = LoadedCheckpoint(checkpoints["softmax_plus"], "cpu")
+    none = measure_cell(loaded, own_cell(32), windows)
+    scaled = measure_cell(loaded, own_cell(32, scaling=scaling), windows)
+    # Every layer and the predictions.
+    changed = [(layer, name) for (layer, name, value), (*_, other) in zip(none, scaled, strict=True) if value != other]
+    assert {layer for layer, _ in changed} == {None, 0, 1} and (None, "loss") in changed
+    # At the training length there is nothing to scale (such cells are not measured).
+    none = measure_cell(loaded, own_cell(TRAINED), windows)
+    scaled = measure_cell(loaded, own_cell(TRAINED, scaling=scaling), windows)
+    for (*_, value), (*_, other) in zip(none, scaled, strict=True):
+        assert value == pytest.approx(other, rel=1e-6)
+
+
+def test_scaled_positions_have_the_frequencies_that_they_should(checkpoints):
+    loaded = LoadedCheckpoint(checkpoints["softmax_plus"], "cpu")
+    own = 10000.0 ** (-torch.arange(0, 8, 2) / 8)
+    expected = {"none": own, "linear": own / 4, "ntk": (10000.0 * 4 ** (8 / 6)) ** (-torch.arange(0, 8, 2) / 8)}
+    positions = torch.arange(64)[None]
+    for scaling, frequencies in expected.items():
+        loaded.configure(own_cell(64, scaling=scaling))
+        cos, sin = loaded.model.model.rotary_emb(torch.zeros(1, 64, 16), positions)
+        angles = torch.arange(64)[:, None] * frequencies
+        torch.testing.assert_close(cos[0], angles.cos(), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(sin[0], angles.sin(), rtol=1e-4, atol=1e-4)
+    assert expected["ntk"][-1] == pytest.approx(own[-1] / 4)  # the slowest pair is interpolated, the fastest stays
+
+
+def test_positions_that_are_scaled_already(tmp_path, tokenizer, windows):
+    scaled = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0}
+    loaded = LoadedCheckpoint(save_checkpoint(tmp_path, tokenizer, rope_parameters=scaled), "cpu")
+    with pytest.raises(ValueError, match="scaled already"):
+        loaded.check([own_cell(32), own_cell(32, scaling="yarn")])
+    loaded.check([own_cell(32)])
+    measured = measure_cell(loaded, own_cell(32), windows)
+    plain = LoadedCheckpoint(save_checkpoint(tmp_path / "plain", tokenizer), "cpu")
+    plain.trained_length = 16
+    assert measured == measure_cell(plain, own_cell(32, scaling="linear"), windows)
+
+
+def test_the_order_of_cells_does_not_matter(checkpoints, windows):
+    settings = Settings(
+        fixed_n=("dynamic", "train", "7"),
+        attention_normalization=tuple(ATTENTION_NORMALIZATIONS),
+        position_scaling=SCALINGS,
+        context=("intact", "shuffled"),
+    )
+    path = checkpoints["squared_relu"]
+    loaded = LoadedCheckpoint(path, "cpu")
+    cells = list(settings.cells(loaded.model.config, TRAINED, [8, 32]))
+    assert len(cells) == 8 * 2 * (1 + len(SCALINGS))  # 3 + 3 + 1 + 1 of n; scaled at 32 only
+    order = np.random.default_rng(0).permutation(len(cells))
+    found = {cells[place]: measure_cell(loaded, cells[place], windows) for place in order}
+    for cell in cells[::-1]:
+        assert measure_cell(loaded, cell, windows) == found[cell]
+    for cell in cells[::7]:
+        assert measure_cell(LoadedCheckpoint(path, "cpu"), cell, windows) == found[cell]
+
+
+def test_the_model_of_a_checkpoint_is_as_it_was_saved(tmp_path, tokenizer, windows):
+    """n, N and the length of positions that the checkpoint was saved with do not show through."""
+    path = save_checkpoint(tmp_path / "plain", tokenizer)
+    other = save_checkpoint(tmp_path / "other", tokenizer, fixed_n=5, max_position_embeddings=64)
+    for cell in (
+        own_cell(32),
+        own_cell(32, n="train"),
+        own_cell(32, "softmax", NOT_USED),
+        own_cell(32, scaling="ntk"),
+    ):
+        expected = measure_cell(LoadedCheckpoint(path, "cpu"), cell, windows)
+        assert measure_cell(LoadedCheckpoint(other, "cpu"), cell, windows) == expected
+    rows = measure(path, trained_length=8)
+    # log n / log N: only where n is N itself does N make no difference.
+    for n, differs in (("dynamic", True), ("train", False)):
+        assert (metrics(rows, length=32, n=n) != metrics(measure(path), length=32, n=n)) == differs
+    assert {row["fixed_n"] for row in rows if row["n"] == "train"} == {"8"}
+    assert {row["trained_length"] for row in rows} == {"8"}
+
+
+# ------------------------------------------------------------------------------------------------- loss and accuracy
+
+
+PLAIN = [
+    (own_cell(8), {}),
+    (own_cell(32, n="train"), {"fixed_n": 16}),
+    (own_cell(32, n="n^0.5"), {"fixed_n": 23}),
+    (own_cell(32, "softmax", NOT_USED), {"attention_normalization": "softmax"}),
+    (own_cell(16, "squared_relu", "9"), {"attention_normalization": "squared_relu", "fixed_n": 9}),
+    (
+        own_cell(32, scaling="linear"),
+        {"rope_parameters": {"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0}},
+    ),
+    (
+        own_cell(32, scaling="ntk"),
+        {
+            "rope_parameters": {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 1.0},
+            "max_position_embeddings": 16,
+        },
+    ),
+    (
+        own_cell(32, scaling="yarn"),
+        {
+            "rope_parameters": {
+                "rope_type": "yarn",
+                "rope_theta": 10000.0,
+                "factor": 2.0,
+                "original_max_position_embeddings": 16,
+            },
+            "max_position_embeddings": 32,
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("cell", "loaded_with"), PLAIN)
+@pytest.mark.parametrize("statistics", [True, False])
+def test_loss_and_accuracy_are_those_of_a_plain_loop(checkpoints, windows, cell, loaded_with, statistics):
+    path = checkpoints["softmax_plus"]
+    model = GAUForMaskedLM.from_pretrained(path, **loaded_with).eval()
+    inputs, labels = (torch.from_numpy(rows).long() for rows in windows.rows(cell.length))
+    loss, right, count = 0.0, 0, 0
+    for row, asked in zip(inputs, labels, strict=True):
+        number = int((asked != -100).sum())
+        if number:
+            with torch.no_grad():
+                output = model(row[None], labels=asked[None])
+            loss += float(output.loss) * number
+            right += int((output.logits[0].argmax(-1) == asked).sum())
+            count += number
+    # A batch of one row of 8 may have nothing that is asked.
+    for batch_tokens in (1, 50, 10**6):
+        run = Computation(batch_tokens=batch_tokens, statistics=statistics)
+        found = measure_cell(LoadedCheckpoint(path, "cpu"), cell, windows, run)
+        assert len(found) == (3 + 2 * len(ATTENTION_STATISTICS) if statistics else 3)
+        found = {name: value for layer, name, value in found if layer is None}
+        assert found["masked_tokens"] == count == windows.masked_tokens
+        assert found["accuracy"] * count == pytest.approx(right)
+        assert found["loss"] == pytest.approx(loss / count, rel=1e-5)
+
+
+def test_some_rows_have_nothing_that_is_asked(windows):
+    _, labels = windows.rows(8)
+    assert (labels == -100).all(1).any()  # or the test above would not show what it should
+
+
+def test_bf16_is_autocast(checkpoints, windows):
+    path, cell = checkpoints["softmax_plus"], own_cell(32)
+    model = GAUForMaskedLM.from_pretrained(path).eval()
+    inputs, labels = (torch.from_numpy(rows).long() for rows in windows.rows(32))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        expected = float(model(inputs, labels=labels).loss)
+    found = {}
+    for bf16 in (False, True):
+        run = Computation(bf16=bf16, statistics=False)
+        found[bf16] = dict(row[1:] for row in measure_cell(LoadedCheckpoint(path, "cpu"), cell, windows, run))["loss"]
+    assert found[True] == pytest.approx(expected, rel=2e-4)
+    assert found[False] != found[True] and found[False] == pytest.approx(found[True], rel=0.05)
+
+
+def test_shuffled_context(windows):
+    inputs, labels = windows.rows(32)
+    before = inputs.copy(), labels.copy()
+    shuffled = shuffle_context(inputs, labels, 0)
+    assert (inputs == before[0]).all() and (labels == before[1]).all()
+    assert (shuffled[:, 0] == 2).all() and (shuffled[:, -1] == 3).all()
+    asked = labels != -100
+    assert asked.any() and (shuffled[asked] == inputs[asked]).all()
+    for row, original, fixed in zip(shuffled, inputs, asked, strict=True):
+        assert sorted(row) == sorted(original)  # nothing is lost and nothing comes from another row
+        free = np.flatnonzero(~fixed)[1:-1]
+        assert (row[free] != original[free]).mean() > 0.5
+    assert (shuffle_context(inputs, labels, 0) == shuffled).all()
+    assert (shuffle_context(inputs, labels, 1) != shuffled).any()
+    # All places can be reached from all.
+    row, free = np.arange(8)[None], np.full((1, 8), -100)
+    reached = {
+        (place, int(token)) for seed in range(300) for place, token in enumerate(shuffle_context(row, free, seed)[0])
+    }
+    assert reached == {(a, b) for a in range(1, 7) for b in range(1, 7)} | {(0, 0), (7, 7)}
+
+
+def test_shuffled_contexts_are_measured_with_the_seed(checkpoints, windows):
+    loaded = LoadedCheckpoint(checkpoints["softmax_plus"], "cpu")
+    cell = own_cell(32, context="shuffled")
+    losses = [measure_cell(loaded, cell, windows, seed=seed)[-3][2] for seed in (0, 0, 1)]
+    assert losses[0] == losses[1] != losses[2]
+    inputs, labels = windows.rows(32)
+    model = GAUForMaskedLM.from_pretrained(loaded.name).eval()
+    shuffled = torch.from_numpy(shuffle_context(inputs, labels, 1)).long()
+    with torch.no_grad():
+        assert losses[2] == pytest.approx(
+            float(model(shuffled, labels=torch.from_numpy(labels).long()).loss), rel=1e-5
+        )
+    # Through the whole, too: the same masks, another shuffle.
+    seeds, measured = [], LoadedCheckpoint.measure
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LoadedCheckpoint, "measure", lambda *given: [seeds.append(given[-1]), measured(*given)][1])
+        measure(loaded.name, Settings(fixed_n=("train",), context=("shuffled",)), [32], seed=5)
+    assert seeds == [5]
+
+
+# ------------------------------------------------------------------------------------------------------ all together
+
+
+def test_rows_of_results(checkpoints):
+    rows = measure([checkpoints["softmax_plus"], checkpoints["softmax"]])
+    assert all(tuple(sorted(row)) == tuple(sorted(COLUMNS)) for row in rows)
+    assert all(isinstance(value, str) for row in rows for value in row.values())
+    per_cell = 2 * len(ATTENTION_STATISTICS) + 3
+    assert len(rows) == per_cell * len(LENGTHS) * (2 + 1)
+    assert {row["checkpoint"] for row in rows} == {checkpoints["softmax_plus"], checkpoints["softmax"]}
+    assert len({row["corpus"] for row in rows}) == 1 and len({row["weights"] for row in rows}) == 2
+    counts = {row["value"] for row in rows if row["metric"] == "masked_tokens"}
+    assert len(counts) == 1 and int(counts.pop()) > 10  # every length is asked the same
+    assert {row["layer"] for row in rows} == {"", "0", "1"}
+    without = measure(checkpoints["softmax"], computation=Computation(statistics=False))
+    assert [row for row in rows if row["checkpoint"] == checkpoints["softmax"] and row["layer"] == ""] == without
+
+
+def test_documents_are_read_once_and_no_further_than_needed(checkpoints):
+    read = []
+
+    def texts():
+        for number, text in enumerate(["too short", *DOCUMENTS]):
+            read.append(number)
+            yield text
+
+    names = list(checkpoints.values())[:2]
+    rows = measure_length_generalization(names, texts(), lengths=[32, 8], max_tokens=90, device="cpu")
+    assert read == [0, 1, 2]  # three windows of 30 tokens, two of a document
+    assert len({row["corpus"] for row in rows}) == 1
+
+
+def test_lengths_and_settings_that_are_given_twice_are_measured_once(checkpoints):
+    name = checkpoints["softmax_plus"]
+    once = measure(name, lengths=[8, 32])
+    assert measure(name, Settings(fixed_n=("dynamic", "train", "train")), lengths=[8, 32, 8]) == once
+
+
+def test_what_cannot_be_measured(tmp_path, checkpoints, tokenizer):
+    with pytest.raises(ValueError, match="Lower the largest length to"):
+        measure(checkpoints["softmax"], lengths=[8, 4096])
+    bert = BertForMaskedLM(BertConfig(vocab_size=60, hidden_size=8, num_hidden_layers=1, num_attention_heads=1))
+    bert.save_pretrained(tmp_path / "bert")
+    tokenizer.save_pretrained(tmp_path / "bert")
+    with pytest.raises(ValueError, match=r"bert is a checkpoint of bert: lengths are measured of GAU models alone"):
+        measure(str(tmp_path / "bert"), output_file=tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()
+
+
+# ---------------------------------------------------------------------------------------------------------- the file
+
+
+@pytest.fixture
+def forwards(monkeypatch):
+    """The shapes of the batches that models are given."""
+    shapes, forward = [], GAUForMaskedLM.forward
+
+    def counting(self, *args, **kwargs):
+        shapes.append(tuple(kwargs["input_ids"].shape))
+        return forward(self, *args, **kwargs)
+
+    monkeypatch.setattr(GAUForMaskedLM, "forward", counting)
+    return shapes
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, tokenizer):
+    """A checkpoint, whose name has a character of two bytes, and its file of results."""
+    folder = tmp_path_factory.mktemp("finished")
+    checkpoint = save_checkpoint(folder / "modèle, grand", tokenizer)
+    rows = measure(checkpoint, output_file=folder / "new" / "folder" / "lengths.csv")
+    return checkpoint, (folder / "new" / "folder" / "lengths.csv").read_bytes(), rows
+
+
+def as_set(path):
+    rows = read_results(path)
+    found = {tuple(row[name] for name in COLUMNS) for row in rows}
+    assert len(found) == len(rows)
+    return found
+
+
+def test_the_file_holds_what_is_returned(finished, tmp_path, checkpoints):
+    checkpoint, content, rows = finished
+    (tmp_path / "lengths.csv").write_bytes(content)
+    assert content.decode().splitlines()[0] == ",".join(COLUMNS) and content.endswith(b"\n") and b"\r" not in content
+    assert read_results(tmp_path / "lengths.csv") == rows == measure(checkpoint)
+
+
+def cuts(content):
+    """Places to cut a file at -> cells that are whole before."""
+    lines = content.splitlines(keepends=True)
+    ends = np.cumsum([len(line) for line in lines]).tolist()
+    cell_ends = [end for line, end in zip(lines, ends, strict=True) if b",masked_tokens," in line]
+    assert len(cell_ends) == 6
+    places = [
+        ends[0], ends[0] + 5, ends[1], ends[4] + 20,  # in the first cell
+        cell_ends[0] - 1, cell_ends[0], cell_ends[0] + 1, cell_ends[0] + 30,
+        content.index("è".encode(), cell_ends[1]) + 1,  # within a character
+        cell_ends[2] + len(lines[1]), cell_ends[2] + len(lines[1]) + 8,
+        cell_ends[4] - 3, cell_ends[5] - 1, cell_ends[5],
+    ]  # fmt: skip
+    return {place: sum(end <= place for end in cell_ends) for place in places}
+
+
+def test_an_interrupted_run_goes_on(finished, tmp_path, forwards):
+    checkpoint, content, _ = finished
+    path = tmp_path / "lengths.csv"
+    path.write_bytes(content)
+    expected = as_set(path)
+    for place, whole in cuts(content).items():
+        path.write_bytes(content[:place])
+        forwards.clear()
+        rows = measure(checkpoint, output_file=path)
+        assert as_set(path) == expected and {tuple(row[name] for name in COLUMNS) for row in rows} == expected, place
+        assert len(forwards) == 6 - whole, place  # a batch for each cell
+    assert [file.name for file in tmp_path.iterdir()] == ["lengths.csv"]
+
+
+def test_a_run_that_is_stopped_within_a_cell_goes_on(finished, tmp_path, monkeypatch):
+    checkpoint, content, _ = finished
+    path, count, real = tmp_path / "lengths.csv", [], LoadedCheckpoint.measure
+
+    def stopped(self, *arguments):
+        count.append(1)
+        if len(count) == 4:
+            raise KeyboardInterrupt
+        return real(self, *arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(LoadedCheckpoint, "measure", stopped)
+        measure(checkpoint, output_file=path)
+    assert len([row for row in read_results(path) if row["metric"] == "masked_tokens"]) == 3
+    measure(checkpoint, output_file=path)
+    assert path.read_bytes() == content
+
+
+def test_finished_cells_are_not_measured_again_and_others_are_added(finished, tmp_path, forwards, checkpoints):
+    checkpoint, content, _ = finished
+    path = tmp_path / "lengths.csv"
+    path.write_bytes(content)
+    measure(checkpoint, output_file=path)
+    assert not forwards and path.read_bytes() == content
+    settings = Settings(fixed_n=("train", "n^0.5"), context=("intact", "shuffled"))
+    measure([checkpoint, checkpoints["softmax"]], settings, output_file=path)
+    # n^0.5 intact, both shuffled; and softmax intact and shuffled.
+    assert len(forwards) == 3 * (3 + 2)
+    assert path.read_bytes().startswith(content)
+    together = as_set(path)
+    fresh = measure([checkpoint, checkpoints["softmax"]], settings)
+    assert {tuple(row[name] for name in COLUMNS) for row in fresh} < together
+
+
+def test_statistics_that_are_asked_for_later_are_added(finished, tmp_path, forwards):
+    checkpoint, content, _ = finished
+    (tmp_path / "whole.csv").write_bytes(content)
+    path = tmp_path / "lengths.csv"
+    measure(checkpoint, output_file=path, computation=Computation(statistics=False))
+    assert not any(row["layer"] for row in read_results(path))
+    measure(checkpoint, output_file=path)
+    assert as_set(path) == as_set(tmp_path / "whole.csv") and len(forwards) == 12
+    measure(checkpoint, output_file=path, computation=Computation(statistics=False))
+    assert len(forwards) == 12
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"weights": 1}, "weights"),
+        ({"seed": 1}, "masked text or precision"),
+        ({"max_tokens": 90}, "masked text or precision"),
+        ({"computation": Computation(bf16=True)}, "masked text or precision"),
+        ({"trained_length": 8}, "training length"),
+    ],
+)
+@pytest.mark.parametrize("cut", [0, 40])
+def test_results_of_something_else_raise(finished, tmp_path, tokenizer, monkeypatch, change, what, cut):
+    checkpoint, content, _ = finished
+    path = tmp_path / "lengths.csv"
+    path.write_bytes(content[: len(content) - cut])
+    arguments = {"output_file": path} | change
+    if arguments.pop("weights", None):
+        original = LoadedCheckpoint.__post_init__
+
+        def other_weights(self):
+            original(self)
+            with torch.no_grad():
+                self.model.model.layers[1].gau.k_scaleoffset.weight[3] += 1e-4
+
+        monkeypatch.setattr(LoadedCheckpoint, "__post_init__", other_weights)
+    with pytest.raises(ValueError) as error:
+        measure(checkpoint, **arguments)
+    assert f"holds results of {checkpoint} with other {what} (" in str(error.value)
+    assert path.read_bytes() == content[: len(content) - cut] and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"a,b\n1,2\n", b"\xff\xfe\n", b"checkpoint,weights\n"])
+def test_a_file_of_something_else_raises(checkpoints, tmp_path, content):
+    path = tmp_path / "notes.csv"
+    path.write_bytes(content)
+    for action in (lambda: measure(checkpoints["softmax"], output_file=path), lambda: read_results(path)):
+        with pytest.raises(ValueError, match=r"notes.csv is no file of length results: its first line is not check"):
+            action()
+    assert path.read_bytes() == content and len(list(tmp_path.iterdir())) == 1
+
+
+# ----------------------------------------------------------------------------------------------------- what is printed
+
+
+@pytest.mark.parametrize("exponent", [-1.0, 0.0, 0.5, 1.0, 1.37])
+def test_power_law_exponent(exponent):
+    lengths = [16, 32, 100, 4096]
+    values = [0.3 * length**exponent for length in lengths]
+    assert power_law_exponent(lengths, values) == pytest.approx(exponent, abs=1e-9)
+    assert power_law_exponent([*lengths, 64], [*values, 0.0]) == pytest.approx(exponent, abs=1e-9)
+    assert power_law_exponent(lengths[:2], values[:2]) == pytest.approx(exponent, abs=1e-9)
+
+
+@pytest.mark.parametrize("points", [[], [(16, 1.0)], [(16, 1.0), (16, 2.0)], [(16, 1.0), (32, 0.0), (64, math.nan)]])
+def test_a_power_law_needs_two_points(points):
+    assert math.isnan(power_law_exponent([x for x, _ in points], [y for _, y in points]))
+
+
+def test_words_for_settings():
+    def words(*setting):
+        names = ("attention_normalization", "n", "position_scaling", "context")
+        return describe_setting(dict(zip(names, setting, strict=True)))
+
+    assert words("softmax", NOT_USED, "none", "intact") == "softmax"
+    assert words("squared_relu", "n^0.5", "yarn", "shuffled") == "squared_relu, n n^0.5, yarn, shuffled"
+
+
+def handmade(layer, metric, values, **changes):
+    common = dict.fromkeys(COLUMNS, "") | {
+        "checkpoint": "a", "attention_normalization": "squared_relu", "n": "dynamic", "position_scaling": "none",
+        "context": "intact", "layer": layer, "metric": metric,
+    }  # fmt: skip
+    return [common | changes | {"length": str(length), "value": str(value)} for length, value in values.items()]
+
+
+def test_tables():
+    rows = [
+        *handmade("", "loss", {8: 2.0, 128: 1.5}),
+        *handmade("", "loss", {16: 1.0}, context="shuffled"),
+        *handmade("", "accuracy", {8: 0.25}, checkpoint="b"),
+        *handmade("0", "sum_squared_relu", {8: 1.0, 32: 4.0}),
+        *handmade("1", "sum_squared_relu", {8: 3.0, 32: 12.0}),
+        *handmade("0", "entropy", {8: 1.0}),
+        *handmade("0", "entropy", {8: 7.0}, context="shuffled"),
+    ]
+    lines = [line.split() for line in length_tables(rows, "loss").splitlines()]
+    assert lines == [
+        ["checkpoint", "loss", "8", "16", "128"],
+        ["a", "squared_relu,", "n", "dynamic", "2.000", "1.500"],
+        ["a", "squared_relu,", "n", "dynamic,", "shuffled", "1.000"],
+    ]
+    assert length_tables(rows).splitlines()[1].split() == ["b", "squared_relu,", "n", "dynamic", "0.250"]
+    lines = [line.split()[-4:] for line in statistics_table(rows).splitlines()]
+    assert lines == [
+        ["layers", "8", "32", "exponent"],
+        ["sum_squared_relu", "2", "8", "1.00"],
+        ["n", "dynamic", "entropy", "1"],
+    ]
+
+
+# -------------------------------------------------------------------------------------------------------- command line
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    path = tmp_path_factory.mktemp("corpus") / "documents.jsonl"
+    path.write_text("".join(json.dumps({"body": text}) + "\n" for text in DOCUMENTS))
+    return str(path)
+
+
+def table_after(output, title):
+    """The lines of the printed table whose head begins with `title`, as far as the next empty line."""
+    lines = output.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.split()[: len(title)] == title)
+    end = next((number for number in range(start, len(lines)) if not lines[number].strip()), len(lines))
+    return [line.split() for line in lines[start:end]]
+
+
+def test_command_line(checkpoints, corpus, tmp_path, capsys):
+    path = tmp_path / "deep" / "lengths.csv"
+    names = [checkpoints["softmax_plus"], checkpoints["softmax"]]
+    argv = [
+        "--model_name_or_path", *names, "--corpus_file", corpus, "--text_column", "body", "--lengths", "8", "32", "16",
+        "--fixed_n", "dynamic", "n^0.5", "--position_scaling", "none", "yarn", "--context", "intact", "shuffled",
+        "--max_tokens", "100", "--mlm_probability", "0.3", "--batch_tokens", "64", "--device", "cpu", "--seed", "3",
+        "--output_file", str(path),
+    ]  # fmt: skip
+    rows = main(argv)
+    output = capsys.readouterr().out
+    assert rows == read_results(path)
+    settings = Settings(("dynamic", "n^0.5"), (), ("none", "yarn"), ("intact", "shuffled"))
+    expected = measure_length_generalization(
+        names, DOCUMENTS, settings, lengths=[8, 32, 16], max_tokens=100, mlm_probability=0.3,
+        computation=Computation(batch_tokens=64), device="cpu", seed=3,
+    )  # fmt: skip
+    # One file is read from its beginning.
+    assert rows == expected
+    for metric in ("loss", "accuracy"):
+        head, *lines = table_after(output, ["checkpoint", metric])
+        assert head == ["checkpoint", metric, "8", "16", "32"]
+        assert len(lines) == 2 * (2 + 1) * 2  # settings x contexts; yarn at 32 alone
+        for line in lines:  # a number for each length at which there is a cell
+            numbers = [word for word in line if word[-4:-3] == "."]
+            assert len(numbers) == (1 if "yarn" in " ".join(line) else 3)
+    assert table_after(output, ["checkpoint", "setting"])[0][-4:] == ["8", "16", "32", "exponent"]
+    assert f"Wrote {path}" in output and f"length_figures {path}" in output
+    # Nothing more to do, and no statistics asked for.
+    assert main([*argv, "--statistics", "none"]) == rows
+    output = capsys.readouterr().out
+    assert "0 of 16 cells" in output and "0 of 8 cells" in output and "mean over the layers" not in output
+
+
+def test_command_line_without_a_file(checkpoints, corpus, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    argv = ["--model_name_or_path", checkpoints["squared_relu"], "--corpus_file", corpus, "--text_column", "body"]
+    rows = main([*argv, "--statistics", "none", "--lengths", "8", "--device", "cpu", "--bf16"])
+    assert {(row["n"], row["metric"]) for row in rows} == {
+        (n, metric) for n in ("dynamic", "train") for metric in ("loss", "accuracy", "masked_tokens")
+    }
+    assert all(row["corpus"].endswith("-bf16") for row in rows)
+    assert "Wrote" not in capsys.readouterr().out and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"--model_name_or_path": None}, "--model_name_or_path"),
+        ({"--corpus_file": None}, "--corpus_file or as --dataset_name"),
+        ({"--dataset_name": "some/text"}, "--corpus_file or as --dataset_name"),
+        ({"--max_tokens": "0"}, "--max_tokens must be at least 1, got 0"),
+        ({"--batch_tokens": "-1"}, "--batch_tokens must be at least 1, got -1"),
+        ({"--mlm_probability": "1"}, "--mlm_probability must lie between 0 and 1, got 1.0"),
+        ({"--mlm_probability": "0"}, "--mlm_probability"),
+        ({"--lengths": "2"}, "--lengths must be at least 3"),
+        ({"--trained_length": "0"}, "--trained_length must be at least 2, got 0"),
+        ({"--trained_length": "1"}, "--trained_length"),
+        ({"--fixed_n": "n^a"}, "fixed_n 'n^a'. Allowed: dynamic, train"),
+        ({"--attention_normalization": "relu"}, "attention_normalization 'relu'. Allowed: softmax, softmax_plus"),
+        ({"--position_scaling": "dynamic"}, "position_scaling 'dynamic'. Allowed: none, linear, ntk, yarn"),
+        ({"--context": "random"}, "context 'random'. Allowed: intact, shuffled"),
+        ({"--lengths": "5000"}, "Lower the largest length to"),
+        ({"--text_column": "text"}, "text"),
+        ({"--corpus_file": "/nowhere/*.txt"}, "/nowhere"),
+    ],
+)
+def test_arguments_that_cannot_be(checkpoints, corpus, tmp_path, arguments, message):
+    given = {
+        "--model_name_or_path": checkpoints["softmax"], "--corpus_file": corpus, "--text_column": "body",
+        "--lengths": "8", "--output_file": str(tmp_path / "folder" / "lengths.csv"),
+    } | arguments  # fmt: skip
+    with pytest.raises(ValueError) as error:
+        main([part for name, value in given.items() if value is not None for part in (name, value)])
+    assert message in str(error.value)
+    assert not list(tmp_path.iterdir())
