@@ -1,6 +1,7 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """Runs processes that need each other's results, as many at a time as there are devices, for `length_study.py`."""
 
+import fcntl
 import os
 import shlex
 import signal
@@ -60,6 +61,23 @@ def device_environments(jobs: int | None, needs_cpu: bool) -> list[dict[str, str
     return [cpu] * (jobs or cores)
 
 
+def lock(folder: Path) -> int:
+    """Takes the folder for this program and the processes that inherit the file descriptor which is returned.
+
+    Raises:
+        ValueError: others have it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ValueError(
+            f"Another study, or a run that one has left behind, is at work in {folder}: wait for it, or end it."
+        ) from error
+    return descriptor
+
+
 def count_cores() -> int:
     """Those that this process may use; macOS does not say."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -79,29 +97,34 @@ class Runner:
 
     Args:
         finished: names of what need not be made; grows.
+        is_finished: asked before a job starts, since what it needs may have been unknown; may raise ValueError.
         words: gives the command of a job when it starts, or raises ValueError.
         ended: called with every job that ended well and `finished`; says its main number.
+        locks: file descriptors that the processes inherit.
     """
 
     def __init__(
         self,
         jobs: Sequence[Job],
         finished: set[str],
+        is_finished: Callable[[Job], bool],
         words: Callable[[Job], list[str]],
         environments: Sequence[Mapping[str, str]],
         output_dir: Path,
         ended: Callable[[Job, set[str]], str],
+        locks: Sequence[int] = (),
     ):
         self.waiting = [job for job in jobs if job.name not in finished]
-        self.finished, self.words, self.ended = finished, words, ended
+        self.finished, self.is_finished, self.words, self.ended = finished, is_finished, words, ended
         self.environments, self.output_dir = environments, output_dir
+        self.locks = locks
         self.running: list[Process] = []
         self.failures: list[str] = []
         self.signals: list[int] = []
 
     def run(self) -> int:
         """Returns 0, or 1 where a job failed, or 128 + the signal that stopped the study."""
-        numbers = (signal.SIGINT, signal.SIGTERM)
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         handlers = {number: signal.signal(number, lambda got, _: self.signals.append(got)) for number in numbers}
         try:
             with tqdm(total=len(self.waiting), unit="run", disable=None) as bar:
@@ -129,6 +152,9 @@ class Runner:
                 break
             self.waiting.remove(job)
             try:
+                if self.is_finished(job):
+                    self.finished.add(job.name)
+                    continue
                 self.running.append(self._start(job))
                 started = True
             except ValueError as error:
@@ -149,6 +175,7 @@ class Runner:
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C in a terminal reaches this program alone, which passes it on
+                pass_fds=self.locks,
             )
         return Process(job, process, slot, time.monotonic())
 

@@ -17,6 +17,7 @@ embedded corpus that is trained on.
 import argparse
 import contextlib
 import csv
+import hashlib
 import io
 import json
 import math
@@ -27,10 +28,11 @@ import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from job_runner import Job, Runner, check_needs, device_environments
+from job_runner import Job, Runner, check_needs, device_environments, lock
 from study_file import StudyFile
 
 from modeling_gau.arguments import CardArguments, DataArguments, ModelArguments, parse_arguments, read_recipe
@@ -43,7 +45,7 @@ from modeling_gau.glue_study import StudyArguments, compared_arguments
 from modeling_gau.glue_tasks import GLUE_TASKS
 from modeling_gau.glue_training import GlueTrainingArguments
 from modeling_gau.length_generalization import LengthArguments
-from modeling_gau.reading import read_documents
+from modeling_gau.reading import find_files, read_documents
 from modeling_gau.run_record import RECORD_NAME
 from modeling_gau.state_files import for_json, write_json
 from modeling_gau.tokenization import train_tokenizer
@@ -77,18 +79,20 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"[{'finished' if job.name in finished else 'to do'}] {shlex.join(study.words(job))}")
         return
     check_needs(selected, finished)
+    locks = [lock(args.output_dir)]
     study.prepare_text()
     environments = device_environments(args.jobs, study.needs_cpu())
-    runner = Runner(selected, finished, study.words, environments, args.output_dir, study.job_ended)
+    parts = (selected, finished, study.is_finished, study.words, environments, args.output_dir, study.job_ended)
+    runner = Runner(*parts, locks)
     for text in study.tuning_report(finished):
         print(text)
     code = runner.run()
+    for path in study.write_tables(finished):  # of what there is
+        print(f"Wrote {path}")
     if code:
         again = shlex.join(["python", *sys.argv])
         print(f"The study is not finished: {len(runner.waiting)} runs are left. The same command goes on:\n{again}")
         sys.exit(code)
-    for path in study.write_tables(finished):
-        print(f"Wrote {path}")
 
 
 def parse_command_line(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -236,18 +240,38 @@ class Study:
     # What is there already
 
     def finished(self) -> set[str]:
-        """Names of the jobs that are finished; raises ValueError where a folder holds another run than this study's,
-        for all such folders."""
+        """Names of the jobs that are finished, as far as that is known: learning rates may still be open.
+
+        Raises:
+            ValueError: a folder holds another run than this study's (all such folders are named), or runs were trained
+                on other text than the others.
+        """
         done, errors = set(), []
         for job in self.jobs:
             try:
-                if self.is_finished(job):
+                is_known = job.tuned_as is None or self.best_rate(job.tuned_as) is not None
+                if self.is_finished(job) and is_known:
                     done.add(job.name)
             except ValueError as error:
                 errors.append(str(error))
+        if not errors:
+            self.check_text(done)
         if errors:
             raise ValueError("\n".join(errors))
         return done
+
+    def check_text(self, finished: set[str]) -> None:
+        """Raises ValueError where finished runs were not trained on the same text with the same tokenizer."""
+        found = {}
+        for job in self.jobs:
+            if job.stage in ("tune", "pretrain") and job.name in finished:
+                data = load(self.output_dir / job.record).get("data")
+                found.setdefault(json.dumps(data, sort_keys=True), []).append(job.name)
+        if len(found) > 1:
+            raise ValueError(
+                f"{self.output_dir} holds runs that were trained on different text or with different tokenizers: "
+                f"{'; '.join(', '.join(names) for names in found.values())}. Remove those of the text that is gone."
+            )
 
     def is_finished(self, job: Job) -> bool:
         now, record = self._compared(job), load(self.output_dir / job.record)
@@ -275,7 +299,8 @@ class Study:
         if job.stage == "evaluate":
             parts[0].settings()
             start = load(self.output_dir / self.by_name[job.needs[0]].record) or {}
-            return for_json(arguments | {"checkpoint of": start.get("started")})
+            contents = [digest_of(path) for path in find_files(arguments["corpus_file"])] if start else None
+            return for_json(arguments | {"checkpoint of": start.get("started"), "contents of the text": contents})
         if job.stage == "fine_tune":
             return self._compared_fine_tuning(*parts)
         parts[-1].fill_schedule()
@@ -298,6 +323,8 @@ class Study:
         losses = {rate: self.tuning_result(training, rate).get("eval_loss") for rate in self.file.rates(training)}
         if None in losses.values():
             return None
+        if all(map(math.isnan, losses.values())):
+            raise ValueError(f"{training} went to NaN at every learning rate: give it lower ones.")
         return min(losses, key=lambda rate: math.inf if math.isnan(losses[rate]) else losses[rate])
 
     def tuning_result(self, training: str, rate: float) -> dict[str, float]:
@@ -450,6 +477,12 @@ def resolved(name: str, value: Any) -> Any:
     return [
         os.path.realpath(ROOT / os.path.expanduser(path)) for path in (value if isinstance(value, list) else [value])
     ]
+
+
+@cache
+def digest_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def load(path: Path) -> dict[str, Any] | None:

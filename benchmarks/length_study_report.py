@@ -19,7 +19,8 @@ import pandas as pd
 from scipy import stats
 
 from modeling_gau.glue_report import markdown
-from modeling_gau.length_generalization import NOT_USED, power_law_exponent
+from modeling_gau.length_results import power_law_exponent
+from modeling_gau.length_settings import NOT_USED
 
 
 SETTING = ["training", "attention_normalization", "n", "position_scaling", "context"]

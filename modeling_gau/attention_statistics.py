@@ -12,11 +12,11 @@ from .attention_gau import ATTENTION_NORMALIZATIONS, split_mask, within_window
 from .modeling_gau import GatedAttentionUnit, GAUPreTrainedModel
 
 
-# name -> what is averaged over the queries. Of weights that do not add up to 1 (squared_relu) the last four are those
+# name -> what is averaged over the queries. Of weights that do not add up to 1 (squared_relu) the last three are those
 # of the weights divided by their sum, over the queries that have any.
 ATTENTION_STATISTICS = {
-    "sum_exp": "sum over the keys of exp(score), the normalizer of a softmax",
-    "log_sum_exp": "its logarithm, which single large scores do not rule",
+    "sum_exp": "sum over the keys of exp(score), the normalizer of a softmax; few queries rule its mean",
+    "log_sum_exp": "its logarithm, of which every query counts the same",
     "sum_squared_relu": "sum over the keys of relu(score)^2, the normalizer of a squared ReLU",
     "weight_sum": "sum of the weights",
     "empty": "1 for a query whose weights are all 0",
@@ -80,21 +80,24 @@ class AttentionStatistics:
         segments: tuple | None = None,
         **kwargs,
     ) -> None:
-        seq = hidden_states.shape[1]
-        visible = within_window(None, seq, seq, unit.sliding_window, hidden_states.device)
-        if segments is not None or "cu_seq_lens_q" in kwargs or _hides_more(attention_mask, visible):
+        seq, window = hidden_states.shape[1], unit.sliding_window
+        if segments is not None or "cu_seq_lens_q" in kwargs or _hides_more(attention_mask, window):
             raise ValueError("Statistics of the attention are taken of rows without padding, one sequence a row.")
         base = unit.activation(unit.i_dense(hidden_states)).split(unit.widths, dim=-1)[-1]
         query, key = unit.query_and_key(base, position_embeddings)
-        places = torch.linspace(0, seq - 1, min(seq, self.queries_per_row), device=query.device).round().long()
+        # In the middles of equal parts: the first and the last token, which are special, would weigh too much else.
+        count = min(seq, self.queries_per_row)
+        places = ((torch.arange(count, device=query.device) + 0.5) * seq / count).long()
         with torch.autocast(query.device.type, enabled=False):
             scores = (query[:, places] @ key.transpose(1, 2)) * unit.scaling  # (batch, query, key)
-        visible = None if visible is None else visible[0, 0, places]
+        visible = None
+        if window is not None and window < seq:
+            visible = (places[:, None] - torch.arange(seq, device=query.device)).abs() < window
         factor = 1.0 if query_factor is None else query_factor.expand(-1, seq, -1)[:, places].float()
         normalization = ATTENTION_NORMALIZATIONS[unit.config.attention_normalization]
         weights = normalization.weights(scores * factor, visible)
         for name, values in self._measure(scores, weights, places, visible).items():
-            self._totals[number][name] += values.double().sum().item()
+            self._totals[number][name] += values.cpu().double().sum().item()
             self._counts[number][name] += values.numel()
 
     @staticmethod
@@ -112,7 +115,7 @@ class AttentionStatistics:
         zeros = weights == 0 if visible is None else (weights == 0) & visible
         keys = scores.shape[-1] if visible is None else visible.sum(-1)
         return {
-            "sum_exp": scores.double().exp().sum(-1),
+            "sum_exp": scores.logsumexp(-1).cpu().double().exp(),
             "log_sum_exp": scores.logsumexp(-1),
             "sum_squared_relu": scores.relu().square().sum(-1),
             "weight_sum": total,
@@ -124,13 +127,15 @@ class AttentionStatistics:
         }
 
 
-def _hides_more(attention_mask: object, visible: torch.Tensor | None) -> bool:
-    """Whether a mask, in the form that the backend takes, hides a key that the layer's window (`visible`) shows, or
-    adds something to the scores."""
+def _hides_more(attention_mask: object, window: int | None) -> bool:
+    """Whether a mask, in the form that the backend takes, hides a key that the layer's window shows, or adds something
+    to the scores."""
     if not isinstance(attention_mask, torch.Tensor):  # a BlockMask of FlexAttention, which windows need, too
-        return attention_mask is not None and visible is None
+        return attention_mask is not None and window is None
     if attention_mask.ndim == 2:  # of FlashAttention
         return not bool(attention_mask.all())
     bias, seen = split_mask(attention_mask)
-    hidden = ~seen if visible is None else visible & ~seen
-    return bool(hidden.any()) or (bias is not None and bool(bias.any()))
+    if seen.shape[2] > 1:
+        visible = within_window(None, *seen.shape[2:], window, seen.device)
+        seen = seen if visible is None else seen | ~visible
+    return not bool(seen.all()) or (bias is not None and bool(bias.any()))

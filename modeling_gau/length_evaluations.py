@@ -202,8 +202,10 @@ def mask_windows(
     content = np.stack(windows)
     inputs, labels = masking(content.ravel(), np.random.default_rng(seed))
     inputs, labels = inputs.reshape(content.shape), labels.reshape(content.shape)
-    # Powers of two are counted in whether or not they are asked for: results at some lengths stay those of others.
-    counted = {*lengths, *(2**power for power in range(2, max(lengths).bit_length()))}
+    counted = set(lengths)
+    if width + 2 == 2 ** (width + 2).bit_length() // 2:
+        # All powers of two, whether or not they are asked for: then results at some of them stay those of others.
+        counted |= {2**power for power in range(2, (width + 2).bit_length())}
     in_all_rows = min(width // (length - 2) * (length - 2) for length in counted)
     inputs[:, in_all_rows:], labels[:, in_all_rows:] = content[:, in_all_rows:], IGNORED_LABEL
     if not (labels != IGNORED_LABEL).any():

@@ -12,12 +12,11 @@ import argparse
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
 
 from transformers.utils import is_matplotlib_available
 
 from .attention_gau import ATTENTION_NORMALIZATIONS
-from .length_generalization import describe_setting, power_law_exponent, read_results
+from .length_results import NORMALIZERS, describe_setting, growth_exponents, layer_values, mean_of_known, read_results
 
 
 Row = Mapping[str, str]
@@ -39,13 +38,17 @@ def checkpoint_labels(rows: Sequence[Row]) -> dict[str, str]:
 
 def lines(rows: Sequence[Row], metric: str, labels: Mapping[str, str] | None = None) -> Lines:
     """The lines of a metric: one for each checkpoint and setting, whose points are the lengths. What is of layers is
-    averaged over them. `labels` of the checkpoints are `checkpoint_labels` by default."""
+    averaged over those that have a value. `labels` of the checkpoints are `checkpoint_labels` by default."""
     labels, found = labels or checkpoint_labels(rows), {}
     for row in rows:
         if row["metric"] == metric:
-            label = ": ".join(filter(None, (labels[row["checkpoint"]], describe_setting(row))))
+            label = line_label(labels[row["checkpoint"]], describe_setting(row))
             found.setdefault(label, {}).setdefault(int(row["length"]), []).append(float(row["value"]))
-    return {label: sorted((n, fmean(values)) for n, values in points.items()) for label, points in found.items()}
+    return {label: sorted((n, mean_of_known(own)) for n, own in points.items()) for label, points in found.items()}
+
+
+def line_label(checkpoint: str, setting: str) -> str:
+    return f"{checkpoint}: {setting}" if checkpoint else setting
 
 
 def plot_length_results(rows: Sequence[Row], folder: Path, name: str) -> list[Path]:
@@ -83,28 +86,39 @@ def plot_lines(found: Lines, trained: Sequence[int], path: Path, label: str) -> 
 
 
 def plot_normalizers(rows: Sequence[Row], labels: Mapping[str, str], trained: Sequence[int], path: Path) -> Path:
-    """Draws the normalizer that each family of attentions would need, on logarithmic axes."""
+    """Draws the normalizer that each family of attentions would need, on logarithmic axes: geometric means of the
+    layers, and in the legend the exponents of the growth up to the training length and from there on."""
     figure, axes = _figure(2)
-    of_family = {
-        family: [row for row in rows if ATTENTION_NORMALIZATIONS[row["attention_normalization"]].family == family]
-        for family in ("softmax", "squared_relu")
-    }
-    titles = ("softmax: exp of the mean of log Σ exp(a)", "squared ReLU: mean of Σ relu(a)²")
-    metrics = ("log_sum_exp", "sum_squared_relu")
-    for axis, (family, own), metric, title in zip(axes, of_family.items(), metrics, titles, strict=True):
-        found = lines(own, metric, labels)
-        if family == "softmax":
-            found = {label: [(n, math.exp(value)) for n, value in points] for label, points in found.items()}
-        exponents = {label: power_law_exponent(*zip(*points, strict=True)) for label, points in found.items()}
-        named = {label: label if math.isnan(p) else f"{label}: n^{p:.2f}" for label, p in exponents.items()}
-        _draw(axis, {named[label]: points for label, points in found.items()}, trained)
+    families = {"log_sum_exp": "softmax", "sum_squared_relu": "squared_relu"}
+    titles = {"log_sum_exp": "softmax: Σ exp(a)", "sum_squared_relu": "squared ReLU: Σ relu(a)²"}
+    for axis, (metric, family) in zip(axes, families.items(), strict=True):
+        own = [row for row in rows if ATTENTION_NORMALIZATIONS[row["attention_normalization"]].family == family]
+        _draw(axis, normalizer_lines(own, metric, labels), trained)
         axis.set_yscale("log")
-        axis.set_title(title, fontsize=9)
-        axis.set_ylabel("normalizer, mean of the layers")
-        if found:
+        axis.set_title(titles[metric], fontsize=9)
+        axis.set_ylabel("geometric mean of queries and layers" if NORMALIZERS[metric] else "geometric mean of layers")
+        if own:
             _legend(axis)
     figure.savefig(path)
     return path
+
+
+def normalizer_lines(rows: Sequence[Row], metric: str, labels: Mapping[str, str]) -> Lines:
+    """Label with the exponents of the growth -> length and geometric mean of the layers."""
+    values, found = layer_values(rows), {}
+    trained = {(row["checkpoint"], describe_setting(row)): int(row["trained_length"]) for row in rows}
+    for (checkpoint, setting), length in trained.items():
+        own = {key[3:]: value for key, value in values.items() if key[:3] == (checkpoint, setting, metric)}
+        logs = {
+            key: value if NORMALIZERS[metric] else math.log(value)
+            for key, value in own.items()
+            if NORMALIZERS[metric] or value > 0
+        }
+        powers = [f"n^{power:.2f}" for power in growth_exponents(own, metric, length) if not math.isnan(power)]
+        label = ", ".join(filter(None, (line_label(labels[checkpoint], setting), ", then ".join(powers))))
+        means = {n: mean_of_known([log for (other, _), log in logs.items() if other == n]) for n, _ in sorted(logs)}
+        found[label] = [(n, math.exp(mean)) for n, mean in means.items()]
+    return found
 
 
 def _figure(panels: int) -> tuple:

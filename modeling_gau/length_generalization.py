@@ -10,18 +10,14 @@ is a checkpoint at one length in one setting: an n, a normalization, a scaling o
 Cells that the output file holds are not measured again.
 """
 
-import csv
 import hashlib
-import io
+import json
 import math
-import os
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
-from itertools import product
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -30,35 +26,34 @@ from transformers import AutoConfig, AutoTokenizer
 from transformers.utils import logging
 
 from .arguments import DataArguments, parse_arguments
-from .attention_gau import ATTENTION_NORMALIZATIONS
 from .attention_statistics import AttentionStatistics
 from .configuration_gau import GAUConfig
-from .glue_report import aligned
 from .length_evaluations import MaskedWindows, mask_windows
+from .length_results import (
+    Measurement,
+    ResultFile,
+    length_tables,
+    number_or_none,
+    result_rows,
+    statistics_table,
+)
+from .length_settings import NOT_USED, POSITION_SCALINGS, Cell, Settings, resolve_fixed_n
 from .masking import IGNORED_LABEL, Masking
 from .modeling_gau import GAUForMaskedLM, GAURotaryEmbedding
 from .streaming import open_stream
 from .tokenization import encode_texts
-from .training import masked_lm_row_totals
+from .training import check_fit, load_with_misfits, masked_lm_row_totals
 
 
 logger = logging.get_logger(__name__)
 
 SHORTEST_LENGTH = 16
 LONGEST_FACTOR = 8  # times the length of training
-# Of the rotary positions, for rows longer than those of training: what `rope_parameters` become, given the length of
-# training and that of the rows.
-POSITION_SCALINGS = {
-    "none": lambda trained, length: {},
-    "linear": lambda trained, length: {"rope_type": "linear", "factor": length / trained},
-    # transformers' dynamic NTK with factor 1: base * (length / trained)^(key_dim / (key_dim - 2)).
-    "ntk": lambda trained, length: {"rope_type": "dynamic", "factor": 1.0},
-    "yarn": lambda trained, length: {
-        "rope_type": "yarn",
-        "factor": length / trained,
-        "original_max_position_embeddings": trained,
-    },
-}
+# Fields of a configuration that do not change what is measured, or that every cell sets itself.
+_NOT_OF_THE_MODEL = {
+    "_name_or_path", "architectures", "attention_normalization", "auto_map", "dtype", "fixed_n", "id2label",
+    "label2id", "sparse_prediction", "transformers_version", "unpad_inputs",
+}  # fmt: skip
 
 
 @dataclass
@@ -73,20 +68,33 @@ class LengthArguments:
         metadata={"help": "Text with long documents: files, globs or directories, as run_pretrain.py reads them."},
     )
     dataset_name: str | None = field(
-        default=None, metadata={"help": "Data set of text files on the Hub instead; its validation split is taken."}
+        default=None,
+        metadata={
+            "help": "Data set of text files on the Hub instead: its validation split, or where it has none the 5 "
+            "percent of the documents that run_pretrain.py holds out by default."
+        },
     )
     dataset_config_name: str | None = field(default=None, metadata={"help": "Configuration of that data set."})
     text_column: str = field(default="text", metadata={"help": "Column that holds the text."})
+    text_unit: Literal["document", "paragraph", "line"] = field(
+        default="document", metadata={"help": "What one document of a txt file is."}
+    )
+    skip_bad_rows: bool = field(default=False, metadata={"help": "Leave out rows that cannot be read."})
+    revision: str = field(default="main", metadata={"help": "Branch, tag or commit of checkpoints on the Hub."})
+    token: str | None = field(
+        default=None, metadata={"help": "Access token for the Hub, where it is not the one of the login."}
+    )
+    cache_dir: str | None = field(default=None, metadata={"help": "Where downloads from the Hub are kept."})
     lengths: list[int] | None = field(
         default=None,
-        metadata={"help": "Lengths of the rows; by default powers of two from 16 to 8 times the training length."},
+        metadata={"help": "Lengths of the rows; powers of two from 16 to 8 times the training length by default."},
     )
     fixed_n: list[str] | None = field(
         default=None,
         metadata={
             "help": "What the normalization takes for n: 'dynamic' (the keys that are seen, in a full layer the row's "
             "length), 'train' (the training length N), a number, or 'n^0.5' for N (n / N)^0.5 with the row's length "
-            "n. dynamic and train by default, whatever the checkpoint's own fixed_n. Of no account where the "
+            "n, or 'own' (the checkpoint's fixed_n). dynamic and train by default. Of no account where the "
             "normalization does not use n."
         },
     )
@@ -102,7 +110,8 @@ class LengthArguments:
         metadata={"help": "'intact', and 'shuffled' for rows whose tokens that are not asked for change places."},
     )
     trained_length: int | None = field(
-        default=None, metadata={"help": "Training length N; the checkpoint's reference_length by default."}
+        default=None,
+        metadata={"help": "Training length N that fixed_n and positions refer to; its reference_length by default."},
     )
     max_tokens: int = field(default=65_536, metadata={"help": "Tokens of text to measure on."})
     mlm_probability: float = field(default=0.15, metadata={"help": "Share of the tokens to predict."})
@@ -142,84 +151,7 @@ class LengthArguments:
         )
 
 
-@dataclass(frozen=True)
-class Settings:
-    """The settings to measure, all with all. No normalization means the checkpoint's own.
-
-    Raises:
-        ValueError: one is unknown.
-    """
-
-    fixed_n: tuple[str, ...] = ("dynamic", "train")
-    attention_normalization: tuple[str, ...] = ()
-    position_scaling: tuple[str, ...] = ("none",)
-    context: tuple[str, ...] = ("intact",)
-
-    def __post_init__(self):
-        known = {
-            "attention_normalization": tuple(ATTENTION_NORMALIZATIONS),
-            "position_scaling": tuple(POSITION_SCALINGS),
-            "context": ("intact", "shuffled"),
-        }
-        for name, allowed in known.items():
-            for value in getattr(self, name):
-                if value not in allowed:
-                    raise ValueError(f"Unknown {name} '{value}'. Allowed: {', '.join(allowed)}.")
-        for value in self.fixed_n:
-            resolve_fixed_n(value, 512, 512)
-
-    def cells(self, config: GAUConfig, trained: int, lengths: Iterable[int]) -> Iterator["Cell"]:
-        """The cells of a checkpoint, without those that would repeat another: positions are scaled beyond the training
-        length only, and an n matters only where the normalization uses it."""
-        names = self.attention_normalization or (config.attention_normalization,)
-        axes = (names, self.position_scaling, self.context, lengths)
-        for name, scaling, context, length in product(*map(dict.fromkeys, axes)):
-            if scaling != "none" and length <= trained:
-                continue
-            for n in dict.fromkeys(self.fixed_n) if ATTENTION_NORMALIZATIONS[name].uses_n else (NOT_USED,):
-                yield Cell(name, n, scaling, context, length)
-
-
-NOT_USED = "not used"
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One setting at one length."""
-
-    attention_normalization: str
-    n: str
-    position_scaling: str
-    context: str
-    length: int
-
-
-def resolve_fixed_n(text: str, trained: int, length: int) -> int | None:
-    """`fixed_n` that 'dynamic', 'train', a number or 'n^p' stands for, with n = `length` and N = `trained`.
-
-    n^p is N (n / N)^p, rounded and at least 1: p = 0 is 'train', p = 1 'dynamic'.
-
-    Raises:
-        ValueError: it is none of these.
-    """
-    if text in ("dynamic", NOT_USED):
-        return None
-    if text == "train":
-        return trained
-    if re.fullmatch(r"[1-9]\d*", text):
-        return int(text)
-    power = re.fullmatch(r"n\^(-?\d+(?:\.\d+)?)", text)
-    if power is None:
-        raise ValueError(
-            f"Unknown fixed_n '{text}'. Allowed: dynamic, train, a positive number, or n^p such as n^0.5."
-        )
-    return max(1, round(trained * (length / trained) ** float(power[1])))
-
-
 # ---------------------------------------------------------------------------------------------------------- one model
-
-# Layer (None for what is of the whole model), metric, value.
-Measurement = tuple[int | None, str, float]
 
 
 @dataclass(frozen=True)
@@ -231,56 +163,49 @@ class Computation:
     statistics: bool = True
 
 
-@dataclass
 class LoadedCheckpoint:
     """A model that can be put into one setting after the other.
 
     Args:
-        name: as it was given.
+        name: a directory or a name on the Hub.
+        device: of the model.
         trained_length: N; the checkpoint's `reference_length` if None.
+        hub: `revision`, `token` and `cache_dir`, as `from_pretrained` takes them.
 
     Raises:
-        ValueError: the checkpoint is none of a GAU.
+        ValueError: the checkpoint is none of a GAU masked language model.
     """
 
-    name: str
-    device: str
-    trained_length: int | None = None
-
-    def __post_init__(self):
-        config = AutoConfig.from_pretrained(self.name)
-        if not isinstance(config, GAUConfig):
-            raise ValueError(
-                f"{self.name} is a checkpoint of {config.model_type}: lengths are measured of GAU models alone."
-            )
-        self.model = GAUForMaskedLM.from_pretrained(self.name, dtype="float32").to(self.device).eval()
+    def __init__(self, name: str, device: str, trained_length: int | None = None, **hub: Any):
+        self.name, self.device = name, device
+        config = read_config(name, **hub)
+        self.model, misfits = load_with_misfits(GAUForMaskedLM, name, dtype="float32", **hub)
+        check_fit(name, misfits, "Give a masked language model, not one that was fine-tuned for another task.")
+        self.model.to(device).eval()
         self.model.config.sparse_prediction = True
-        self.own_normalization = config.attention_normalization
-        self.own_rope_parameters = dict(config.rope_parameters)
-        self.trained_length = self.trained_length or config.reference_length
+        self.own_normalization, self.own_fixed_n = config.attention_normalization, config.fixed_n
+        self.own_reference_length, self.own_rope_parameters = config.reference_length, dict(config.rope_parameters)
+        self.trained_length = trained_length or config.reference_length
+        self._fields = {key: value for key, value in config.to_dict().items() if key not in _NOT_OF_THE_MODEL}
 
     def fingerprint(self) -> str:
-        total = hashlib.blake2b(digest_size=8)
+        """Of the weights, and of what the configuration says beside them."""
+        total = hashlib.blake2b(json.dumps(self._fields, sort_keys=True, default=str).encode(), digest_size=8)
         for name, tensor in sorted(self.model.state_dict().items()):
             total.update(name.encode())
             total.update(tensor.detach().cpu().contiguous().numpy())
         return total.hexdigest()
 
-    def check(self, cells: Iterable[Cell]) -> None:
-        """Raises ValueError where cells are to scale rotary positions that are scaled already."""
-        if self.own_rope_parameters["rope_type"] == "default":
-            return
-        if any(cell.position_scaling != "none" for cell in cells):
-            raise ValueError(
-                f"The rotary positions of {self.name} are scaled already ({self.own_rope_parameters}): measure it "
-                "with position_scaling none."
-            )
+    def fixed_n(self, cell: Cell) -> int | None:
+        return self.own_fixed_n if cell.n == "own" else resolve_fixed_n(cell.n, self.trained_length, cell.length)
 
     def configure(self, cell: Cell) -> int | None:
         """Puts the model into the setting of a cell and returns its `fixed_n`."""
         config, trained = self.model.config, self.trained_length
-        config.fixed_n = resolve_fixed_n(cell.n, trained, cell.length)
-        config.attention_normalization, config.reference_length = cell.attention_normalization, trained
+        config.attention_normalization = cell.attention_normalization
+        config.fixed_n = self.fixed_n(cell)
+        is_own = cell.attention_normalization == self.own_normalization
+        config.reference_length = self.own_reference_length if is_own else trained
         changes = POSITION_SCALINGS[cell.position_scaling](trained, cell.length)
         if changes:
             config.max_position_embeddings = trained  # what transformers takes for the length of training
@@ -304,7 +229,7 @@ class LoadedCheckpoint:
                 )
                 with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=run.bf16):
                     logits = self.model(input_ids=ids, labels=asked).logits
-                totals += masked_lm_row_totals(logits, asked).double().sum(0).cpu().numpy()
+                totals += masked_lm_row_totals(logits, asked).cpu().double().sum(0).numpy()
                 progress.update(ids.numel())
         layers = recorder.means() if run.statistics else []
         return [
@@ -313,6 +238,29 @@ class LoadedCheckpoint:
             (None, "accuracy", totals[1] / totals[2]),
             (None, "masked_tokens", totals[2]),
         ]
+
+
+def read_config(name: str, **hub: Any) -> GAUConfig:
+    """The configuration of a checkpoint; raises ValueError where it is none of a GAU."""
+    config = AutoConfig.from_pretrained(name, **hub)
+    if not isinstance(config, GAUConfig):
+        raise ValueError(f"{name} is a checkpoint of {config.model_type}: lengths are measured of GAU models alone.")
+    if config.architectures and not any(kind.endswith("ForMaskedLM") for kind in config.architectures):
+        logger.warning_once(  # a configuration is read before a checkpoint is, and with it
+            f"{name} was saved as {', '.join(config.architectures)}: as a masked language model it may have been "
+            "changed by fine-tuning."
+        )
+    return config
+
+
+def check_cells(name: str, config: GAUConfig, cells: Iterable[Cell]) -> None:
+    """Raises ValueError where cells are to scale rotary positions that are scaled already."""
+    is_scaled = config.rope_parameters["rope_type"] != "default"
+    if is_scaled and any(cell.position_scaling != "none" for cell in cells):
+        raise ValueError(
+            f"The rotary positions of {name} are scaled already ({config.rope_parameters}): measure it with "
+            "position_scaling none."
+        )
 
 
 def shuffle_context(inputs: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
@@ -324,157 +272,68 @@ def shuffle_context(inputs: np.ndarray, labels: np.ndarray, seed: int) -> np.nda
     return shuffled
 
 
-# ----------------------------------------------------------------------------------------------------------- the file
-
-COLUMNS = (
-    "checkpoint", "weights", "corpus", "trained_length", "attention_normalization", "n", "fixed_n",
-    "position_scaling", "context", "length", "layer", "metric", "value",
-)  # fmt: skip
-# The last row of a cell: a cell without it was interrupted.
-_LAST_METRIC = "masked_tokens"
-# What all results of a checkpoint have in common, and words for it.
-_IDENTITY = {"weights": "weights", "corpus": "masked text or precision", "trained_length": "training length"}
-
-
-def read_results(path: str | Path) -> list[dict[str, str]]:
-    """The rows of a file of results, without a last line that is cut short.
-
-    Raises:
-        ValueError: its columns are others.
-    """
-    whole = Path(path).read_bytes()
-    whole = whole[: whole.rfind(b"\n") + 1]
-    reader = csv.DictReader(io.StringIO(whole.decode("utf-8", errors="replace"), newline=""))
-    if reader.fieldnames is None or not set(COLUMNS) <= set(reader.fieldnames):
-        raise ValueError(f"{path} is no file of length results: its first line is not {','.join(COLUMNS)}.")
-    return list(reader)
-
-
-class ResultFile:
-    """A CSV file that grows by whole cells, and knows those that it holds.
-
-    Args:
-        path: of the file, which stays as it is until a cell is added; what it holds of cells that were interrupted is
-            then removed from it.
-
-    Raises:
-        ValueError: the file is not one of results.
-    """
-
-    def __init__(self, path: Path):
-        self.path = path
-        rows = read_results(path) if path.exists() else []
-        self._ended = {self._key(row) for row in rows if row["metric"] == _LAST_METRIC}
-        self._with_statistics = {self._key(row) for row in rows if row["layer"]}
-        self.rows = [row for row in rows if self._key(row) in self._ended]
-        self._identities = {row["checkpoint"]: [row[name] for name in _IDENTITY] for row in self.rows}
-        self._is_clean = False
-
-    @staticmethod
-    def _key(row: Mapping[str, str]) -> tuple[str, ...]:
-        names = ("checkpoint", "attention_normalization", "n", "position_scaling", "context", "length")
-        return tuple(str(row[name]) for name in names)
-
-    def check(self, facts: Mapping[str, object]) -> None:
-        """Raises ValueError where the file holds results of other weights under that name, on other text or for
-        another training length."""
-        own = [str(facts[name]) for name in _IDENTITY]
-        before = self._identities.get(facts["checkpoint"], own)
-        for what, there, here in zip(_IDENTITY.values(), before, own, strict=True):
-            if there != here:
-                raise ValueError(
-                    f"{self.path} holds results of {facts['checkpoint']} with other {what} ({there} there, {here} "
-                    "here): take another --output_file, or remove that one."
-                )
-
-    def holds(self, checkpoint: str, cell: Cell, statistics: bool) -> bool:
-        """Whether a cell is there, with statistics of the attention where they are asked for."""
-        key = self._key({"checkpoint": checkpoint} | asdict(cell))
-        return key in self._ended and (not statistics or key in self._with_statistics)
-
-    def add(self, rows: Sequence[Mapping[str, str]]) -> None:
-        """Appends the rows of a cell, in place of those that it has."""
-        key = self._key(rows[-1])
-        if key in self._ended:
-            self.rows = [row for row in self.rows if self._key(row) != key]
-            self._is_clean = False
-        if not self._is_clean:
-            self._write_whole()
-        with open(self.path, "a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, COLUMNS, lineterminator="\n").writerows(rows)
-        self.rows += rows
-        self._ended.add(key)
-        if rows[0]["layer"]:
-            self._with_statistics.add(key)
-
-    def _write_whole(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_name(self.path.name + ".partial")
-        with open(partial, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self.rows)
-        os.replace(partial, self.path)
-        self._is_clean = True
-
-
 # ---------------------------------------------------------------------------------------------------------- the whole
 
 
 def default_lengths(trained: int) -> list[int]:
-    """Powers of two from 16 to 8 times the training length."""
-    longest = LONGEST_FACTOR * trained
-    return [2**power for power in range(int(math.log2(SHORTEST_LENGTH)), int(math.log2(longest)) + 1)]
+    """Powers of two from 16 to 8 times the training length, and that length."""
+    last = int(math.log2(LONGEST_FACTOR * trained))
+    return sorted({trained, *(2**power for power in range(int(math.log2(SHORTEST_LENGTH)), last + 1))})
 
 
 def measure_length_generalization(
     checkpoints: Sequence[str],
     documents: Iterable[str],
-    settings: Settings = Settings(),
+    settings: Settings | None = None,
     *,
     lengths: Sequence[int] | None = None,
     trained_length: int | None = None,
     max_tokens: int = 65_536,
     mlm_probability: float = 0.15,
-    computation: Computation = Computation(),
+    computation: Computation | None = None,
     device: str | None = None,
     seed: int = 0,
     output_file: str | Path | None = None,
+    **hub: Any,
 ) -> list[dict[str, str]]:
     """Measures masked-token prediction and attention of checkpoints at several lengths.
 
     Args:
-        checkpoints: directories or names on the Hub.
+        checkpoints: directories or names on the Hub. Those to compare need the same tokenizer, and the same longest
+            length: else they are asked for other tokens.
         documents: texts, read until there are enough tokens; those with fewer tokens than the longest row are passed
             over. They are tokenized with each checkpoint's own tokenizer.
-        settings: what is tried at each length.
+        settings: what is tried at each length; n dynamic and fixed at N by default.
         lengths: of the rows, [CLS] and [SEP] included; by default powers of two from 16 to 8 times the training
-            length.
-        trained_length: the training length N; each checkpoint's `reference_length` by default.
+            length, and that length.
+        trained_length: the training length N that `fixed_n` and scaled positions refer to; each checkpoint's
+            `reference_length` by default.
         max_tokens: of the text.
         mlm_probability: share of the tokens to predict, 80/10/10 as in BERT.
         computation: precision and size of the batches, and whether statistics of the attention are taken.
         device: a GPU where there is one by default.
         seed: of the masks and of shuffled contexts.
         output_file: CSV file that is written cell by cell, and whose cells are not measured again.
+        **hub: `revision`, `token` and `cache_dir` of checkpoints on the Hub.
 
     Returns:
-        Rows of `COLUMNS`, all as text: one for each metric of each cell (`loss` in nats, `accuracy`,
-        `masked_tokens`), and of each layer of each cell those of `ATTENTION_STATISTICS`.
+        Rows of `COLUMNS` for what was asked for, all as text: one for each metric of each cell (`loss` in nats,
+        `accuracy`, `masked_tokens`), and of each layer of each cell those of `ATTENTION_STATISTICS`.
 
     Raises:
-        ValueError: an unknown setting, a checkpoint that is none of a GAU, documents that are too short, or a file
-            with results of other weights or other text.
+        ValueError: an unknown setting, a checkpoint that is none of a GAU masked language model, documents that are
+            too short, or a file with results of other weights or other text.
     """
+    settings, computation = settings or Settings(), computation or Computation()
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    checkpoints = list(dict.fromkeys(name.rstrip("/") for name in checkpoints))
     file = ResultFile(Path(output_file)) if output_file is not None else None
-    documents, results = _Remembered(documents), []
-    for name in checkpoints:
-        loaded = LoadedCheckpoint(name, device, trained_length)
-        tokenizer = AutoTokenizer.from_pretrained(name)
-        chosen = list(lengths or default_lengths(loaded.trained_length))
-        tokens = (encode_texts([text], tokenizer)[0] for text in documents)
-        windows = mask_windows(tokens, Masking(tokenizer, mlm_probability), chosen, max_tokens, seed)
+    plans = {name: _plan(name, settings, lengths, trained_length, hub) for name in checkpoints}
+    shortest = min(max(cell.length for cell in cells) for cells in plans.values())
+    documents, results = _LongTexts(documents, shortest - 2), {}
+    for name, cells in plans.items():
+        loaded = LoadedCheckpoint(name, device, trained_length, **hub)
+        windows = _windows(loaded, cells, documents, max_tokens, mlm_probability, seed, hub)
         facts = {
             "checkpoint": name,
             "weights": loaded.fingerprint(),
@@ -483,34 +342,83 @@ def measure_length_generalization(
         }
         if file is not None:
             file.check(facts)
-        cells = list(settings.cells(loaded.model.config, loaded.trained_length, chosen))
-        missing = [cell for cell in cells if file is None or not file.holds(name, cell, computation.statistics)]
-        loaded.check(missing)
+        held = [
+            cell
+            for cell in cells
+            if file is not None and file.holds(name, cell, loaded.fixed_n(cell), computation.statistics)
+        ]
         print(
             f"{name}: {windows.masked_tokens:,} masked tokens in {len(windows.inputs)} windows of "
-            f"{windows.inputs.shape[1]} tokens from {windows.documents} documents; {len(missing)} of {len(cells)} "
-            "cells to measure."
+            f"{windows.inputs.shape[1]:,} tokens from {windows.documents} documents; {len(cells) - len(held)} of "
+            f"{len(cells)} cells to measure."
         )
+        missing = [cell for cell in cells if cell not in held]
         for cell, fixed_n, measurements in _measure_cells(loaded, missing, windows, computation, seed):
-            cell_facts = facts | {"fixed_n": "" if fixed_n is None else fixed_n}
-            rows = result_rows(cell_facts, cell, measurements)
-            results += rows
+            rows = result_rows(facts | {"fixed_n": number_or_none(fixed_n)}, cell, measurements)
+            results[name, cell] = rows
             if file is not None:
                 file.add(rows)
-    return results if file is None else file.rows
+        results |= {(name, cell): file.rows_of(name, cell) for cell in held}
+    return [row for name, cells in plans.items() for cell in cells for row in results[name, cell]]
 
 
-class _Remembered:
-    """An iterable that is read once, as far as needed, and gives what was read to everybody who asks later."""
+def _plan(
+    name: str, settings: Settings, lengths: Sequence[int] | None, trained_length: int | None, hub: dict[str, Any]
+) -> list[Cell]:
+    """The cells of a checkpoint; what is wrong with it shows before hours go into another one."""
+    config = read_config(name, **hub)
+    trained = trained_length or config.reference_length
+    cells = list(settings.cells(config, trained, lengths or default_lengths(trained)))
+    check_cells(name, config, cells)
+    if not cells:
+        raise ValueError(
+            f"There is nothing to measure of {name}: positions are scaled beyond its training length of {trained} "
+            "only."
+        )
+    if config.fixed_n not in (None, trained) and "own" not in settings.fixed_n:
+        logger.warning(f"{name} has a fixed_n of {config.fixed_n}, which is measured as fixed_n 'own'.")
+    if config.sliding_window is not None and any(cell.n not in ("dynamic", "own", NOT_USED) for cell in cells):
+        logger.warning(
+            f"{name} has layers of local attention, whose n is what a token sees there: a fixed_n of the whole row's "
+            "size is another model in them."
+        )
+    return cells
 
-    def __init__(self, source: Iterable[str]):
-        self._source, self._read = iter(source), []
+
+def _windows(
+    loaded: LoadedCheckpoint,
+    cells: Sequence[Cell],
+    documents: Iterable[str],
+    max_tokens: int,
+    mlm_probability: float,
+    seed: int,
+    hub: dict[str, Any],
+) -> MaskedWindows:
+    tokenizer = AutoTokenizer.from_pretrained(loaded.name, **hub)
+    tokens = (encode_texts([text], tokenizer)[0] for text in documents)
+    lengths = list(dict.fromkeys(cell.length for cell in cells))
+    windows = mask_windows(tokens, Masking(tokenizer, mlm_probability), lengths, max_tokens, seed)
+    if windows.inputs.size < max_tokens:
+        logger.warning(
+            f"The documents with {windows.inputs.shape[1] + 2:,} tokens or more give {windows.inputs.size:,} tokens, "
+            f"fewer than the {max_tokens:,} asked for."
+        )
+    return windows
+
+
+class _LongTexts:
+    """Texts that may have so many tokens, which are read once, as far as needed, and kept for those who ask later."""
+
+    def __init__(self, source: Iterable[str], tokens: int):
+        self._source, self._tokens, self._kept = iter(source), tokens, []
 
     def __iter__(self) -> Iterator[str]:
-        yield from self._read
-        for item in self._source:
-            self._read.append(item)
-            yield item
+        yield from self._kept
+        with tqdm(self._source, desc="Reading documents", unit=" documents", leave=False) as progress:
+            for text in progress:
+                if len(text.encode()) >= self._tokens:  # a token has a byte at least
+                    self._kept.append(text)
+                    yield text
 
 
 def _measure_cells(
@@ -527,101 +435,26 @@ def _measure_cells(
             yield cell, fixed_n, loaded.measure(cell, windows, computation, progress, seed)
 
 
-def _number(value: float) -> str:
-    return str(int(value)) if float(value).is_integer() else f"{value:.6g}"
-
-
-def result_rows(facts: Mapping[str, object], cell: Cell, measurements: Iterable[Measurement]) -> list[dict[str, str]]:
-    """The rows of a cell, as they are written."""
-    common = {name: str(value) for name, value in (facts | asdict(cell)).items()}
-    return [
-        common | {"layer": "" if layer is None else str(layer), "metric": metric, "value": _number(value)}
-        for layer, metric, value in measurements
-    ]
-
-
-# -------------------------------------------------------------------------------------------------- what is printed
-
-
-def power_law_exponent(lengths: Sequence[float], values: Sequence[float]) -> float:
-    """The p of the power law values ~ lengths^p that fits best: the slope by least squares on logarithmic axes; NaN
-    with fewer than two positive values."""
-    points = [(math.log(x), math.log(y)) for x, y in zip(lengths, values, strict=True) if y > 0]
-    if len({x for x, _ in points}) < 2:
-        return math.nan
-    return float(np.polyfit(*zip(*points, strict=True), 1)[0])
-
-
-def describe_setting(row: Mapping[str, str]) -> str:
-    """Words for what distinguishes the settings of a checkpoint: 'squared_relu, n dynamic'."""
-    words = [row["attention_normalization"]]
-    words += [f"n {row['n']}"] if row["n"] != NOT_USED else []
-    words += [row["position_scaling"]] if row["position_scaling"] != "none" else []
-    words += [row["context"]] if row["context"] != "intact" else []
-    return ", ".join(words)
-
-
-def length_tables(rows: Sequence[Mapping[str, str]], metric: str = "accuracy") -> str:
-    """A line for each checkpoint and setting, a column for each length, in aligned text."""
-    values = {
-        (row["checkpoint"], describe_setting(row), int(row["length"])): float(row["value"])
-        for row in rows
-        if row["metric"] == metric and row["layer"] == ""
-    }
-    lengths = sorted({length for _, _, length in values})
-    table = [["checkpoint", metric, *map(str, lengths)]]
-    for checkpoint, setting in dict.fromkeys((checkpoint, setting) for checkpoint, setting, _ in values):
-        cells = (values.get((checkpoint, setting, length)) for length in lengths)
-        table.append([checkpoint, setting, *("" if value is None else f"{value:.3f}" for value in cells)])
-    return aligned(table, left=2)
-
-
-def statistics_table(rows: Sequence[Mapping[str, str]]) -> str:
-    """The mean over the layers of each statistic of the attention by length, and for the normalizers the exponent of
-    their growth with n, in aligned text; one block for each checkpoint and setting with an intact context."""
-    values = {}
-    for row in rows:
-        if row["layer"] and row["context"] == "intact":
-            key = (row["checkpoint"], describe_setting(row), row["metric"], int(row["length"]))
-            values.setdefault(key, []).append(float(row["value"]))
-    lengths = sorted({length for *_, length in values})
-    table = [["checkpoint", "setting", "mean over the layers", *map(str, lengths), "exponent"]]
-    for checkpoint, setting, metric in dict.fromkeys((a, b, c) for a, b, c, _ in values):
-        means = {
-            n: float(np.mean(values[checkpoint, setting, metric, n]))
-            for n in lengths
-            if (checkpoint, setting, metric, n) in values
-        }
-        exponent = power_law_exponent(list(means), list(means.values())) if metric.startswith("sum_") else math.nan
-        cells = [f"{means[n]:.3g}" if n in means else "" for n in lengths]
-        table.append([checkpoint, setting, metric, *cells, "" if math.isnan(exponent) else f"{exponent:.2f}"])
-    return aligned(table, left=3)
-
-
 # ------------------------------------------------------------------------------------------------------ command line
 
 
 def read_texts(args: LengthArguments) -> Iterator[str]:
     """Documents of the corpus, read as they are asked for, from its files in turn."""
+    source = {"dataset_name": args.dataset_name, "dataset_config_name": args.dataset_config_name}
     if args.corpus_file:
-        data_args = DataArguments(
-            train_file=args.corpus_file,
-            validation_file=args.corpus_file,
-            text_column=args.text_column,
-            streaming=True,
-        )
-    else:
-        data_args = DataArguments(
-            dataset_name=args.dataset_name,
-            dataset_config_name=args.dataset_config_name,
-            text_column=args.text_column,
-            streaming=True,
-        )
-    return open_stream(data_args, seed=0, split="validation").documents_in_turn()
+        source = {"train_file": args.corpus_file, "validation_file": args.corpus_file}
+    data_args = DataArguments(
+        **source,
+        text_column=args.text_column,
+        text_unit=args.text_unit,
+        skip_bad_rows=args.skip_bad_rows,
+        streaming=True,
+    )
+    return open_stream(data_args, seed=0, split="validation", token=args.token).documents_in_turn()
 
 
 def main(argv: list[str] | None = None) -> list[dict[str, str]]:
-    """Runs the command with `argv` (the command line by default) and returns the rows of results."""
+    """Runs the command with `argv` (the command line by default) and returns the rows of what was asked for."""
     (args,) = parse_arguments((LengthArguments,), argv, description=__doc__)
     rows = measure_length_generalization(
         args.model_name_or_path,
@@ -635,6 +468,9 @@ def main(argv: list[str] | None = None) -> list[dict[str, str]]:
         device=args.device,
         seed=args.seed,
         output_file=args.output_file,
+        revision=args.revision,
+        token=args.token,
+        cache_dir=args.cache_dir,
     )
     for metric in ("loss", "accuracy"):
         print(f"\n{length_tables(rows, metric)}")

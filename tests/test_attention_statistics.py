@@ -6,8 +6,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from modeling_gau import GAUConfig, GAUForMaskedLM
+from modeling_gau import GAUConfig, GAUForMaskedLM, attention_statistics
 from modeling_gau.attention_gau import ATTENTION_NORMALIZATIONS
 from modeling_gau.attention_statistics import ATTENTION_STATISTICS, AttentionStatistics
 
@@ -29,6 +30,9 @@ def make_model(normalization="softmax_plus", backend=None, seed=0, **changes):
         for layer in model.model.layers:  # as made, queries equal keys
             for part in (layer.gau.q_scaleoffset, layer.gau.k_scaleoffset):
                 part.weight.normal_(std=2.0)
+        for name, parameter in model.named_parameters():
+            if "gau" in name and name.endswith("bias"):  # as made, 0
+                parameter.normal_(std=0.5)
     return model
 
 
@@ -51,14 +55,26 @@ def inputs_of_units(model, ids):
     return found
 
 
+# YaRN (arXiv 2309.00071) with a factor of 4 and an original length of 512, for 8 columns: pairs that turn less than
+# once in 512 tokens are slowed down to a quarter, those that turn more than 32 times are left, one is between them;
+# cos and sin grow by 1 + 0.1 log 4.
+YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 512}
+SLOWER = {"default": 1.0, "yarn": np.array([1, 0.5 + 0.5 / 4, 1 / 4, 1 / 4])}
+LARGER = {"default": 1.0, "yarn": 1 + 0.1 * math.log(4)}
+
+
+def plain(parameter):
+    return 0.0 if parameter is None else parameter.detach().double().numpy()
+
+
 def scores_by_hand(unit, base):
     """a_ij = q_i . k_j / sqrt(s) in float64; pairs of neighbouring columns turn as complex numbers."""
-    base = base.detach().double().numpy()
-    angles = np.arange(base.shape[1])[:, None] * 10000.0 ** (-np.arange(0, KEY_DIM, 2) / KEY_DIM)
+    base, rope_type = base.detach().double().numpy(), unit.config.rope_parameters["rope_type"]
+    angles = np.arange(base.shape[1])[:, None] * (10000.0 ** (-np.arange(0, KEY_DIM, 2) / KEY_DIM) * SLOWER[rope_type])
 
     def turned(scale):
-        states = base * scale.weight.detach().double().numpy()
-        return (states[..., ::2] + 1j * states[..., 1::2]) * np.exp(1j * angles)
+        states = base * plain(scale.weight) + plain(scale.bias)
+        return (states[..., ::2] + 1j * states[..., 1::2]) * np.exp(1j * angles) * LARGER[rope_type]
 
     query, key = turned(unit.q_scaleoffset), turned(unit.k_scaleoffset)
     return np.einsum("biw,bjw->bij", query, key.conj()).real / math.sqrt(KEY_DIM)
@@ -93,14 +109,17 @@ def expected_means(model, batches, queries_per_row):
         with torch.no_grad():
             attentions = model(ids, output_attentions=True).attentions
         hidden, seq = inputs_of_units(model, ids), ids.shape[1]
-        places = range(seq) if queries_per_row >= seq else np.rint(np.linspace(0, seq - 1, queries_per_row))
+        count = min(seq, queries_per_row)
+        places = [(2 * part + 1) * seq // (2 * count) for part in range(count)]  # middles of equal parts
         for layer, unit in enumerate(units(model)):
-            projected = hidden[layer].double() @ unit.i_dense.weight.double().T
+            projected = hidden[layer].double() @ unit.i_dense.weight.double().T + torch.as_tensor(
+                plain(unit.i_dense.bias)
+            )
             scores = scores_by_hand(unit, (projected * projected.sigmoid())[..., -KEY_DIM:])
             weights = attentions[layer][:, 0].double().numpy()
             window = model.config.sliding_window if unit.is_local else None
             for row in range(len(ids)):
-                for place in map(int, places):
+                for place in places:
                     for name, value in describe_query(scores[row, place], weights[row, place], place, window).items():
                         values[layer][name].append(value)
     return [{name: np.mean(found) if found else math.nan for name, found in of.items()} for of in values]
@@ -124,7 +143,7 @@ CASES = [
     (normalization, fixed_n, changes)
     for normalization in ATTENTION_NORMALIZATIONS
     for fixed_n in ((None, 40) if normalization in USES_N else (None,))
-    for changes in ({}, LOCAL)
+    for changes in ({}, LOCAL, {"use_bias": True}, {"rope_parameters": YARN})
 ]
 
 
@@ -154,11 +173,143 @@ def test_what_n_does_is_in_the_weights_and_not_in_the_scores(normalization):
     assert means[None][name] > 1.2 * means[2000][name]
 
 
-@pytest.mark.parametrize("queries", [1, 2, 11, 12, 13])
+def test_biases_and_the_factor_of_yarn_are_in_the_scores():
+    """Or the formulas would be no test of them."""
+    for changes, part in (({"use_bias": True}, "bias"), ({"rope_parameters": YARN}, "factor")):
+        model, ids = make_model(**changes).double(), make_ids(21)
+        unit, states = units(model)[1], inputs_of_units(model, ids)[1]
+        base = torch.nn.functional.silu(unit.i_dense(states))[..., -KEY_DIM:]
+        scores = scores_by_hand(unit, base)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(LARGER, "yarn", 1.0)
+            patch.setattr(unit.k_scaleoffset, "bias", None)
+            without = scores_by_hand(unit, base)
+        if part == "factor":
+            assert scores == pytest.approx(without * (1 + 0.1 * math.log(4)) ** 2)
+        assert np.abs(scores - without).mean() > 0.05 * np.abs(scores).mean()
+
+
+@pytest.mark.parametrize("queries", [1, 2, 5, 6, 11, 12, 13])
 def test_queries_are_spread_evenly(queries):
     model, batches = make_model("squared_relu").double(), [make_ids(12)]
     expected = expected_means(model, batches, queries)
     assert_same(collect(model, batches, queries), expected, rel=1e-6, abs=1e-9)
+
+
+@pytest.fixture
+def places(monkeypatch):
+    """Those of the queries, for each layer that was looked at."""
+    found, measured = [], AttentionStatistics._measure
+
+    def keeping(scores, weights, places, visible):
+        found.append(places.tolist())
+        return measured(scores, weights, places, visible)
+
+    monkeypatch.setattr(AttentionStatistics, "_measure", staticmethod(keeping))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("seq", "queries", "expected"),
+    [
+        (5, 64, [0, 1, 2, 3, 4]), (8, 8, list(range(8))), (8, 4, [1, 3, 5, 7]), (9, 4, [1, 3, 5, 7]), (8, 1, [4]),
+        (100, 5, [10, 30, 50, 70, 90]), (12, 5, [1, 3, 6, 8, 10]), (3, 2, [0, 2]),
+    ],
+)  # fmt: skip
+def test_queries_are_the_middles_of_equal_parts(places, seq, queries, expected):
+    collect(make_model(), [make_ids(seq)], queries)
+    assert places == [expected] * LAYERS
+
+
+def test_first_and_last_token_are_no_queries_of_long_rows(places):
+    for seq in range(1, 60):
+        collect(make_model(), [make_ids(seq, rows=1)], 8)
+        own = places[-1]
+        assert len(own) == len(set(own)) == min(seq, 8) and own == sorted(own)
+        # Not at the ends once a row is longer than twice the queries, and there as little as anywhere else.
+        assert (0 in own) == (seq < 16) and (seq - 1 in own) == (seq <= 16)
+        assert own[0] <= seq / 16 and seq - own[-1] <= seq / 16 + 1
+
+
+@pytest.mark.parametrize(("seq", "is_ruled"), [(8, True), (17, False), (200, False)])
+def test_queries_at_the_ends_do_not_rule_the_mean_of_long_rows(seq, is_ruled):
+    """[CLS] and [SEP] of trained models have scores of their own, whose exp is much larger than that of others."""
+    model, ids = make_model("softmax"), make_ids(seq)
+    before, unit = collect(model, [ids], 8)[1], units(model)[1]
+    real = unit.query_and_key
+
+    def larger(*given):
+        query, key = real(*given)
+        factors = torch.ones(seq, 1)
+        factors[[0, -1]] = 5.0
+        return query * factors, key
+
+    unit.query_and_key = larger
+    after = collect(model, [ids], 8)[1]
+    if is_ruled:
+        assert after["sum_exp"] > 10 * before["sum_exp"]
+    else:
+        assert after == before
+
+
+def test_the_sum_of_exponentials_may_leave_the_range_of_float32():
+    model = make_model("softmax")
+    with torch.no_grad():
+        for unit in units(model):
+            unit.q_scaleoffset.weight.mul_(20)
+    means = collect(model, [make_ids(21)])
+    assert all(layer["sum_exp"] < math.inf for layer in means) and max(layer["sum_exp"] for layer in means) > 1e39
+
+
+class LargestTensor(TorchDispatchMode):
+    """The number of elements of the largest tensor that is made."""
+
+    def __init__(self):
+        super().__init__()
+        self.size = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        parts = result if isinstance(result, tuple | list) else [result]
+        self.size = max([self.size, *(part.numel() for part in parts if isinstance(part, torch.Tensor))])
+        return result
+
+
+@pytest.mark.parametrize("with_mask", [False, True])
+@pytest.mark.parametrize("changes", [{}, LOCAL])
+def test_memory_stays_linear_in_the_length(monkeypatch, changes, with_mask):
+    seq, queries, record = 1500, 4, AttentionStatistics._record
+    largest = LargestTensor()
+
+    def watched(*args, **kwargs):
+        with largest:
+            return record(*args, **kwargs)
+
+    monkeypatch.setattr(AttentionStatistics, "_record", watched)
+    # A window needs no mask of pairs, but where the backend was given one.
+    monkeypatch.setattr(
+        attention_statistics, "within_window", lambda *given: pytest.fail("A quadratic mask was made.")
+    )
+    ids = make_ids(seq, rows=1)
+    arguments = {"attention_mask": torch.ones_like(ids)} if with_mask else {}
+    collect(make_model(**changes), [ids], queries, **arguments)
+    assert 0 < largest.size <= seq * (2 * 32 + KEY_DIM)  # the projection
+
+
+def test_a_mask_of_pairs_is_held_against_the_window(monkeypatch):
+    calls, real = [], attention_statistics.within_window
+    monkeypatch.setattr(attention_statistics, "within_window", lambda *given: [calls.append(given), real(*given)][1])
+    model, ids = make_model(backend="eager", **LOCAL), make_ids(21)
+    mask = torch.ones(1, 1, 21, 21, dtype=torch.bool)
+    assert collect(model, [ids], attention_mask=mask) == collect(model, [ids])
+    assert calls
+    # What the window hides may be hidden, but no more.
+    mask = (torch.arange(21)[:, None] - torch.arange(21)).abs()[None, None] <= 3
+    local = make_model(backend="eager", sliding_window=3, layer_types=["sliding_attention"] * LAYERS)
+    assert collect(local, [ids], attention_mask=mask) == collect(local, [ids])
+    for hiding in (mask & (torch.arange(21) != 4), torch.arange(21)[:, None] - torch.arange(21) < 3):
+        with pytest.raises(ValueError, match="rows without padding"), AttentionStatistics(local):
+            local(ids, attention_mask=hiding.expand(1, 1, 21, 21))
 
 
 @pytest.mark.parametrize("normalization", ["squared_relu", "normalized_squared_relu"])

@@ -186,6 +186,35 @@ def test_tokens_that_some_length_leaves_out_are_context_only(tokenizer):
 
 
 @pytest.mark.parametrize(
+    ("lengths", "lost"),
+    [
+        ((102, 22, 12), 0), ((402,), 0), ((402, 102), 0), ((1000,), 0), ((386, 50), 0), ((1002, 502, 127), 0),
+        ((500, 100), 8), ((384, 96), 6), ((1000, 16), 4),
+    ],
+)  # fmt: skip
+def test_lengths_that_are_no_powers_of_two_lose_what_they_do_not_fill_alone(tokenizer, lengths, lost):
+    width = max(lengths) - 2
+    assert lost == width - min(width // (length - 2) * (length - 2) for length in lengths) <= 0.017 * width
+    windows = mask_windows(long_documents(tokenizer, *[width] * 20), Masking(tokenizer, 0.9), lengths, 20 * width)
+    asked = (windows.labels != -100).any(0)
+    assert asked[: width - lost].mean() > 0.99 and not asked[width - lost :].any()
+    assert windows.masked_tokens > 0.88 * 20 * (width - lost) / width * width
+
+
+@pytest.mark.parametrize("longest", [32, 128, 512])
+def test_powers_of_two_are_asked_the_same_whichever_are_asked_for(tokenizer, longest):
+    documents, powers = long_documents(tokenizer, 3 * longest, longest), [4, 8, 16, 32, 64, 128, 256]
+    some = [(longest,), *((power, longest) for power in powers if power < longest), (4, 16, longest)]
+    found = [mask_windows(documents, Masking(tokenizer), lengths, 10**6) for lengths in some]
+    assert len({windows.fingerprint() for windows in found}) == 1
+    for windows in found:
+        for power in powers:
+            if power <= longest:
+                assert (windows.rows(power)[0] == found[0].rows(power)[0]).all()
+                assert (windows.rows(power)[1] != -100).sum() == windows.masked_tokens
+
+
+@pytest.mark.parametrize(
     ("max_tokens", "sizes", "counts"),
     [
         (1, (31, 32), [0, 1]),
@@ -215,12 +244,12 @@ def test_windows_follow_from_seed_and_text(tokenizer):
         return mask_windows(documents, Masking(tokenizer, probability), lengths, max_tokens, seed).fingerprint()
 
     assert fingerprint() == fingerprint([tokens.copy() for tokens in documents]) == fingerprint(lengths=(8, 34))
-    assert fingerprint() == fingerprint(lengths=(34, 16))  # powers of two below the longest are counted in
+    assert fingerprint() == fingerprint(lengths=(34, 12))  # rows of 6 and of 10 tokens both hold 30 of the 32
     others = [
         fingerprint(documents[::-1]), fingerprint(lengths=(66, 8)), fingerprint(lengths=(34, 21)),
-        fingerprint(max_tokens=96), fingerprint(seed=1), fingerprint(probability=0.31),
+        fingerprint(max_tokens=96), fingerprint(seed=1), fingerprint(probability=0.31), fingerprint(lengths=(34, 16)),
     ]  # fmt: skip
-    assert len({fingerprint(), *others}) == 7
+    assert len({fingerprint(), *others}) == 8
 
 
 @pytest.mark.parametrize(

@@ -9,24 +9,37 @@ import pytest
 from modeling_gau import length_figures
 from modeling_gau.attention_statistics import ATTENTION_STATISTICS
 from modeling_gau.length_figures import checkpoint_labels, lines, main, plot_length_results
-from modeling_gau.length_generalization import COLUMNS, NOT_USED, Cell, read_results, result_rows
+from modeling_gau.length_results import COLUMNS, read_results, result_rows
+from modeling_gau.length_settings import NOT_USED, Cell
 
 
 PNG = b"\x89PNG\r\n\x1a\n"
 LENGTHS = (16, 64, 512)
+TRAINED = 64
+
+
+def kinked(length, before, after):
+    """length^before up to the training length, from there on a growth with `after`."""
+    return length**before if length <= TRAINED else TRAINED**before * (length / TRAINED) ** after
 
 
 def results(checkpoint, normalization="squared_relu", n="dynamic", context="intact", lengths=LENGTHS, layers=2):
-    """Rows of a checkpoint that does not exist: the sum of squared ReLUs is n^2 and n^2 / 2, that of exps n^1.5."""
-    facts = {"checkpoint": checkpoint, "weights": "0", "corpus": "0", "trained_length": 64, "fixed_n": ""}
+    """Rows of a checkpoint that does not exist: the sum of squared ReLUs grows as n^2, then n^0.5, and is half of that
+    in the second layer; that of exps as n^1.5, then n^1. A last layer has no weights."""
+    facts = {"checkpoint": checkpoint, "weights": "0", "corpus": "0", "trained_length": TRAINED, "fixed_n": ""}
     rows = []
     for length in lengths:
-        of_layers = {"sum_squared_relu": length**2, "log_sum_exp": 1.5 * math.log(length), "entropy": math.log(length)}
+        of_layers = {
+            "sum_squared_relu": kinked(length, 2, 0.5),
+            "log_sum_exp": math.log(kinked(length, 1.5, 1)),
+            "entropy": math.log(length),
+        }
         measurements = [
             (layer, name, of_layers.get(name, 1.0) / (layer + 1 if name != "log_sum_exp" else 1))
             for layer in range(layers)
             for name in ATTENTION_STATISTICS
         ]
+        measurements += [(layers, name, math.nan) for name in ATTENTION_STATISTICS]
         measurements += [(None, "loss", 4.0 + length / 1000), (None, "accuracy", 0.3), (None, "masked_tokens", 50)]
         rows += result_rows(facts, Cell(normalization, n, "none", context, length), measurements)
     return rows
@@ -78,12 +91,14 @@ def test_figures_are_made_from_the_file_alone(tmp_path, capsys, drawn):
     assert legend(loss) == [*labels, shuffled, soft, "length of training"]
     assert legend(entropy) == [*labels, soft, "length of training"]
     # Normalizers with the exponents of their growth, each family with its own.
-    assert legend(softmax) == ["soft: softmax: n^1.50", "length of training"]
-    assert legend(squared_relu) == [*(f"{label}: n^2.00" for label in labels), "length of training"]
+    assert legend(softmax) == ["soft: softmax, n^1.50, then n^1.00", "length of training"]
+    assert legend(squared_relu) == [*(f"{label}, n^2.00, then n^0.50" for label in labels), "length of training"]
     line = squared_relu.get_lines()[0]
     assert list(line.get_xdata()) == list(LENGTHS)
-    assert list(line.get_ydata()) == pytest.approx([0.75 * n**2 for n in LENGTHS], rel=1e-5)  # mean of the layers
-    assert list(softmax.get_lines()[0].get_ydata()) == pytest.approx([n**1.5 for n in LENGTHS], rel=1e-4)
+    assert list(line.get_ydata()) == pytest.approx(  # geometric mean of the layers
+        [kinked(n, 2, 0.5) / math.sqrt(2) for n in LENGTHS], rel=1e-5
+    )
+    assert list(softmax.get_lines()[0].get_ydata()) == pytest.approx([kinked(n, 1.5, 1) for n in LENGTHS], rel=1e-4)
     assert squared_relu.get_yscale() == softmax.get_yscale() == "log" and loss.get_yscale() == "linear"
     assert list(loss.get_lines()[-1].get_xdata()) == [64, 64]
     assert [tick.get_text() for tick in loss.get_xticklabels()] == ["16", "64", "512"]
@@ -111,6 +126,27 @@ def test_several_files(tmp_path):
 def test_one_length_has_no_exponent(tmp_path, drawn):
     assert len(plot_length_results(results("a", lengths=(16,)), tmp_path, "x")) == 3
     assert legend(drawn[1][1]) == ["squared_relu, n dynamic", "length of training"]
+
+
+def test_layers_without_a_positive_score_are_left_out(tmp_path, drawn):
+    rows = results("a")
+    for row in rows:
+        if row["metric"] == "sum_squared_relu" and (row["layer"] == "0" or row["length"] == "512"):
+            row["value"] = "0"
+    assert len(plot_length_results(rows, tmp_path, "x")) == 3
+    axis = drawn[1][1]
+    assert legend(axis) == ["squared_relu, n dynamic, n^2.00", "length of training"]
+    assert list(axis.get_lines()[0].get_xdata()) == [16, 64]
+    assert list(axis.get_lines()[0].get_ydata()) == pytest.approx([n**2 / 2 for n in (16, 64)], rel=1e-5)
+
+
+def test_exponents_refer_to_the_training_length_of_each_checkpoint(tmp_path, drawn):
+    rows = [*results("a"), *({**row, "trained_length": "512"} for row in results("b"))]
+    plot_length_results(rows, tmp_path, "x")
+    first, second, *lengths = legend(drawn[1][1])
+    assert first == "a: squared_relu, n dynamic, n^2.00, then n^0.50" and lengths == ["length of training"]
+    assert second.startswith("b: squared_relu, n dynamic, n^1.") and "then" not in second
+    assert [list(line.get_xdata()) for line in drawn[1][1].get_lines()[2:]] == [[64, 64], [512, 512]]
 
 
 def test_a_line_that_is_cut_short_is_left_out(tmp_path):
@@ -147,6 +183,12 @@ def test_lines_are_in_order_of_the_lengths():
     # The second layer has half the entropy of the first.
     mean = pytest.approx(0.75 * math.log(16), rel=1e-5)
     assert lines(rows, "entropy", {"a": "name"})["name: squared_relu, n dynamic"][0] == (16, mean)
+
+
+def test_lines_leave_out_layers_without_a_value():
+    rows = results("a", lengths=(16,), layers=0)
+    ((length, value),) = lines(rows, "entropy")["squared_relu, n dynamic"]
+    assert length == 16 and math.isnan(value)
 
 
 def test_what_cannot_be_drawn(tmp_path, monkeypatch):

@@ -1,38 +1,52 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """Checkpoints at other lengths than their own: settings, results, the file, the command line."""
 
+import csv
 import json
 import math
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 from transformers import BertConfig, BertForMaskedLM
 
-from modeling_gau import GAUConfig, GAUForMaskedLM
+from modeling_gau import (
+    GAUConfig,
+    GAUForMaskedLM,
+    GAUForSequenceClassification,
+    GAUModel,
+    length_generalization,
+)
 from modeling_gau.attention_gau import ATTENTION_NORMALIZATIONS
 from modeling_gau.attention_statistics import ATTENTION_STATISTICS
 from modeling_gau.length_evaluations import mask_windows
 from modeling_gau.length_generalization import (
-    COLUMNS,
-    NOT_USED,
-    Cell,
     Computation,
+    LengthArguments,
     LoadedCheckpoint,
-    Settings,
+    check_cells,
     default_lengths,
-    describe_setting,
-    length_tables,
     main,
     measure_length_generalization,
+    read_config,
+    read_texts,
+    shuffle_context,
+)
+from modeling_gau.length_results import (
+    COLUMNS,
+    describe_setting,
+    growth_exponents,
+    length_tables,
     power_law_exponent,
     read_results,
-    resolve_fixed_n,
-    shuffle_context,
     statistics_table,
 )
+from modeling_gau.length_settings import NOT_USED, Cell, Settings, resolve_fixed_n
 from modeling_gau.masking import Masking
 from modeling_gau.tokenization import encode_texts, train_tokenizer
 
@@ -57,14 +71,16 @@ def tokenizer():
     return train_tokenizer(Dataset.from_dict({"text": DOCUMENTS}), "wordpiece", 200)
 
 
-def save_checkpoint(path, tokenizer, normalization="softmax_plus", seed=0, **changes):
+def save_checkpoint(path, tokenizer, normalization="softmax_plus", seed=0, kind=GAUForMaskedLM, **changes):
     torch.manual_seed(seed)
     config = GAUConfig(
-        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, attention_key_size=8, num_hidden_layers=2,
-        attention_normalization=normalization, reference_length=TRAINED, softmax_plus_min_length=2,
-        initializer_range=0.5, **changes,
+        **{
+            "vocab_size": len(tokenizer), "hidden_size": 16, "intermediate_size": 32, "attention_key_size": 8,
+            "num_hidden_layers": 2, "attention_normalization": normalization, "reference_length": TRAINED,
+            "softmax_plus_min_length": 2, "initializer_range": 0.5,
+        } | changes,
     )  # fmt: skip
-    GAUForMaskedLM(config).save_pretrained(path)
+    kind(config).save_pretrained(path)
     tokenizer.save_pretrained(path)
     return str(path)
 
@@ -125,7 +141,7 @@ def test_fixed_n(text, length, expected):
 
 @pytest.mark.parametrize("text", ["", "0", "-5", "1.5", "n", "n^", "n^x", "n^.5", "n^1e2", "N^0.5", "trained", "064"])
 def test_unknown_fixed_n(text):
-    with pytest.raises(ValueError, match=r"fixed_n '.*Allowed: dynamic, train, a positive number, or n\^p"):
+    with pytest.raises(ValueError, match=r"fixed_n '.*Allowed: dynamic, train, own, a positive number, or n\^p"):
         Settings(fixed_n=("dynamic", text))
 
 
@@ -173,7 +189,17 @@ def test_cells_are_all_with_all_but_those_that_repeat_others():
 
 def test_default_lengths():
     assert default_lengths(512) == [16, 32, 64, 128, 256, 512, 1024, 2048, 4096]
-    assert default_lengths(100) == [16, 32, 64, 128, 256, 512]
+    assert default_lengths(100) == [16, 32, 64, 100, 128, 256, 512]
+    assert default_lengths(8) == [8, 16, 32, 64]
+    for trained in (2, 16, 100, 384, 512, 1000):
+        lengths = default_lengths(trained)
+        assert trained in lengths and lengths == sorted(set(lengths)) and max(lengths) <= 8 * trained
+
+
+def test_default_lengths_are_measured(tmp_path, tokenizer):
+    path = save_checkpoint(tmp_path, tokenizer, "softmax", reference_length=6)
+    rows = measure(path, lengths=None, computation=Computation(statistics=False))
+    assert [row["length"] for row in rows if row["metric"] == "loss"] == ["6", "16", "32"]
 
 
 @pytest.mark.parametrize("normalization", ["softmax_plus", "squared_relu"])
@@ -235,10 +261,16 @@ def test_scaled_positions_have_the_frequencies_that_they_should(checkpoints):
 
 def test_positions_that_are_scaled_already(tmp_path, tokenizer, windows):
     scaled = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0}
-    loaded = LoadedCheckpoint(save_checkpoint(tmp_path, tokenizer, rope_parameters=scaled), "cpu")
+    path = save_checkpoint(tmp_path, tokenizer, rope_parameters=scaled)
+    config = read_config(path)
+    with pytest.raises(
+        ValueError, match=r"positions of .* are scaled already .*measure it with position_scaling none"
+    ):
+        check_cells(path, config, [own_cell(32), own_cell(32, scaling="yarn")])
+    check_cells(path, config, [own_cell(32)])
     with pytest.raises(ValueError, match="scaled already"):
-        loaded.check([own_cell(32), own_cell(32, scaling="yarn")])
-    loaded.check([own_cell(32)])
+        measure(path, Settings(position_scaling=("none", "yarn")))
+    loaded = LoadedCheckpoint(path, "cpu")
     measured = measure_cell(loaded, own_cell(32), windows)
     plain = LoadedCheckpoint(save_checkpoint(tmp_path / "plain", tokenizer), "cpu")
     plain.trained_length = 16
@@ -276,12 +308,99 @@ def test_the_model_of_a_checkpoint_is_as_it_was_saved(tmp_path, tokenizer, windo
     ):
         expected = measure_cell(LoadedCheckpoint(path, "cpu"), cell, windows)
         assert measure_cell(LoadedCheckpoint(other, "cpu"), cell, windows) == expected
-    rows = measure(path, trained_length=8)
-    # log n / log N: only where n is N itself does N make no difference.
-    for n, differs in (("dynamic", True), ("train", False)):
-        assert (metrics(rows, length=32, n=n) != metrics(measure(path), length=32, n=n)) == differs
+
+
+def losses(rows, **setting):
+    chosen = [row for row in rows if all(row[name] == str(value) for name, value in setting.items())]
+    return {(row["n"], row["length"]): row["value"] for row in chosen if row["metric"] == "loss"}
+
+
+def plain_loss(path, windows, length, **loaded_with):
+    model = GAUForMaskedLM.from_pretrained(path, **loaded_with).eval()
+    inputs, labels = (torch.from_numpy(rows).long() for rows in windows.rows(length))
+    with torch.no_grad():
+        return pytest.approx(float(model(inputs, labels=labels).loss), rel=1e-5)
+
+
+def test_another_training_length_leaves_the_model_as_it_is(checkpoints, windows):
+    """The reference length N of log n / log N is a part of the model: n alone is another one."""
+    path, without = checkpoints["softmax_plus"], Computation(statistics=False)
+    settings = Settings(fixed_n=("dynamic", "train", "16", "8"), attention_normalization=("softmax_plus", "softmax"))
+    rows = measure(path, settings, trained_length=8, computation=without)
+    own = measure(path, settings, computation=without)
     assert {row["fixed_n"] for row in rows if row["n"] == "train"} == {"8"}
     assert {row["trained_length"] for row in rows} == {"8"}
+    of_model, of_own = (losses(found, attention_normalization="softmax_plus") for found in (rows, own))
+    for length in map(str, LENGTHS):
+        for n in ("dynamic", "16", "8"):
+            assert of_model[n, length] == of_own[n, length]
+        assert of_model["train", length] == of_model["8", length] != of_own["train", length] == of_own["16", length]
+    assert losses(rows, n=NOT_USED) == losses(own, n=NOT_USED)
+    loaded = LoadedCheckpoint(path, "cpu", trained_length=8)
+    for n, fixed_n in (("dynamic", None), ("train", 8)):
+        value = dict(row[1:] for row in measure_cell(loaded, own_cell(32, n=n), windows, without))["loss"]
+        assert value == plain_loss(path, windows, 32, fixed_n=fixed_n)  # with the reference length of 16
+
+
+@pytest.mark.parametrize("normalization", ["softmax", "squared_relu"])
+def test_softmax_plus_in_place_of_another_refers_to_the_training_length(checkpoints, windows, normalization):
+    path = checkpoints[normalization]
+    for trained in (8, 16, None):
+        loaded = LoadedCheckpoint(path, "cpu", trained)
+        of_n = {}
+        for length, n, fixed_n in ((32, "dynamic", None), (32, "train", trained or TRAINED), (8, "dynamic", None)):
+            value = dict(row[1:] for row in measure_cell(loaded, own_cell(length, n=n), windows))["loss"]
+            changes = {"reference_length": trained or TRAINED, "fixed_n": fixed_n}
+            expected = plain_loss(path, windows, length, attention_normalization="softmax_plus", **changes)
+            assert value == expected
+            of_n[length, n] = value
+        # At n = N a softmax.
+        plain_softmax = plain_loss(path, windows, 32, attention_normalization="softmax")
+        assert of_n[32, "train"] == plain_softmax and of_n[32, "dynamic"] != plain_softmax
+    # The checkpoint's own normalization is back in its place afterwards.
+    loaded = LoadedCheckpoint(checkpoints["softmax_plus"], "cpu", 8)
+    first = measure_cell(loaded, own_cell(32), windows)
+    measure_cell(loaded, own_cell(32, "softmax", NOT_USED), windows)
+    assert measure_cell(loaded, own_cell(32), windows) == first
+
+
+def test_own_fixed_n(tmp_path, tokenizer, windows, checkpoints, caplog):
+    path = save_checkpoint(tmp_path / "of 5", tokenizer, "squared_relu", fixed_n=5)
+    warning = "has a fixed_n of 5, which is measured as fixed_n 'own'"
+    rows = measure(path, Settings(fixed_n=("dynamic", "own", "5")), mlm_probability=0.2)
+    assert warning not in caplog.text
+    for length in LENGTHS:
+        assert metrics(rows, length=length, n="own") == metrics(rows, length=length, n="5")
+        assert metrics(rows, length=length, n="own") != metrics(rows, length=length, n="dynamic")
+        loss = float(metrics(rows, length=length, n="own")["", "loss"])
+        assert loss == plain_loss(path, windows, length)  # nothing but the checkpoint
+    assert {row["fixed_n"] for row in rows if row["n"] == "own"} == {"5"}
+    # Of a checkpoint without one, 'own' is dynamic.
+    rows = measure(checkpoints["squared_relu"], Settings(fixed_n=("dynamic", "own")))
+    assert {row["fixed_n"] for row in rows} == {""}
+    for length in LENGTHS:
+        assert metrics(rows, length=length, n="own") == metrics(rows, length=length, n="dynamic")
+    assert not caplog.records
+    measure(path, lengths=[8], max_tokens=100)
+    assert caplog.text.count(warning) == 1
+    caplog.clear()
+    measure(path, lengths=[8], max_tokens=100, trained_length=5)  # n 'train' is the same
+    measure(
+        save_checkpoint(tmp_path / "of N", tokenizer, "squared_relu", fixed_n=TRAINED), lengths=[8], max_tokens=100
+    )
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("normalization", "fixed_n", "warns"),
+    [("squared_relu", "train", True), ("squared_relu", "own", False), ("squared_relu", "dynamic", False),
+     ("softmax", "train", False)],
+)  # fmt: skip
+def test_windows_have_an_n_of_their_own(tmp_path, tokenizer, caplog, normalization, fixed_n, warns):
+    local = {"sliding_window": 3, "layer_types": ["full_attention", "sliding_attention"]}
+    path = save_checkpoint(tmp_path, tokenizer, normalization, **local)
+    measure(path, Settings(fixed_n=(fixed_n,)), lengths=[8])
+    assert ("layers of local attention, whose n is what a token sees there" in caplog.text) == warns
 
 
 # ------------------------------------------------------------------------------------------------- loss and accuracy
@@ -438,10 +557,39 @@ def test_documents_are_read_once_and_no_further_than_needed(checkpoints):
     assert len({row["corpus"] for row in rows}) == 1
 
 
+def test_short_texts_are_not_kept(checkpoints, monkeypatch):
+    """Those that cannot fill a row of the shortest of the checkpoints' longest rows, whatever the tokenizer."""
+    made, real = [], length_generalization._LongTexts
+
+    def keeping(*given):
+        made.append(real(*given))
+        return made[-1]
+
+    monkeypatch.setattr(length_generalization, "_LongTexts", keeping)
+    texts = ["é" * 14, "x" * 29, "x" * 30, "é" * 15, *DOCUMENTS[:2], "too short"]  # of 28, 29, 30 and 30 bytes
+    names = list(checkpoints.values())[:2]
+    rows = measure_length_generalization(names, iter(texts), lengths=[32, 8], max_tokens=120, device="cpu")
+    (texts_of_run,) = made
+    assert texts_of_run._kept == ["x" * 30, "é" * 15, *DOCUMENTS[:2]]
+    fresh = measure_length_generalization(names, DOCUMENTS[:2], lengths=[32, 8], max_tokens=120, device="cpu")
+    assert rows == fresh
+
+
+def test_too_little_text_is_warned_of(checkpoints, caplog):
+    name, settings = checkpoints["softmax"], {"lengths": [32], "computation": Computation(statistics=False)}
+    measure(name, max_tokens=30 * 2 * len(DOCUMENTS), **settings)
+    assert not caplog.records
+    measure(name, max_tokens=1000, **settings)
+    (record,) = caplog.records
+    expected = "The documents with 32 tokens or more give 720 tokens, fewer than the 1,000 asked for."
+    assert record.getMessage() == expected
+
+
 def test_lengths_and_settings_that_are_given_twice_are_measured_once(checkpoints):
     name = checkpoints["softmax_plus"]
     once = measure(name, lengths=[8, 32])
     assert measure(name, Settings(fixed_n=("dynamic", "train", "train")), lengths=[8, 32, 8]) == once
+    assert measure([name, name + "/", name], lengths=[8, 32]) == once
 
 
 def test_what_cannot_be_measured(tmp_path, checkpoints, tokenizer):
@@ -455,7 +603,70 @@ def test_what_cannot_be_measured(tmp_path, checkpoints, tokenizer):
     assert not (tmp_path / "out.csv").exists()
 
 
-# ---------------------------------------------------------------------------------------------------------- the file
+def test_all_checkpoints_are_looked_at_before_the_first_is_measured(tmp_path, checkpoints, tokenizer, forwards):
+    bert = BertForMaskedLM(BertConfig(vocab_size=60, hidden_size=8, num_hidden_layers=1, num_attention_heads=1))
+    bert.save_pretrained(tmp_path / "bert")
+    scaled = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0}
+    other = save_checkpoint(tmp_path / "scaled", tokenizer, rope_parameters=scaled)
+    longer = save_checkpoint(tmp_path / "longer", tokenizer, reference_length=64)
+    settings = Settings(position_scaling=("yarn",))
+    for second, message in (
+        (str(tmp_path / "bert"), "bert is a checkpoint of bert"),
+        (other, "scaled already"),
+        (
+            longer,
+            "There is nothing to measure of .*longer: positions are scaled beyond its training length of 64 only",
+        ),
+    ):
+        texts = (pytest.fail("Text was read.") for _ in range(1))
+        with pytest.raises(ValueError, match=message):
+            measure_length_generalization(
+                [checkpoints["softmax"], second], texts, settings, lengths=[32], device="cpu",
+                output_file=tmp_path / "out.csv",
+            )  # fmt: skip
+    with pytest.raises(OSError, match="nowhere"):
+        measure([checkpoints["softmax"], str(tmp_path / "nowhere")], output_file=tmp_path / "out.csv")
+    assert not forwards and not (tmp_path / "out.csv").exists()
+
+
+def test_nothing_to_measure_raises(checkpoints, forwards, tmp_path):
+    settings = Settings(position_scaling=("linear", "ntk"))
+    with pytest.raises(ValueError, match=f"nothing to measure of .*softmax: .* training length of {TRAINED} only"):
+        measure(checkpoints["softmax"], settings, lengths=[8, 16], output_file=tmp_path / "out.csv")
+    assert not forwards and not list(tmp_path.iterdir())
+    assert measure(checkpoints["softmax"], settings, lengths=[8, 16, 17])
+
+
+def without_decoder(path):
+    tensors = load_file(path / "model.safetensors")
+    del tensors["decoder.weight"]
+    save_file(tensors, path / "model.safetensors", {"format": "pt"})
+
+
+@pytest.mark.parametrize("case", ["classification", "base", "missing"])
+def test_checkpoints_of_other_heads(tmp_path, tokenizer, forwards, case, caplog):
+    kind = {"classification": GAUForSequenceClassification, "base": GAUModel, "missing": GAUForMaskedLM}[case]
+    path = save_checkpoint(tmp_path / "untied", tokenizer, kind=kind, tie_word_embeddings=False)
+    if case == "missing":
+        without_decoder(tmp_path / "untied")
+    message = r"decoder.weight \(missing\)\. Give a masked language model, not one that was fine-tuned"
+    for act in (lambda: measure(path, output_file=tmp_path / "out.csv"), lambda: LoadedCheckpoint(path, "cpu")):
+        with pytest.raises(ValueError, match=message):
+            act()
+    assert not forwards and not (tmp_path / "out.csv").exists()
+    # An untied one with its decoder is fine.
+    caplog.clear()
+    measure(save_checkpoint(tmp_path / "whole", tokenizer, tie_word_embeddings=False), lengths=[8], max_tokens=100)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("kind", [GAUForSequenceClassification, GAUModel, GAUForMaskedLM])
+def test_tied_embeddings_of_another_task_are_warned_of(tmp_path, tokenizer, kind, caplog):
+    path = save_checkpoint(tmp_path, tokenizer, kind=kind)
+    rows = measure(path, lengths=[8])
+    warning = f"{path} was saved as {kind.__name__}: as a masked language model it may have been changed"
+    assert caplog.text.count(warning) == (kind is not GAUForMaskedLM)
+    assert len(rows) == 2 * (2 * len(ATTENTION_STATISTICS) + 3)
 
 
 @pytest.fixture
@@ -469,6 +680,17 @@ def forwards(monkeypatch):
 
     monkeypatch.setattr(GAUForMaskedLM, "forward", counting)
     return shapes
+
+
+def test_powers_of_two_give_the_same_results_whichever_are_asked_for(checkpoints):
+    name, without = checkpoints["softmax"], Computation(statistics=False)
+    results = [measure(name, lengths=lengths, computation=without) for lengths in ([32], [8, 32], [16, 32], [32, 4])]
+    for rows in results:
+        assert [row for row in rows if row["length"] == "32"] == results[0]
+    assert len({row["corpus"] for rows in results for row in rows}) == 1
+
+
+# ---------------------------------------------------------------------------------------------------------- the file
 
 
 @pytest.fixture(scope="module")
@@ -587,18 +809,132 @@ def test_results_of_something_else_raise(finished, tmp_path, tokenizer, monkeypa
     path.write_bytes(content[: len(content) - cut])
     arguments = {"output_file": path} | change
     if arguments.pop("weights", None):
-        original = LoadedCheckpoint.__post_init__
+        original = LoadedCheckpoint.__init__
 
-        def other_weights(self):
-            original(self)
+        def other_weights(self, *given, **hub):
+            original(self, *given, **hub)
             with torch.no_grad():
                 self.model.model.layers[1].gau.k_scaleoffset.weight[3] += 1e-4
 
-        monkeypatch.setattr(LoadedCheckpoint, "__post_init__", other_weights)
+        monkeypatch.setattr(LoadedCheckpoint, "__init__", other_weights)
     with pytest.raises(ValueError) as error:
         measure(checkpoint, **arguments)
     assert f"holds results of {checkpoint} with other {what} (" in str(error.value)
     assert path.read_bytes() == content[: len(content) - cut] and len(list(tmp_path.iterdir())) == 1
+
+
+def change_config(checkpoint, **changes):
+    path = Path(checkpoint) / "config.json"
+    config = json.loads(path.read_text())
+    for name, value in changes.items():
+        if name == "rope_theta":
+            config["rope_parameters"] |= {name: value}
+        else:
+            config[name] = value
+    path.write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize("change", [{"rope_theta": 5000.0}, {"layer_norm_eps": 1e-3}, {"softmax_plus_min_length": 9}])
+def test_the_same_weights_in_another_model_raise(finished, tmp_path, forwards, change):
+    """What config.json says is a part of the model: results would be of two."""
+    checkpoint, content, _ = finished
+    path = tmp_path / "lengths.csv"
+    path.write_bytes(content)
+    before = (Path(checkpoint) / "config.json").read_bytes()
+    try:
+        change_config(checkpoint, **change)
+        with pytest.raises(ValueError) as error:
+            measure(checkpoint, output_file=path)
+    finally:
+        (Path(checkpoint) / "config.json").write_bytes(before)
+    assert f"holds results of {checkpoint} with other weights (" in str(error.value)
+    assert path.read_bytes() == content and not forwards
+    measure(checkpoint, output_file=path)
+    assert not forwards
+
+
+def test_what_cells_set_themselves_may_be_changed(finished, tmp_path, forwards):
+    checkpoint, content, rows = finished
+    path, settings = tmp_path / "lengths.csv", Settings(attention_normalization=("softmax_plus",))
+    path.write_bytes(content)
+    before = (Path(checkpoint) / "config.json").read_bytes()
+    try:
+        for change in (
+            {"fixed_n": 5},
+            {"fixed_n": TRAINED, "architectures": ["GAUModel"]},
+            {"attention_normalization": "squared_relu", "transformers_version": "4.0.0"},
+            {"architectures": None, "unpad_inputs": False},
+        ):
+            change_config(checkpoint, **change)
+            assert measure(checkpoint, settings, output_file=path) == rows, change
+            assert not forwards and path.read_bytes() == content, change
+    finally:
+        (Path(checkpoint) / "config.json").write_bytes(before)
+
+
+def test_an_own_fixed_n_that_was_changed_is_measured_anew(tmp_path, tokenizer, forwards):
+    path, settings = tmp_path / "lengths.csv", Settings(fixed_n=("dynamic", "own"))
+    checkpoint = save_checkpoint(tmp_path / "checkpoint", tokenizer, "squared_relu", fixed_n=5)
+    first = measure(checkpoint, settings, output_file=path)
+    change_config(checkpoint, fixed_n=9)
+    forwards.clear()
+    rows = measure(checkpoint, settings, output_file=path)
+    assert len(forwards) == len(LENGTHS) and rows == measure(checkpoint, settings) and rows != first
+    assert {row["fixed_n"] for row in rows if row["n"] == "own"} == {"9"}
+    assert as_set(path) == {tuple(row[name] for name in COLUMNS) for row in rows}
+
+
+def test_the_rows_are_those_that_were_asked_for(finished, tmp_path, checkpoints, forwards):
+    checkpoint, content, whole = finished
+    path = tmp_path / "lengths.csv"
+    path.write_bytes(content)
+    other, settings = checkpoints["softmax"], Settings(fixed_n=("train", "own", "dynamic"))
+    rows = measure([other, checkpoint], settings, lengths=[32, 8], output_file=path)
+    assert rows == measure([other, checkpoint], settings, lengths=[32, 8])
+    cells = dict.fromkeys((row["checkpoint"], row["length"], row["n"]) for row in rows)
+    assert list(cells) == [(other, length, NOT_USED) for length in ("32", "8")] + [
+        (checkpoint, length, n) for length in ("32", "8") for n in settings.fixed_n
+    ]
+    # In the file they come after what it held, and it holds more.
+    assert path.read_bytes().startswith(content) and len(read_results(path)) > len(rows)
+    forwards.clear()
+    assert measure(checkpoint, output_file=path) == whole
+    assert measure(checkpoint, lengths=[32, 16], output_file=path) == [
+        *(row for row in whole if row["length"] == "32"),
+        *(row for row in whole if row["length"] == "16"),
+    ]
+    assert not forwards
+
+
+@pytest.mark.parametrize("with_rows", [True, False])
+def test_a_file_with_more_columns_raises_before_anything_is_measured(finished, tmp_path, forwards, with_rows):
+    checkpoint, content, rows = finished
+    path = tmp_path / "lengths.csv"
+    head, *lines = content.decode().splitlines()
+    more = "\n".join([f"{head},mine,also", *(f"{line},1,2" for line in lines if with_rows)]) + "\n"
+    path.write_text(more)
+    texts = (pytest.fail("Text was read.") for _ in range(1))
+    with pytest.raises(ValueError) as error:
+        measure_length_generalization([checkpoint], texts, device="cpu", output_file=path)
+    assert f"{path} has other columns (also, mine) and cannot be added to: take another --output_file" in str(
+        error.value
+    )
+    assert path.read_text() == more and not forwards and len(list(tmp_path.iterdir())) == 1
+    # Figures and tables can be made of it.
+    assert [{name: row[name] for name in COLUMNS} for row in read_results(path)] == (rows if with_rows else [])
+
+
+def test_columns_in_another_order_are_brought_into_ours(finished, tmp_path, forwards):
+    checkpoint, _, rows = finished
+    path = tmp_path / "lengths.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS[::-1])
+        writer.writeheader()
+        writer.writerows(rows)
+    assert measure(checkpoint, output_file=path) == rows and not forwards
+    measure(checkpoint, Settings(fixed_n=("7",)), output_file=path)
+    found = read_results(path)
+    assert found[: len(rows)] == rows and {row["n"] for row in found[len(rows) :]} == {"7"}
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"a,b\n1,2\n", b"\xff\xfe\n", b"checkpoint,weights\n"])
@@ -623,6 +959,83 @@ def test_power_law_exponent(exponent):
     assert power_law_exponent(lengths[:2], values[:2]) == pytest.approx(exponent, abs=1e-9)
 
 
+def test_power_law_exponent_of_logarithms():
+    lengths = [16, 32, 100, 4096]
+    logs = [500 + 1.5 * math.log(length) for length in lengths]  # of what no float can hold
+    assert power_law_exponent(lengths, [2 * log for log in logs], True) == pytest.approx(3.0)
+    assert power_law_exponent([8, *lengths], [math.nan, *logs], True) == pytest.approx(1.5)
+    negative = [-3 + 0.5 * math.log(length) for length in lengths]
+    assert power_law_exponent([*lengths, 1], [*negative, -3.0], True) == pytest.approx(0.5)
+    assert math.isnan(power_law_exponent([16, 32], [1.0, math.nan], True))
+
+
+KINKED = [16, 32, 64, 128, 512]
+
+
+def kinked(before, after, trained=64, factor=0.3, lengths=KINKED):
+    """length -> factor * length^before up to the training length, from there on a growth with `after`."""
+    return {n: factor * (n**before if n <= trained else trained**before * (n / trained) ** after) for n in lengths}
+
+
+@pytest.mark.parametrize("metric", ["log_sum_exp", "sum_squared_relu"])
+def test_growth_exponents(metric):
+    layers = {"0": kinked(1.0, 0.25), "1": kinked(2.0, -0.5, factor=100.0), "2": dict.fromkeys(KINKED, math.nan)}
+    values = {
+        (n, layer): math.log(value) if metric == "log_sum_exp" else value
+        for layer, of_layer in layers.items()
+        for n, value in of_layer.items()
+    }
+    assert growth_exponents(values, metric, 64) == pytest.approx((1.5, -0.125))
+    # N need not be a length that was measured; elsewhere than at the kink there are other slopes.
+    assert growth_exponents(values, metric, 100) == pytest.approx((1.5, -0.125))
+    assert growth_exponents(values, metric, 32)[0] == pytest.approx(1.5)
+    assert growth_exponents(values, metric, 32)[1] > 0
+    assert growth_exponents(values, metric, 128)[0] < 1.4
+    # The order does not matter, and a layer that has values at some lengths alone counts where it can.
+    values = dict(reversed(values.items())) | {(16, "3"): 1.0, (32, "3"): 1.0, (64, "3"): math.nan}
+    assert growth_exponents(values, metric, 64) == pytest.approx((1.0, -0.125))
+    up_to = {key: value for key, value in values.items() if key[0] <= 64}
+    assert growth_exponents(up_to, metric, 64) == pytest.approx((1.0, math.nan), nan_ok=True)
+    assert growth_exponents(up_to, metric, 16) == pytest.approx((math.nan, 1.0), nan_ok=True)
+
+
+def test_no_growth_exponents():
+    values = {(n, "0"): value for n, value in kinked(1, 1).items()}
+    for metric in {*ATTENTION_STATISTICS} - {"log_sum_exp", "sum_squared_relu"}:
+        assert all(map(math.isnan, growth_exponents(values, metric, 64)))
+    assert all(map(math.isnan, growth_exponents({}, "sum_squared_relu", 64)))
+    zeros = {(n, "0"): 0.0 for n in KINKED}  # no score is positive
+    assert all(map(math.isnan, growth_exponents(zeros, "sum_squared_relu", 64)))
+
+
+def test_the_table_of_statistics_has_both_exponents():
+    def rows_of(metric, function, **changes):
+        layers = {"0": kinked(1.0, 0.25), "1": kinked(2.0, -0.5), "2": dict.fromkeys(KINKED, math.nan)}
+        found = []
+        for layer, values in layers.items():
+            found += handmade(layer, metric, {n: function(value) for n, value in values.items()}, **changes)
+        return found
+
+    soft = {"attention_normalization": "softmax", "n": NOT_USED}
+    rows = [
+        *rows_of("sum_squared_relu", float),
+        *rows_of("log_sum_exp", math.log, **soft),
+        *rows_of("sum_exp", float, **soft),
+        *rows_of("log_sum_exp", lambda value: 1e9, context="shuffled"),
+        # N is each checkpoint's own.
+        *rows_of("sum_squared_relu", float, checkpoint="b", trained_length="16"),
+    ]
+    head, *lines = [line.split() for line in statistics_table(rows).splitlines()]
+    assert head[-11:] == [*map(str, KINKED), "p", "to", "N", "p", "from", "N"]
+    means = [0.3 * (n + n**2) / 2 for n in KINKED[:3]]  # of the two layers that have a value
+    relu, soft_logs, soft_sums, other = lines
+    assert relu[:5] == ["a", "squared_relu,", "n", "dynamic", "sum_squared_relu"]
+    assert relu[5:8] == [f"{mean:.3g}" for mean in means] and relu[10:] == ["1.50", "-0.12"]
+    assert soft_logs[:3] == ["a", "softmax", "log_sum_exp"] and soft_logs[8:] == ["1.50", "-0.12"]
+    assert soft_sums[:3] == ["a", "softmax", "sum_exp"] and len(soft_sums) == 3 + len(KINKED)
+    assert other[0] == "b" and len(other) == 5 + len(KINKED) + 1  # one length up to N
+
+
 @pytest.mark.parametrize("points", [[], [(16, 1.0)], [(16, 1.0), (16, 2.0)], [(16, 1.0), (32, 0.0), (64, math.nan)]])
 def test_a_power_law_needs_two_points(points):
     assert math.isnan(power_law_exponent([x for x, _ in points], [y for _, y in points]))
@@ -640,7 +1053,7 @@ def test_words_for_settings():
 def handmade(layer, metric, values, **changes):
     common = dict.fromkeys(COLUMNS, "") | {
         "checkpoint": "a", "attention_normalization": "squared_relu", "n": "dynamic", "position_scaling": "none",
-        "context": "intact", "layer": layer, "metric": metric,
+        "context": "intact", "layer": layer, "metric": metric, "trained_length": "64",
     }  # fmt: skip
     return [common | changes | {"length": str(length), "value": str(value)} for length, value in values.items()]
 
@@ -653,6 +1066,7 @@ def test_tables():
         *handmade("0", "sum_squared_relu", {8: 1.0, 32: 4.0}),
         *handmade("1", "sum_squared_relu", {8: 3.0, 32: 12.0}),
         *handmade("0", "entropy", {8: 1.0}),
+        *handmade("1", "entropy", {8: math.nan}),
         *handmade("0", "entropy", {8: 7.0}, context="shuffled"),
     ]
     lines = [line.split() for line in length_tables(rows, "loss").splitlines()]
@@ -662,11 +1076,11 @@ def test_tables():
         ["a", "squared_relu,", "n", "dynamic,", "shuffled", "1.000"],
     ]
     assert length_tables(rows).splitlines()[1].split() == ["b", "squared_relu,", "n", "dynamic", "0.250"]
-    lines = [line.split()[-4:] for line in statistics_table(rows).splitlines()]
+    lines = [line.split()[-9:] for line in statistics_table(rows).splitlines()]
     assert lines == [
-        ["layers", "8", "32", "exponent"],
-        ["sum_squared_relu", "2", "8", "1.00"],
-        ["n", "dynamic", "entropy", "1"],
+        ["layers", "8", "32", "p", "to", "N", "p", "from", "N"],
+        ["a", "squared_relu,", "n", "dynamic", "sum_squared_relu", "2", "8", "1.00"],
+        ["a", "squared_relu,", "n", "dynamic", "entropy", "1"],
     ]
 
 
@@ -714,7 +1128,9 @@ def test_command_line(checkpoints, corpus, tmp_path, capsys):
         for line in lines:  # a number for each length at which there is a cell
             numbers = [word for word in line if word[-4:-3] == "."]
             assert len(numbers) == (1 if "yarn" in " ".join(line) else 3)
-    assert table_after(output, ["checkpoint", "setting"])[0][-4:] == ["8", "16", "32", "exponent"]
+    assert table_after(output, ["checkpoint", "setting"])[0][-9:] == [
+        "8", "16", "32", "p", "to", "N", "p", "from", "N",
+    ]  # fmt: skip
     assert f"Wrote {path}" in output and f"length_figures {path}" in output
     # Nothing more to do, and no statistics asked for.
     assert main([*argv, "--statistics", "none"]) == rows
@@ -733,6 +1149,87 @@ def test_command_line_without_a_file(checkpoints, corpus, tmp_path, monkeypatch,
     assert "Wrote" not in capsys.readouterr().out and not list(tmp_path.iterdir())
 
 
+def length_arguments(**changes):
+    return LengthArguments(model_name_or_path=["a"], **changes)
+
+
+def test_documents_of_a_txt_file(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("one\ntwo\n\nthree\n")
+    expected = {"document": ["one\ntwo\n\nthree"], "paragraph": ["one\ntwo", "three"], "line": ["one", "two", "three"]}
+    for unit, documents in expected.items():
+        args = length_arguments(corpus_file=[str(path)], text_unit=unit)
+        assert [text.strip() for text in read_texts(args)] == documents
+
+
+def test_bad_rows(checkpoints, tmp_path, forwards):
+    path = tmp_path / "documents.jsonl"
+    rows = [json.dumps({"body": text}) for text in DOCUMENTS[:4]]
+    path.write_text("\n".join([rows[0], "no json", *rows[1:]]) + "\n")
+    args = {"corpus_file": [str(path)], "text_column": "body"}
+    with pytest.raises(ValueError, match=r"documents\.jsonl.*\b(line|row) 2\b.*--skip_bad_rows"):
+        list(read_texts(length_arguments(**args)))
+    assert list(read_texts(length_arguments(**args, skip_bad_rows=True))) == DOCUMENTS[:4]
+    argv = [
+        "--model_name_or_path", checkpoints["softmax"], "--corpus_file", str(path), "--text_column", "body",
+        "--lengths", "32", "--max_tokens", "200", "--device", "cpu", "--output_file", str(tmp_path / "lengths.csv"),
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match=r"documents\.jsonl.*\b(line|row) 2\b"):
+        main(argv)
+    assert not forwards and not (tmp_path / "lengths.csv").exists()
+    rows = main([*argv, "--skip_bad_rows"])
+    expected = measure_length_generalization(
+        [checkpoints["softmax"]], DOCUMENTS[:4], lengths=[32], max_tokens=200, device="cpu"
+    )
+    assert rows == expected
+
+
+def test_what_the_hub_is_asked_for(checkpoints, corpus, monkeypatch):
+    """Revision, token and folder reach whatever loads a part of a checkpoint, the token the text as well."""
+    asked = {}
+
+    def watched(name, function):
+        def asking(*given, **options):
+            asked.setdefault(name, []).append({key: options.get(key) for key in ("revision", "token", "cache_dir")})
+            return function(*given, **{key: options[key] for key in options if key not in asked[name][-1]})
+
+        return asking
+
+    for name in ("AutoConfig", "AutoTokenizer"):
+        real = getattr(length_generalization, name).from_pretrained
+        monkeypatch.setattr(length_generalization, name, SimpleNamespace(from_pretrained=watched(name, real)))
+    real = length_generalization.load_with_misfits
+    monkeypatch.setattr(length_generalization, "load_with_misfits", watched("model", real))
+    argv = [
+        "--model_name_or_path", checkpoints["softmax"], "--corpus_file", corpus, "--text_column", "body",
+        "--lengths", "8", "--max_tokens", "30", "--device", "cpu",
+    ]  # fmt: skip
+    for given, expected in (
+        ([], {"revision": "main", "token": None, "cache_dir": None}),
+        (
+            ["--revision", "v2", "--token", "hf_mine", "--cache_dir", "/kept/here"],
+            {"revision": "v2", "token": "hf_mine", "cache_dir": "/kept/here"},
+        ),
+    ):
+        asked.clear()
+        main([*argv, *given])
+        assert set(asked) == {"AutoConfig", "AutoTokenizer", "model"}
+        assert all(options == expected for calls in asked.values() for options in calls)
+
+    def opened(data_args, seed, split, token):
+        assert (data_args.dataset_name, data_args.dataset_config_name) == ("some/text", "plain")
+        assert (data_args.text_column, data_args.text_unit, data_args.skip_bad_rows) == ("body", "line", True)
+        assert (seed, split, token) == (0, "validation", "hf_mine")  # what run_pretrain.py holds out
+        return SimpleNamespace(documents_in_turn=lambda: iter(["a text"]))
+
+    monkeypatch.setattr(length_generalization, "open_stream", opened)
+    args = length_arguments(
+        dataset_name="some/text", dataset_config_name="plain", text_column="body", text_unit="line",
+        skip_bad_rows=True, token="hf_mine",
+    )  # fmt: skip
+    assert list(read_texts(args)) == ["a text"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -746,10 +1243,11 @@ def test_command_line_without_a_file(checkpoints, corpus, tmp_path, monkeypatch,
         ({"--lengths": "2"}, "--lengths must be at least 3"),
         ({"--trained_length": "0"}, "--trained_length must be at least 2, got 0"),
         ({"--trained_length": "1"}, "--trained_length"),
-        ({"--fixed_n": "n^a"}, "fixed_n 'n^a'. Allowed: dynamic, train"),
+        ({"--fixed_n": "n^a"}, "fixed_n 'n^a'. Allowed: dynamic, train, own"),
         ({"--attention_normalization": "relu"}, "attention_normalization 'relu'. Allowed: softmax, softmax_plus"),
         ({"--position_scaling": "dynamic"}, "position_scaling 'dynamic'. Allowed: none, linear, ntk, yarn"),
         ({"--context": "random"}, "context 'random'. Allowed: intact, shuffled"),
+        ({"--position_scaling": "yarn"}, "There is nothing to measure of"),
         ({"--lengths": "5000"}, "Lower the largest length to"),
         ({"--text_column": "text"}, "text"),
         ({"--corpus_file": "/nowhere/*.txt"}, "/nowhere"),

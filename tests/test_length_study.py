@@ -73,19 +73,22 @@ def make(script, tmp_path):
             path = tmp_path / "study.yaml"
             path.write_text(yaml.safe_dump(CONTENT | changes, sort_keys=False))
         words = ["--config", str(path), "--output_dir", str(tmp_path / "out")]
-        words += ["--train_file", "a-*.txt", "--validation_file", "b.txt", "--data_dir", str(tmp_path / "glue")]
+        (tmp_path / "b.txt").touch()
+        words += ["--train_file", "a-*.txt", "--validation_file", str(tmp_path / "b.txt")]
+        words += ["--data_dir", str(tmp_path / "glue")]
         args = script.parse_command_line([*words, *options])
         return script.Study(script.StudyFile.read(args.config), args)
 
     return make
 
 
-def finish(script, study, job, status="finished", **results):
+def finish(script, study, job, status="finished", data="text", **results):
     """Leaves what a run leaves behind it."""
     values = study._compared(job)
     files = {name: value for name, value in values.items() if " " in name}
     arguments = {name: value for name, value in values.items() if name not in files}
     record = {"status": status, "started": "today", "arguments": arguments, "compared": files, "results": results}
+    record["data"] = data
     path = study.output_dir / job.record
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(script.for_json(record)))
@@ -134,7 +137,7 @@ def test_commands(script, make, tmp_path):
         f"{sys.executable} run_pretrain.py --config {ROOT}/configuration/recipes/study/smoke-pretrain.yaml ",
         f"--tokenizer_name {out}/tokenizer --seed 3 --learning_rate 0.002 --max_steps 5 --save_strategy no ",
         f"--attention_normalization squared_relu --fixed_n 8 --output_dir {out}/tune/n8/lr-0.002 ",
-        f"'{Path.cwd()}/a-*.txt' --validation_file {Path.cwd()}/b.txt ",
+        f"'{Path.cwd()}/a-*.txt' --validation_file {tmp_path}/b.txt ",
         "--resume_from_checkpoint auto",
     ):
         assert part in tune
@@ -210,8 +213,51 @@ def test_what_is_finished_is_not_made_again(script, make):
         finish(script, study, job)
     assert study.finished() == set(study.by_name)
     finish(script, study, study.jobs[0], status="stopped by SIGTERM")
-    # Without one of its runs the tuning has not chosen a learning rate; what was made with it stays what it is.
-    assert study.finished() == set(study.by_name) - {study.jobs[0].name}
+    # Without one of its runs the tuning has not chosen a learning rate: what was made with it is not known.
+    unknown = {job.name for job in study.jobs if job.tuned_as == "softmax"}
+    assert len(unknown) == 4 and study.finished() == set(study.by_name) - {study.jobs[0].name} - unknown
+
+
+def test_a_learning_rate_that_is_added_makes_its_runs_stale(script, make, runner, tmp_path, capsys):
+    study = make()
+    finish_tuning(script, study)
+    for job in study.jobs[6:]:
+        finish(script, study, job)
+    more = make(learning_rates=[1e-3, 2e-3, 4e-3, 8e-3])
+    added = [job for job in more.jobs if job.name in ("tune/softmax/lr-0.008", "tune/n8/lr-0.008")]
+    for loss, failures in ((2.2, 0), (1.5, 1)):
+        for job in added:
+            finish(script, more, job, status="running")
+        finished = more.finished()
+        assert not finished & {f"pretrain/{name}/seed-{seed}" for name in ("softmax", "mixed") for seed in (3, 4)}
+        for job in added:
+            finish(script, more, job, eval_loss=loss, eval_accuracy=0.25)
+        one = runner.Runner(more.jobs, finished, more.is_finished, None, [{}], tmp_path, None)
+        assert one.run() == len(one.failures) == failures
+    assert "learning_rate (0.002 there, 0.008 here)" in one.failures[0]
+
+
+def test_a_learning_rate_where_all_failed(script, make):
+    study = make()
+    finish_tuning(script, study, [float("nan")] * 3)
+    with pytest.raises(ValueError, match="softmax went to NaN at every learning rate"):
+        study.finished()
+
+
+def test_text_that_changed(script, make, tmp_path):
+    study = make()
+    finish_tuning(script, study)
+    finish(script, study, study.by_name["pretrain/softmax/seed-3"])
+    finish(script, study, study.by_name["evaluate/lengths/softmax-seed-3"])
+    assert "evaluate/lengths/softmax-seed-3" in study.finished()
+    (tmp_path / "b.txt").write_text("Another text.")
+    script.digest_of.cache_clear()
+    assert "evaluate/lengths/softmax-seed-3" not in study.finished()
+    finish(script, study, study.by_name["pretrain/softmax/seed-4"], data="another text")
+    with pytest.raises(
+        ValueError, match=r"on different text or with different tokenizers: .*; pretrain/softmax/seed-4"
+    ):
+        study.finished()
 
 
 def test_paths_may_be_written_otherwise(script, make, tmp_path):
@@ -337,15 +383,17 @@ def test_tables(script, make):
 def run(runner, tmp_path):
     """Runs jobs, name -> (needs, Python code), and returns the exit code, the runner and the names that ended."""
 
-    def run(jobs, slots=1, finished=()):
+    def run(jobs, slots=1, finished=(), locks=()):
         ended = []
         one = runner.Runner(
             [runner.Job(name, "tune", {}, "", needs) for name, (needs, _) in jobs.items()],
             set(finished),
+            lambda job: False,
             lambda job: [sys.executable, "-c", jobs[job.name][1]],
             [{"SLOT": str(number)} for number in range(slots)],
             tmp_path,
             lambda job, finished: ended.append(job.name) or "well",
+            locks,
         )
         return one.run(), one, ended
 
@@ -358,6 +406,16 @@ def test_jobs_run_in_their_order_after_what_they_need(run, tmp_path, capsys):
     assert (code, one.waiting, ended) == (0, [], ["x/first", "x/last"])
     assert (tmp_path / "x" / "first.log").read_text().endswith("\nhello\n")
     assert "x/first: 0.0 minutes, well" in capsys.readouterr().out
+
+
+def test_a_folder_has_one_study_and_its_runs(run, runner, tmp_path):
+    held = runner.lock(tmp_path / "out")
+    with pytest.raises(ValueError, match="is at work in"):
+        runner.lock(tmp_path / "out")
+    jobs = {"a": ((), f"import os; os.fstat({held})")}  # the process has the lock as well
+    assert run(jobs, locks=[held])[0] == 0
+    os.close(held)
+    os.close(runner.lock(tmp_path / "out"))
 
 
 def test_as_many_jobs_at_a_time_as_there_are_devices(run, tmp_path):

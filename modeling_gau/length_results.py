@@ -1,0 +1,251 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""Results of `length_generalization`: the file that they are kept in, and the tables that are printed of them."""
+
+import csv
+import io
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from .glue_report import aligned
+from .length_settings import NOT_USED, Cell
+
+
+# Layer (None for what is of the whole model), metric, value.
+Measurement = tuple[int | None, str, float]
+
+COLUMNS = (
+    "checkpoint", "weights", "corpus", "trained_length", "attention_normalization", "n", "fixed_n",
+    "position_scaling", "context", "length", "layer", "metric", "value",
+)  # fmt: skip
+# The last row of a cell: a cell without it was interrupted.
+_LAST_METRIC = "masked_tokens"
+# What all results of a checkpoint have in common, and words for it.
+_IDENTITY = {"weights": "weights", "corpus": "masked text or precision", "trained_length": "training length"}
+
+
+def read_results(path: str | Path) -> list[dict[str, str]]:
+    """The rows of a file of results, without a last line that is cut short.
+
+    Raises:
+        ValueError: its columns are others.
+    """
+    return _read(path)[1]
+
+
+def _read(path: str | Path) -> tuple[list[str], list[dict[str, str]]]:
+    """The columns and the rows."""
+    whole = Path(path).read_bytes()
+    whole = whole[: whole.rfind(b"\n") + 1]
+    reader = csv.DictReader(io.StringIO(whole.decode("utf-8", errors="replace"), newline=""))
+    if reader.fieldnames is None or not set(COLUMNS) <= set(reader.fieldnames):
+        raise ValueError(f"{path} is no file of length results: its first line is not {','.join(COLUMNS)}.")
+    return list(reader.fieldnames), list(reader)
+
+
+def cell_key(row: Mapping[str, object]) -> tuple[str, ...]:
+    """What tells a cell of a checkpoint from the others."""
+    names = ("checkpoint", "attention_normalization", "n", "position_scaling", "context", "length")
+    return tuple(str(row[name]) for name in names)
+
+
+class ResultFile:
+    """A CSV file that grows by whole cells, and knows those that it holds.
+
+    Args:
+        path: of the file, which stays as it is until a cell is added; what it holds of cells that were interrupted is
+            then removed from it.
+
+    Raises:
+        ValueError: the file is not one of results.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        columns, rows = _read(path) if path.exists() else (COLUMNS, [])
+        if set(columns) != set(COLUMNS):
+            others = ", ".join(sorted(set(columns) - set(COLUMNS)))
+            raise ValueError(
+                f"{path} has other columns ({others}) and cannot be added to: take another --output_file."
+            )
+        self._ended = {cell_key(row): row["fixed_n"] for row in rows if row["metric"] == _LAST_METRIC}
+        self._with_statistics = {cell_key(row) for row in rows if row["layer"]}
+        self.rows = [row for row in rows if cell_key(row) in self._ended]
+        self._identities = {row["checkpoint"]: [row[name] for name in _IDENTITY] for row in self.rows}
+        self._is_clean = False
+
+    def check(self, facts: Mapping[str, object]) -> None:
+        """Raises ValueError where the file holds results of other weights under that name, on other text or for
+        another training length."""
+        own = [str(facts[name]) for name in _IDENTITY]
+        before = self._identities.get(facts["checkpoint"], own)
+        for what, there, here in zip(_IDENTITY.values(), before, own, strict=True):
+            if there != here:
+                raise ValueError(
+                    f"{self.path} holds results of {facts['checkpoint']} with other {what} ({there} there, {here} "
+                    "here): take another --output_file, or remove that one."
+                )
+
+    def holds(self, checkpoint: str, cell: Cell, fixed_n: int | None, statistics: bool) -> bool:
+        """Whether a cell is there, measured with that `fixed_n` (n 'own' may be another one by now), and with
+        statistics of the attention where they are asked for."""
+        key = cell_key({"checkpoint": checkpoint} | asdict(cell))
+        is_there = self._ended.get(key) == number_or_none(fixed_n)
+        return is_there and (not statistics or key in self._with_statistics)
+
+    def rows_of(self, checkpoint: str, cell: Cell) -> list[dict[str, str]]:
+        key = cell_key({"checkpoint": checkpoint} | asdict(cell))
+        return [row for row in self.rows if cell_key(row) == key]
+
+    def add(self, rows: Sequence[Mapping[str, str]]) -> None:
+        """Appends the rows of a cell, in place of those that it has."""
+        key = cell_key(rows[-1])
+        if key in self._ended:
+            self.rows = [row for row in self.rows if cell_key(row) != key]
+            self._is_clean = False
+        if not self._is_clean:
+            self._write_whole()
+        with open(self.path, "a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, COLUMNS, lineterminator="\n").writerows(rows)
+        self.rows += rows
+        self._ended[key] = rows[-1]["fixed_n"]
+        if rows[0]["layer"]:
+            self._with_statistics.add(key)
+
+    def _write_whole(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_name(self.path.name + ".partial")
+        with open(partial, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self.rows)
+        os.replace(partial, self.path)
+        self._is_clean = True
+
+
+def number_or_none(value: int | None) -> str:
+    return "" if value is None else str(value)
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if float(value).is_integer() else f"{value:.6g}"
+
+
+def result_rows(facts: Mapping[str, object], cell: Cell, measurements: Iterable[Measurement]) -> list[dict[str, str]]:
+    """The rows of a cell, as they are written."""
+    common = {name: str(value) for name, value in (facts | asdict(cell)).items()}
+    return [
+        common | {"layer": "" if layer is None else str(layer), "metric": metric, "value": _number(value)}
+        for layer, metric, value in measurements
+    ]
+
+
+# Tables
+
+
+def power_law_exponent(lengths: Sequence[float], values: Sequence[float], are_logarithms: bool = False) -> float:
+    """The p of the power law values ~ lengths^p that fits best: the slope by least squares on logarithmic axes.
+
+    Args:
+        values: or their logarithms; those that are not positive are left out.
+
+    Returns:
+        NaN with fewer than two lengths.
+    """
+    pairs = zip(lengths, values, strict=True)
+    if are_logarithms:
+        points = [(math.log(x), y) for x, y in pairs if not math.isnan(y)]
+    else:
+        points = [(math.log(x), math.log(y)) for x, y in pairs if y > 0]
+    if len({x for x, _ in points}) < 2:
+        return math.nan
+    return float(np.polyfit(*zip(*points, strict=True), 1)[0])
+
+
+def describe_setting(row: Mapping[str, str]) -> str:
+    """Words for what distinguishes the settings of a checkpoint: 'squared_relu, n dynamic'."""
+    words = [row["attention_normalization"]]
+    words += [f"n {row['n']}"] if row["n"] != NOT_USED else []
+    words += [row["position_scaling"]] if row["position_scaling"] != "none" else []
+    words += [row["context"]] if row["context"] != "intact" else []
+    return ", ".join(words)
+
+
+def length_tables(rows: Sequence[Mapping[str, str]], metric: str = "accuracy") -> str:
+    """A line for each checkpoint and setting, a column for each length, in aligned text."""
+    values = {
+        (row["checkpoint"], describe_setting(row), int(row["length"])): float(row["value"])
+        for row in rows
+        if row["metric"] == metric and row["layer"] == ""
+    }
+    lengths = sorted({length for _, _, length in values})
+    table = [["checkpoint", metric, *map(str, lengths)]]
+    for checkpoint, setting in dict.fromkeys((checkpoint, setting) for checkpoint, setting, _ in values):
+        cells = (values.get((checkpoint, setting, length)) for length in lengths)
+        table.append([checkpoint, setting, *("" if value is None else f"{value:.3f}" for value in cells)])
+    return aligned(table, left=2)
+
+
+def mean_of_known(values: Iterable[float]) -> float:
+    """The mean without NaN, which stands for layers whose queries all have no weight."""
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan
+
+
+def statistics_table(rows: Sequence[Mapping[str, str]]) -> str:
+    """The mean over the layers of each statistic of the attention by length, in aligned text; for the normalizers the
+    exponents p of their growth as n^p up to the training length and from there on. Contexts are intact."""
+    values = layer_values(rows)
+    lengths = sorted({length for *_, length, _ in values})
+    trained = {(row["checkpoint"], describe_setting(row)): int(row["trained_length"]) for row in rows}
+    table = [["checkpoint", "setting", "mean over the layers", *map(str, lengths), "p to N", "p from N"]]
+    for checkpoint, setting, metric in dict.fromkeys(key[:3] for key in values):
+        own = {key[3:]: value for key, value in values.items() if key[:3] == (checkpoint, setting, metric)}
+        means = [mean_of_known([value for (n, _), value in own.items() if n == length]) for length in lengths]
+        cells = ["" if math.isnan(mean) else f"{mean:.3g}" for mean in means]
+        powers = growth_exponents(own, metric, trained[checkpoint, setting])
+        cells += ["" if math.isnan(power) else f"{power:.2f}" for power in powers]
+        table.append([checkpoint, setting, metric, *cells])
+    return aligned(table, left=3)
+
+
+def layer_values(rows: Sequence[Mapping[str, str]]) -> dict[tuple, float]:
+    """(checkpoint, setting, metric, length, layer) -> value, of intact contexts."""
+    return {
+        (row["checkpoint"], describe_setting(row), row["metric"], int(row["length"]), row["layer"]): float(
+            row["value"]
+        )
+        for row in rows
+        if row["layer"] and row["context"] == "intact"
+    }
+
+
+# The normalizers whose growth is told, and whether they are logarithms. Few queries rule the mean of sum_exp.
+NORMALIZERS = {"log_sum_exp": True, "sum_squared_relu": False}
+
+
+def growth_exponents(values: Mapping[tuple[int, str], float], metric: str, trained: int) -> tuple[float, float]:
+    """The exponents p of a normalizer's growth as n^p, up to the training length and from there on: means over the
+    layers of the slopes on logarithmic axes.
+
+    Args:
+        values: (length, layer) -> value of `metric`.
+        trained: the training length.
+
+    Returns:
+        NaN where there are fewer than two lengths, and of metrics that are no `NORMALIZERS`.
+    """
+    if metric not in NORMALIZERS:
+        return math.nan, math.nan
+    powers = []
+    for belongs in (lambda length: length <= trained, lambda length: length >= trained):
+        slopes = []
+        for layer in dict.fromkeys(layer for _, layer in values):
+            points = [(n, value) for (n, own), value in values.items() if own == layer and belongs(n)]
+            slopes.append(power_law_exponent(*zip(*points, strict=True), NORMALIZERS[metric]) if points else math.nan)
+        powers.append(mean_of_known(slopes))
+    return powers[0], powers[1]

@@ -1,0 +1,101 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""Settings in which a checkpoint is tried at other lengths than its own: n, normalization, positions, context."""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import product
+
+from .attention_gau import ATTENTION_NORMALIZATIONS
+from .configuration_gau import GAUConfig
+
+
+# Of the rotary positions, for rows longer than those of training: what `rope_parameters` become, given the length of
+# training and that of the rows.
+POSITION_SCALINGS = {
+    "none": lambda trained, length: {},
+    "linear": lambda trained, length: {"rope_type": "linear", "factor": length / trained},
+    # transformers' dynamic NTK with factor 1: base * (length / trained)^(key_dim / (key_dim - 2)).
+    "ntk": lambda trained, length: {"rope_type": "dynamic", "factor": 1.0},
+    "yarn": lambda trained, length: {
+        "rope_type": "yarn",
+        "factor": length / trained,
+        "original_max_position_embeddings": trained,
+    },
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings to measure, all with all. No normalization means the checkpoint's own.
+
+    Raises:
+        ValueError: one is unknown.
+    """
+
+    fixed_n: tuple[str, ...] = ("dynamic", "train")
+    attention_normalization: tuple[str, ...] = ()
+    position_scaling: tuple[str, ...] = ("none",)
+    context: tuple[str, ...] = ("intact",)
+
+    def __post_init__(self):
+        known = {
+            "attention_normalization": tuple(ATTENTION_NORMALIZATIONS),
+            "position_scaling": tuple(POSITION_SCALINGS),
+            "context": ("intact", "shuffled"),
+        }
+        for name, allowed in known.items():
+            for value in getattr(self, name):
+                if value not in allowed:
+                    raise ValueError(f"Unknown {name} '{value}'. Allowed: {', '.join(allowed)}.")
+        for value in self.fixed_n:
+            if value != "own":
+                resolve_fixed_n(value, 512, 512)
+
+    def cells(self, config: GAUConfig, trained: int, lengths: Iterable[int]) -> Iterator["Cell"]:
+        """The cells of a checkpoint, without those that would repeat another: positions are scaled beyond the training
+        length only, and an n matters only where the normalization uses it."""
+        names = self.attention_normalization or (config.attention_normalization,)
+        axes = (names, self.position_scaling, self.context, lengths)
+        for name, scaling, context, length in product(*map(dict.fromkeys, axes)):
+            if scaling != "none" and length <= trained:
+                continue
+            for n in dict.fromkeys(self.fixed_n) if ATTENTION_NORMALIZATIONS[name].uses_n else (NOT_USED,):
+                yield Cell(name, n, scaling, context, length)
+
+
+NOT_USED = "not used"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One setting at one length."""
+
+    attention_normalization: str
+    n: str
+    position_scaling: str
+    context: str
+    length: int
+
+
+def resolve_fixed_n(text: str, trained: int, length: int) -> int | None:
+    """`fixed_n` that 'dynamic', 'train', a number or 'n^p' stands for, with n = `length` and N = `trained`.
+
+    n^p is N (n / N)^p, rounded and at least 1: p = 0 is 'train', p = 1 'dynamic' (but in layers of local attention,
+    where 'dynamic' is what a token sees).
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if text in ("dynamic", NOT_USED):
+        return None
+    if text == "train":
+        return trained
+    if re.fullmatch(r"[1-9]\d*", text):
+        return int(text)
+    power = re.fullmatch(r"n\^(-?\d+(?:\.\d+)?)", text)
+    if power is None:
+        raise ValueError(
+            f"Unknown fixed_n '{text}'. Allowed: dynamic, train, own, a positive number, or n^p such as n^0.5."
+        )
+    return max(1, round(trained * (length / trained) ** float(power[1])))
