@@ -5,8 +5,8 @@
     python benchmarks/length_study_report.py --results benchmarks/results/NAME
 
 With --study the results of the finished runs are collected into the folder --results first. Then all tables are
-printed as Markdown and the figures drawn into that folder, from its files alone. Differences are paired by seed: the
-two sides began with the same weights, saw the same batches and were asked for the same tokens. Intervals are 95 %
+printed as Markdown and the figures drawn into that folder, from its files alone. Differences are paired by seed, which
+decides on the initial weights and the order of the text, and all are asked for the same tokens. Intervals are 95 %
 intervals of Student's t over the seeds; they do not cover the choice of the text. Needs matplotlib and scipy.
 """
 
@@ -19,14 +19,12 @@ import pandas as pd
 from scipy import stats
 
 from modeling_gau.glue_report import markdown
-from modeling_gau.length_results import power_law_exponent
+from modeling_gau.length_results import NORMALIZERS, power_law_exponent
 from modeling_gau.length_settings import NOT_USED
 
 
 SETTING = ["training", "attention_normalization", "n", "position_scaling", "context"]
-NORMALIZERS = ["log_sum_exp", "sum_squared_relu"]
 KEPT_STATISTICS = [*NORMALIZERS, "weight_sum", "zero_share", "entropy", "keys_90", "distance"]
-TRAINED = 512
 # The arms that are compared: label -> training, normalization, n.
 ARMS = {
     "squared_relu, n fixed": ("squared_relu", "squared_relu", "train"),
@@ -61,22 +59,30 @@ def main() -> None:
     path = args.results / "fine_tuning.csv"
     fine_tuning = pd.read_csv(path) if path.exists() else None
     for title, table in tables(lengths, attention, tuning, fine_tuning):
-        print(f"\n### {title}\n\n{markdown(table, left=1)}")
+        if len(table) > 1:
+            print(f"\n### {title}\n\n{markdown(table, left=1)}")
     for path in draw(lengths, attention, args.results):
-        print(f"\nWrote {path}")
+        print(f"Wrote {path}")
 
 
 # Collecting
 
 
 def collect(study: Path, results: Path) -> None:
-    """Writes what the tables and figures need of a study: values of whole models, and of layers in the model's own
-    normalization and unscaled positions."""
+    """Writes what the tables and figures need of a study: values of whole models, and of layers with unscaled
+    positions and n fixed or dynamic.
+
+    Raises:
+        ValueError: the evaluations were not asked for the same tokens in the same precision.
+    """
+    rows = pd.read_csv(study / "lengths.csv", keep_default_na=False, dtype={"layer": str, "n": str, "fixed_n": str})
+    if rows.corpus.nunique() > 1:
+        asked = rows.groupby("corpus").evaluation.unique().map(", ".join)
+        raise ValueError(f"The evaluations do not compare, their text or precision differs: {' | '.join(asked)}.")
     results.mkdir(parents=True, exist_ok=True)
-    rows = pd.read_csv(study / "lengths.csv", keep_default_na=False, dtype={"layer": str, "n": str})
     rows = rows.drop_duplicates(["training", "seed", *SETTING[1:], "length", "layer", "metric"])
     whole = rows[(rows.layer == "") & rows.metric.isin(["loss", "accuracy", "masked_tokens"])]
-    whole = whole[[*SETTING, "fixed_n", "seed", "length", "metric", "value"]]
+    whole = whole[[*SETTING, "fixed_n", "trained_length", "seed", "length", "metric", "value"]]
     whole.to_csv(results / "lengths.csv", index=False, lineterminator="\n")
     layers = rows[(rows.layer != "") & rows.metric.isin(KEPT_STATISTICS) & (rows.context == "intact")]
     layers = layers[(layers.position_scaling == "none") & layers.n.isin(["train", "dynamic", NOT_USED])]
@@ -115,19 +121,23 @@ def mean_cell(column: pd.Series, percent: bool = True) -> str:
 
 
 def difference_cell(differences: pd.Series, percent: bool = True) -> str:
+    """Mean and 95 % interval of the pairs that are whole; without an interval where there is one pair only."""
+    differences = differences.dropna()
+    if differences.empty:
+        return ""
     scale, digits = (100, 1) if percent else (1, 3)
     mean, half = interval(differences)
     sign = "+" if mean >= 0 else "−"
-    return f"{sign}{scale * abs(mean):.{digits}f} ± {scale * half:.{digits}f}"
+    return f"{sign}{scale * abs(mean):.{digits}f}" + (f" ± {scale * half:.{digits}f}" if half == half else "")
 
 
 def by_length(rows: dict[str, pd.DataFrame], cell, head: str) -> list[list[str]]:
-    rows = {label: table for label, table in rows.items() if len(table)}
+    rows = {label: table for label, table in rows.items() if table.notna().any(axis=None)}
     columns = sorted({length for table in rows.values() for length in table.columns})
     return [
         [head, *map(str, columns)],
         *(
-            [label, *(cell(table[length]) if length in table else "" for length in columns)]
+            [label, *(cell(table[length].dropna()) if length in table else "" for length in columns)]
             for label, table in rows.items()
         ),
     ]
@@ -162,7 +172,10 @@ def tables(lengths, attention, tuning, fine_tuning):
         by_length(found, difference_cell, "difference"),
     )
     yield "Which n serves each length: masked accuracy in percent with n -> N (n/N)^p", exponent_table(lengths)
-    yield "Growth of the normalizers: exponent of n, mean and range over layers and seeds", growth_table(attention)
+    yield (
+        "Growth of the normalizers: exponent of n, mean and range over layers and seeds",
+        growth_table(attention, trained_length(lengths)),
+    )
     soft = {label: values(lengths, arm, "loss") for label, arm in SOFTMAX_ARMS.items()}
     yield (
         "log n in training, at inference or not at all: loss in nats",
@@ -194,83 +207,105 @@ def tuning_table(tuning: pd.DataFrame) -> list[list[str]]:
 
 def shuffled_table(lengths: pd.DataFrame) -> list[list[str]]:
     shuffled = lengths[(lengths.context == "shuffled") & (lengths.metric == "accuracy")]
+    shuffled = shuffled[shuffled.position_scaling == "none"]
     table = [["training", "length", "intact", "shuffled", "difference"]]
     for (*arm, length), own in shuffled.groupby([*SETTING[:3], "length"]):
-        intact = values(lengths, arm, "accuracy")[length]
-        mixed = own.set_index("seed").value
-        label = arm[0] if arm[2] == NOT_USED else f"{arm[0]}, n {arm[2]}"
-        table.append([label, str(length), mean_cell(intact), mean_cell(mixed), difference_cell(mixed - intact)])
+        intact = values(lengths, arm, "accuracy")
+        if length in intact:
+            mixed = own.set_index("seed").value
+            cells = mean_cell(intact[length]), mean_cell(mixed), difference_cell(mixed - intact[length])
+            table.append([arm_label(*arm), str(length), *cells])
     return table
+
+
+def arm_label(training: str, normalization: str, n: str) -> str:
+    words = [training] if normalization == training.removesuffix("_mixed") else [f"{training} as {normalization}"]
+    return ", ".join(words + ([] if n == NOT_USED else [f"n {n}"]))
 
 
 def power_of(n: str) -> float:
     """p of the setting n^p; train is 0 and dynamic 1."""
-    return {"train": 0.0, "dynamic": 1.0}.get(n) if n in ("train", "dynamic") else float(n.removeprefix("n^"))
+    return {"train": 0.0, "dynamic": 1.0}[n] if n in ("train", "dynamic") else float(n.removeprefix("n^"))
+
+
+def powers(lengths: pd.DataFrame, training: str) -> dict[float, pd.DataFrame]:
+    """p -> seeds x lengths of the accuracy, for the lengths other than that of training at which all p were tried."""
+    own = lengths[(lengths.training == training) & (lengths.attention_normalization == "squared_relu")]
+    names = [n for n in own.n.unique() if n in ("train", "dynamic") or n.startswith("n^")]
+    tables = {power_of(n): values(lengths, (training, "squared_relu", n), "accuracy") for n in names}
+    shared = [set(table.columns) for table in tables.values()]
+    kept = sorted(set.intersection(*shared) - {trained_length(lengths)}) if shared else []
+    return {p: tables[p][kept] for p in sorted(tables)}
+
+
+def trained_length(lengths: pd.DataFrame) -> int:
+    return int(lengths.trained_length.iloc[0])
 
 
 def exponent_table(lengths: pd.DataFrame) -> list[list[str]]:
+    """Accuracies by p, the best one, and how far it is ahead of the second."""
     table = []
     for training in ("squared_relu", "squared_relu_mixed"):
-        own = lengths[(lengths.training == training) & lengths.n.str.match(r"train|dynamic|n\^")]
-        rows = {}
-        for n in sorted(own.n.unique(), key=power_of):
-            rows[n] = values(lengths, (training, "squared_relu", n), "accuracy")
-        if not rows:
+        tables = powers(lengths, training)
+        if not tables:
             continue
-        found = by_length(
-            {f"{training}, p = {power_of(n):g}": part for n, part in rows.items()}, mean_cell, "training, p"
-        )
-        means = pd.DataFrame({power_of(n): part.mean() for n, part in rows.items()})
-        best = [f"{means.loc[int(length)].idxmax():g}" if int(length) != TRAINED else "any" for length in found[0][1:]]
+        found = by_length({f"{training}, p = {p:g}": part for p, part in tables.items()}, mean_cell, "training, p")
+        best, ahead = [], []
+        for length in next(iter(tables.values())).columns:
+            first, second, *_ = sorted(tables, key=lambda p: -tables[p][length].mean())
+            best.append(f"{first:g}")
+            ahead.append(f"{difference_cell(tables[first][length] - tables[second][length])} ({second:g})")
         table += [*(found if not table else found[1:]), [f"{training}: best p", *best]]
+        table.append([f"{training}: ahead of the second (p)", *ahead])
     return table
 
 
 def growth(attention: pd.DataFrame, metric: str, lengths: Sequence[int]) -> pd.Series:
-    """The exponents of each layer and seed of one training and setting."""
-    own = attention[(attention.metric == metric) & attention.length.isin(lengths)]
-    result = {}
-    for key, part in own.groupby(["seed", "layer"]):
-        points = part.sort_values("length")
-        logged = points.value - points.value.iloc[0] if metric == "log_sum_exp" else np.log(points.value)
-        result[key] = power_law_exponent(list(points.length), list(np.exp(logged)))
-    return pd.Series(result)
+    """The exponents of each seed and layer of one training and setting; no entry for one length."""
+    own = attention[(attention.metric == metric) & attention.length.isin(lengths)].sort_values("length")
+    result = {
+        key: power_law_exponent(list(part.length), list(part.value), NORMALIZERS[metric])
+        for key, part in own.groupby(["seed", "layer"])
+    }
+    return pd.Series(result, dtype=float).dropna()
 
 
-def growth_table(attention: pd.DataFrame) -> list[list[str]]:
-    table = [["training and setting", "normalizer", "16 to 512", "512 to 4096"]]
-    for (training, normalization, n), own in attention.groupby(["training", "attention_normalization", "n"]):
-        metric = "log_sum_exp" if normalization.startswith("softmax") else "sum_squared_relu"
-        cells = []
-        for chosen in ((16, 32, 64, 128, 256, 512), (512, 1024, 2048, 4096)):
-            found = growth(own, metric, chosen)
-            cells.append(f"{found.mean():.2f} ({found.min():.2f} to {found.max():.2f})")
-        label = training if n == NOT_USED else f"{training}, n {n}"
-        table.append([f"{label} ({normalization})", "Σ exp(a)" if "log" in metric else "Σ relu(a)²", *cells])
+def normalizer_of(normalization: str) -> str:
+    return "log_sum_exp" if normalization.startswith("softmax") else "sum_squared_relu"
+
+
+def growth_table(attention: pd.DataFrame, trained: int) -> list[list[str]]:
+    columns = sorted(attention.length.unique())
+    parts = [n for n in columns if n <= trained], [n for n in columns if n >= trained]
+    heads = [f"{part[0]} to {part[-1]}" for part in parts]
+    table = [["training and setting", "normalizer", *heads]]
+    for arm, own in attention.groupby(SETTING[:3]):
+        metric = normalizer_of(arm[1])
+        found = [growth(own, metric, chosen) for chosen in parts]
+        cells = [f"{one.mean():.2f} ({one.min():.2f} to {one.max():.2f})" if len(one) else "" for one in found]
+        table.append([arm_label(*arm), "Σ exp(a)" if "log" in metric else "Σ relu(a)²", *cells])
     return table
 
 
 def scaling_table(lengths: pd.DataFrame) -> list[list[str]]:
+    scaled = lengths[lengths.position_scaling != "none"]
     rows = {}
-    for label, arm in (ARMS | SOFTMAX_ARMS).items():
-        for scaling in ("none", "linear", "ntk", "yarn"):
+    for label, arm in (dict(list(ARMS.items())[:4]) | SOFTMAX_ARMS).items():
+        if not (scaled.training == arm[0]).any():
+            continue
+        for scaling in ("none", *sorted(scaled.position_scaling.unique())):
             found = values(lengths, arm, "loss", scaling)
-            found = found[[length for length in found.columns if length > TRAINED]] if len(found) else found
-            has_other = len(lengths[(lengths.training == arm[0]) & (lengths.position_scaling != "none")])
-            if len(found) and has_other:
-                rows[f"{label}; {scaling}"] = found
+            rows[f"{label}; {scaling}"] = found[[n for n in found.columns if n > trained_length(lengths)]]
     return by_length(rows, lambda c: mean_cell(c, False), "arm; scaling")
 
 
 def attention_table(attention: pd.DataFrame) -> list[list[str]]:
     names = sorted(attention.length.unique())
     table = [["training and setting", "mean over queries", *map(str, names)]]
-    for (training, normalization, n), own in attention.groupby(["training", "attention_normalization", "n"]):
-        label = training if n == NOT_USED else f"{training}, n {n}"
+    for arm, own in attention.groupby(SETTING[:3]):
         for metric in ("entropy", "keys_90", "zero_share", "distance", "weight_sum"):
             means = own[own.metric == metric].groupby("length").value.mean()
-            cells = (f"{means[length]:.3g}" if length in means else "" for length in names)
-            table.append([f"{label} ({normalization})", metric, *cells])
+            table.append([arm_label(*arm), metric, *(f"{means[n]:.3g}" if n in means else "" for n in names)])
     return table
 
 
@@ -304,14 +339,15 @@ FINE_TUNING_PAIRS = (
 
 
 def draw(lengths: pd.DataFrame, attention: pd.DataFrame, folder: Path) -> list[Path]:
+    trained = trained_length(lengths)
     arms = {label: values(lengths, arm, "accuracy") * 100 for label, arm in ARMS.items()}
     soft = {label: values(lengths, arm, "loss") for label, arm in SOFTMAX_ARMS.items()}
     return [
-        draw_lengths(arms, "masked accuracy (%)", folder / "arms.png"),
-        draw_lengths(soft, "masked-token loss (nats)", folder / "log-n.png"),
+        draw_lengths(arms, trained, "masked accuracy (%)", folder / "arms.png"),
+        draw_lengths(soft, trained, "masked-token loss (nats)", folder / "log-n.png"),
         draw_exponents(lengths, folder / "exponents.png"),
-        draw_normalizers(attention, folder / "normalizers.png"),
-        draw_entropy(attention, folder / "entropy.png"),
+        draw_normalizers(attention, trained, folder / "normalizers.png"),
+        draw_entropy(attention, trained, folder / "entropy.png"),
     ]
 
 
@@ -327,14 +363,14 @@ def figure_with_panels(count: int):
     return figure, panels
 
 
-def over_lengths(axis, lines: dict[str, pd.DataFrame], label: str) -> None:
+def over_lengths(axis, lines: dict[str, pd.DataFrame], trained: int, label: str) -> None:
     """Means of seeds over the length, and the range of the seeds behind them."""
     axis.set_xscale("log", base=2)
     for name, table in lines.items():
         if len(table):
             (line,) = axis.plot(table.columns, table.mean(), marker="o", markersize=3.5, linewidth=1.4, label=name)
             axis.fill_between(table.columns, table.min(), table.max(), color=line.get_color(), alpha=0.15, linewidth=0)
-    axis.axvline(TRAINED, color="0.5", linestyle="--", linewidth=1, label="length of training")
+    axis.axvline(trained, color="0.5", linestyle="--", linewidth=1, label="length of training")
     ticks = sorted({length for table in lines.values() for length in table.columns})
     axis.set_xticks(ticks, [str(length) for length in ticks], fontsize=8)
     axis.minorticks_off()
@@ -343,68 +379,52 @@ def over_lengths(axis, lines: dict[str, pd.DataFrame], label: str) -> None:
     axis.legend(frameon=False, fontsize=7)
 
 
-def draw_lengths(lines: dict[str, pd.DataFrame], label: str, path: Path) -> Path:
+def draw_lengths(lines: dict[str, pd.DataFrame], trained: int, label: str, path: Path) -> Path:
     figure, (axis,) = figure_with_panels(1)
-    over_lengths(axis, lines, label)
+    over_lengths(axis, lines, trained, label)
     figure.savefig(path)
     return path
 
 
 def draw_exponents(lengths: pd.DataFrame, path: Path) -> Path:
     """Accuracy over p, one line a length, for the model of one length and that of mixed ones."""
+    titles = {"squared_relu": "trained at one length", "squared_relu_mixed": "trained at mixed lengths"}
     figure, panels = figure_with_panels(2)
-    for axis, training in zip(panels, ("squared_relu", "squared_relu_mixed"), strict=True):
-        own = lengths[(lengths.training == training) & (lengths.n != NOT_USED)]
-        rows = {power_of(n): values(lengths, (training, "squared_relu", n), "accuracy") for n in own.n.unique()}
-        means = pd.DataFrame({p: rows[p].mean() * 100 for p in sorted(rows)})
-        colors = {length: number for number, length in enumerate(means.index)}
-        for length, line in means.iterrows():
-            if length != TRAINED:
-                shade = (colors[length] + 0.5) / len(colors)
-                axis.plot(
-                    line.dropna().index,
-                    line.dropna(),
-                    marker="o",
-                    markersize=3.5,
-                    label=f"{length} tokens",
-                    color=(shade, 0.25, 1 - shade),
-                )
+    for axis, training in zip(panels, titles, strict=True):
+        tables = powers(lengths, training)
+        means = pd.DataFrame({p: table.mean() * 100 for p, table in tables.items()})
+        for number, (length, line) in enumerate(means.iterrows()):
+            shade = number / max(1, len(means) - 1)
+            axis.plot(line.index, line, marker="o", markersize=3.5, label=str(length), color=(shade, 0.25, 1 - shade))
         axis.set_xlabel("p of n → N (n / N)^p: 0 is fixed, 1 is dynamic")
-        axis.set_title(
-            {"squared_relu": "trained at 512", "squared_relu_mixed": "trained at 64 to 512"}[training], fontsize=9
-        )
+        axis.set_title(f"{titles[training]}", fontsize=9)
     panels[0].set_ylabel("masked accuracy (%)")
-    panels[1].legend(frameon=False, fontsize=7)
+    if panels[0].lines:
+        panels[0].legend(frameon=False, fontsize=8, title="tokens in a row")
     figure.savefig(path)
     return path
 
 
-def draw_normalizers(attention: pd.DataFrame, path: Path) -> Path:
-    """The normalizers over n on logarithmic axes, geometric means of layers and seeds relative to those at 512."""
+def draw_normalizers(attention: pd.DataFrame, trained: int, path: Path) -> Path:
+    """The normalizers over n on logarithmic axes: geometric means of layers and seeds, 1 at the training length."""
     figure, panels = figure_with_panels(2)
-    kinds = (
-        ("log_sum_exp", "softmax: Σ exp(a), relative to 512", {"softmax", "softmax_plus"}),
-        ("sum_squared_relu", "squared ReLU: Σ relu(a)², relative to 512", {"squared_relu", "normalized_squared_relu"}),
-    )
-    for axis, (metric, title, normalizations) in zip(panels, kinds, strict=True):
-        own = attention[(attention.metric == metric) & attention.attention_normalization.isin(normalizations)]
-        for (training, normalization, n), part in own.groupby(["training", "attention_normalization", "n"]):
-            logged = part.assign(value=part.value if metric.startswith("log") else np.log(part.value))
+    titles = {"log_sum_exp": "softmax: Σ exp(a)", "sum_squared_relu": "squared ReLU: Σ relu(a)²"}
+    for axis, (metric, title) in zip(panels, titles.items(), strict=True):
+        own = attention[
+            (attention.metric == metric) & (attention.attention_normalization.map(normalizer_of) == metric)
+        ]
+        for arm, part in own.groupby(SETTING[:3]):
+            logged = part.assign(value=part.value if NORMALIZERS[metric] else np.log(part.value))
             means = logged.groupby("length").value.mean()
-            relative = np.exp(means - means[TRAINED])
-            exponent = power_law_exponent(list(relative.index), list(relative))
-            n = "" if n == NOT_USED else f", n {n}"
-            axis.plot(
-                relative.index,
-                relative,
-                marker="o",
-                markersize=3.5,
-                linewidth=1.4,
-                label=f"{training} as {normalization}{n}: n^{exponent:.2f}",
+            relative = np.exp(means - means[trained])
+            slopes = (
+                power_law_exponent(list(half.index), list(half)) for half in (relative[:trained], relative[trained:])
             )
+            label = f"{arm_label(*arm)}: {', then '.join(f'n^{slope:.2f}' for slope in slopes)}"
+            axis.plot(relative.index, relative, marker="o", markersize=3.5, linewidth=1.4, label=label)
         ticks = sorted(own.length.unique())
         axis.plot(
-            ticks, [tick / TRAINED for tick in ticks], color="0.5", linestyle=":", label="n^1, as dynamic n supposes"
+            ticks, [tick / trained for tick in ticks], color="0.5", linestyle=":", label="n^1, as dynamic n supposes"
         )
         axis.set_xscale("log", base=2)
         axis.set_yscale("log")
@@ -413,16 +433,18 @@ def draw_normalizers(attention: pd.DataFrame, path: Path) -> Path:
         axis.set_xlabel("n: length of a row (tokens)")
         axis.set_title(title, fontsize=9)
         axis.legend(frameon=False, fontsize=7)
+    panels[0].set_ylabel(f"normalizer, relative to n = {trained}")
     figure.savefig(path)
     return path
 
 
-def draw_entropy(attention: pd.DataFrame, path: Path) -> Path:
-    own, lines = attention[attention.metric == "entropy"], {}
-    for (training, normalization, n), part in own.groupby(["training", "attention_normalization", "n"]):
-        n = "" if n == NOT_USED else f", n {n}"
-        lines[f"{training} as {normalization}{n}"] = part.pivot_table(index="seed", columns="length", values="value")
-    return draw_lengths(lines, "entropy of the attention (nats), mean of the layers", path)
+def draw_entropy(attention: pd.DataFrame, trained: int, path: Path) -> Path:
+    own = attention[attention.metric == "entropy"]
+    lines = {
+        arm_label(*arm): part.pivot_table(index="seed", columns="length", values="value")
+        for arm, part in own.groupby(SETTING[:3])
+    }
+    return draw_lengths(lines, trained, "entropy of the attention (nats), mean of the layers", path)
 
 
 if __name__ == "__main__":
