@@ -5,9 +5,10 @@
     python benchmarks/length_study_report.py --results benchmarks/results/NAME
 
 With --study the results of the finished runs are collected into the folder --results first. Then all tables are
-printed as Markdown and the figures drawn into that folder, from its files alone. Differences are paired by seed, which
-decides on the initial weights and the order of the text, and all are asked for the same tokens. Intervals are 95 %
-intervals of Student's t over the seeds; they do not cover the choice of the text. Needs matplotlib and scipy.
+printed and written as Markdown and the figures drawn, into that folder and from its files alone. Differences are
+paired by seed, which decides on the initial weights and the order of the text, and all are asked for the same tokens.
+Intervals are 95 % intervals of Student's t over the seeds; they do not cover the choice of the text. Needs matplotlib
+and scipy.
 """
 
 import argparse
@@ -23,6 +24,11 @@ from modeling_gau.length_results import NORMALIZERS, power_law_exponent
 from modeling_gau.length_settings import NOT_USED
 
 
+_HEAD = """# Tables of the length study
+
+Made by benchmarks/length_study_report.py from the CSV files of this folder; docs/length_generalization.md explains
+them. Percent and nats, mean and standard deviation over seeds; differences are paired by seed, with 95 % intervals.
+"""
 SETTING = ["training", "attention_normalization", "n", "position_scaling", "context"]
 KEPT_STATISTICS = [*NORMALIZERS, "weight_sum", "zero_share", "entropy", "keys_90", "distance"]
 # The arms that are compared: label -> training, normalization, n.
@@ -58,9 +64,11 @@ def main() -> None:
     tuning = pd.read_csv(args.results / "tuning.csv")
     path = args.results / "fine_tuning.csv"
     fine_tuning = pd.read_csv(path) if path.exists() else None
-    for title, table in tables(lengths, attention, tuning, fine_tuning):
-        if len(table) > 1:
-            print(f"\n### {title}\n\n{markdown(table, left=1)}")
+    found = [(title, table) for title, table in tables(lengths, attention, tuning, fine_tuning) if len(table) > 1]
+    text = "\n".join(f"### {title}\n\n{markdown(table, left=1)}\n" for title, table in found)
+    (args.results / "tables.md").write_text(f"{_HEAD}\n{text}", encoding="utf-8")
+    print(text)
+    print(f"Wrote {args.results / 'tables.md'}")
     for path in draw(lengths, attention, args.results):
         print(f"Wrote {path}")
 
