@@ -48,6 +48,13 @@ SOFTMAX_ARMS = {
     "softmax mixed, log n at inference": ("softmax_mixed", "softmax_plus", "dynamic"),
     "softmax_plus mixed, log n in training too": ("softmax_plus_mixed", "softmax_plus", "dynamic"),
 }
+SOFTMAX_PAIRS = (
+    ("softmax at 512, log n at inference", "softmax at 512, none"),
+    ("softmax mixed, log n at inference", "softmax mixed, none"),
+    ("softmax_plus mixed, log n in training too", "softmax mixed, none"),
+    ("softmax_plus mixed, log n in training too", "softmax mixed, log n at inference"),
+    ("softmax mixed, none", "softmax at 512, none"),
+)
 
 
 def main() -> None:
@@ -189,11 +196,10 @@ def tables(lengths, attention, tuning, fine_tuning):
         "log n in training, at inference or not at all: loss in nats",
         by_length(soft, lambda c: mean_cell(c, False), "arm"),
     )
-    against = {label: table - soft["softmax at 512, none"] for label, table in soft.items()}
-    del against["softmax at 512, none"]
+    found = {f"{one} − {other}": soft[one] - soft[other] for one, other in SOFTMAX_PAIRS}
     yield (
-        "The same, differences of loss from softmax at 512",
-        by_length(against, lambda c: difference_cell(c, False), "arm"),
+        "What log n changes: paired differences of loss in nats, 95 % intervals over seeds",
+        by_length(found, lambda c: difference_cell(c, False), "difference"),
     )
     yield "Position scaling beyond 512: loss in nats", scaling_table(lengths)
     yield "Attention by length, mean of layers and seeds", attention_table(attention)
@@ -397,18 +403,22 @@ def draw_lengths(lines: dict[str, pd.DataFrame], trained: int, label: str, path:
 def draw_exponents(lengths: pd.DataFrame, path: Path) -> Path:
     """Accuracy over p, one line a length, for the model of one length and that of mixed ones."""
     titles = {"squared_relu": "trained at one length", "squared_relu_mixed": "trained at mixed lengths"}
+    from matplotlib import colormaps
+
     figure, panels = figure_with_panels(2)
+    colors = colormaps["plasma"]
     for axis, training in zip(panels, titles, strict=True):
         tables = powers(lengths, training)
         means = pd.DataFrame({p: table.mean() * 100 for p, table in tables.items()})
         for number, (length, line) in enumerate(means.iterrows()):
-            shade = number / max(1, len(means) - 1)
-            axis.plot(line.index, line, marker="o", markersize=3.5, label=str(length), color=(shade, 0.25, 1 - shade))
+            shade = colors(0.9 * number / max(1, len(means) - 1))
+            axis.plot(line.index, line, marker="o", markersize=3.5, label=str(length), color=shade)
         axis.set_xlabel("p of n → N (n / N)^p: 0 is fixed, 1 is dynamic")
         axis.set_title(f"{titles[training]}", fontsize=9)
     panels[0].set_ylabel("masked accuracy (%)")
     if panels[0].lines:
-        panels[0].legend(frameon=False, fontsize=8, title="tokens in a row")
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=8, title="tokens\nin a row")
     figure.savefig(path)
     return path
 
@@ -426,7 +436,8 @@ def draw_normalizers(attention: pd.DataFrame, trained: int, path: Path) -> Path:
             means = logged.groupby("length").value.mean()
             relative = np.exp(means - means[trained])
             slopes = (
-                power_law_exponent(list(half.index), list(half)) for half in (relative[:trained], relative[trained:])
+                power_law_exponent(list(half.index), list(half))
+                for half in (relative.loc[:trained], relative.loc[trained:])
             )
             label = f"{arm_label(*arm)}: {', then '.join(f'n^{slope:.2f}' for slope in slopes)}"
             axis.plot(relative.index, relative, marker="o", markersize=3.5, linewidth=1.4, label=label)
