@@ -1,13 +1,14 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """Runs processes that need each other's results, as many at a time as there are devices, for `length_study.py`."""
 
+import contextlib
 import fcntl
 import os
 import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,8 +62,9 @@ def device_environments(jobs: int | None, needs_cpu: bool) -> list[dict[str, str
     return [cpu] * (jobs or cores)
 
 
-def lock(folder: Path) -> int:
-    """Takes the folder for this program and the processes that inherit the file descriptor which is returned.
+@contextlib.contextmanager
+def lock(folder: Path) -> Iterator[int]:
+    """Takes the folder for this program and for the processes that inherit the file descriptor.
 
     Raises:
         ValueError: others have it.
@@ -72,10 +74,14 @@ def lock(folder: Path) -> int:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
+        os.close(descriptor)
         raise ValueError(
             f"Another study, or a run that one has left behind, is at work in {folder}: wait for it, or end it."
         ) from error
-    return descriptor
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def count_cores() -> int:

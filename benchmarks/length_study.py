@@ -79,14 +79,14 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"[{'finished' if job.name in finished else 'to do'}] {shlex.join(study.words(job))}")
         return
     check_needs(selected, finished)
-    locks = [lock(args.output_dir)]
-    study.prepare_text()
-    environments = device_environments(args.jobs, study.needs_cpu())
-    parts = (selected, finished, study.is_finished, study.words, environments, args.output_dir, study.job_ended)
-    runner = Runner(*parts, locks)
-    for text in study.tuning_report(finished):
-        print(text)
-    code = runner.run()
+    with lock(args.output_dir) as descriptor:
+        study.prepare_text()
+        environments = device_environments(args.jobs, study.needs_cpu())
+        parts = (selected, finished, study.is_finished, study.words, environments, args.output_dir, study.job_ended)
+        runner = Runner(*parts, [descriptor])
+        for text in study.tuning_report(finished):
+            print(text)
+        code = runner.run()
     for path in study.write_tables(finished):  # of what there is
         print(f"Wrote {path}")
     if code:

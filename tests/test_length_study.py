@@ -152,7 +152,7 @@ def test_commands(script, make, tmp_path):
     assert f"--task_name rte --data_dir {tmp_path}/glue --seeds 4 --model_name_or_path {out}/pretrain/softmax/" in glue
     lengths = shlex.join(study.words(study.by_name["evaluate/lengths/mixed-seed-4"]))
     assert f"-m modeling_gau.length_generalization --model_name_or_path {out}/pretrain/mixed/seed-4 " in lengths
-    assert f"--corpus_file {Path.cwd()}/b.txt --output_file {out}/evaluate/lengths/mixed-seed-4.csv " in lengths
+    assert f"--corpus_file {tmp_path}/b.txt --output_file {out}/evaluate/lengths/mixed-seed-4.csv " in lengths
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
@@ -409,13 +409,13 @@ def test_jobs_run_in_their_order_after_what_they_need(run, tmp_path, capsys):
 
 
 def test_a_folder_has_one_study_and_its_runs(run, runner, tmp_path):
-    held = runner.lock(tmp_path / "out")
-    with pytest.raises(ValueError, match="is at work in"):
-        runner.lock(tmp_path / "out")
-    jobs = {"a": ((), f"import os; os.fstat({held})")}  # the process has the lock as well
-    assert run(jobs, locks=[held])[0] == 0
-    os.close(held)
-    os.close(runner.lock(tmp_path / "out"))
+    with runner.lock(tmp_path / "out") as held:
+        with pytest.raises(ValueError, match="is at work in"), runner.lock(tmp_path / "out"):
+            pass
+        jobs = {"a": ((), f"import os; os.fstat({held})")}  # the process has the lock as well
+        assert run(jobs, locks=[held])[0] == 0
+    with runner.lock(tmp_path / "out"):
+        pass
 
 
 def test_as_many_jobs_at_a_time_as_there_are_devices(run, tmp_path):
