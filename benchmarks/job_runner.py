@@ -130,7 +130,9 @@ class Runner:
 
     def run(self) -> int:
         """Returns 0, or 1 where a job failed, or 128 + the signal that stopped the study."""
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # which nohup asks for
+            numbers.append(signal.SIGHUP)
         handlers = {number: signal.signal(number, lambda got, _: self.signals.append(got)) for number in numbers}
         try:
             with tqdm(total=len(self.waiting), unit="run", disable=None) as bar:
