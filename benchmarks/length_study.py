@@ -299,7 +299,10 @@ class Study:
         if job.stage == "evaluate":
             parts[0].settings()
             start = load(self.output_dir / self.by_name[job.needs[0]].record) or {}
-            contents = [digest_of(path) for path in find_files(arguments["corpus_file"])] if start else None
+            held_out = self.held_out_file()
+            is_there = arguments["corpus_file"] != [str(held_out)] or held_out.exists()  # else it is made again
+            files = find_files(arguments["corpus_file"]) if start and is_there else ()
+            contents = [digest_of(path) for path in files]
             return for_json(arguments | {"checkpoint of": start.get("started"), "contents of the text": contents})
         if job.stage == "fine_tune":
             return self._compared_fine_tuning(*parts)
@@ -391,12 +394,17 @@ class Study:
         columns = sorted({rate for training in self.file.tuned() for rate in self.file.rates(training)})
         table, warnings = [["loss (accuracy)", *(f"{rate:g}" for rate in columns), "chosen"]], []
         for training in self.file.tuned():
-            rates, best = self.file.rates(training), self.best_rate(training)
+            rates = self.file.rates(training)
+            try:
+                best = self.best_rate(training)
+            except ValueError as error:  # of an ablation nothing else depends on it
+                best = None
+                warnings.append(f"Warning: {error}")
             results = {rate: self.tuning_result(training, rate) for rate in rates}
             cells = {
                 rate: f"{found['eval_loss']:.4f} ({found['eval_accuracy']:.4f})" for rate, found in results.items()
             }
-            table.append([training, *(cells.get(rate, "") for rate in columns), f"{best:g}"])
+            table.append([training, *(cells.get(rate, "") for rate in columns), f"{best:g}" if best else "none"])
             if len(rates) > 1 and best in (min(rates), max(rates)):
                 warnings.append(
                     f"Warning: the best learning rate of {training}, {best:g}, is at the edge of the grid."

@@ -294,7 +294,9 @@ def measure_length_generalization(
     device: str | None = None,
     seed: int = 0,
     output_file: str | Path | None = None,
-    **hub: Any,
+    revision: str = "main",
+    token: str | None = None,
+    cache_dir: str | None = None,
 ) -> list[dict[str, str]]:
     """Measures masked-token prediction and attention of checkpoints at several lengths.
 
@@ -314,7 +316,7 @@ def measure_length_generalization(
         device: a GPU where there is one by default.
         seed: of the masks and of shuffled contexts.
         output_file: CSV file that is written cell by cell, and whose cells are not measured again.
-        **hub: `revision`, `token` and `cache_dir` of checkpoints on the Hub.
+        revision, token, cache_dir: of checkpoints on the Hub, as `from_pretrained` takes them.
 
     Returns:
         Rows of `COLUMNS` for what was asked for, all as text: one for each metric of each cell (`loss` in nats,
@@ -324,6 +326,7 @@ def measure_length_generalization(
         ValueError: an unknown setting, a checkpoint that is none of a GAU masked language model, documents that are
             too short, or a file with results of other weights or other text.
     """
+    hub = {"revision": revision, "token": token, "cache_dir": cache_dir}
     settings, computation = settings or Settings(), computation or Computation()
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     checkpoints = list(dict.fromkeys(name.rstrip("/") for name in checkpoints))

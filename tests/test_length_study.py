@@ -244,6 +244,16 @@ def test_a_learning_rate_where_all_failed(script, make):
         study.finished()
 
 
+def test_an_ablation_where_all_failed_stops_nothing(script, make):
+    study = make()
+    finish_tuning(script, study)
+    for job in study.jobs[3:6]:
+        finish(script, study, job, eval_loss=float("nan"), eval_accuracy=0.0)
+    table, *warnings = study.tuning_report(study.finished())
+    assert table.splitlines()[1].endswith("0.002") and table.splitlines()[2].endswith("none")
+    assert warnings == ["Warning: n8 went to NaN at every learning rate: give it lower ones."]
+
+
 def test_text_that_changed(script, make, tmp_path):
     study = make()
     finish_tuning(script, study)
