@@ -35,12 +35,12 @@ from transformers import (
     set_seed,
 )
 
-from modeling_gau.arguments import CardArguments, ModelArguments, parse_arguments, resolve_config
+from modeling_gau.arguments import CardArguments, ModelArguments
 from modeling_gau.faults import TerminationCallback
 from modeling_gau.glue_card import card_facts
 from modeling_gau.glue_data import GlueArguments, check_label_map, saved_label_names
 from modeling_gau.glue_preparation import GlueData, prepare_data
-from modeling_gau.glue_report import aligned, report_study
+from modeling_gau.glue_report import report_study
 from modeling_gau.glue_study import (
     FROM_MNLI,
     Study,
@@ -53,10 +53,13 @@ from modeling_gau.glue_study import (
 from modeling_gau.glue_submission import write_predictions
 from modeling_gau.glue_training import GlueTrainer, GlueTrainingArguments
 from modeling_gau.model_card import write_model_card
+from modeling_gau.models import check_fit, load_with_misfits, resolve_config
 from modeling_gau.publishing import check_push_destination, push, push_folder, save_without_push
+from modeling_gau.recipes import parse_arguments
+from modeling_gau.resuming import find_checkpoint
 from modeling_gau.run_record import RunRecord, describe_run
 from modeling_gau.running import end_processes, train
-from modeling_gau.training import check_fit, find_checkpoint, load_with_misfits
+from modeling_gau.tables import aligned
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:

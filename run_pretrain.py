@@ -26,31 +26,20 @@ from transformers import (
     set_seed,
 )
 
-from modeling_gau.arguments import (
-    CardArguments,
-    DataArguments,
-    ModelArguments,
-    parse_arguments,
-    resolve_config,
-    stated_fields,
-)
+from modeling_gau.arguments import CardArguments, ModelArguments
 from modeling_gau.batches import LengthPlan, Stage, check_lengths
 from modeling_gau.corpus import check_streaming, length_stages, longest_length, make_loader, prepare_data
+from modeling_gau.data_arguments import DataArguments
 from modeling_gau.faults import TerminationCallback
+from modeling_gau.models import check_fit, load_with_misfits, resolve_config, stated_fields
 from modeling_gau.pretraining_report import describe_packing, evaluation_metrics, length_table, report, training_facts
 from modeling_gau.progress import ModelFlops
 from modeling_gau.publishing import check_push_destination, push, save_without_push
+from modeling_gau.recipes import parse_arguments
+from modeling_gau.resuming import find_checkpoint, read_run_state
 from modeling_gau.run_record import RunRecord, changes, describe_run
 from modeling_gau.running import end, train
-from modeling_gau.training import (
-    MaskedLMTrainer,
-    PretrainingArguments,
-    check_fit,
-    check_packing,
-    find_checkpoint,
-    load_with_misfits,
-    read_run_state,
-)
+from modeling_gau.training import MaskedLMTrainer, PretrainingArguments, check_packing
 
 
 # Fields that may differ between a checkpoint and the arguments of the run that continues it: what saving adds, and

@@ -20,8 +20,8 @@ from tqdm.auto import tqdm
 from transformers import AutoModelForMaskedLM
 
 from modeling_gau import GAUConfig
-from modeling_gau.arguments import DataArguments
 from modeling_gau.corpus import PretrainingData, length_stages, make_loader
+from modeling_gau.data_arguments import DataArguments
 from modeling_gau.reading import load_documents
 from modeling_gau.streaming import open_stream
 from modeling_gau.tokenization import tokenize_documents, train_tokenizer

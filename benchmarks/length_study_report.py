@@ -19,9 +19,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from modeling_gau.glue_report import markdown
 from modeling_gau.length_results import NORMALIZERS, power_law_exponent
 from modeling_gau.length_settings import NOT_USED
+from modeling_gau.tables import markdown
 
 
 _HEAD = """# Tables of the length study

@@ -30,7 +30,7 @@ from transformers import (
     set_seed,
 )
 
-from modeling_gau.arguments import parse_arguments  # the package makes the Auto classes know GAU
+from modeling_gau.recipes import parse_arguments
 
 
 try:

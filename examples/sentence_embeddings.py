@@ -24,7 +24,7 @@ import torch
 from datasets import Dataset, DatasetDict, load_dataset
 from transformers import set_seed
 
-from modeling_gau.arguments import parse_arguments  # the package makes the Auto classes know GAU
+from modeling_gau.recipes import parse_arguments
 
 
 try:

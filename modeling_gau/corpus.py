@@ -15,7 +15,7 @@ from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from .arguments import DataArguments, ModelArguments
+from .arguments import ModelArguments
 from .batches import (
     BatchMaker,
     BatchShape,
@@ -26,6 +26,7 @@ from .batches import (
     TrainingLoader,
     parse_length_schedule,
 )
+from .data_arguments import DataArguments
 from .length_evaluations import make_length_evaluations, most_frequent_token_accuracy
 from .masking import Masking
 from .packing import FRAME, TokenStream, make_pages

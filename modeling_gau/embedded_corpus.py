@@ -7,7 +7,6 @@ only on one and the same installation: `corpus_fingerprint` tells installations 
 """
 
 import ast
-import hashlib
 import importlib.metadata
 import inspect
 import json
@@ -21,6 +20,8 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from tqdm.auto import tqdm
+
+from .fingerprints import digest
 
 
 CORE_DISTRIBUTIONS = ("transformers", "torch", "accelerate", "datasets", "evaluate", "safetensors")
@@ -76,11 +77,6 @@ def corpus_fingerprint() -> str:
     versions = {name: distribution.version for name, distribution in _distributions().items()}
     rules = [_VERSION_OF_RULES, MAX_BYTES, MIN_DOCUMENT_CHARACTERS, MIN_DOCSTRING_SHARE]
     return digest(json.dumps([sys.version, str(_standard_library()), versions, rules], sort_keys=True))
-
-
-def digest(text: str) -> str:
-    """Returns 16 hexadecimal digits that depend on the text alone, in every process and on every machine."""
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def _candidates(files: list[tuple[str, Path]], seen: set[str]) -> Iterator[tuple[str, str]]:

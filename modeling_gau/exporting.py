@@ -54,9 +54,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from .arguments import parse_arguments
 from .attention_gau import DEFAULT_ATTENTION_BACKEND
 from .configuration_gau import GAUConfig
+from .recipes import parse_arguments
 
 
 # Name of the task, as in pipelines -> (how names of its model classes end, Auto class).

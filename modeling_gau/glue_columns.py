@@ -13,7 +13,7 @@ from pathlib import Path
 
 from datasets import Dataset, Features, Value
 
-from .embedded_corpus import digest
+from .fingerprints import digest
 from .glue_files import check_file, read_columns, read_records
 from .glue_label_types import LabelReader
 from .glue_tasks import LOCAL_TASK, SENTENCE, SENTENCES, GlueTask, local_text_columns, nearest_of

@@ -16,6 +16,7 @@ from .glue_submission import SUBMISSION_FORMATS, read_predictions, write_submiss
 from .glue_tasks import GlueTask
 from .model_card import mean_and_deviation, write_model_card
 from .state_files import for_json, write_json
+from .tables import aligned, markdown
 
 
 # `{}` stands for the name of the benchmark.
@@ -114,23 +115,6 @@ def _cells(statistics: Mapping) -> list[str]:
 
 def percent(value: float) -> str:
     return "-" if math.isnan(value) else f"{100 * value:.2f}"
-
-
-def aligned(rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """Lines of text with the first `left` columns to the left and the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "   ".join(
-            cell.ljust(width) if number < left else cell.rjust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
-
-
-def markdown(rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    rule = ["---" if number < left else "---:" for number in range(len(rows[0]))]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (rows[0], rule, *rows[1:]))
 
 
 def notes(study: Study) -> list[str]:

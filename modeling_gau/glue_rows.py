@@ -3,7 +3,7 @@
 
 from datasets import Dataset, Features, Value
 
-from .embedded_corpus import digest
+from .fingerprints import digest
 from .glue_columns import Splits
 from .glue_labels import describe_row
 from .glue_tasks import GlueTask

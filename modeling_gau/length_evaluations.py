@@ -13,7 +13,7 @@ import pyarrow as pa
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from .embedded_corpus import digest
+from .fingerprints import digest
 from .masking import IGNORED_LABEL, Masking
 from .reading import arrow_columns
 from .tokenization import frame_ids

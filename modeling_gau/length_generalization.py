@@ -25,9 +25,9 @@ from tqdm.auto import tqdm
 from transformers import AutoConfig, AutoTokenizer
 from transformers.utils import logging
 
-from .arguments import DataArguments, parse_arguments
 from .attention_statistics import AttentionStatistics
 from .configuration_gau import GAUConfig
+from .data_arguments import DataArguments
 from .length_evaluations import MaskedWindows, mask_windows
 from .length_results import (
     Measurement,
@@ -40,9 +40,11 @@ from .length_results import (
 from .length_settings import NOT_USED, POSITION_SCALINGS, Cell, Settings, resolve_fixed_n
 from .masking import IGNORED_LABEL, Masking
 from .modeling_gau import GAUForMaskedLM, GAURotaryEmbedding
+from .models import check_fit, load_with_misfits
+from .recipes import parse_arguments
 from .streaming import open_stream
 from .tokenization import encode_texts
-from .training import check_fit, load_with_misfits, masked_lm_row_totals
+from .training import masked_lm_row_totals
 
 
 logger = logging.get_logger(__name__)

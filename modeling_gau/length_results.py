@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .glue_report import aligned
 from .length_settings import NOT_USED, Cell
+from .tables import aligned
 
 
 # Layer (None for what is of the whole model), metric, value.

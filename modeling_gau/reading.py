@@ -28,8 +28,9 @@ from datasets import (
 from datasets.exceptions import DatasetGenerationError
 from transformers.utils import logging
 
-from .arguments import DataArguments
-from .embedded_corpus import corpus_fingerprint, digest, embedded_documents
+from .data_arguments import DataArguments
+from .embedded_corpus import corpus_fingerprint, embedded_documents
+from .fingerprints import digest
 from .rows import DAMAGE, FILE_KINDS, is_damage, kind_of, open_file, read_rows, suffix_of
 
 

@@ -9,8 +9,8 @@ from transformers.trainer_utils import TrainOutput
 
 from .checkpoints import CheckpointedTrainer
 from .faults import TerminationCallback
+from .resuming import remove_checkpoints
 from .run_record import RunRecord
-from .training import remove_checkpoints
 
 
 def train(

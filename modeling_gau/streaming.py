@@ -12,8 +12,8 @@ from datasets import Dataset, load_dataset_builder
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
-from .arguments import DataArguments
-from .embedded_corpus import digest
+from .data_arguments import DataArguments
+from .fingerprints import digest
 from .reading import choose_splits, dataset_folder, find_files, is_held_out, is_saved_dataset, split_files
 from .rows import Row, file_size, kind_of, read_rows, suffix_of
 

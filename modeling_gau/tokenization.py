@@ -11,7 +11,7 @@ from datasets import Dataset, Features, List, Value
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from .embedded_corpus import digest
+from .fingerprints import digest
 from .packing import TokenStream
 from .reading import column_values
 

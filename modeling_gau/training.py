@@ -7,9 +7,7 @@ sequence lengths, and what a log says of accuracy and speed.
 
 import ast
 import copy
-import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -17,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import gather_object
 from datasets import Dataset
 from torch.nn import functional as F
 from transformers import (
@@ -30,17 +28,13 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
-from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import IntervalStrategy, SaveStrategy, get_last_checkpoint
-from transformers.utils import CONFIG_NAME, is_torch_bf16_gpu_available, is_torch_xla_available, logging
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy
+from transformers.utils import logging
 
+from .arguments import take_cpu_for_bfloat16
 from .batches import TrainingLoader, documents_end_to_end, documents_mask, sum_totals
 from .checkpoints import (
     CheckpointedTrainer,
-    check_whole,
-    checkpoint_folders,
-    find_whole_checkpoint,
-    remove_all_checkpoints,
     replaced,
 )
 from .configuration_gau import GAUConfig
@@ -147,22 +141,6 @@ class PretrainingArguments(TrainingArguments):
                 "lower --warmup_steps or --decay_steps."
             )
         self.lr_scheduler_kwargs = kwargs
-
-
-def take_cpu_for_bfloat16(args: TrainingArguments) -> None:
-    """Sets `use_cpu` where bfloat16 is asked for and there is no accelerator: [`TrainingArguments`] refuses the pair,
-    so that a recipe for GPUs would not run elsewhere. Must come before its `__post_init__`. An accelerator that cannot
-    do bfloat16 is left to its refusal."""
-    if args.use_cpu or not (args.bf16 or args.bf16_full_eval):
-        return
-    if torch.accelerator.is_available() or is_torch_bf16_gpu_available() or is_torch_xla_available():
-        return
-    args.use_cpu = True
-    if int(os.environ.get("RANK", "0")) == 0:
-        logger.warning(
-            "There is no accelerator: bfloat16 is computed on the CPU (--use_cpu). A CPU without instructions for it "
-            "is faster with --bf16 false."
-        )
 
 
 def masked_lm_loss(
@@ -415,33 +393,6 @@ class MaskedLMTrainer(FiniteStepsMixin, CheckpointedTrainer):
         return rows
 
 
-def load_with_misfits(auto_class: type, name: str, **options) -> tuple[PreTrainedModel, dict[str, str]]:
-    """Loads `name` with `auto_class.from_pretrained`.
-
-    Returns:
-        The model, and the tensors that are random in it because the checkpoint has none of that name and shape: name
-        -> "missing" or both shapes. [`check_fit`] refuses them.
-    """
-    # Without `ignore_mismatched_sizes` transformers raises an error that does not name the tensors.
-    options |= {"ignore_mismatched_sizes": True, "output_loading_info": True}
-    model, loading = auto_class.from_pretrained(name, **options)
-    misfits = dict.fromkeys(loading["missing_keys"], "missing")
-    misfits |= {key: f"{tuple(there)} there, {tuple(here)} here" for key, there, here in loading["mismatched_keys"]}
-    return model, misfits
-
-
-def check_fit(name: str, misfits: Mapping[str, str], way_out: str) -> None:
-    """Raises ValueError where `misfits` of the checkpoint `name` are left, naming the first few and the way out."""
-    if not misfits:
-        return
-    first = [f"{key} ({problem})" for key, problem in sorted(misfits.items())[:4]]
-    more = f" and {len(misfits) - len(first)} more" if len(misfits) > len(first) else ""
-    raise ValueError(
-        f"The weights of the checkpoint {name} do not fit its model; these would be random: {', '.join(first)}{more}. "
-        f"{way_out}"
-    )
-
-
 def check_packing(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raises ValueError where a model does not keep the documents of a row apart: where two documents in one row do
     not get the logits that each gets alone.
@@ -478,87 +429,6 @@ def check_packing(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
             f"--packing documents: {type(model).__name__} does not keep the documents of a row apart: {problem}. Take "
             "--packing concat or none for this model, or another --attn_implementation: sdpa, say."
         )
-
-
-def read_run_state(checkpoint: str) -> dict[str, Any]:
-    """The state of the run that the first process kept in a checkpoint; empty where there is none."""
-    path = Path(checkpoint) / "run_state_0.json"
-    return json.loads(path.read_text(encoding="utf-8"))["state"] if path.is_file() else {}
-
-
-def find_checkpoint(args: PretrainingArguments) -> str | None:
-    """The checkpoint to resume from, or None for a new run. Touches nothing; says which checkpoints it passed over.
-
-    `args.resume_from_checkpoint` is a directory that the Trainer saved, `last` (also `true`) for the newest whole one
-    in `args.output_dir`, or `auto`: that one, or a new run where there is none, so that a job can be started again by
-    the command that started it.
-
-    Raises:
-        ValueError: there is no such checkpoint, or it is not whole; or the run is new, `args.output_dir` holds an
-            earlier one, and `args.overwrite_output_dir` does not allow to replace it.
-    """
-    output_dir, wanted = Path(args.output_dir), args.resume_from_checkpoint
-    if output_dir.exists() and not output_dir.is_dir():
-        raise ValueError(f"--output_dir {output_dir} is a file. Name a directory, new or old.")
-    if wanted is None or str(wanted).lower() == "false":
-        last = get_last_checkpoint(output_dir) if output_dir.is_dir() else None
-        _check_new_run(output_dir, last, args.overwrite_output_dir)
-        return None
-    if args.overwrite_output_dir:
-        raise ValueError("--resume_from_checkpoint continues a run and --overwrite_output_dir deletes it: keep one.")
-    if str(wanted).lower() == "auto" and not (output_dir.is_dir() and checkpoint_folders(output_dir)):
-        _check_new_run(output_dir, None, args.overwrite_output_dir)
-        return None
-    if str(wanted).lower() in ("last", "true", "auto"):
-        return _last_whole_checkpoint(args, may_begin=str(wanted).lower() == "auto")
-    if not (Path(wanted) / TRAINER_STATE_NAME).is_file():
-        raise ValueError(
-            f"--resume_from_checkpoint {wanted} is not a checkpoint of the Trainer (it has no {TRAINER_STATE_NAME}). "
-            "Give a checkpoint-* folder, or `last`; a finished model is continued with --model_name_or_path."
-        )
-    check_whole(wanted)
-    return str(wanted)
-
-
-def _last_whole_checkpoint(args: PretrainingArguments, may_begin: bool) -> str | None:
-    output_dir = Path(args.output_dir)
-    # One process reads what there is whole, and all go on from what it chose.
-    chosen = [find_whole_checkpoint(output_dir)] if args.process_index == 0 else [None]
-    path, skipped = broadcast_object_list(chosen)[0]
-    reasons = [f"{broken.name} ({reason})" for broken, reason in skipped]
-    if args.should_log:
-        for reason in reasons:
-            print(f"Not resumed from: {reason}.")
-        print(f"Resuming from {path}." if path else f"Nothing to resume from in {output_dir}.")
-    if path is None and not may_begin:
-        missing = f"no whole checkpoint: {'; '.join(reasons)}" if reasons else "no checkpoint-* folder"
-        raise ValueError(
-            f"--resume_from_checkpoint {args.resume_from_checkpoint}: --output_dir {output_dir} has {missing}. Begin "
-            "anew "
-            "without --resume_from_checkpoint" + (", with --overwrite_output_dir." if reasons else ".")
-        )
-    return path and str(path)
-
-
-def _check_new_run(output_dir: Path, last: str | None, overwrite: bool) -> None:
-    # Other files in the directory (notes, a clone of a Hub repository) are not in the way.
-    if overwrite or (last is None and not (output_dir / CONFIG_NAME).is_file()):
-        return
-    raise ValueError(
-        f"--output_dir {output_dir} holds an earlier run. Take another directory, continue that run with "
-        "--resume_from_checkpoint last, or replace it with --overwrite_output_dir."
-    )
-
-
-def remove_checkpoints(args: TrainingArguments) -> None:
-    """Deletes the `checkpoint-*` folders of an earlier run.
-
-    Left there, they would be taken for the newest ones of this run: by a resume, and by `save_total_limit`, which
-    would delete this run's instead.
-    """
-    with args.main_process_first(desc="removal of earlier checkpoints"):
-        for path in remove_all_checkpoints(args.output_dir) if args.should_save else []:
-            print(f"Deleted {path} of an earlier run.")
 
 
 class _RunOfBatches(TrainerCallback):

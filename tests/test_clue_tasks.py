@@ -10,7 +10,6 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
 from modeling_gau import glue_data
-from modeling_gau.arguments import parse_arguments
 from modeling_gau.clue_tasks import CLUE_TASKS, KEYWORD_SEPARATOR, keywords_and_abstract, text_with_marked_spans
 from modeling_gau.glue_benchmarks import BENCHMARKS
 from modeling_gau.glue_data import GlueArguments, LabelEncoder, check_splits, has_hidden_labels, load_splits
@@ -18,6 +17,7 @@ from modeling_gau.glue_folders import task_files
 from modeling_gau.glue_labels import label_values
 from modeling_gau.glue_tasks import GLUE_TASKS
 from modeling_gau.glue_training import GlueTrainingArguments
+from modeling_gau.recipes import parse_arguments
 
 
 NAMES = ("afqmc", "tnews", "iflytek", "cmnli", "ocnli", "csl", "cluewsc2020")

@@ -5,7 +5,8 @@ import sys
 import pytest
 
 from modeling_gau import embedded_corpus
-from modeling_gau.embedded_corpus import corpus_fingerprint, digest, embedded_documents
+from modeling_gau.embedded_corpus import corpus_fingerprint, embedded_documents
+from modeling_gau.fingerprints import digest
 
 
 class Distribution:

@@ -10,7 +10,6 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from transformers import BertTokenizer, DataCollatorWithPadding
 
 from modeling_gau import GAUConfig, GAUForSequenceClassification, glue_data
-from modeling_gau.arguments import parse_arguments
 from modeling_gau.glue_columns import ColumnOptions
 from modeling_gau.glue_data import (
     GlueArguments,
@@ -23,6 +22,7 @@ from modeling_gau.glue_data import (
 )
 from modeling_gau.glue_tasks import GLUE_TASKS
 from modeling_gau.glue_training import GlueTrainingArguments
+from modeling_gau.recipes import parse_arguments
 
 
 SENTENCES = ['it said "yes', "null", "a, b and c", "NA", "plain words"]

@@ -12,8 +12,8 @@ import pytest
 from datasets import Dataset, DatasetDict, Value, concatenate_datasets
 
 from modeling_gau import reading
-from modeling_gau.arguments import DataArguments
-from modeling_gau.embedded_corpus import digest
+from modeling_gau.data_arguments import DataArguments
+from modeling_gau.fingerprints import digest
 from modeling_gau.reading import (
     documents_fingerprint,
     find_files,

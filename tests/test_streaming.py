@@ -17,7 +17,7 @@ from datasets import Dataset
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from modeling_gau import streaming
-from modeling_gau.arguments import DataArguments
+from modeling_gau.data_arguments import DataArguments
 from modeling_gau.reading import load_documents
 from modeling_gau.streaming import DocumentStream, open_stream
 

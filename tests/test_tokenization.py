@@ -10,7 +10,7 @@ from datasets import Dataset
 from transformers import AutoTokenizer
 
 from modeling_gau import tokenization
-from modeling_gau.arguments import DataArguments
+from modeling_gau.data_arguments import DataArguments
 from modeling_gau.reading import load_documents
 from modeling_gau.tokenization import encode_texts, tokenize_documents, tokenizer_fingerprint, train_tokenizer
 

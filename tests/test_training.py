@@ -36,15 +36,14 @@ from modeling_gau.batches import (
 from modeling_gau.glue_training import GlueTrainingArguments
 from modeling_gau.masking import Masking
 from modeling_gau.progress import ModelFlops
+from modeling_gau.resuming import find_checkpoint, remove_checkpoints
 from modeling_gau.training import (
     MaskedLMTrainer,
     PretrainingArguments,
     check_packing,
-    find_checkpoint,
     masked_lm_loss,
     masked_lm_metrics,
     masked_lm_row_totals,
-    remove_checkpoints,
 )
 
 
@@ -593,7 +592,7 @@ def make_checkpoint(path):
 @pytest.mark.parametrize("arguments_class", [PretrainingArguments, GlueTrainingArguments])
 @pytest.mark.parametrize("name", ["bf16", "bf16_full_eval"])
 def test_bfloat16_without_an_accelerator_runs_on_the_cpu(tmp_path, monkeypatch, caplog, arguments_class, name):
-    for check in ("torch.accelerator.is_available", "modeling_gau.training.is_torch_bf16_gpu_available"):
+    for check in ("torch.accelerator.is_available", "modeling_gau.arguments.is_torch_bf16_gpu_available"):
         monkeypatch.setattr(check, lambda: False)
     monkeypatch.setattr("transformers.training_args.is_torch_bf16_gpu_available", lambda: False)
     args = arguments_class(output_dir=str(tmp_path), **{name: True})

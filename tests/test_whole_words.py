@@ -12,7 +12,7 @@ from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from modeling_gau.arguments import DataArguments
+from modeling_gau.data_arguments import DataArguments
 from modeling_gau.masking import IGNORED_LABEL, Masking
 from modeling_gau.tokenization import SPECIAL_TOKENS, encode_texts, train_tokenizer
 from modeling_gau.whole_words import SEGMENTERS, SegmentedWords, WordBorders, find_segmenter
