@@ -27,9 +27,7 @@ from transformers import (
 )
 
 from modeling_gau.arguments import CardArguments, ModelArguments
-from modeling_gau.batches import LengthPlan, Stage, check_lengths
 from modeling_gau.corpus import check_streaming, length_stages, longest_length, make_loader, prepare_data
-from modeling_gau.data_arguments import DataArguments
 from modeling_gau.faults import TerminationCallback
 from modeling_gau.models import check_fit, load_with_misfits, resolve_config, stated_fields
 from modeling_gau.pretraining_report import describe_packing, evaluation_metrics, length_table, report, training_facts
@@ -39,6 +37,8 @@ from modeling_gau.recipes import parse_arguments
 from modeling_gau.resuming import find_checkpoint, read_run_state
 from modeling_gau.run_record import RunRecord, changes, describe_run
 from modeling_gau.running import end, train
+from modeling_gau.text.arguments import DataArguments
+from modeling_gau.text.batches import LengthPlan, Stage, check_lengths
 from modeling_gau.training import MaskedLMTrainer, PretrainingArguments, check_packing
 
 

@@ -36,8 +36,8 @@ from transformers import AutoModelForMaskedLM, BertConfig, ModernBertConfig, Pre
 from transformers.utils import is_flash_attn_2_available
 
 from modeling_gau import GAUConfig
-from modeling_gau.embedded_corpus import embedded_documents
 from modeling_gau.progress import ModelFlops, measure_matmul_peak
+from modeling_gau.text.embedded_corpus import embedded_documents
 
 
 VOCABULARY, MASKED = 30522, 0.15

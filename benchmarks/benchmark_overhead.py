@@ -23,7 +23,8 @@ from tqdm.auto import tqdm
 from transformers import AutoModelForMaskedLM, TrainerCallback, get_scheduler
 
 from modeling_gau import GAUConfig
-from modeling_gau.batches import (
+from modeling_gau.progress import ModelFlops
+from modeling_gau.text.batches import (
     BatchMaker,
     BatchShape,
     IndexedBatches,
@@ -32,10 +33,9 @@ from modeling_gau.batches import (
     TrainingLoader,
     documents_end_to_end,
 )
-from modeling_gau.masking import Masking
-from modeling_gau.packing import TokenStream, make_pages
-from modeling_gau.progress import ModelFlops
-from modeling_gau.tokenization import train_tokenizer
+from modeling_gau.text.masking import Masking
+from modeling_gau.text.packing import TokenStream, make_pages
+from modeling_gau.text.tokenization import train_tokenizer
 from modeling_gau.training import MaskedLMTrainer, PretrainingArguments
 
 

@@ -18,7 +18,7 @@ import torch
 from tqdm import tqdm
 
 from modeling_gau import GAUConfig, GAUForMaskedLM
-from modeling_gau.batches import documents_end_to_end, documents_mask
+from modeling_gau.text.batches import documents_end_to_end, documents_mask
 from modeling_gau.unpadding_gau import LayerCost, without_padding
 
 

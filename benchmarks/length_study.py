@@ -38,7 +38,6 @@ from study_file import StudyFile
 from modeling_gau.arguments import CardArguments, ModelArguments
 from modeling_gau.checkpoints import checkpoint_folders
 from modeling_gau.corpus import some_documents
-from modeling_gau.data_arguments import DataArguments
 from modeling_gau.glue_data import GlueArguments
 from modeling_gau.glue_folders import task_files
 from modeling_gau.glue_report import split_metrics
@@ -46,12 +45,13 @@ from modeling_gau.glue_study import StudyArguments, compared_arguments
 from modeling_gau.glue_tasks import GLUE_TASKS
 from modeling_gau.glue_training import GlueTrainingArguments
 from modeling_gau.length_generalization import LengthArguments
-from modeling_gau.reading import find_files, read_documents
 from modeling_gau.recipes import parse_arguments, read_recipe
 from modeling_gau.run_record import RECORD_NAME
 from modeling_gau.state_files import for_json, write_json
 from modeling_gau.tables import aligned
-from modeling_gau.tokenization import train_tokenizer
+from modeling_gau.text.arguments import DataArguments
+from modeling_gau.text.documents import find_files, read_documents
+from modeling_gau.text.tokenization import train_tokenizer
 from modeling_gau.training import PretrainingArguments
 
 

@@ -8,7 +8,7 @@ text in them: `csl` lists keywords, and `cluewsc2020` says where in its text a n
 from collections.abc import Mapping, Sequence
 
 from .glue_tasks import SENTENCE, SENTENCES, GlueTask
-from .rows import shorten
+from .text.files import shorten
 
 
 KEYWORD_SEPARATOR = "；"

@@ -16,7 +16,8 @@ from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from .arguments import ModelArguments
-from .batches import (
+from .text.arguments import DataArguments
+from .text.batches import (
     BatchMaker,
     BatchShape,
     IndexedBatches,
@@ -26,13 +27,12 @@ from .batches import (
     TrainingLoader,
     parse_length_schedule,
 )
-from .data_arguments import DataArguments
-from .length_evaluations import make_length_evaluations, most_frequent_token_accuracy
-from .masking import Masking
-from .packing import FRAME, TokenStream, make_pages
-from .reading import arrow_columns, documents_fingerprint, read_documents
-from .streaming import DocumentStream, open_stream
-from .tokenization import encode_texts, tokenize_documents, tokenizer_fingerprint, train_tokenizer
+from .text.documents import arrow_columns, documents_fingerprint, read_documents
+from .text.evaluation_rows import make_length_evaluations, most_frequent_token_accuracy
+from .text.masking import Masking
+from .text.packing import FRAME, TokenStream, make_pages
+from .text.streaming import DocumentStream, open_stream
+from .text.tokenization import encode_texts, tokenize_documents, tokenizer_fingerprint, train_tokenizer
 from .training import PretrainingArguments
 
 

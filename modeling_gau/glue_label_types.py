@@ -11,7 +11,7 @@ from datasets import ClassLabel, List, Value
 
 from .glue_files import place_of_row, stored_classes
 from .glue_tasks import PROBLEM_TYPES
-from .rows import check_value, kind_of, shorten
+from .text.files import check_value, kind_of, shorten
 
 
 # Stands for the labels of test rows that are not given away, in the official GLUE data.

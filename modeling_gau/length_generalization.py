@@ -27,8 +27,6 @@ from transformers.utils import logging
 
 from .attention_statistics import AttentionStatistics
 from .configuration_gau import GAUConfig
-from .data_arguments import DataArguments
-from .length_evaluations import MaskedWindows, mask_windows
 from .length_results import (
     Measurement,
     ResultFile,
@@ -38,12 +36,14 @@ from .length_results import (
     statistics_table,
 )
 from .length_settings import NOT_USED, POSITION_SCALINGS, Cell, Settings, resolve_fixed_n
-from .masking import IGNORED_LABEL, Masking
 from .modeling_gau import GAUForMaskedLM, GAURotaryEmbedding
 from .models import check_fit, load_with_misfits
 from .recipes import parse_arguments
-from .streaming import open_stream
-from .tokenization import encode_texts
+from .text.arguments import DataArguments
+from .text.evaluation_rows import MaskedWindows, mask_windows
+from .text.masking import IGNORED_LABEL, Masking
+from .text.streaming import open_stream
+from .text.tokenization import encode_texts
 from .training import masked_lm_row_totals
 
 

@@ -118,7 +118,7 @@ def _check_spelling(name: str) -> None:
 
 def _presets() -> dict[str, Path]:
     """Finds configuration/models beside the running script, or beside the package where it is used from a clone."""
-    roots = [Path(sys.argv[0]).resolve().parent, Path(__file__).resolve().parents[1]]
+    roots = [Path(sys.argv[0]).resolve().parent, Path(__file__).resolve().parents[2]]
     paths = [path for root in reversed(roots) for path in root.glob("configuration/models/*/config.json")]
     return {path.parent.name: path.parent for path in paths}
 

@@ -10,13 +10,13 @@ from typing import Any
 from transformers import pipeline
 
 from .arguments import CardArguments, ModelArguments
-from .batches import StreamedBatches, TrainingLoader
 from .corpus import PretrainingData, length_stages
-from .data_arguments import DataArguments
 from .figures import plot_lengths, plot_loss_curve
 from .model_card import ModelCardFacts, write_model_card
-from .packing import PackingReport
 from .run_record import describe_device
+from .text.arguments import DataArguments
+from .text.batches import StreamedBatches, TrainingLoader
+from .text.packing import PackingReport
 from .training import MaskedLMTrainer
 
 

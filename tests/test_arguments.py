@@ -10,9 +10,9 @@ from transformers.trainer_utils import IntervalStrategy
 
 from modeling_gau import GAUConfig
 from modeling_gau.arguments import ModelArguments
-from modeling_gau.data_arguments import DataArguments
 from modeling_gau.models import resolve_config, stated_fields
 from modeling_gau.recipes import parse_arguments
+from modeling_gau.text.arguments import DataArguments
 
 
 @dataclass

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
 from modeling_gau import GAUConfig, GAUForMaskedLM
-from modeling_gau.batches import (
+from modeling_gau.text.batches import (
     BatchFacts,
     BatchMaker,
     BatchShape,
@@ -26,10 +26,10 @@ from modeling_gau.batches import (
     parse_length_schedule,
     sum_totals,
 )
-from modeling_gau.masking import IGNORED_LABEL, Masking
-from modeling_gau.packing import FRAME
-from modeling_gau.streaming import DocumentStream
-from modeling_gau.tokenization import SPECIAL_TOKENS
+from modeling_gau.text.masking import IGNORED_LABEL, Masking
+from modeling_gau.text.packing import FRAME
+from modeling_gau.text.streaming import DocumentStream
+from modeling_gau.text.tokenization import SPECIAL_TOKENS
 
 
 # More workers than a small machine has cores are what the order of batches is tried with.

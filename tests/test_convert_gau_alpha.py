@@ -19,7 +19,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 from modeling_gau import GAUConfig, GAUForMaskedLM, GAUForSequenceClassification, GAUModel
 from modeling_gau.convert_gau_alpha import convert, convert_to_port, main
 from modeling_gau.gau_alpha_tensors import encoder_tensors
-from modeling_gau.tokenization import SPECIAL_TOKENS
+from modeling_gau.text.tokenization import SPECIAL_TOKENS
 
 
 DATA = Path(__file__).parent / "data/gau_alpha"

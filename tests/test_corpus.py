@@ -7,7 +7,6 @@ from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from modeling_gau.arguments import ModelArguments
-from modeling_gau.batches import IndexedBatches, Stage
 from modeling_gau.corpus import (
     PretrainingData,
     check_streaming,
@@ -18,9 +17,10 @@ from modeling_gau.corpus import (
     mask_a_word,
     some_documents,
 )
-from modeling_gau.data_arguments import DataArguments
-from modeling_gau.streaming import DocumentStream
-from modeling_gau.tokenization import tokenize_documents, tokenizer_fingerprint, train_tokenizer
+from modeling_gau.text.arguments import DataArguments
+from modeling_gau.text.batches import IndexedBatches, Stage
+from modeling_gau.text.streaming import DocumentStream
+from modeling_gau.text.tokenization import tokenize_documents, tokenizer_fingerprint, train_tokenizer
 from modeling_gau.training import PretrainingArguments
 
 

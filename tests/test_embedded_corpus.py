@@ -4,9 +4,9 @@ import sys
 
 import pytest
 
-from modeling_gau import embedded_corpus
-from modeling_gau.embedded_corpus import corpus_fingerprint, embedded_documents
-from modeling_gau.fingerprints import digest
+from modeling_gau.text import embedded_corpus
+from modeling_gau.text.embedded_corpus import corpus_fingerprint, embedded_documents
+from modeling_gau.text.fingerprints import digest
 
 
 class Distribution:

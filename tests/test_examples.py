@@ -29,7 +29,7 @@ from transformers import (
 )
 
 from modeling_gau import GAUConfig, GAUForMaskedLM
-from modeling_gau.tokenization import train_tokenizer
+from modeling_gau.text.tokenization import train_tokenizer
 
 
 ROOT = Path(__file__).parents[1]

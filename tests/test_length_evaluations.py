@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from modeling_gau import length_evaluations
-from modeling_gau.length_evaluations import make_length_evaluations, mask_windows, most_frequent_token_accuracy
-from modeling_gau.masking import Masking
-from modeling_gau.tokenization import tokenize_documents, train_tokenizer
+from modeling_gau.text import evaluation_rows as length_evaluations
+from modeling_gau.text.evaluation_rows import make_length_evaluations, mask_windows, most_frequent_token_accuracy
+from modeling_gau.text.masking import Masking
+from modeling_gau.text.tokenization import tokenize_documents, train_tokenizer
 
 
 WORDS = "the old sea captain saw a white whale near his small boat and called every sailor to look at it".split()

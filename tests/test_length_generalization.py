@@ -24,7 +24,6 @@ from modeling_gau import (
 )
 from modeling_gau.attention_gau import ATTENTION_NORMALIZATIONS
 from modeling_gau.attention_statistics import ATTENTION_STATISTICS
-from modeling_gau.length_evaluations import mask_windows
 from modeling_gau.length_generalization import (
     Computation,
     LengthArguments,
@@ -47,8 +46,9 @@ from modeling_gau.length_results import (
     statistics_table,
 )
 from modeling_gau.length_settings import NOT_USED, Cell, Settings, resolve_fixed_n
-from modeling_gau.masking import Masking
-from modeling_gau.tokenization import encode_texts, train_tokenizer
+from modeling_gau.text.evaluation_rows import mask_windows
+from modeling_gau.text.masking import Masking
+from modeling_gau.text.tokenization import encode_texts, train_tokenizer
 
 
 TRAINED = 16

@@ -7,8 +7,8 @@ from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from modeling_gau.masking import IGNORED_LABEL, Masking, WordBorders
-from modeling_gau.tokenization import SPECIAL_TOKENS, encode_texts, train_tokenizer
+from modeling_gau.text.masking import IGNORED_LABEL, Masking, WordBorders
+from modeling_gau.text.tokenization import SPECIAL_TOKENS, encode_texts, train_tokenizer
 
 
 WORDS = "the old sea captain saw a white whale near his small boat and called every sailor to look at it".split()

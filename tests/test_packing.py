@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from datasets import Dataset, load_from_disk
 
-from modeling_gau.packing import (
+from modeling_gau.text.packing import (
     FRAME,
     SMALLEST,
     TokenStream,
@@ -232,7 +232,7 @@ def test_best_fit_beats_first_fit():
 
 
 def test_packing_goes_window_by_window(monkeypatch):
-    monkeypatch.setattr("modeling_gau.packing._WINDOW", 50)
+    monkeypatch.setattr("modeling_gau.text.packing._WINDOW", 50)
     contents = make_contents(random_sizes(1))
     pages = make_pages(TokenStream(make_dataset(contents)), 64, "documents")
     assert sorted(tokens_of(pages)) == sorted(np.concatenate(contents).tolist())

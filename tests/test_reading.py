@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict, Value, concatenate_datasets
 
-from modeling_gau import reading
-from modeling_gau.data_arguments import DataArguments
-from modeling_gau.fingerprints import digest
-from modeling_gau.reading import (
+from modeling_gau.text import documents as reading
+from modeling_gau.text.arguments import DataArguments
+from modeling_gau.text.documents import (
     documents_fingerprint,
     find_files,
     is_held_out,
@@ -22,7 +21,8 @@ from modeling_gau.reading import (
     read_documents,
     split_documents,
 )
-from modeling_gau.rows import Row
+from modeling_gau.text.files import Row
+from modeling_gau.text.fingerprints import digest
 
 
 WORDS = "the old sea captain saw a white whale near his small boat and called every sailor to look at it".split()

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
 
-from modeling_gau import rows
-from modeling_gau.rows import file_size, kind_of, read_rows
+from modeling_gau.text import files as rows
+from modeling_gau.text.files import file_size, kind_of, read_rows
 
 
 @pytest.fixture(autouse=True)

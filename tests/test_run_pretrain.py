@@ -21,8 +21,8 @@ from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer, HfArgu
 import run_pretrain
 from modeling_gau import GAUConfig, GAUForMaskedLM
 from modeling_gau.arguments import CardArguments, ModelArguments
-from modeling_gau.data_arguments import DataArguments
 from modeling_gau.recipes import parse_arguments
+from modeling_gau.text.arguments import DataArguments
 from modeling_gau.training import PretrainingArguments
 
 

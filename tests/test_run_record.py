@@ -11,9 +11,9 @@ import pytest
 
 from modeling_gau import GAUConfig
 from modeling_gau.arguments import ModelArguments
-from modeling_gau.data_arguments import DataArguments
 from modeling_gau.recipes import parse_arguments
 from modeling_gau.run_record import PACKAGES, RECIPE, RECORD_NAME, RunRecord, changes, describe_run
+from modeling_gau.text.arguments import DataArguments
 from modeling_gau.training import PretrainingArguments
 
 

@@ -16,10 +16,10 @@ import pytest
 from datasets import Dataset
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from modeling_gau import streaming
-from modeling_gau.data_arguments import DataArguments
-from modeling_gau.reading import load_documents
-from modeling_gau.streaming import DocumentStream, open_stream
+from modeling_gau.text import streaming
+from modeling_gau.text.arguments import DataArguments
+from modeling_gau.text.documents import load_documents
+from modeling_gau.text.streaming import DocumentStream, open_stream
 
 
 @pytest.fixture(autouse=True)

@@ -9,10 +9,10 @@ import pytest
 from datasets import Dataset
 from transformers import AutoTokenizer
 
-from modeling_gau import tokenization
-from modeling_gau.data_arguments import DataArguments
-from modeling_gau.reading import load_documents
-from modeling_gau.tokenization import encode_texts, tokenize_documents, tokenizer_fingerprint, train_tokenizer
+from modeling_gau.text import tokenization
+from modeling_gau.text.arguments import DataArguments
+from modeling_gau.text.documents import load_documents
+from modeling_gau.text.tokenization import encode_texts, tokenize_documents, tokenizer_fingerprint, train_tokenizer
 
 
 WORDS = "the old sea captain saw a white whale near his small boat and called every sailor to look at it".split()

@@ -24,7 +24,10 @@ from transformers import (
 )
 
 from modeling_gau import GAUConfig, GAUForMaskedLM, unpadding_gau
-from modeling_gau.batches import (
+from modeling_gau.glue_training import GlueTrainingArguments
+from modeling_gau.progress import ModelFlops
+from modeling_gau.resuming import find_checkpoint, remove_checkpoints
+from modeling_gau.text.batches import (
     BatchMaker,
     BatchShape,
     IndexedBatches,
@@ -33,10 +36,7 @@ from modeling_gau.batches import (
     TrainingLoader,
     parse_length_schedule,
 )
-from modeling_gau.glue_training import GlueTrainingArguments
-from modeling_gau.masking import Masking
-from modeling_gau.progress import ModelFlops
-from modeling_gau.resuming import find_checkpoint, remove_checkpoints
+from modeling_gau.text.masking import Masking
 from modeling_gau.training import (
     MaskedLMTrainer,
     PretrainingArguments,

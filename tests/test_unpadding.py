@@ -26,7 +26,7 @@ from modeling_gau.attention_gau import (
     eager_attention_forward,
     register_attention_backend,
 )
-from modeling_gau.batches import documents_end_to_end, documents_mask
+from modeling_gau.text.batches import documents_end_to_end, documents_mask
 from modeling_gau.unpadding_gau import (
     LayerCost,
     PackedSequences,

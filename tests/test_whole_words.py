@@ -12,10 +12,10 @@ from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from modeling_gau.data_arguments import DataArguments
-from modeling_gau.masking import IGNORED_LABEL, Masking
-from modeling_gau.tokenization import SPECIAL_TOKENS, encode_texts, train_tokenizer
-from modeling_gau.whole_words import SEGMENTERS, SegmentedWords, WordBorders, find_segmenter
+from modeling_gau.text.arguments import DataArguments
+from modeling_gau.text.masking import IGNORED_LABEL, Masking
+from modeling_gau.text.tokenization import SPECIAL_TOKENS, encode_texts, train_tokenizer
+from modeling_gau.text.whole_words import SEGMENTERS, SegmentedWords, WordBorders, find_segmenter
 
 
 TEXTS = [
@@ -149,7 +149,7 @@ def test_a_segmenter_that_is_not_installed(monkeypatch):
 
 
 def test_the_package_does_not_need_it():
-    code = "import sys; sys.modules['rjieba'] = None; import modeling_gau.masking, modeling_gau.arguments"
+    code = "import sys; sys.modules['rjieba'] = None; import modeling_gau.text.masking, modeling_gau.arguments"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
 
 

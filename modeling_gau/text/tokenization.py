@@ -11,9 +11,9 @@ from datasets import Dataset, Features, List, Value
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from .documents import column_values
 from .fingerprints import digest
 from .packing import TokenStream
-from .reading import column_values
 
 
 SPECIAL_TOKENS = {

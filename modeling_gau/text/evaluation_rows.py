@@ -13,9 +13,9 @@ import pyarrow as pa
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from .documents import arrow_columns
 from .fingerprints import digest
 from .masking import IGNORED_LABEL, Masking
-from .reading import arrow_columns
 from .tokenization import frame_ids
 
 

@@ -12,10 +12,10 @@ from datasets import Dataset, load_dataset_builder
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
-from .data_arguments import DataArguments
+from .arguments import DataArguments
+from .documents import choose_splits, dataset_folder, find_files, is_held_out, is_saved_dataset, split_files
+from .files import Row, file_size, kind_of, read_rows, suffix_of
 from .fingerprints import digest
-from .reading import choose_splits, dataset_folder, find_files, is_held_out, is_saved_dataset, split_files
-from .rows import Row, file_size, kind_of, read_rows, suffix_of
 
 
 logger = logging.get_logger(__name__)

@@ -28,10 +28,10 @@ from datasets import (
 from datasets.exceptions import DatasetGenerationError
 from transformers.utils import logging
 
-from .data_arguments import DataArguments
+from .arguments import DataArguments
 from .embedded_corpus import corpus_fingerprint, embedded_documents
+from .files import DAMAGE, FILE_KINDS, is_damage, kind_of, open_file, read_rows, suffix_of
 from .fingerprints import digest
-from .rows import DAMAGE, FILE_KINDS, is_damage, kind_of, open_file, read_rows, suffix_of
 
 
 logger = logging.get_logger(__name__)

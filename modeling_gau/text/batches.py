@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from ..unpadding_gau import same_document
 from .masking import IGNORED_LABEL, Masking
 from .packing import FRAME, PackingReport, cut_page, frame_row, pack_section
 from .streaming import DocumentStream
-from .unpadding_gau import same_document
 
 
 # Streams of random numbers that must not run in parallel, told apart by their first seed.
