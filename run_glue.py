@@ -35,8 +35,6 @@ from transformers import (
     set_seed,
 )
 
-from modeling_gau.arguments import CardArguments, ModelArguments
-from modeling_gau.faults import TerminationCallback
 from modeling_gau.glue_card import card_facts
 from modeling_gau.glue_data import GlueArguments, check_label_map, saved_label_names
 from modeling_gau.glue_preparation import GlueData, prepare_data
@@ -52,14 +50,16 @@ from modeling_gau.glue_study import (
 )
 from modeling_gau.glue_submission import write_predictions
 from modeling_gau.glue_training import GlueTrainer, GlueTrainingArguments
-from modeling_gau.model_card import write_model_card
-from modeling_gau.models import check_fit, load_with_misfits, resolve_config
-from modeling_gau.publishing import check_push_destination, push, push_folder, save_without_push
-from modeling_gau.recipes import parse_arguments
-from modeling_gau.resuming import find_checkpoint
-from modeling_gau.run_record import RunRecord, describe_run
-from modeling_gau.running import end_processes, train
-from modeling_gau.tables import aligned
+from modeling_gau.runs.arguments import CardArguments, ModelArguments
+from modeling_gau.runs.faults import TerminationCallback
+from modeling_gau.runs.model_card import write_model_card
+from modeling_gau.runs.models import check_fit, load_with_misfits, resolve_config
+from modeling_gau.runs.publishing import check_push_destination, push, push_folder, save_without_push
+from modeling_gau.runs.recipes import parse_arguments
+from modeling_gau.runs.resuming import find_checkpoint
+from modeling_gau.runs.run_record import RunRecord, describe_run
+from modeling_gau.runs.running import end_processes, train
+from modeling_gau.runs.tables import aligned
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:

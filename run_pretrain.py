@@ -26,17 +26,17 @@ from transformers import (
     set_seed,
 )
 
-from modeling_gau.arguments import CardArguments, ModelArguments
 from modeling_gau.corpus import check_streaming, length_stages, longest_length, make_loader, prepare_data
-from modeling_gau.faults import TerminationCallback
-from modeling_gau.models import check_fit, load_with_misfits, resolve_config, stated_fields
 from modeling_gau.pretraining_report import describe_packing, evaluation_metrics, length_table, report, training_facts
-from modeling_gau.progress import ModelFlops
-from modeling_gau.publishing import check_push_destination, push, save_without_push
-from modeling_gau.recipes import parse_arguments
-from modeling_gau.resuming import find_checkpoint, read_run_state
-from modeling_gau.run_record import RunRecord, changes, describe_run
-from modeling_gau.running import end, train
+from modeling_gau.runs.arguments import CardArguments, ModelArguments
+from modeling_gau.runs.faults import TerminationCallback
+from modeling_gau.runs.models import check_fit, load_with_misfits, resolve_config, stated_fields
+from modeling_gau.runs.progress import ModelFlops
+from modeling_gau.runs.publishing import check_push_destination, push, save_without_push
+from modeling_gau.runs.recipes import parse_arguments
+from modeling_gau.runs.resuming import find_checkpoint, read_run_state
+from modeling_gau.runs.run_record import RunRecord, changes, describe_run
+from modeling_gau.runs.running import end, train
 from modeling_gau.text.arguments import DataArguments
 from modeling_gau.text.batches import LengthPlan, Stage, check_lengths
 from modeling_gau.training import MaskedLMTrainer, PretrainingArguments, check_packing

@@ -36,7 +36,7 @@ from transformers import AutoModelForMaskedLM, BertConfig, ModernBertConfig, Pre
 from transformers.utils import is_flash_attn_2_available
 
 from modeling_gau import GAUConfig
-from modeling_gau.progress import ModelFlops, measure_matmul_peak
+from modeling_gau.runs.progress import ModelFlops, measure_matmul_peak
 from modeling_gau.text.embedded_corpus import embedded_documents
 
 

@@ -25,7 +25,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Bert
 
 import run_glue
 from modeling_gau import GAUConfig
-from modeling_gau.tables import aligned
+from modeling_gau.runs.tables import aligned
 
 
 ROOT = Path(__file__).resolve().parents[1]

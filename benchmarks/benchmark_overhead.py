@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from transformers import AutoModelForMaskedLM, TrainerCallback, get_scheduler
 
 from modeling_gau import GAUConfig
-from modeling_gau.progress import ModelFlops
+from modeling_gau.runs.progress import ModelFlops
 from modeling_gau.text.batches import (
     BatchMaker,
     BatchShape,

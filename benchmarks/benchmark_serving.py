@@ -25,10 +25,10 @@ import torch
 from tqdm.auto import tqdm
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
-from modeling_gau.arguments import ModelArguments
 from modeling_gau.exporting import export_model, load_exported
 from modeling_gau.glue_metric import TASK_METRICS, GlueMetric
-from modeling_gau.models import resolve_config
+from modeling_gau.runs.arguments import ModelArguments
+from modeling_gau.runs.models import resolve_config
 
 
 VARIANTS = {

@@ -16,8 +16,8 @@ from pathlib import Path
 from statistics import fmean
 
 from modeling_gau.glue_tasks import GLUE_TASKS
-from modeling_gau.model_card import mean_and_deviation
-from modeling_gau.tables import aligned, markdown
+from modeling_gau.runs.model_card import mean_and_deviation
+from modeling_gau.runs.tables import aligned, markdown
 
 
 def main() -> None:

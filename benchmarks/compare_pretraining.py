@@ -21,7 +21,7 @@ from tqdm import tqdm
 from transformers import AutoModelForMaskedLM
 
 import modeling_gau  # noqa: F401 - registers the GAU
-from modeling_gau.tables import aligned, markdown
+from modeling_gau.runs.tables import aligned, markdown
 
 
 def main() -> None:

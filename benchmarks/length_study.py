@@ -35,8 +35,6 @@ from typing import Any
 from job_runner import Job, Runner, check_needs, device_environments, lock
 from study_file import StudyFile
 
-from modeling_gau.arguments import CardArguments, ModelArguments
-from modeling_gau.checkpoints import checkpoint_folders
 from modeling_gau.corpus import some_documents
 from modeling_gau.glue_data import GlueArguments
 from modeling_gau.glue_folders import task_files
@@ -45,10 +43,12 @@ from modeling_gau.glue_study import StudyArguments, compared_arguments
 from modeling_gau.glue_tasks import GLUE_TASKS
 from modeling_gau.glue_training import GlueTrainingArguments
 from modeling_gau.length_generalization import LengthArguments
-from modeling_gau.recipes import parse_arguments, read_recipe
-from modeling_gau.run_record import RECORD_NAME
-from modeling_gau.state_files import for_json, write_json
-from modeling_gau.tables import aligned
+from modeling_gau.runs.arguments import CardArguments, ModelArguments
+from modeling_gau.runs.checkpoints import checkpoint_folders
+from modeling_gau.runs.recipes import parse_arguments, read_recipe
+from modeling_gau.runs.run_record import RECORD_NAME
+from modeling_gau.runs.state_files import for_json, write_json
+from modeling_gau.runs.tables import aligned
 from modeling_gau.text.arguments import DataArguments
 from modeling_gau.text.documents import find_files, read_documents
 from modeling_gau.text.tokenization import train_tokenizer

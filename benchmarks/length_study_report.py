@@ -21,7 +21,7 @@ from scipy import stats
 
 from modeling_gau.length_results import NORMALIZERS, power_law_exponent
 from modeling_gau.length_settings import NOT_USED
-from modeling_gau.tables import markdown
+from modeling_gau.runs.tables import markdown
 
 
 _HEAD = """# Tables of the length study

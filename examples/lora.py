@@ -30,7 +30,7 @@ from transformers import (
     set_seed,
 )
 
-from modeling_gau.recipes import parse_arguments
+from modeling_gau.runs.recipes import parse_arguments
 
 
 try:

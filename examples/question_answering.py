@@ -36,7 +36,7 @@ from transformers import (
     set_seed,
 )
 
-from modeling_gau.recipes import parse_arguments
+from modeling_gau.runs.recipes import parse_arguments
 
 
 COLUMNS = ["id", "context", "question", "answers"]

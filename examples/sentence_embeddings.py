@@ -24,7 +24,7 @@ import torch
 from datasets import Dataset, DatasetDict, load_dataset
 from transformers import set_seed
 
-from modeling_gau.recipes import parse_arguments
+from modeling_gau.runs.recipes import parse_arguments
 
 
 try:

@@ -40,8 +40,8 @@ from .gau_alpha_checkpoints import (
 )
 from .gau_alpha_tensors import ENCODER, HEAD, PORT_ENCODER, PORT_HEAD, encoder_tensors
 from .gau_alpha_tokenizer import VOCABULARY_NAME, check_tokenizer, gau_alpha_tokenizer, vocabulary_lines
-from .model_card import ModelCardFacts, write_model_card
 from .modeling_gau import GAUForMaskedLM, GAUModel, GAUPreTrainedModel
+from .runs.model_card import ModelCardFacts, write_model_card
 
 
 logger = logging.getLogger(__name__)

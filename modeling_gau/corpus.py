@@ -15,7 +15,7 @@ from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from .arguments import ModelArguments
+from .runs.arguments import ModelArguments
 from .text.arguments import DataArguments
 from .text.batches import (
     BatchMaker,

@@ -56,7 +56,7 @@ from transformers import (
 
 from .attention_gau import DEFAULT_ATTENTION_BACKEND
 from .configuration_gau import GAUConfig
-from .recipes import parse_arguments
+from .runs.recipes import parse_arguments
 
 
 # Name of the task, as in pipelines -> (how names of its model classes end, Auto class).

@@ -9,8 +9,8 @@ from transformers import PreTrainedConfig
 
 from .glue_benchmarks import BENCHMARKS
 from .glue_tasks import GlueTask
-from .model_card import ModelCardFacts
-from .run_record import describe_device
+from .runs.model_card import ModelCardFacts
+from .runs.run_record import describe_device
 
 
 _SPLITS = {"eval": "", "eval_mm": "mismatched_"}

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import datasets
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
-from .arguments import ModelArguments
 from .glue_data import (
     GlueArguments,
     LabelEncoder,
@@ -19,6 +18,7 @@ from .glue_data import (
 )
 from .glue_tasks import GlueTask
 from .glue_training import GlueTrainingArguments
+from .runs.arguments import ModelArguments
 
 
 @dataclass

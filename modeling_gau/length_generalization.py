@@ -37,8 +37,8 @@ from .length_results import (
 )
 from .length_settings import NOT_USED, POSITION_SCALINGS, Cell, Settings, resolve_fixed_n
 from .modeling_gau import GAUForMaskedLM, GAURotaryEmbedding
-from .models import check_fit, load_with_misfits
-from .recipes import parse_arguments
+from .runs.models import check_fit, load_with_misfits
+from .runs.recipes import parse_arguments
 from .text.arguments import DataArguments
 from .text.evaluation_rows import MaskedWindows, mask_windows
 from .text.masking import IGNORED_LABEL, Masking

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from .length_settings import NOT_USED, Cell
-from .tables import aligned
+from .runs.tables import aligned
 
 
 # Layer (None for what is of the whole model), metric, value.

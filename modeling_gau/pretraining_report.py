@@ -9,11 +9,11 @@ from typing import Any
 
 from transformers import pipeline
 
-from .arguments import CardArguments, ModelArguments
 from .corpus import PretrainingData, length_stages
-from .figures import plot_lengths, plot_loss_curve
-from .model_card import ModelCardFacts, write_model_card
-from .run_record import describe_device
+from .runs.arguments import CardArguments, ModelArguments
+from .runs.figures import plot_lengths, plot_loss_curve
+from .runs.model_card import ModelCardFacts, write_model_card
+from .runs.run_record import describe_device
 from .text.arguments import DataArguments
 from .text.batches import StreamedBatches, TrainingLoader
 from .text.packing import PackingReport

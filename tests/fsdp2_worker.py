@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # run as a script, of which only the own directory is on the path
 
 from modeling_gau import GAUConfig, GAUForMaskedLM  # noqa: E402
-from modeling_gau.checkpoints import CheckpointedTrainer  # noqa: E402
+from modeling_gau.runs.checkpoints import CheckpointedTrainer
 
 
 ROWS_PER_STEP = 8

@@ -9,9 +9,9 @@ from transformers import BertConfig, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy
 
 from modeling_gau import GAUConfig
-from modeling_gau.arguments import ModelArguments
-from modeling_gau.models import resolve_config, stated_fields
-from modeling_gau.recipes import parse_arguments
+from modeling_gau.runs.arguments import ModelArguments
+from modeling_gau.runs.models import resolve_config, stated_fields
+from modeling_gau.runs.recipes import parse_arguments
 from modeling_gau.text.arguments import DataArguments
 
 
@@ -311,7 +311,7 @@ def hub(monkeypatch) -> list[str]:
         names.append(name)
         raise OSError(f"{name} is not known")
 
-    monkeypatch.setattr("modeling_gau.models.AutoConfig.from_pretrained", ask)
+    monkeypatch.setattr("modeling_gau.runs.models.AutoConfig.from_pretrained", ask)
     return names
 
 

@@ -21,8 +21,9 @@ from transformers import PreTrainedConfig, PreTrainedModel, Trainer, TrainerCall
 from transformers.modeling_outputs import MaskedLMOutput
 from transformers.optimization import Adafactor
 
-from modeling_gau import GAUConfig, GAUForMaskedLM, checkpoints
-from modeling_gau.checkpoints import (
+from modeling_gau import GAUConfig, GAUForMaskedLM
+from modeling_gau.runs import checkpoints
+from modeling_gau.runs.checkpoints import (
     CheckpointedTrainer,
     CheckpointError,
     check_whole,
@@ -32,9 +33,9 @@ from modeling_gau.checkpoints import (
     last_whole_checkpoint,
     remove_all_checkpoints,
 )
-from modeling_gau.optimizer_state import save_optimizer_state
-from modeling_gau.run_record import RunRecord
-from modeling_gau.state_files import load_optimizer_state, load_state, save_state
+from modeling_gau.runs.optimizer_state import save_optimizer_state
+from modeling_gau.runs.run_record import RunRecord
+from modeling_gau.runs.state_files import load_optimizer_state, load_state, save_state
 
 
 VOCAB_SIZE = 40

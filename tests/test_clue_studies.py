@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from modeling_gau.arguments import ModelArguments
 from modeling_gau.clue_tasks import CLUE_TASKS
 from modeling_gau.glue_data import GlueArguments, load_splits
 from modeling_gau.glue_report import glue_averages, report_study
 from modeling_gau.glue_study import Run, Study, StudyArguments, compared_arguments
 from modeling_gau.glue_submission import SUBMISSION_FORMATS, write_submission, zip_submission
 from modeling_gau.glue_training import GlueTrainingArguments
+from modeling_gau.runs.arguments import ModelArguments
 
 
 ONE_DOT_ONE = "CLUE 1.1 classification score (6 tasks, ocnli)"

@@ -17,7 +17,7 @@ from modeling_gau.glue_folders import task_files
 from modeling_gau.glue_labels import label_values
 from modeling_gau.glue_tasks import GLUE_TASKS
 from modeling_gau.glue_training import GlueTrainingArguments
-from modeling_gau.recipes import parse_arguments
+from modeling_gau.runs.recipes import parse_arguments
 
 
 NAMES = ("afqmc", "tnews", "iflytek", "cmnli", "ocnli", "csl", "cluewsc2020")

@@ -11,12 +11,12 @@ from accelerate.commands.launch import launch_command_parser
 from accelerate.utils import DistributedType
 
 from modeling_gau import GAUConfig, GAUForMaskedLM
-from modeling_gau.arguments import CardArguments, ModelArguments
 from modeling_gau.glue_data import GlueArguments
 from modeling_gau.glue_study import StudyArguments
 from modeling_gau.glue_training import GlueTrainingArguments
 from modeling_gau.modeling_gau import GAULayer
-from modeling_gau.recipes import parse_arguments
+from modeling_gau.runs.arguments import CardArguments, ModelArguments
+from modeling_gau.runs.recipes import parse_arguments
 from modeling_gau.text.arguments import DataArguments
 from modeling_gau.training import PretrainingArguments
 

@@ -6,7 +6,6 @@ import pytest
 from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from modeling_gau.arguments import ModelArguments
 from modeling_gau.corpus import (
     PretrainingData,
     check_streaming,
@@ -17,6 +16,7 @@ from modeling_gau.corpus import (
     mask_a_word,
     some_documents,
 )
+from modeling_gau.runs.arguments import ModelArguments
 from modeling_gau.text.arguments import DataArguments
 from modeling_gau.text.batches import IndexedBatches, Stage
 from modeling_gau.text.streaming import DocumentStream

@@ -23,8 +23,8 @@ from transformers import (
 )
 from transformers.modeling_outputs import MaskedLMOutput
 
-from modeling_gau.checkpoints import CheckpointedTrainer, CheckpointError, find_whole_checkpoint
-from modeling_gau.faults import FiniteStepsMixin, NonFiniteError, TerminationCallback
+from modeling_gau.runs.checkpoints import CheckpointedTrainer, CheckpointError, find_whole_checkpoint
+from modeling_gau.runs.faults import FiniteStepsMixin, NonFiniteError, TerminationCallback
 
 
 VOCAB_SIZE = 40

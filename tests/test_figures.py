@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from modeling_gau import figures
-from modeling_gau.figures import plot_lengths, plot_loss_curve
+from modeling_gau.runs import figures
+from modeling_gau.runs.figures import plot_lengths, plot_loss_curve
 
 
 PNG = b"\x89PNG\r\n\x1a\n"

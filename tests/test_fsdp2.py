@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from modeling_gau import GAUConfig, GAUForMaskedLM
-from modeling_gau.optimizer_state import load_optimizer_state, save_optimizer_state
+from modeling_gau.runs.optimizer_state import load_optimizer_state, save_optimizer_state
 
 
 # Odd sizes: rows that no number of processes divides, and a table with fewer rows than there are processes.

@@ -22,7 +22,7 @@ from modeling_gau.glue_data import (
 )
 from modeling_gau.glue_tasks import GLUE_TASKS
 from modeling_gau.glue_training import GlueTrainingArguments
-from modeling_gau.recipes import parse_arguments
+from modeling_gau.runs.recipes import parse_arguments
 
 
 SENTENCES = ['it said "yes', "null", "a, b and c", "NA", "plain words"]

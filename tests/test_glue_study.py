@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from modeling_gau.arguments import ModelArguments
 from modeling_gau.glue_data import GlueArguments
 from modeling_gau.glue_report import glue_averages, report_study, summarize, summary_rows
 from modeling_gau.glue_study import (
@@ -31,6 +30,7 @@ from modeling_gau.glue_study import (
 from modeling_gau.glue_submission import SUBMISSION_FILES, submitted_value, write_submission, zip_submission
 from modeling_gau.glue_tasks import GLUE_TASKS
 from modeling_gau.glue_training import GlueTrainingArguments
+from modeling_gau.runs.arguments import ModelArguments
 
 
 @pytest.fixture(autouse=True)

@@ -30,7 +30,7 @@ from transformers import TrainingArguments
 import modeling_gau
 import run_glue
 import run_pretrain
-from modeling_gau.publishing import check_push_destination
+from modeling_gau.runs.publishing import check_push_destination
 
 
 WRITER, READER, STRANGER, UNKNOWN = (
@@ -93,7 +93,7 @@ def run_script(main: Callable, argv: object, **constants: object) -> tuple[str, 
     """
     printed, seen = io.StringIO(), None
     with contextlib.redirect_stdout(printed), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("modeling_gau.progress.measure_matmul_peak", lambda device, dtype: 1e11)
+        patch.setattr("modeling_gau.runs.progress.measure_matmul_peak", lambda device, dtype: 1e11)
         for name, value in constants.items():
             patch.setattr(f"huggingface_hub.constants.{name}", value)
         try:

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 import run_pretrain
-from modeling_gau.checkpoints import find_whole_checkpoint
+from modeling_gau.runs.checkpoints import find_whole_checkpoint
 
 
 STEPS, SAVE_STEPS = 12, 2

@@ -9,7 +9,14 @@ from transformers import BertConfig, PreTrainedTokenizerFast
 
 from modeling_gau import GAUConfig, GAUForMaskedLM, GAUForSequenceClassification
 from modeling_gau.attention_gau import ATTENTION_NORMALIZATIONS
-from modeling_gau.model_card import ModelCardFacts, cell, count, markdown_table, normalization_text, write_model_card
+from modeling_gau.runs.model_card import (
+    ModelCardFacts,
+    cell,
+    count,
+    markdown_table,
+    normalization_text,
+    write_model_card,
+)
 
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "The", "function", "returns", "the", "of", "list", "."]

@@ -10,8 +10,8 @@ from transformers import BertConfig, DebertaConfig, ModernBertConfig, RobertaCon
 from transformers.trainer_callback import TrainerControl, TrainerState
 
 from modeling_gau import GAUConfig
-from modeling_gau import progress as progress_module
-from modeling_gau.progress import ModelFlops, PretrainingProgress, Stopwatch, describe_log, measure_matmul_peak
+from modeling_gau.runs import progress as progress_module
+from modeling_gau.runs.progress import ModelFlops, PretrainingProgress, Stopwatch, describe_log, measure_matmul_peak
 
 
 def gau(**changes) -> GAUConfig:

@@ -25,11 +25,11 @@ from transformers import (
 
 import run_glue
 from modeling_gau import GAUConfig, GAUForMaskedLM, GAUForSequenceClassification
-from modeling_gau.arguments import CardArguments, ModelArguments
 from modeling_gau.glue_data import GlueArguments
 from modeling_gau.glue_study import StudyArguments
 from modeling_gau.glue_training import GlueTrainer, GlueTrainingArguments
-from modeling_gau.recipes import parse_arguments
+from modeling_gau.runs.arguments import CardArguments, ModelArguments
+from modeling_gau.runs.recipes import parse_arguments
 
 
 RECIPES = Path(__file__).parents[1] / "configuration" / "recipes" / "glue"

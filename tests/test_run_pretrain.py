@@ -20,8 +20,8 @@ from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer, HfArgu
 
 import run_pretrain
 from modeling_gau import GAUConfig, GAUForMaskedLM
-from modeling_gau.arguments import CardArguments, ModelArguments
-from modeling_gau.recipes import parse_arguments
+from modeling_gau.runs.arguments import CardArguments, ModelArguments
+from modeling_gau.runs.recipes import parse_arguments
 from modeling_gau.text.arguments import DataArguments
 from modeling_gau.training import PretrainingArguments
 
@@ -34,7 +34,7 @@ LENGTH = 32
 @pytest.fixture(autouse=True)
 def known_peak(monkeypatch):
     """Takes the time of a measurement from every run but that of `finished`, which is as it is outside."""
-    monkeypatch.setattr("modeling_gau.progress.measure_matmul_peak", lambda device, dtype: 1e11)
+    monkeypatch.setattr("modeling_gau.runs.progress.measure_matmul_peak", lambda device, dtype: 1e11)
 
 
 @pytest.fixture(scope="module")

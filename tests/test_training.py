@@ -25,8 +25,8 @@ from transformers import (
 
 from modeling_gau import GAUConfig, GAUForMaskedLM, unpadding_gau
 from modeling_gau.glue_training import GlueTrainingArguments
-from modeling_gau.progress import ModelFlops
-from modeling_gau.resuming import find_checkpoint, remove_checkpoints
+from modeling_gau.runs.progress import ModelFlops
+from modeling_gau.runs.resuming import find_checkpoint, remove_checkpoints
 from modeling_gau.text.batches import (
     BatchMaker,
     BatchShape,
@@ -592,7 +592,7 @@ def make_checkpoint(path):
 @pytest.mark.parametrize("arguments_class", [PretrainingArguments, GlueTrainingArguments])
 @pytest.mark.parametrize("name", ["bf16", "bf16_full_eval"])
 def test_bfloat16_without_an_accelerator_runs_on_the_cpu(tmp_path, monkeypatch, caplog, arguments_class, name):
-    for check in ("torch.accelerator.is_available", "modeling_gau.arguments.is_torch_bf16_gpu_available"):
+    for check in ("torch.accelerator.is_available", "modeling_gau.runs.arguments.is_torch_bf16_gpu_available"):
         monkeypatch.setattr(check, lambda: False)
     monkeypatch.setattr("transformers.training_args.is_torch_bf16_gpu_available", lambda: False)
     args = arguments_class(output_dir=str(tmp_path), **{name: True})

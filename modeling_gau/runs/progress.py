@@ -15,9 +15,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForMaskedLM, PreTrainedConfig, ProgressCallback, Trainer
 from transformers.utils import logging
 
-from .configuration_gau import GAUConfig
-from .text.batches import Totals, sum_totals
-from .text.masking import IGNORED_LABEL
+from ..configuration_gau import GAUConfig
+from ..text.batches import Totals, sum_totals
+from ..text.masking import IGNORED_LABEL
 
 
 logger = logging.get_logger(__name__)

@@ -13,12 +13,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import CONFIG_NAME, logging
 
-from .checkpoints import (
-    check_whole,
-    checkpoint_folders,
-    find_whole_checkpoint,
-    remove_all_checkpoints,
-)
+from .checkpoints import check_whole, checkpoint_folders, find_whole_checkpoint, remove_all_checkpoints
 
 
 logger = logging.get_logger(__name__)

@@ -4,7 +4,7 @@
 - Checkpoints. With `SHARDED_STATE_DICT` the Trainer's checkpoints hold neither configuration nor weights that
   `from_pretrained` reads, its `save_model` writes nothing at all and says nothing; with `FULL_STATE_DICT` every
   checkpoint holds the weights twice and the optimizer's state passes through one process. Here both write
-  `model.safetensors`, and the optimizer's state in shards (`optimizer_state.py`).
+  `model.safetensors`, and the optimizer's state in shards (`runs/optimizer_state.py`).
 - Code files. `fully_shard` gives the model a class of its own, whose source are files of PyTorch: a checkpoint would
   bring those and name them in `auto_map`, and could not be loaded without this package.
 - Precision. accelerate's policy for bfloat16 also rounds what enters and leaves each layer, among it the rotary

@@ -19,8 +19,8 @@ from transformers import (
 )
 
 from .arguments import ModelArguments
-from .attention_gau import check_attention_backend
-from .configuration_gau import GAUConfig
+from ..attention_gau import check_attention_backend
+from ..configuration_gau import GAUConfig
 from .recipes import _convert, _describe, _nearest, _RecipeLoader
 
 
