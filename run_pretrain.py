@@ -26,8 +26,9 @@ from transformers import (
     set_seed,
 )
 
-from modeling_gau.corpus import check_streaming, length_stages, longest_length, make_loader, prepare_data
-from modeling_gau.pretraining_report import describe_packing, evaluation_metrics, length_table, report, training_facts
+from modeling_gau.pretraining.data import check_streaming, length_stages, longest_length, make_loader, prepare_data
+from modeling_gau.pretraining.report import describe_packing, evaluation_metrics, length_table, report, training_facts
+from modeling_gau.pretraining.trainer import MaskedLMTrainer, PretrainingArguments, check_packing
 from modeling_gau.runs.arguments import CardArguments, ModelArguments
 from modeling_gau.runs.faults import TerminationCallback
 from modeling_gau.runs.models import check_fit, load_with_misfits, resolve_config, stated_fields
@@ -39,7 +40,6 @@ from modeling_gau.runs.run_record import RunRecord, changes, describe_run
 from modeling_gau.runs.running import end, train
 from modeling_gau.text.arguments import DataArguments
 from modeling_gau.text.batches import LengthPlan, Stage, check_lengths
-from modeling_gau.training import MaskedLMTrainer, PretrainingArguments, check_packing
 
 
 # Fields that may differ between a checkpoint and the arguments of the run that continues it: what saving adds, and

@@ -20,12 +20,12 @@ from tqdm.auto import tqdm
 from transformers import AutoModelForMaskedLM
 
 from modeling_gau import GAUConfig
-from modeling_gau.corpus import PretrainingData, length_stages, make_loader
+from modeling_gau.pretraining.data import PretrainingData, length_stages, make_loader
+from modeling_gau.pretraining.trainer import PretrainingArguments
 from modeling_gau.text.arguments import DataArguments
 from modeling_gau.text.documents import load_documents
 from modeling_gau.text.streaming import open_stream
 from modeling_gau.text.tokenization import tokenize_documents, train_tokenizer
-from modeling_gau.training import PretrainingArguments
 
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 from transformers import AutoModelForMaskedLM, TrainerCallback, get_scheduler
 
 from modeling_gau import GAUConfig
+from modeling_gau.pretraining.trainer import MaskedLMTrainer, PretrainingArguments
 from modeling_gau.runs.progress import ModelFlops
 from modeling_gau.text.batches import (
     BatchMaker,
@@ -36,7 +37,6 @@ from modeling_gau.text.batches import (
 from modeling_gau.text.masking import Masking
 from modeling_gau.text.packing import TokenStream, make_pages
 from modeling_gau.text.tokenization import train_tokenizer
-from modeling_gau.training import MaskedLMTrainer, PretrainingArguments
 
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -35,7 +35,6 @@ from typing import Any
 from job_runner import Job, Runner, check_needs, device_environments, lock
 from study_file import StudyFile
 
-from modeling_gau.corpus import some_documents
 from modeling_gau.glue_data import GlueArguments
 from modeling_gau.glue_folders import task_files
 from modeling_gau.glue_report import split_metrics
@@ -43,6 +42,8 @@ from modeling_gau.glue_study import StudyArguments, compared_arguments
 from modeling_gau.glue_tasks import GLUE_TASKS
 from modeling_gau.glue_training import GlueTrainingArguments
 from modeling_gau.length_generalization import LengthArguments
+from modeling_gau.pretraining.data import some_documents
+from modeling_gau.pretraining.trainer import PretrainingArguments
 from modeling_gau.runs.arguments import CardArguments, ModelArguments
 from modeling_gau.runs.checkpoints import checkpoint_folders
 from modeling_gau.runs.recipes import parse_arguments, read_recipe
@@ -52,7 +53,6 @@ from modeling_gau.runs.tables import aligned
 from modeling_gau.text.arguments import DataArguments
 from modeling_gau.text.documents import find_files, read_documents
 from modeling_gau.text.tokenization import train_tokenizer
-from modeling_gau.training import PretrainingArguments
 
 
 ROOT = Path(__file__).resolve().parents[1]

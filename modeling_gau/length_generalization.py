@@ -37,6 +37,7 @@ from .length_results import (
 )
 from .length_settings import NOT_USED, POSITION_SCALINGS, Cell, Settings, resolve_fixed_n
 from .modeling_gau import GAUForMaskedLM, GAURotaryEmbedding
+from .pretraining.trainer import masked_lm_row_totals
 from .runs.models import check_fit, load_with_misfits
 from .runs.recipes import parse_arguments
 from .text.arguments import DataArguments
@@ -44,7 +45,6 @@ from .text.evaluation_rows import MaskedWindows, mask_windows
 from .text.masking import IGNORED_LABEL, Masking
 from .text.streaming import open_stream
 from .text.tokenization import encode_texts
-from .training import masked_lm_row_totals
 
 
 logger = logging.get_logger(__name__)

@@ -6,7 +6,7 @@ import pytest
 from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from modeling_gau.corpus import (
+from modeling_gau.pretraining.data import (
     PretrainingData,
     check_streaming,
     choose_lengths,
@@ -16,12 +16,12 @@ from modeling_gau.corpus import (
     mask_a_word,
     some_documents,
 )
+from modeling_gau.pretraining.trainer import PretrainingArguments
 from modeling_gau.runs.arguments import ModelArguments
 from modeling_gau.text.arguments import DataArguments
 from modeling_gau.text.batches import IndexedBatches, Stage
 from modeling_gau.text.streaming import DocumentStream
 from modeling_gau.text.tokenization import tokenize_documents, tokenizer_fingerprint, train_tokenizer
-from modeling_gau.training import PretrainingArguments
 
 
 WORDS = "the cat dog house garden sees likes builds leaves small green old quickly never often and or with".split()

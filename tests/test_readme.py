@@ -11,10 +11,10 @@ from modeling_gau.attention_gau import ATTENTION_BACKENDS, ATTENTION_NORMALIZATI
 from modeling_gau.glue_data import GlueArguments
 from modeling_gau.glue_study import StudyArguments
 from modeling_gau.glue_training import GlueTrainingArguments
+from modeling_gau.pretraining.trainer import PretrainingArguments
 from modeling_gau.runs.arguments import CardArguments, ModelArguments
 from modeling_gau.runs.recipes import parse_arguments
 from modeling_gau.text.arguments import DataArguments
-from modeling_gau.training import PretrainingArguments
 
 
 ROOT = Path(__file__).parents[1]

@@ -20,10 +20,10 @@ from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer, HfArgu
 
 import run_pretrain
 from modeling_gau import GAUConfig, GAUForMaskedLM
+from modeling_gau.pretraining.trainer import PretrainingArguments
 from modeling_gau.runs.arguments import CardArguments, ModelArguments
 from modeling_gau.runs.recipes import parse_arguments
 from modeling_gau.text.arguments import DataArguments
-from modeling_gau.training import PretrainingArguments
 
 
 RECIPES = sorted(Path(run_pretrain.__file__).parent.glob("configuration/recipes/pretrain/*.yaml"))

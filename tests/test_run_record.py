@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from modeling_gau import GAUConfig
+from modeling_gau.pretraining.trainer import PretrainingArguments
 from modeling_gau.runs.arguments import ModelArguments
 from modeling_gau.runs.recipes import parse_arguments
 from modeling_gau.runs.run_record import PACKAGES, RECIPE, RECORD_NAME, RunRecord, changes, describe_run
 from modeling_gau.text.arguments import DataArguments
-from modeling_gau.training import PretrainingArguments
 
 
 CLASSES = (ModelArguments, DataArguments, PretrainingArguments)

@@ -25,6 +25,14 @@ from transformers import (
 
 from modeling_gau import GAUConfig, GAUForMaskedLM, unpadding_gau
 from modeling_gau.glue_training import GlueTrainingArguments
+from modeling_gau.pretraining.trainer import (
+    MaskedLMTrainer,
+    PretrainingArguments,
+    check_packing,
+    masked_lm_loss,
+    masked_lm_metrics,
+    masked_lm_row_totals,
+)
 from modeling_gau.runs.progress import ModelFlops
 from modeling_gau.runs.resuming import find_checkpoint, remove_checkpoints
 from modeling_gau.text.batches import (
@@ -37,14 +45,6 @@ from modeling_gau.text.batches import (
     parse_length_schedule,
 )
 from modeling_gau.text.masking import Masking
-from modeling_gau.training import (
-    MaskedLMTrainer,
-    PretrainingArguments,
-    check_packing,
-    masked_lm_loss,
-    masked_lm_metrics,
-    masked_lm_row_totals,
-)
 
 
 SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}

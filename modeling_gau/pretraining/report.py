@@ -9,15 +9,15 @@ from typing import Any
 
 from transformers import pipeline
 
-from .corpus import PretrainingData, length_stages
-from .runs.arguments import CardArguments, ModelArguments
-from .runs.figures import plot_lengths, plot_loss_curve
-from .runs.model_card import ModelCardFacts, write_model_card
-from .runs.run_record import describe_device
-from .text.arguments import DataArguments
-from .text.batches import StreamedBatches, TrainingLoader
-from .text.packing import PackingReport
-from .training import MaskedLMTrainer
+from ..runs.arguments import CardArguments, ModelArguments
+from ..runs.figures import plot_lengths, plot_loss_curve
+from ..runs.model_card import ModelCardFacts, write_model_card
+from ..runs.run_record import describe_device
+from ..text.arguments import DataArguments
+from ..text.batches import StreamedBatches, TrainingLoader
+from ..text.packing import PackingReport
+from .data import PretrainingData, length_stages
+from .trainer import MaskedLMTrainer
 
 
 def training_facts(trainer: MaskedLMTrainer, totals: Mapping[str, Any]) -> dict[str, float]:

@@ -31,14 +31,14 @@ from transformers import (
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from transformers.utils import logging
 
-from .configuration_gau import GAUConfig
-from .runs.arguments import take_cpu_for_bfloat16
-from .runs.checkpoints import CheckpointedTrainer, replaced
-from .runs.faults import FiniteStepsMixin
-from .runs.progress import ModelFlops, PretrainingProgress, Speedometer
-from .text.batches import TrainingLoader, documents_end_to_end, documents_mask, sum_totals
-from .text.masking import IGNORED_LABEL
-from .unpadding_gau import LayerCost, PackedSequences
+from ..configuration_gau import GAUConfig
+from ..runs.arguments import take_cpu_for_bfloat16
+from ..runs.checkpoints import CheckpointedTrainer, replaced
+from ..runs.faults import FiniteStepsMixin
+from ..runs.progress import ModelFlops, PretrainingProgress, Speedometer
+from ..text.batches import TrainingLoader, documents_end_to_end, documents_mask, sum_totals
+from ..text.masking import IGNORED_LABEL
+from ..unpadding_gau import LayerCost, PackedSequences
 
 
 logger = logging.get_logger(__name__)

@@ -15,9 +15,9 @@ from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from .runs.arguments import ModelArguments
-from .text.arguments import DataArguments
-from .text.batches import (
+from ..runs.arguments import ModelArguments
+from ..text.arguments import DataArguments
+from ..text.batches import (
     BatchMaker,
     BatchShape,
     IndexedBatches,
@@ -27,13 +27,13 @@ from .text.batches import (
     TrainingLoader,
     parse_length_schedule,
 )
-from .text.documents import arrow_columns, documents_fingerprint, read_documents
-from .text.evaluation_rows import make_length_evaluations, most_frequent_token_accuracy
-from .text.masking import Masking
-from .text.packing import FRAME, TokenStream, make_pages
-from .text.streaming import DocumentStream, open_stream
-from .text.tokenization import encode_texts, tokenize_documents, tokenizer_fingerprint, train_tokenizer
-from .training import PretrainingArguments
+from ..text.documents import arrow_columns, documents_fingerprint, read_documents
+from ..text.evaluation_rows import make_length_evaluations, most_frequent_token_accuracy
+from ..text.masking import Masking
+from ..text.packing import FRAME, TokenStream, make_pages
+from ..text.streaming import DocumentStream, open_stream
+from ..text.tokenization import encode_texts, tokenize_documents, tokenizer_fingerprint, train_tokenizer
+from .trainer import PretrainingArguments
 
 
 DEFAULT_EVAL_LENGTHS = (64, 128, 256, 512, 1024, 2048)
