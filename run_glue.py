@@ -35,11 +35,11 @@ from transformers import (
     set_seed,
 )
 
-from modeling_gau.glue_card import card_facts
-from modeling_gau.glue_data import GlueArguments, check_label_map, saved_label_names
-from modeling_gau.glue_preparation import GlueData, prepare_data
-from modeling_gau.glue_report import report_study
-from modeling_gau.glue_study import (
+from modeling_gau.glue.card import card_facts
+from modeling_gau.glue.data import GlueArguments, check_label_map, saved_label_names
+from modeling_gau.glue.preparation import GlueData, prepare_data
+from modeling_gau.glue.report import report_study
+from modeling_gau.glue.study import (
     FROM_MNLI,
     Study,
     StudyArguments,
@@ -48,8 +48,8 @@ from modeling_gau.glue_study import (
     read_record,
     task_files,
 )
-from modeling_gau.glue_submission import write_predictions
-from modeling_gau.glue_training import GlueTrainer, GlueTrainingArguments
+from modeling_gau.glue.submission import write_predictions
+from modeling_gau.glue.trainer import GlueTrainer, GlueTrainingArguments
 from modeling_gau.runs.arguments import CardArguments, ModelArguments
 from modeling_gau.runs.faults import TerminationCallback
 from modeling_gau.runs.model_card import write_model_card

@@ -15,7 +15,7 @@ import json
 from pathlib import Path
 from statistics import fmean
 
-from modeling_gau.glue_tasks import GLUE_TASKS
+from modeling_gau.glue.tasks import GLUE_TASKS
 from modeling_gau.runs.model_card import mean_and_deviation
 from modeling_gau.runs.tables import aligned, markdown
 

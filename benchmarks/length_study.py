@@ -35,12 +35,12 @@ from typing import Any
 from job_runner import Job, Runner, check_needs, device_environments, lock
 from study_file import StudyFile
 
-from modeling_gau.glue_data import GlueArguments
-from modeling_gau.glue_folders import task_files
-from modeling_gau.glue_report import split_metrics
-from modeling_gau.glue_study import StudyArguments, compared_arguments
-from modeling_gau.glue_tasks import GLUE_TASKS
-from modeling_gau.glue_training import GlueTrainingArguments
+from modeling_gau.glue.data import GlueArguments
+from modeling_gau.glue.folders import task_files
+from modeling_gau.glue.report import split_metrics
+from modeling_gau.glue.study import StudyArguments, compared_arguments
+from modeling_gau.glue.tasks import GLUE_TASKS
+from modeling_gau.glue.trainer import GlueTrainingArguments
 from modeling_gau.length_generalization import LengthArguments
 from modeling_gau.pretraining.data import some_documents
 from modeling_gau.pretraining.trainer import PretrainingArguments

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from modeling_gau.clue_tasks import CLUE_TASKS
-from modeling_gau.glue_data import GlueArguments, load_splits
-from modeling_gau.glue_report import glue_averages, report_study
-from modeling_gau.glue_study import Run, Study, StudyArguments, compared_arguments
-from modeling_gau.glue_submission import SUBMISSION_FORMATS, write_submission, zip_submission
-from modeling_gau.glue_training import GlueTrainingArguments
+from modeling_gau.glue.clue_tasks import CLUE_TASKS
+from modeling_gau.glue.data import GlueArguments, load_splits
+from modeling_gau.glue.report import glue_averages, report_study
+from modeling_gau.glue.study import Run, Study, StudyArguments, compared_arguments
+from modeling_gau.glue.submission import SUBMISSION_FORMATS, write_submission, zip_submission
+from modeling_gau.glue.trainer import GlueTrainingArguments
 from modeling_gau.runs.arguments import ModelArguments
 
 
@@ -28,7 +28,7 @@ def private_cache(tmp_path, monkeypatch):
 @pytest.fixture(autouse=True)
 def no_cards(monkeypatch):
     """The stand-in leaves no model of which a card could tell."""
-    monkeypatch.setattr("modeling_gau.glue_report.write_cards", lambda study: None)
+    monkeypatch.setattr("modeling_gau.glue.report.write_cards", lambda study: None)
 
 
 def leave_a_run(model_args, glue_args, args) -> dict:

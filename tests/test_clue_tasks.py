@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
-from modeling_gau import glue_data
-from modeling_gau.clue_tasks import CLUE_TASKS, KEYWORD_SEPARATOR, keywords_and_abstract, text_with_marked_spans
-from modeling_gau.glue_benchmarks import BENCHMARKS
-from modeling_gau.glue_data import GlueArguments, LabelEncoder, check_splits, has_hidden_labels, load_splits
-from modeling_gau.glue_folders import task_files
-from modeling_gau.glue_labels import label_values
-from modeling_gau.glue_tasks import GLUE_TASKS
-from modeling_gau.glue_training import GlueTrainingArguments
+from modeling_gau.glue import data as glue_data
+from modeling_gau.glue.benchmarks import BENCHMARKS
+from modeling_gau.glue.clue_tasks import CLUE_TASKS, KEYWORD_SEPARATOR, keywords_and_abstract, text_with_marked_spans
+from modeling_gau.glue.data import GlueArguments, LabelEncoder, check_splits, has_hidden_labels, load_splits
+from modeling_gau.glue.folders import task_files
+from modeling_gau.glue.labels import label_values
+from modeling_gau.glue.tasks import GLUE_TASKS
+from modeling_gau.glue.trainer import GlueTrainingArguments
 from modeling_gau.runs.recipes import parse_arguments
 
 
@@ -261,7 +261,7 @@ def test_texts_are_made_again_on_request_and_by_other_code(tmp_path, monkeypatch
 
     assert [keyword("one"), keyword("two")] == ["one", "one"]
     assert keyword("two", overwrite_cache=True) == "two"
-    monkeypatch.setattr("modeling_gau.glue_rows._VERSION", 2)
+    monkeypatch.setattr("modeling_gau.glue.rows._VERSION", 2)
     assert keyword("three") == "three"
 
 

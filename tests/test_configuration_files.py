@@ -11,9 +11,9 @@ from accelerate.commands.launch import launch_command_parser
 from accelerate.utils import DistributedType
 
 from modeling_gau import GAUConfig, GAUForMaskedLM
-from modeling_gau.glue_data import GlueArguments
-from modeling_gau.glue_study import StudyArguments
-from modeling_gau.glue_training import GlueTrainingArguments
+from modeling_gau.glue.data import GlueArguments
+from modeling_gau.glue.study import StudyArguments
+from modeling_gau.glue.trainer import GlueTrainingArguments
 from modeling_gau.modeling_gau import GAULayer
 from modeling_gau.pretraining.trainer import PretrainingArguments
 from modeling_gau.runs.arguments import CardArguments, ModelArguments

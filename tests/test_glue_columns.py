@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
 
-from modeling_gau.glue_columns import ColumnOptions, read_table
-from modeling_gau.glue_tasks import GLUE_TASKS, LOCAL_TASK, PROBLEM_TYPES
+from modeling_gau.glue.columns import ColumnOptions, read_table
+from modeling_gau.glue.tasks import GLUE_TASKS, LOCAL_TASK, PROBLEM_TYPES
 
 
 SINGLE, MULTI, REGRESSION = PROBLEM_TYPES.values()

@@ -9,9 +9,10 @@ from datasets import Dataset, DatasetDict
 from torch.nn.functional import binary_cross_entropy_with_logits
 from transformers import BertTokenizer, DataCollatorWithPadding
 
-from modeling_gau import GAUConfig, GAUForSequenceClassification, glue_data
-from modeling_gau.glue_columns import ColumnOptions
-from modeling_gau.glue_data import (
+from modeling_gau import GAUConfig, GAUForSequenceClassification
+from modeling_gau.glue import data as glue_data
+from modeling_gau.glue.columns import ColumnOptions
+from modeling_gau.glue.data import (
     GlueArguments,
     LabelEncoder,
     check_splits,
@@ -20,8 +21,8 @@ from modeling_gau.glue_data import (
     model_label_names,
     tokenize_split,
 )
-from modeling_gau.glue_tasks import GLUE_TASKS
-from modeling_gau.glue_training import GlueTrainingArguments
+from modeling_gau.glue.tasks import GLUE_TASKS
+from modeling_gau.glue.trainer import GlueTrainingArguments
 from modeling_gau.runs.recipes import parse_arguments
 
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
 
-from modeling_gau.glue_files import place_of_row, read_columns, read_records, stored_classes
+from modeling_gau.glue.files import place_of_row, read_columns, read_records, stored_classes
 
 
 def write(path: Path, content: str | bytes) -> Path:

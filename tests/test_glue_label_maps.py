@@ -9,14 +9,14 @@ import pytest
 from scipy.stats import binom
 
 from modeling_gau import GAUConfig
-from modeling_gau.glue_label_maps import _log_tail, check_label_map, model_label_names, saved_label_names
-from modeling_gau.glue_tasks import GLUE_TASKS, LOCAL_TASK, PROBLEM_TYPES
+from modeling_gau.glue.label_maps import _log_tail, check_label_map, model_label_names, saved_label_names
+from modeling_gau.glue.tasks import GLUE_TASKS, LOCAL_TASK, PROBLEM_TYPES
 
 
 @pytest.fixture
 def warnings_of_names(monkeypatch):
     messages = []
-    monkeypatch.setattr("modeling_gau.glue_label_maps.logger.warning", messages.append)
+    monkeypatch.setattr("modeling_gau.glue.label_maps.logger.warning", messages.append)
     return messages
 
 

@@ -4,8 +4,8 @@
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
 
-from modeling_gau.glue_columns import Splits
-from modeling_gau.glue_labels import (
+from modeling_gau.glue.columns import Splits
+from modeling_gau.glue.labels import (
     LabelEncoder,
     check_columns,
     check_splits,
@@ -13,7 +13,7 @@ from modeling_gau.glue_labels import (
     infer_task,
     label_values,
 )
-from modeling_gau.glue_tasks import GLUE_TASKS, PROBLEM_TYPES
+from modeling_gau.glue.tasks import GLUE_TASKS, PROBLEM_TYPES
 
 
 SINGLE, MULTI, _ = PROBLEM_TYPES.values()

@@ -13,8 +13,8 @@ import pytest
 from scipy.stats import pearsonr, rankdata, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
-from modeling_gau import glue_metric
-from modeling_gau.glue_metric import TASK_METRICS, GlueMetric, average_ranks
+from modeling_gau.glue import metric as glue_metric
+from modeling_gau.glue.metric import TASK_METRICS, GlueMetric, average_ranks
 
 
 ACCURACY_TASKS = ["sst2", "mnli", "mnli_matched", "mnli_mismatched", "qnli", "rte", "wnli", "hans"]

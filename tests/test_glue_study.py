@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from modeling_gau.glue_data import GlueArguments
-from modeling_gau.glue_report import glue_averages, report_study, summarize, summary_rows
-from modeling_gau.glue_study import (
+from modeling_gau.glue.data import GlueArguments
+from modeling_gau.glue.report import glue_averages, report_study, summarize, summary_rows
+from modeling_gau.glue.study import (
     Run,
     Study,
     StudyArguments,
@@ -27,16 +27,16 @@ from modeling_gau.glue_study import (
     run_score,
     task_files,
 )
-from modeling_gau.glue_submission import SUBMISSION_FILES, submitted_value, write_submission, zip_submission
-from modeling_gau.glue_tasks import GLUE_TASKS
-from modeling_gau.glue_training import GlueTrainingArguments
+from modeling_gau.glue.submission import SUBMISSION_FILES, submitted_value, write_submission, zip_submission
+from modeling_gau.glue.tasks import GLUE_TASKS
+from modeling_gau.glue.trainer import GlueTrainingArguments
 from modeling_gau.runs.arguments import ModelArguments
 
 
 @pytest.fixture(autouse=True)
 def no_cards(monkeypatch):
     """The stand-in leaves no model of which a card could tell; `test_run_glue.py` looks at cards."""
-    monkeypatch.setattr("modeling_gau.glue_report.write_cards", lambda study: None)
+    monkeypatch.setattr("modeling_gau.glue.report.write_cards", lambda study: None)
 
 
 # The plan

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from modeling_gau.glue_metric import TASK_METRICS
-from modeling_gau.glue_tasks import GLUE_TASKS, LOCAL_TASK, PROBLEM_TYPES
+from modeling_gau.glue.metric import TASK_METRICS
+from modeling_gau.glue.tasks import GLUE_TASKS, LOCAL_TASK, PROBLEM_TYPES
 
 
 TAGS = replace(

@@ -9,8 +9,8 @@ import torch
 from transformers import AlbertConfig, AlbertModel, BertConfig, BertForSequenceClassification, EvalPrediction
 
 from modeling_gau import GAUConfig, GAUForSequenceClassification
-from modeling_gau.glue_tasks import GLUE_TASKS, GlueTask
-from modeling_gau.glue_training import GlueTrainer, GlueTrainingArguments, layer_depths
+from modeling_gau.glue.tasks import GLUE_TASKS, GlueTask
+from modeling_gau.glue.trainer import GlueTrainer, GlueTrainingArguments, layer_depths
 
 
 def training_arguments(tmp_path, **arguments) -> GlueTrainingArguments:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from modeling_gau.attention_gau import ATTENTION_BACKENDS, ATTENTION_NORMALIZATIONS
-from modeling_gau.glue_data import GlueArguments
-from modeling_gau.glue_study import StudyArguments
-from modeling_gau.glue_training import GlueTrainingArguments
+from modeling_gau.glue.data import GlueArguments
+from modeling_gau.glue.study import StudyArguments
+from modeling_gau.glue.trainer import GlueTrainingArguments
 from modeling_gau.pretraining.trainer import PretrainingArguments
 from modeling_gau.runs.arguments import CardArguments, ModelArguments
 from modeling_gau.runs.recipes import parse_arguments

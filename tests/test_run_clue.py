@@ -13,9 +13,10 @@ from huggingface_hub import ModelCard
 from transformers import AutoConfig, BertTokenizer
 
 import run_glue
-from modeling_gau import GAUConfig, GAUForMaskedLM, glue_data
-from modeling_gau.clue_tasks import CLUE_TASKS
-from modeling_gau.glue_benchmarks import BENCHMARKS
+from modeling_gau import GAUConfig, GAUForMaskedLM
+from modeling_gau.glue import data as glue_data
+from modeling_gau.glue.benchmarks import BENCHMARKS
+from modeling_gau.glue.clue_tasks import CLUE_TASKS
 
 
 CHARACTERS = "天下雨房价涨了不算法水声提出一种手机它响；，_[]"
@@ -122,7 +123,7 @@ def test_csl_from_the_hub(tmp_path, pretrained, monkeypatch):
         seen.append(tokenize(rows, *arguments))
         return seen[-1]
 
-    monkeypatch.setattr("modeling_gau.glue_preparation.tokenize_split", spy)
+    monkeypatch.setattr("modeling_gau.glue.preparation.tokenize_split", spy)
     output = tmp_path / "out"
     flags = ("do_train", "do_eval", "do_predict")
     results = run(output, *flags, task_name="csl", model_name_or_path=pretrained, max_steps=1)

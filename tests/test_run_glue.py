@@ -25,9 +25,9 @@ from transformers import (
 
 import run_glue
 from modeling_gau import GAUConfig, GAUForMaskedLM, GAUForSequenceClassification
-from modeling_gau.glue_data import GlueArguments
-from modeling_gau.glue_study import StudyArguments
-from modeling_gau.glue_training import GlueTrainer, GlueTrainingArguments
+from modeling_gau.glue.data import GlueArguments
+from modeling_gau.glue.study import StudyArguments
+from modeling_gau.glue.trainer import GlueTrainer, GlueTrainingArguments
 from modeling_gau.runs.arguments import CardArguments, ModelArguments
 from modeling_gau.runs.recipes import parse_arguments
 

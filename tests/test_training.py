@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from modeling_gau import GAUConfig, GAUForMaskedLM, unpadding_gau
-from modeling_gau.glue_training import GlueTrainingArguments
+from modeling_gau.glue.trainer import GlueTrainingArguments
 from modeling_gau.pretraining.trainer import (
     MaskedLMTrainer,
     PretrainingArguments,

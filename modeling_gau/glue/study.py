@@ -21,13 +21,13 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from transformers.utils import SAFE_WEIGHTS_NAME
 
-from .glue_data import GlueArguments
-from .glue_folders import task_files
-from .glue_tasks import GLUE_TASKS, GlueTask
-from .glue_training import GlueTrainingArguments
-from .runs.arguments import ModelArguments
-from .runs.checkpoints import checkpoint_folders, remove_all_checkpoints
-from .runs.run_record import RECORD_NAME
+from ..runs.arguments import ModelArguments
+from ..runs.checkpoints import checkpoint_folders, remove_all_checkpoints
+from ..runs.run_record import RECORD_NAME
+from .data import GlueArguments
+from .folders import task_files
+from .tasks import GLUE_TASKS, GlueTask
+from .trainer import GlueTrainingArguments
 
 
 # The small tasks that are commonly started from a model of mnli (Liu et al. 2019, arXiv:1907.11692, section 5.1).

@@ -13,14 +13,14 @@ from typing import Literal
 from datasets import Dataset, load_dataset
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
-from .glue_benchmarks import BENCHMARKS, Benchmark, check_task_name, find_benchmark
-from .glue_columns import ColumnOptions, Splits, read_table
-from .glue_files import FILE_FORMATS
-from .glue_folders import describe_names, file_options
-from .glue_label_maps import check_label_map, model_label_names, saved_label_names
-from .glue_labels import LabelEncoder, check_columns, check_splits, has_hidden_labels, infer_task, label_values
-from .glue_rows import keep_labelled_rows, prepare_rows
-from .glue_tasks import LOCAL_TASK, PROBLEM_TYPES, GlueTask
+from .benchmarks import BENCHMARKS, Benchmark, check_task_name, find_benchmark
+from .columns import ColumnOptions, Splits, read_table
+from .files import FILE_FORMATS
+from .folders import describe_names, file_options
+from .label_maps import check_label_map, model_label_names, saved_label_names
+from .labels import LabelEncoder, check_columns, check_splits, has_hidden_labels, infer_task, label_values
+from .rows import keep_labelled_rows, prepare_rows
+from .tasks import LOCAL_TASK, PROBLEM_TYPES, GlueTask
 
 
 __all__ = [

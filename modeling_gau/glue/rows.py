@@ -3,10 +3,10 @@
 
 from datasets import Dataset, Features, Value
 
-from .glue_columns import Splits
-from .glue_labels import describe_row
-from .glue_tasks import GlueTask
-from .text.fingerprints import digest
+from ..text.fingerprints import digest
+from .columns import Splits
+from .labels import describe_row
+from .tasks import GlueTask
 
 
 _VERSION = 1  # raise it, and that of glue_columns.py, with every change to the texts that a task makes

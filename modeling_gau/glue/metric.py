@@ -5,7 +5,7 @@
 returns the same numbers under the same keys without either:
 
     metric = GlueMetric("mrpc")                                                # imported from the package
-    metric = evaluate.load("modeling_gau/glue_metric.py", "mrpc")              # or loaded by path, without a network
+    metric = evaluate.load("modeling_gau/glue/metric.py", "mrpc")              # or loaded by path, without a network
     metric.compute(predictions=[0, 1], references=[0, 1])                      # {"accuracy": 1.0, "f1": 1.0}
 
 Which task has which metric is stated in section 3 of Wang et al. 2018, "GLUE: A Multi-Task Benchmark and Analysis
@@ -164,7 +164,7 @@ class GlueMetric(evaluate.Metric):
         if self.config_name not in TASK_METRICS:
             raise ValueError(
                 f"GLUE has no task {self.config_name!r}. Give one of {', '.join(TASK_METRICS)} as the second "
-                'argument, for instance evaluate.load("modeling_gau/glue_metric.py", "sst2").'
+                'argument, for instance evaluate.load("modeling_gau/glue/metric.py", "sst2").'
             )
         value = datasets.Value({"stsb": "float32", "regression": "float64"}.get(self.config_name, "int64"))
         value = datasets.Sequence(value) if self.config_name == "multi_label" else value

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from datasets import Dataset, Features, Value
 
-from .glue_files import check_file, read_columns, read_records
-from .glue_label_types import LabelReader
-from .glue_tasks import LOCAL_TASK, SENTENCE, SENTENCES, GlueTask, local_text_columns, nearest_of
-from .text.files import check_value
-from .text.fingerprints import digest
+from ..text.files import check_value
+from ..text.fingerprints import digest
+from .files import check_file, read_columns, read_records
+from .label_types import LabelReader
+from .tasks import LOCAL_TASK, SENTENCE, SENTENCES, GlueTask, local_text_columns, nearest_of
 
 
 _VERSION = 1  # raise it with every change to what read_table returns

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from datasets import ClassLabel, Dataset, LargeList, List, Value
 
-from .glue_columns import Splits
-from .glue_files import place_of_row
-from .glue_label_maps import is_unnamed
-from .glue_label_types import HIDDEN_LABEL
-from .glue_tasks import LOCAL_TASK, PROBLEM_TYPES, GlueTask, local_text_columns, nearest_of
+from .columns import Splits
+from .files import place_of_row
+from .label_maps import is_unnamed
+from .label_types import HIDDEN_LABEL
+from .tasks import LOCAL_TASK, PROBLEM_TYPES, GlueTask, local_text_columns, nearest_of
 
 
 # What a task of one's own is

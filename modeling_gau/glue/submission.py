@@ -11,7 +11,7 @@ from typing import TextIO
 
 import numpy as np
 
-from .glue_tasks import GlueTask
+from .tasks import GlueTask
 
 
 # Task of GLUE -> split -> name of the file, and the number of test rows.

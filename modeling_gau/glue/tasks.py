@@ -1,7 +1,7 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """What each task of GLUE is: columns, classes, metrics and splits (Wang et al. 2018, arXiv:1804.07461).
 
-`clue_tasks.py` has those of CLUE, `glue_benchmarks.py` both.
+`glue/clue_tasks.py` has those of CLUE, `glue/benchmarks.py` both.
 """
 
 import difflib
@@ -12,7 +12,7 @@ from statistics import fmean
 import numpy as np
 import torch
 
-from .glue_metric import TASK_METRICS, GlueMetric
+from .metric import TASK_METRICS, GlueMetric
 
 
 # What `--problem_type` calls a problem -> what the configuration of a model calls it.

@@ -4,9 +4,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from .glue_benchmarks import BENCHMARKS
-from .glue_files import FILE_FORMATS
-from .glue_tasks import GlueTask
+from .benchmarks import BENCHMARKS
+from .files import FILE_FORMATS
+from .tasks import GlueTask
 
 
 # Prefix of a split's metrics -> the option that names its file.

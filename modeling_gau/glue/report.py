@@ -9,14 +9,14 @@ from statistics import fmean
 
 from transformers import AutoConfig
 
-from .glue_benchmarks import BENCHMARKS
-from .glue_card import card_facts
-from .glue_study import Run, Study, best_run, read_record, run_results, run_score
-from .glue_submission import SUBMISSION_FORMATS, read_predictions, write_submission, zip_submission
-from .glue_tasks import GlueTask
-from .runs.model_card import mean_and_deviation, write_model_card
-from .runs.state_files import for_json, write_json
-from .runs.tables import aligned, markdown
+from ..runs.model_card import mean_and_deviation, write_model_card
+from ..runs.state_files import for_json, write_json
+from ..runs.tables import aligned, markdown
+from .benchmarks import BENCHMARKS
+from .card import card_facts
+from .study import Run, Study, best_run, read_record, run_results, run_score
+from .submission import SUBMISSION_FORMATS, read_predictions, write_submission, zip_submission
+from .tasks import GlueTask
 
 
 # `{}` stands for the name of the benchmark.

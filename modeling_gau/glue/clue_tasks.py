@@ -7,8 +7,8 @@ text in them: `csl` lists keywords, and `cluewsc2020` says where in its text a n
 
 from collections.abc import Mapping, Sequence
 
-from .glue_tasks import SENTENCE, SENTENCES, GlueTask
-from .text.files import shorten
+from ..text.files import shorten
+from .tasks import SENTENCE, SENTENCES, GlueTask
 
 
 KEYWORD_SEPARATOR = "；"

@@ -12,10 +12,10 @@ import torch
 from transformers import EarlyStoppingCallback, EvalPrediction, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy, PredictionOutput, SaveStrategy
 
-from .glue_tasks import GlueTask
-from .runs.arguments import take_cpu_for_bfloat16
-from .runs.checkpoints import CheckpointedTrainer
-from .runs.faults import FiniteStepsMixin
+from ..runs.arguments import take_cpu_for_bfloat16
+from ..runs.checkpoints import CheckpointedTrainer
+from ..runs.faults import FiniteStepsMixin
+from .tasks import GlueTask
 
 
 @dataclass

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import datasets
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
-from .glue_data import (
+from ..runs.arguments import ModelArguments
+from .data import (
     GlueArguments,
     LabelEncoder,
     check_splits,
@@ -16,9 +17,8 @@ from .glue_data import (
     saved_label_names,
     tokenize_split,
 )
-from .glue_tasks import GlueTask
-from .glue_training import GlueTrainingArguments
-from .runs.arguments import ModelArguments
+from .tasks import GlueTask
+from .trainer import GlueTrainingArguments
 
 
 @dataclass

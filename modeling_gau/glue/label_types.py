@@ -9,9 +9,9 @@ from typing import NoReturn
 
 from datasets import ClassLabel, List, Value
 
-from .glue_files import place_of_row, stored_classes
-from .glue_tasks import PROBLEM_TYPES
-from .text.files import check_value, kind_of, shorten
+from ..text.files import check_value, kind_of, shorten
+from .files import place_of_row, stored_classes
+from .tasks import PROBLEM_TYPES
 
 
 # Stands for the labels of test rows that are not given away, in the official GLUE data.

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import ClassLabel, Features, LargeList, List
 
-from .text.files import (
+from ..text.files import (
     CELL_CHARACTERS,
     COMPRESSIONS,
     DAMAGE,

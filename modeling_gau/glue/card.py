@@ -7,10 +7,10 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-from .glue_benchmarks import BENCHMARKS
-from .glue_tasks import GlueTask
-from .runs.model_card import ModelCardFacts
-from .runs.run_record import describe_device
+from ..runs.model_card import ModelCardFacts
+from ..runs.run_record import describe_device
+from .benchmarks import BENCHMARKS
+from .tasks import GlueTask
 
 
 _SPLITS = {"eval": "", "eval_mm": "mismatched_"}

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from .clue_tasks import CLUE_TASKS
-from .glue_tasks import GLUE_TASKS, GlueTask, nearest_of
+from .tasks import GLUE_TASKS, GlueTask, nearest_of
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 from transformers import PreTrainedConfig
 from transformers.utils import logging
 
-from .glue_tasks import GlueTask, nearest_of
+from .tasks import GlueTask, nearest_of
 
 
 logger = logging.get_logger(__name__)
