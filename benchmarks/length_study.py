@@ -41,7 +41,7 @@ from modeling_gau.glue.report import split_metrics
 from modeling_gau.glue.study import StudyArguments, compared_arguments
 from modeling_gau.glue.tasks import GLUE_TASKS
 from modeling_gau.glue.trainer import GlueTrainingArguments
-from modeling_gau.length_generalization import LengthArguments
+from modeling_gau.lengths.measuring import LengthArguments
 from modeling_gau.pretraining.data import some_documents
 from modeling_gau.pretraining.trainer import PretrainingArguments
 from modeling_gau.runs.arguments import CardArguments, ModelArguments
@@ -58,7 +58,7 @@ from modeling_gau.text.tokenization import train_tokenizer
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = ("tune", "pretrain", "evaluate", "fine_tune")
 SCRIPTS = {"tune": ["run_pretrain.py"], "pretrain": ["run_pretrain.py"], "fine_tune": ["run_glue.py"]}
-SCRIPTS["evaluate"] = ["-m", "modeling_gau.length_generalization"]
+SCRIPTS["evaluate"] = ["-m", "modeling_gau.lengths.measuring"]
 PRETRAINING = (ModelArguments, DataArguments, CardArguments, PretrainingArguments)
 FINE_TUNING = (ModelArguments, GlueArguments, CardArguments, StudyArguments, GlueTrainingArguments)
 ARGUMENTS = {"tune": PRETRAINING, "pretrain": PRETRAINING, "fine_tune": FINE_TUNING, "evaluate": (LengthArguments,)}

@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from modeling_gau.length_results import NORMALIZERS, power_law_exponent
-from modeling_gau.length_settings import NOT_USED
+from modeling_gau.lengths.results import NORMALIZERS, power_law_exponent
+from modeling_gau.lengths.settings import NOT_USED
 from modeling_gau.runs.tables import markdown
 
 

@@ -17,7 +17,7 @@ class StudyFile:
         learning_rates: to choose from, where a training or an ablation has no `learning_rates` of its own.
         trainings: name -> arguments of run_pretrain.py. `tuned_as` names the training whose learning rate is taken.
         ablations: the same, of what is tuned only.
-        evaluations: name -> arguments of modeling_gau.length_generalization, and `trainings` that it is made of.
+        evaluations: name -> arguments of modeling_gau.lengths.measuring, and `trainings` that it is made of.
         fine_tunings: name -> arguments of run_glue.py, and the `training` that it starts from.
         glue_tasks: name of a task -> arguments of run_glue.py for it.
     """

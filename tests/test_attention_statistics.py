@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from modeling_gau import GAUConfig, GAUForMaskedLM, attention_statistics
+from modeling_gau import GAUConfig, GAUForMaskedLM
 from modeling_gau.attention_gau import ATTENTION_NORMALIZATIONS
-from modeling_gau.attention_statistics import ATTENTION_STATISTICS, AttentionStatistics
+from modeling_gau.lengths import attention_statistics
+from modeling_gau.lengths.attention_statistics import ATTENTION_STATISTICS, AttentionStatistics
 
 
 KEY_DIM, LAYERS = 8, 2

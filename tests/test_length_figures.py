@@ -6,11 +6,11 @@ import math
 
 import pytest
 
-from modeling_gau import length_figures
-from modeling_gau.attention_statistics import ATTENTION_STATISTICS
-from modeling_gau.length_figures import checkpoint_labels, lines, main, plot_length_results
-from modeling_gau.length_results import COLUMNS, read_results, result_rows
-from modeling_gau.length_settings import NOT_USED, Cell
+from modeling_gau.lengths import figures as length_figures
+from modeling_gau.lengths.attention_statistics import ATTENTION_STATISTICS
+from modeling_gau.lengths.figures import checkpoint_labels, lines, main, plot_length_results
+from modeling_gau.lengths.results import COLUMNS, read_results, result_rows
+from modeling_gau.lengths.settings import NOT_USED, Cell
 
 
 PNG = b"\x89PNG\r\n\x1a\n"

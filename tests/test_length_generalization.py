@@ -15,16 +15,11 @@ from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 from transformers import BertConfig, BertForMaskedLM
 
-from modeling_gau import (
-    GAUConfig,
-    GAUForMaskedLM,
-    GAUForSequenceClassification,
-    GAUModel,
-    length_generalization,
-)
+from modeling_gau import GAUConfig, GAUForMaskedLM, GAUForSequenceClassification, GAUModel
 from modeling_gau.attention_gau import ATTENTION_NORMALIZATIONS
-from modeling_gau.attention_statistics import ATTENTION_STATISTICS
-from modeling_gau.length_generalization import (
+from modeling_gau.lengths import measuring as length_generalization
+from modeling_gau.lengths.attention_statistics import ATTENTION_STATISTICS
+from modeling_gau.lengths.measuring import (
     Computation,
     LengthArguments,
     LoadedCheckpoint,
@@ -36,7 +31,7 @@ from modeling_gau.length_generalization import (
     read_texts,
     shuffle_context,
 )
-from modeling_gau.length_results import (
+from modeling_gau.lengths.results import (
     COLUMNS,
     describe_setting,
     growth_exponents,
@@ -45,7 +40,7 @@ from modeling_gau.length_results import (
     read_results,
     statistics_table,
 )
-from modeling_gau.length_settings import NOT_USED, Cell, Settings, resolve_fixed_n
+from modeling_gau.lengths.settings import NOT_USED, Cell, Settings, resolve_fixed_n
 from modeling_gau.text.evaluation_rows import mask_windows
 from modeling_gau.text.masking import Masking
 from modeling_gau.text.tokenization import encode_texts, train_tokenizer

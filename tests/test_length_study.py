@@ -151,7 +151,7 @@ def test_commands(script, make, tmp_path):
     assert "--config_overrides classifier_pooling=mean,attention_normalization=softmax_plus " in glue
     assert f"--task_name rte --data_dir {tmp_path}/glue --seeds 4 --model_name_or_path {out}/pretrain/softmax/" in glue
     lengths = shlex.join(study.words(study.by_name["evaluate/lengths/mixed-seed-4"]))
-    assert f"-m modeling_gau.length_generalization --model_name_or_path {out}/pretrain/mixed/seed-4 " in lengths
+    assert f"-m modeling_gau.lengths.measuring --model_name_or_path {out}/pretrain/mixed/seed-4 " in lengths
     assert f"--corpus_file {tmp_path}/b.txt --output_file {out}/evaluate/lengths/mixed-seed-4.csv " in lengths
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from modeling_gau.attention_statistics import ATTENTION_STATISTICS
+from modeling_gau.lengths.attention_statistics import ATTENTION_STATISTICS
 
 
 ROOT = Path(__file__).parents[1]

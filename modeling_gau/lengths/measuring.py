@@ -1,9 +1,9 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """How a pretrained encoder does at other lengths than its own, and what its attention does there.
 
-    python -m modeling_gau.length_generalization --model_name_or_path outputs/quickstart --corpus_file "docs/*.txt" \\
+    python -m modeling_gau.lengths.measuring --model_name_or_path outputs/quickstart --corpus_file "docs/*.txt" \\
         --fixed_n dynamic train n^0.5 --output_file lengths.csv
-    python -m modeling_gau.length_figures lengths.csv
+    python -m modeling_gau.lengths.figures lengths.csv
 
 The same tokens of the same documents are masked at every length, so that results differ by the context alone. A cell
 is a checkpoint at one length in one setting: an n, a normalization, a scaling of the rotary positions, a context.
@@ -25,26 +25,19 @@ from tqdm.auto import tqdm
 from transformers import AutoConfig, AutoTokenizer
 from transformers.utils import logging
 
+from ..configuration_gau import GAUConfig
+from ..modeling_gau import GAUForMaskedLM, GAURotaryEmbedding
+from ..pretraining.trainer import masked_lm_row_totals
+from ..runs.models import check_fit, load_with_misfits
+from ..runs.recipes import parse_arguments
+from ..text.arguments import DataArguments
+from ..text.evaluation_rows import MaskedWindows, mask_windows
+from ..text.masking import IGNORED_LABEL, Masking
+from ..text.streaming import open_stream
+from ..text.tokenization import encode_texts
 from .attention_statistics import AttentionStatistics
-from .configuration_gau import GAUConfig
-from .length_results import (
-    Measurement,
-    ResultFile,
-    length_tables,
-    number_or_none,
-    result_rows,
-    statistics_table,
-)
-from .length_settings import NOT_USED, POSITION_SCALINGS, Cell, Settings, resolve_fixed_n
-from .modeling_gau import GAUForMaskedLM, GAURotaryEmbedding
-from .pretraining.trainer import masked_lm_row_totals
-from .runs.models import check_fit, load_with_misfits
-from .runs.recipes import parse_arguments
-from .text.arguments import DataArguments
-from .text.evaluation_rows import MaskedWindows, mask_windows
-from .text.masking import IGNORED_LABEL, Masking
-from .text.streaming import open_stream
-from .text.tokenization import encode_texts
+from .results import Measurement, ResultFile, length_tables, number_or_none, result_rows, statistics_table
+from .settings import NOT_USED, POSITION_SCALINGS, Cell, Settings, resolve_fixed_n
 
 
 logger = logging.get_logger(__name__)
@@ -482,7 +475,7 @@ def main(argv: list[str] | None = None) -> list[dict[str, str]]:
     if args.statistics == "all":
         print(f"\n{statistics_table(rows)}")
     if args.output_file:
-        print(f"\nWrote {args.output_file}. Figures: python -m modeling_gau.length_figures {args.output_file}")
+        print(f"\nWrote {args.output_file}. Figures: python -m modeling_gau.lengths.figures {args.output_file}")
     return rows
 
 

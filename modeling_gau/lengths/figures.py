@@ -1,7 +1,7 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """Figures of how encoders do at other lengths than their own, from the files of `length_generalization` alone.
 
-    python -m modeling_gau.length_figures lengths.csv --output_dir figures/
+    python -m modeling_gau.lengths.figures lengths.csv --output_dir figures/
 
 Writes the loss over the length (`<name>-loss.png`) and, of files with statistics of the attention, the normalizers
 over the length on logarithmic axes with the exponent of their growth (`<name>-normalizer.png`) and the entropy of the
@@ -15,8 +15,8 @@ from pathlib import Path
 
 from transformers.utils import is_matplotlib_available
 
-from .attention_gau import ATTENTION_NORMALIZATIONS
-from .length_results import NORMALIZERS, describe_setting, growth_exponents, layer_values, mean_of_known, read_results
+from ..attention_gau import ATTENTION_NORMALIZATIONS
+from .results import NORMALIZERS, describe_setting, growth_exponents, layer_values, mean_of_known, read_results
 
 
 Row = Mapping[str, str]
@@ -152,7 +152,7 @@ def _legend(axis) -> None:
 def main(argv: Sequence[str] | None = None) -> list[Path]:
     """Runs the command with `argv` (the command line by default) and returns what it wrote."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", type=Path, nargs="+", help="CSV files of modeling_gau.length_generalization")
+    parser.add_argument("results", type=Path, nargs="+", help="CSV files of modeling_gau.lengths.measuring")
     parser.add_argument("--output_dir", type=Path, help="folder of the figures; that of each file by default")
     args = parser.parse_args(argv)
     written = []

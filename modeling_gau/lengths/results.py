@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .length_settings import NOT_USED, Cell
-from .runs.tables import aligned
+from ..runs.tables import aligned
+from .settings import NOT_USED, Cell
 
 
 # Layer (None for what is of the whole model), metric, value.

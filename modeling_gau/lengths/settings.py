@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
 
-from .attention_gau import ATTENTION_NORMALIZATIONS
-from .configuration_gau import GAUConfig
+from ..attention_gau import ATTENTION_NORMALIZATIONS
+from ..configuration_gau import GAUConfig
 
 
 # Of the rotary positions, for rows longer than those of training: what `rope_parameters` become, given the length of
