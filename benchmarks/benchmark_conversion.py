@@ -22,8 +22,8 @@ import numpy as np
 import torch
 
 from modeling_gau import GAUConfig
-from modeling_gau.gau_alpha_tensors import PORT_ENCODER, PORT_HEAD, encoder_tensors
-from modeling_gau.tensor_bundle import crc32c
+from modeling_gau.gau_alpha.tensor_bundle import crc32c
+from modeling_gau.gau_alpha.tensors import PORT_ENCODER, PORT_HEAD, encoder_tensors
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -77,7 +77,7 @@ def write_checkpoints(folder: Path) -> None:
 def measure(arguments: list[str]) -> tuple[float, float]:
     start = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-m", "modeling_gau.convert_gau_alpha", *arguments], cwd=ROOT, stderr=subprocess.PIPE
+        [sys.executable, "-m", "modeling_gau.gau_alpha.convert", *arguments], cwd=ROOT, stderr=subprocess.PIPE
     )
     errors = process.stderr.read().decode()
     _, status, usage = os.wait4(process.pid, 0)

@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from modeling_gau import GAUConfig, GAUForMaskedLM, GAUForSequenceClassification, GAUModel
-from modeling_gau.convert_gau_alpha import convert, convert_to_port, main
-from modeling_gau.gau_alpha_tensors import encoder_tensors
+from modeling_gau.gau_alpha.convert import convert, convert_to_port, main
+from modeling_gau.gau_alpha.tensors import encoder_tensors
 from modeling_gau.text.tokenization import SPECIAL_TOKENS
 
 
@@ -348,7 +348,7 @@ def test_the_name_on_the_hub(port, tmp_path, monkeypatch):
         asked.update(name=name, patterns=allow_patterns)
         return str(port)
 
-    monkeypatch.setattr("modeling_gau.convert_gau_alpha.snapshot_download", snapshot_download)
+    monkeypatch.setattr("modeling_gau.gau_alpha.convert.snapshot_download", snapshot_download)
     convert("someone/gau-alpha", tmp_path / "out")
     assert asked["name"] == "someone/gau-alpha" and (tmp_path / "out/config.json").is_file()
     names = ["config.json", "vocab.txt", "pytorch_model.bin", "model.safetensors", "pytorch_model.bin.index.json"]
@@ -544,7 +544,7 @@ def test_an_interruption(port, tmp_path, monkeypatch):
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("modeling_gau.convert_gau_alpha.write_model_card", interrupt)
+    monkeypatch.setattr("modeling_gau.gau_alpha.convert.write_model_card", interrupt)
     with pytest.raises(SystemExit, match="Interrupted: nothing was written"):
         main(["--input", str(port), "--output", str(tmp_path / "out")])
     assert {path.name for path in tmp_path.iterdir()} == {"port"}

@@ -10,8 +10,8 @@ import torch
 from transformers import AutoModel
 
 from modeling_gau import GAUForMaskedLM
-from modeling_gau.convert_gau_alpha import convert
-from modeling_gau.gau_alpha_checkpoints import Overrides
+from modeling_gau.gau_alpha.checkpoints import Overrides
+from modeling_gau.gau_alpha.convert import convert
 
 
 DATA = Path(__file__).parent / "data/gau_alpha"

@@ -17,10 +17,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tqdm.auto import tqdm
 
-from .configuration_gau import GAUConfig
-from .gau_alpha_tensors import ENCODER, HEAD, PORT_ENCODER, PORT_HEAD, check_precision, check_tensors, encoder_tensors
-from .gau_alpha_tokenizer import VOCABULARY_NAME, read_vocabulary
+from ..configuration_gau import GAUConfig
 from .tensor_bundle import TensorBundle, checkpoint_prefixes
+from .tensors import ENCODER, HEAD, PORT_ENCODER, PORT_HEAD, check_precision, check_tensors, encoder_tensors
+from .tokenizer import VOCABULARY_NAME, read_vocabulary
 
 
 PORT_CONFIG, TENSORFLOW_CONFIG = "config.json", "bert_config.json"

@@ -1,8 +1,8 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """Checkpoints of GAU-alpha, the published Chinese model (kexue.fm/archives/9052), to this package's format and back.
 
-    python -m modeling_gau.convert_gau_alpha --input chinese_GAU-alpha-char_L-24_H-768 --output gau-alpha
-    python -m modeling_gau.convert_gau_alpha --to-port --input gau-alpha --output gau-alpha-port
+    python -m modeling_gau.gau_alpha.convert --input chinese_GAU-alpha-char_L-24_H-768 --output gau-alpha
+    python -m modeling_gau.gau_alpha.convert --to-port --input gau-alpha --output gau-alpha-port
 
 `--input` is the folder of the PyTorch port (`config.json`, `pytorch_model.bin` or `model.safetensors`, `vocab.txt`),
 that of the TensorFlow release (`bert_config.json`, `bert_model.ckpt.*`, `vocab.txt`; TensorFlow is not needed), or the
@@ -26,8 +26,10 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from transformers import AutoConfig, AutoTokenizer
 
-from .configuration_gau import GAUConfig
-from .gau_alpha_checkpoints import (
+from ..configuration_gau import GAUConfig
+from ..modeling_gau import GAUForMaskedLM, GAUModel, GAUPreTrainedModel
+from ..runs.model_card import ModelCardFacts, write_model_card
+from .checkpoints import (
     PORT_CONFIG,
     PORT_NORMALIZATIONS,
     TENSORFLOW_CONFIG,
@@ -38,10 +40,8 @@ from .gau_alpha_checkpoints import (
     read_checkpoint,
     read_json,
 )
-from .gau_alpha_tensors import ENCODER, HEAD, PORT_ENCODER, PORT_HEAD, encoder_tensors
-from .gau_alpha_tokenizer import VOCABULARY_NAME, check_tokenizer, gau_alpha_tokenizer, vocabulary_lines
-from .modeling_gau import GAUForMaskedLM, GAUModel, GAUPreTrainedModel
-from .runs.model_card import ModelCardFacts, write_model_card
+from .tensors import ENCODER, HEAD, PORT_ENCODER, PORT_HEAD, encoder_tensors
+from .tokenizer import VOCABULARY_NAME, check_tokenizer, gau_alpha_tokenizer, vocabulary_lines
 
 
 logger = logging.getLogger(__name__)

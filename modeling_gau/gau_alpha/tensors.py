@@ -4,7 +4,7 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from .configuration_gau import GAUConfig
+from ..configuration_gau import GAUConfig
 
 
 PORT_ENCODER, PORT_HEAD = "gau_alpha.", "cls.predictions.decoder.weight"

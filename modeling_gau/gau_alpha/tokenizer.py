@@ -7,7 +7,7 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from .text.tokenization import SPECIAL_TOKENS
+from ..text.tokenization import SPECIAL_TOKENS
 
 
 VOCABULARY_NAME = "vocab.txt"
