@@ -27,7 +27,7 @@ from modeling_gau import (
     exporting,
 )
 from modeling_gau.attention_gau import ATTENTION_NORMALIZATIONS
-from modeling_gau.exporting import (
+from modeling_gau.export import (
     ExportArguments,
     ExportError,
     export_model,

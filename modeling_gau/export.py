@@ -1,8 +1,8 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 r"""Checkpoints for serving: torch.export and ONNX programs of any batch size and length, in float32 or int8.
 
-    python -m modeling_gau.exporting --model_name_or_path my-sst2 --output_dir my-sst2-onnx --format onnx
-    python -m modeling_gau.exporting --model_name_or_path my-sst2 --output_dir my-sst2-int8 --quantize int8
+    python -m modeling_gau.export --model_name_or_path my-sst2 --output_dir my-sst2-onnx --format onnx
+    python -m modeling_gau.export --model_name_or_path my-sst2 --output_dir my-sst2-int8 --quantize int8
 
 The directory holds the program (`model.onnx` or `model.pt2`), `config.json` and the tokenizer's files, which is the
 layout that ONNX servers of Hugging Face checkpoints look for. Before anything is put there, the written program is
