@@ -1,7 +1,7 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 
 # A floor is the oldest release that works as far as tried, not the newest one seen. torch.compiler.is_exporting came
@@ -57,8 +57,8 @@ setup(
     license_expression="Apache-2.0",
     license_files=["LICENSE"],
     keywords="transformers pytorch nlp encoder gated-attention-unit masked-language-model length-generalization",
-    packages=["modeling_gau"],
-    package_data={"modeling_gau": ["model_card_template.md"]},
+    packages=find_packages(include=["modeling_gau", "modeling_gau.*"]),
+    package_data={"modeling_gau.runs": ["model_card_template.md"]},
     python_requires=">=3.11",
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS,

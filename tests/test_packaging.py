@@ -41,9 +41,9 @@ def metadata(wheel) -> email.message.Message:
 
 def test_wheel_holds_the_package_and_nothing_else(wheel):
     contents = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    sources = {f"modeling_gau/{path.name}" for path in (ROOT / "modeling_gau").glob("*.py")}
-    assert "modeling_gau/modeling_gau.py" in sources
-    assert contents == sources | {"modeling_gau/model_card_template.md"}
+    sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "modeling_gau").rglob("*.py")}
+    assert {"modeling_gau/modeling_gau.py", "modeling_gau/text/packing.py"} <= sources
+    assert contents == sources | {"modeling_gau/runs/model_card_template.md"}
 
 
 def test_wheel_holds_the_licence(wheel):

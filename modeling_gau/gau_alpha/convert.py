@@ -1,8 +1,8 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """Checkpoints of GAU-alpha, the published Chinese model (kexue.fm/archives/9052), to this package's format and back.
 
-    python -m modeling_gau.gau_alpha.convert --input chinese_GAU-alpha-char_L-24_H-768 --output gau-alpha
-    python -m modeling_gau.gau_alpha.convert --to-port --input gau-alpha --output gau-alpha-port
+    python -m modeling_gau.gau_alpha --input chinese_GAU-alpha-char_L-24_H-768 --output gau-alpha
+    python -m modeling_gau.gau_alpha --to-port --input gau-alpha --output gau-alpha-port
 
 `--input` is the folder of the PyTorch port (`config.json`, `pytorch_model.bin` or `model.safetensors`, `vocab.txt`),
 that of the TensorFlow release (`bert_config.json`, `bert_model.ckpt.*`, `vocab.txt`; TensorFlow is not needed), or the
@@ -275,7 +275,3 @@ def main(argv: list[str] | None = None) -> None:
         f"{args.output}: {type(model).__name__}, {model.num_parameters():,} parameters, "
         f"{model.config.attention_normalization}; config, safetensors, tokenizer, code and model card"
     )
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,7 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """How a pretrained encoder does at other lengths than its own, and what its attention does there.
 
-    python -m modeling_gau.lengths.measuring --model_name_or_path outputs/quickstart --corpus_file "docs/*.txt" \\
+    python -m modeling_gau.lengths --model_name_or_path outputs/quickstart --corpus_file "docs/*.txt" \\
         --fixed_n dynamic train n^0.5 --output_file lengths.csv
     python -m modeling_gau.lengths.figures lengths.csv
 
@@ -477,7 +477,3 @@ def main(argv: list[str] | None = None) -> list[dict[str, str]]:
     if args.output_file:
         print(f"\nWrote {args.output_file}. Figures: python -m modeling_gau.lengths.figures {args.output_file}")
     return rows
-
-
-if __name__ == "__main__":
-    main()

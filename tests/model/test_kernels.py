@@ -15,7 +15,7 @@ from modeling_gau import kernels_gau
 from modeling_gau.attention_gau import ATTENTION_BACKENDS
 
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 needs_triton = pytest.mark.skipif(not is_triton_available(), reason="Triton has no package for this system")
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from modeling_gau.runs.recipes import read_recipe
+from ..runs.recipes import read_recipe
 
 
 @dataclass

@@ -150,7 +150,7 @@ def test_a_segmenter_that_is_not_installed(monkeypatch):
 
 def test_the_package_does_not_need_it():
     code = "import sys; sys.modules['rjieba'] = None; import modeling_gau.text.masking, modeling_gau.runs.arguments"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
 
 
 def test_a_recipe_can_be_overruled():

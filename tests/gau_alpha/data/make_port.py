@@ -2,7 +2,7 @@
 """Makes `port/`: tiny checkpoints of GAU-alpha's PyTorch port, saved by the port, and what it computes with them.
 
     pip install "gau_alpha==0.0.3" "transformers==4.40.2"
-    python tests/data/gau_alpha/make_port.py
+    python tests/gau_alpha/data/make_port.py
 
 That is JunnYu/GAU-alpha-pytorch, which does not run on transformers 5.
 """

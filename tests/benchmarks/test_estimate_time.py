@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from modeling_gau import GAUConfig, GAUForMaskedLM
 
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from modeling_gau.lengths import study_report
 from modeling_gau.lengths.attention_statistics import ATTENTION_STATISTICS
 
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LENGTHS, TRAINED = (16, 32, 64, 128, 256), 64
 COLUMNS = (
     "evaluation", "training", "seed", "checkpoint", "weights", "corpus", "trained_length", "attention_normalization",
@@ -23,11 +24,7 @@ BEST = {length: 0.0 if length < TRAINED else 1.0 for length in LENGTHS}
 
 @pytest.fixture(scope="module")
 def report():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "benchmarks"))
-        import length_study_report
-
-        yield length_study_report
+    return study_report
 
 
 def cell(training, normalization, n, seed, length, accuracy, context="intact", scaling="none", corpus="text"):
@@ -82,7 +79,7 @@ def study(tmp_path, rows):
 
 
 def main(report, monkeypatch, *words):
-    monkeypatch.setattr("sys.argv", ["length_study_report.py", *map(str, words)])
+    monkeypatch.setattr("sys.argv", ["study_report.py", *map(str, words)])
     report.main()
 
 

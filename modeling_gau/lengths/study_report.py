@@ -1,8 +1,8 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""Tables and figures of a length study (benchmarks/length_study.py), from small CSV files alone.
+"""Tables and figures of a length study (modeling_gau/lengths/study.py), from small CSV files alone.
 
-    python benchmarks/length_study_report.py --study outputs/length-study --results benchmarks/results/NAME
-    python benchmarks/length_study_report.py --results benchmarks/results/NAME
+    python -m modeling_gau.lengths.study_report --study outputs/length-study --results benchmarks/results/NAME
+    python -m modeling_gau.lengths.study_report --results benchmarks/results/NAME
 
 With --study the results of the finished runs are collected into the folder --results first. Then all tables are
 printed and written as Markdown and the figures drawn, into that folder and from its files alone. Differences are
@@ -19,14 +19,14 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from modeling_gau.lengths.results import NORMALIZERS, power_law_exponent
-from modeling_gau.lengths.settings import NOT_USED
-from modeling_gau.runs.tables import markdown
+from ..runs.tables import markdown
+from .results import NORMALIZERS, power_law_exponent
+from .settings import NOT_USED
 
 
 _HEAD = """# Tables of the length study
 
-Made by benchmarks/length_study_report.py from the CSV files of this folder; docs/length_generalization.md explains
+Made by modeling_gau/lengths/study_report.py from the CSV files of this folder; docs/length_generalization.md explains
 them. Percent and nats, mean and standard deviation over seeds; differences are paired by seed, with 95 % intervals.
 """
 SETTING = ["training", "attention_normalization", "n", "position_scaling", "context"]
@@ -59,7 +59,7 @@ SOFTMAX_PAIRS = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--study", type=Path, help="output_dir of benchmarks/length_study.py to collect from")
+    parser.add_argument("--study", type=Path, help="output_dir of modeling_gau/lengths/study.py to collect from")
     parser.add_argument(
         "--results", type=Path, required=True, help="folder of the collected files, and of the figures"
     )

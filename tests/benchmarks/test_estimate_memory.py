@@ -10,7 +10,7 @@ import torch
 from modeling_gau import GAUConfig, GAUForMaskedLM
 
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture(scope="module")

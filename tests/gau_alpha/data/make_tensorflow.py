@@ -2,7 +2,7 @@
 """Makes `tensorflow/`: a tiny GAU-alpha of bert4keras, saved by TensorFlow, and what bert4keras computes with it.
 
     pip install "tensorflow-cpu==2.12.1" && pip install --no-deps "bert4keras==0.11.3"
-    python tests/data/gau_alpha/make_tensorflow.py
+    python tests/gau_alpha/data/make_tensorflow.py
 
 bert4keras 0.11.3 is the version that GAU-alpha was released for.
 """

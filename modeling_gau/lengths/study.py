@@ -1,10 +1,10 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """How attention normalizations transfer across lengths: trains and evaluates a whole grid of runs.
 
-    python benchmarks/length_study.py --config configuration/recipes/study/study-small.yaml \
+    python -m modeling_gau.lengths.study --config configuration/recipes/study/study-small.yaml \
         --train_file "corpus/train-*.jsonl" --validation_file corpus/validation.jsonl --data_dir glue/ \
         --output_dir outputs/length-study
-    python benchmarks/length_study.py --config configuration/recipes/study/study-smoke.yaml --output_dir outputs/smoke
+    python -m modeling_gau.lengths.study --config configuration/recipes/study/study-smoke.yaml --output_dir outputs/smoke
 
 The study file says what is compared. Four stages follow on a tokenizer: `tune` chooses a learning rate for every
 training by short runs, `pretrain` trains with it from several seeds, `evaluate` measures the checkpoints at many
@@ -32,30 +32,29 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from job_runner import Job, Runner, check_needs, device_environments, lock
-from study_file import StudyFile
+from ..glue.data import GlueArguments
+from ..glue.folders import task_files
+from ..glue.report import split_metrics
+from ..glue.study import StudyArguments, compared_arguments
+from ..glue.tasks import GLUE_TASKS
+from ..glue.trainer import GlueTrainingArguments
+from ..pretraining.data import some_documents
+from ..pretraining.trainer import PretrainingArguments
+from ..runs.arguments import CardArguments, ModelArguments
+from ..runs.checkpoints import checkpoint_folders
+from ..runs.jobs import Job, Runner, check_needs, device_environments, lock
+from ..runs.recipes import parse_arguments, read_recipe
+from ..runs.run_record import RECORD_NAME
+from ..runs.state_files import for_json, write_json
+from ..runs.tables import aligned
+from ..text.arguments import DataArguments
+from ..text.documents import find_files, read_documents
+from ..text.tokenization import train_tokenizer
+from .measuring import LengthArguments
+from .study_file import StudyFile
 
-from modeling_gau.glue.data import GlueArguments
-from modeling_gau.glue.folders import task_files
-from modeling_gau.glue.report import split_metrics
-from modeling_gau.glue.study import StudyArguments, compared_arguments
-from modeling_gau.glue.tasks import GLUE_TASKS
-from modeling_gau.glue.trainer import GlueTrainingArguments
-from modeling_gau.lengths.measuring import LengthArguments
-from modeling_gau.pretraining.data import some_documents
-from modeling_gau.pretraining.trainer import PretrainingArguments
-from modeling_gau.runs.arguments import CardArguments, ModelArguments
-from modeling_gau.runs.checkpoints import checkpoint_folders
-from modeling_gau.runs.recipes import parse_arguments, read_recipe
-from modeling_gau.runs.run_record import RECORD_NAME
-from modeling_gau.runs.state_files import for_json, write_json
-from modeling_gau.runs.tables import aligned
-from modeling_gau.text.arguments import DataArguments
-from modeling_gau.text.documents import find_files, read_documents
-from modeling_gau.text.tokenization import train_tokenizer
 
-
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("tune", "pretrain", "evaluate", "fine_tune")
 SCRIPTS = {"tune": ["run_pretrain.py"], "pretrain": ["run_pretrain.py"], "fine_tune": ["run_glue.py"]}
 SCRIPTS["evaluate"] = ["-m", "modeling_gau.lengths.measuring"]

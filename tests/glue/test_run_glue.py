@@ -32,7 +32,7 @@ from modeling_gau.runs.arguments import CardArguments, ModelArguments
 from modeling_gau.runs.recipes import parse_arguments
 
 
-RECIPES = Path(__file__).parents[1] / "configuration" / "recipes" / "glue"
+RECIPES = Path(__file__).parents[2] / "configuration" / "recipes" / "glue"
 WORDS = ["good", "bad", "same", "other", "film", "book", "a", "is", "the", "this"]
 QUICK = {"use_cpu": True, "disable_tqdm": True, "save_strategy": "no", "per_device_train_batch_size": 8}
 

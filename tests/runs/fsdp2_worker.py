@@ -27,11 +27,11 @@ from torch.multiprocessing import start_processes
 from transformers import TrainingArguments
 
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))  # run as a script, of which only the own directory is on the path
 
 from modeling_gau import GAUConfig, GAUForMaskedLM  # noqa: E402
-from modeling_gau.runs.checkpoints import CheckpointedTrainer
+from modeling_gau.runs.checkpoints import CheckpointedTrainer  # noqa: E402
 
 
 ROWS_PER_STEP = 8

@@ -18,7 +18,7 @@ from modeling_gau import GAUConfig, GAUForMaskedLM
 from modeling_gau.attention_gau import ATTENTION_BACKENDS, register_attention_backend
 
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 VOCABULARY = ["[PAD]", "[UNK]", "[MASK]", *"abcdefghijklmnop"]
 HEADS = {
     "AutoModel": "GAUModel",

@@ -1,5 +1,5 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""`benchmarks/length_study.py`: which runs a study has, which of them are made again, and what happens to them.
+"""`modeling_gau/lengths/study.py`: which runs a study has, which of them are made again, and what happens to them.
 
 Runs are stood in for by their records, or by commands that do nothing, but for the last test, which makes real ones.
 """
@@ -17,28 +17,23 @@ from pathlib import Path
 import pytest
 import yaml
 
+from modeling_gau.lengths import study
+from modeling_gau.runs import jobs
 
-ROOT = Path(__file__).parents[1]
+
+ROOT = Path(__file__).parents[2]
 STUDIES = sorted((ROOT / "configuration" / "recipes" / "study").glob("study*.yaml"))
 GLUE_TEXT = {"sentence": "a row", "sentence1": "one row", "sentence2": "another", "label": 0}
 
 
 @pytest.fixture(scope="module")
 def script():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "benchmarks"))
-        import length_study
-
-        yield length_study
+    return study
 
 
 @pytest.fixture(scope="module")
 def runner():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "benchmarks"))
-        import job_runner
-
-        yield job_runner
+    return jobs
 
 
 CONTENT = {
@@ -151,7 +146,7 @@ def test_commands(script, make, tmp_path):
     assert "--config_overrides classifier_pooling=mean,attention_normalization=softmax_plus " in glue
     assert f"--task_name rte --data_dir {tmp_path}/glue --seeds 4 --model_name_or_path {out}/pretrain/softmax/" in glue
     lengths = shlex.join(study.words(study.by_name["evaluate/lengths/mixed-seed-4"]))
-    assert f"-m modeling_gau.lengths.measuring --model_name_or_path {out}/pretrain/mixed/seed-4 " in lengths
+    assert f"-m modeling_gau.lengths --model_name_or_path {out}/pretrain/mixed/seed-4 " in lengths
     assert f"--corpus_file {tmp_path}/b.txt --output_file {out}/evaluate/lengths/mixed-seed-4.csv " in lengths
 
 
@@ -162,7 +157,7 @@ def test_study_files_and_their_commands_parse(make, path):
     assert study.finished() == set()
     assert {job.stage for job in study.jobs} == {"tune", "pretrain", "evaluate", "fine_tune"}
     command = path.read_text(encoding="utf-8").split("# Command:")[1].split("\n#      ")[0]
-    assert f"benchmarks/length_study.py --config configuration/recipes/study/{path.name}" in command
+    assert f"-m modeling_gau.lengths.study --config configuration/recipes/study/{path.name}" in command
 
 
 def test_there_are_study_files():

@@ -18,7 +18,7 @@ from modeling_gau.gau_alpha.convert import convert
 from modeling_gau.gau_alpha.tensor_bundle import TensorBundle, checkpoint_prefixes, crc32c
 
 
-REAL = Path(__file__).parent / "data/gau_alpha/tensorflow/bert_model.ckpt"
+REAL = Path(__file__).parent / "data/tensorflow/bert_model.ckpt"
 
 
 def test_crc32c():

@@ -22,7 +22,7 @@ from modeling_gau.gau_alpha.tensors import encoder_tensors
 from modeling_gau.text.tokenization import SPECIAL_TOKENS
 
 
-DATA = Path(__file__).parent / "data/gau_alpha"
+DATA = Path(__file__).parent / "data"
 PORT_VARIANTS = ["softmax_plus", "softmax-biases", "squared_relu"]
 
 

@@ -14,7 +14,7 @@ from modeling_gau.gau_alpha.checkpoints import Overrides
 from modeling_gau.gau_alpha.convert import convert
 
 
-DATA = Path(__file__).parent / "data/gau_alpha"
+DATA = Path(__file__).parent / "data"
 TOLERANCE = {"atol": 1e-4, "rtol": 0}
 LENGTHS = (1, 2, 3, 5, 8, 17, 31, 64)
 

@@ -1,0 +1,4 @@
+from .convert import main
+
+
+main()

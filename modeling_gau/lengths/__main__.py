@@ -1,0 +1,4 @@
+from .measuring import main
+
+
+main()
