@@ -4,7 +4,8 @@
     python -m modeling_gau.lengths.study --config configuration/recipes/study/study-small.yaml \
         --train_file "corpus/train-*.jsonl" --validation_file corpus/validation.jsonl --data_dir glue/ \
         --output_dir outputs/length-study
-    python -m modeling_gau.lengths.study --config configuration/recipes/study/study-smoke.yaml --output_dir outputs/smoke
+    python -m modeling_gau.lengths.study --config configuration/recipes/study/study-smoke.yaml \
+        --output_dir outputs/smoke
 
 The study file says what is compared. Four stages follow on a tokenizer: `tune` chooses a learning rate for every
 training by short runs, `pretrain` trains with it from several seeds, `evaluate` measures the checkpoints at many

@@ -1,0 +1,70 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""Fixtures that several rooms' tests share, each defined once."""
+
+from collections.abc import Callable, Iterable
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from modeling_gau import GAUConfig, GAUForMaskedLM
+
+
+SPECIAL_TOKENS = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+# Weights far from their usual scale: otherwise every row of attention is nearly uniform, and a dropped mask, a wrong
+# neighbour or a wrong factor would hardly change the outputs.
+SMALL_MODEL = {
+    "vocab_size": 60,
+    "hidden_size": 24,
+    "intermediate_size": 40,
+    "attention_key_size": 12,
+    "num_hidden_layers": 3,
+    "initializer_range": 0.4,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+}
+
+
+@pytest.fixture(scope="session")
+def make_model() -> Callable:
+    """`make_model(kind=GAUForMaskedLM, backend=None, seed=0, **fields)`: a small model in evaluation mode."""
+
+    def make(kind: type = GAUForMaskedLM, backend: str | None = None, seed: int = 0, **fields):
+        torch.manual_seed(seed)
+        return kind._from_config(GAUConfig(**SMALL_MODEL | fields), attn_implementation=backend).eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_tokenizer() -> Callable:
+    """`make_tokenizer(words)`: one token a word, BERT's special tokens as ids 0 to 4, `[CLS] a [SEP] b [SEP]`."""
+
+    def make(words: Iterable[str]) -> PreTrainedTokenizerFast:
+        vocabulary = {token: index for index, token in enumerate([*SPECIAL_TOKENS.values(), *words])}
+        backend = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+        backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        backend.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+        inputs = ["input_ids", "token_type_ids", "attention_mask"]
+        return PreTrainedTokenizerFast(tokenizer_object=backend, model_input_names=inputs, **SPECIAL_TOKENS)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tokenizer(make_tokenizer) -> PreTrainedTokenizerFast:
+    """55 words, w5 to w59, each with its own number as id; as many entries as `make_model` has by default."""
+    return make_tokenizer(f"w{number}" for number in range(5, 60))
+
+
+@pytest.fixture
+def private_cache(tmp_path, monkeypatch) -> None:
+    """An empty cache of `datasets` for one test."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
