@@ -24,7 +24,7 @@ from modeling_gau import (
     GAUForSequenceClassification,
     GAUForTokenClassification,
     GAUModel,
-    exporting,
+    export,
 )
 from modeling_gau.attention_gau import ATTENTION_NORMALIZATIONS
 from modeling_gau.export import (
@@ -99,7 +99,7 @@ def instant(monkeypatch) -> dict:
 
         return run
 
-    monkeypatch.setitem(exporting.EXPORT_FORMATS, "instant", exporting.ExportFormat("model.instant", write, load))
+    monkeypatch.setitem(export.EXPORT_FORMATS, "instant", export.ExportFormat("model.instant", write, load))
     return added
 
 
@@ -147,7 +147,7 @@ def test_equal_to_the_model(tmp_path, format, model_class, normalization, fixed_
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rope_type", ["dynamic", "linear", "yarn"])
-@pytest.mark.parametrize("format", exporting.EXPORT_FORMATS)
+@pytest.mark.parametrize("format", export.EXPORT_FORMATS)
 def test_scaled_rotary_positions(tmp_path, format, rope_type):
     """Beyond the length that was trained as well, where dynamic scaling depends on the batch's length."""
     rope = {"rope_type": rope_type, "factor": 4.0, "rope_theta": 10000.0}
@@ -158,7 +158,7 @@ def test_scaled_rotary_positions(tmp_path, format, rope_type):
 
 def test_model_stays_as_it_is(tmp_path, instant, monkeypatch):
     """What is served is a copy in float32 and evaluation mode, with the outputs that a plain call has."""
-    monkeypatch.setitem(exporting.EXPORT_FORMATS["instant"].quantize, "int8", lambda path: None)
+    monkeypatch.setitem(export.EXPORT_FORMATS["instant"].quantize, "int8", lambda path: None)
     model = make_model().train().bfloat16()
     model.set_attn_implementation("gau_blocked")
     model.config.output_hidden_states = True
@@ -265,7 +265,7 @@ def test_torch_export_needs_no_transformers(tmp_path, tokenizer):
 def assert_holds_no_paths(program: Path) -> None:
     content = program.read_bytes()
     assert b"GatedAttentionUnit" in content  # what is written is not compressed
-    assert str(Path(exporting.__file__).parent).encode() not in content
+    assert str(Path(export.__file__).parent).encode() not in content
     assert b"stack_trace" not in content
 
 
@@ -315,15 +315,15 @@ def test_unknown_formats_and_precisions(tmp_path):
 
 
 def test_missing_packages_are_named(tmp_path, monkeypatch):
-    present = exporting.importlib.util.find_spec
-    monkeypatch.setattr(exporting.importlib.util, "find_spec", lambda n: None if n.startswith("onnx") else present(n))
+    present = export.importlib.util.find_spec
+    monkeypatch.setattr(export.importlib.util, "find_spec", lambda n: None if n.startswith("onnx") else present(n))
     with pytest.raises(ImportError, match=r'onnx, onnxscript, onnxruntime, which are .*"modeling-gau\[onnx\]"'):
         export_model(make_model(), tmp_path / "out")
     assert not files_of(tmp_path)
 
 
 def test_module_imports_without_onnx():
-    tree = ast.parse(Path(exporting.__file__).read_text(encoding="utf-8"))
+    tree = ast.parse(Path(export.__file__).read_text(encoding="utf-8"))
     imported = [name.name for node in tree.body if isinstance(node, ast.Import) for name in node.names]
     imported += [node.module for node in tree.body if isinstance(node, ast.ImportFrom) and not node.level]
     assert "torch" in imported

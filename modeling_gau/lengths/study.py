@@ -58,7 +58,7 @@ from .study_file import StudyFile
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("tune", "pretrain", "evaluate", "fine_tune")
 SCRIPTS = {"tune": ["run_pretrain.py"], "pretrain": ["run_pretrain.py"], "fine_tune": ["run_glue.py"]}
-SCRIPTS["evaluate"] = ["-m", "modeling_gau.lengths.measuring"]
+SCRIPTS["evaluate"] = ["-m", "modeling_gau.lengths"]
 PRETRAINING = (ModelArguments, DataArguments, CardArguments, PretrainingArguments)
 FINE_TUNING = (ModelArguments, GlueArguments, CardArguments, StudyArguments, GlueTrainingArguments)
 ARGUMENTS = {"tune": PRETRAINING, "pretrain": PRETRAINING, "fine_tune": FINE_TUNING, "evaluate": (LengthArguments,)}

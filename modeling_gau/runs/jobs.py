@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 _LOG_LINES = 30
 
 

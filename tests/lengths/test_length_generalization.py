@@ -1126,7 +1126,7 @@ def test_command_line(checkpoints, corpus, tmp_path, capsys):
     assert table_after(output, ["checkpoint", "setting"])[0][-9:] == [
         "8", "16", "32", "p", "to", "N", "p", "from", "N",
     ]  # fmt: skip
-    assert f"Wrote {path}" in output and f"length_figures {path}" in output
+    assert f"Wrote {path}" in output and f"lengths.figures {path}" in output
     # Nothing more to do, and no statistics asked for.
     assert main([*argv, "--statistics", "none"]) == rows
     output = capsys.readouterr().out

@@ -33,7 +33,7 @@ def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
 @pytest.mark.parametrize("device", ["interpreter", *(["cuda"] if torch.cuda.is_available() else [])])
 def test_kernels_equal_plain_pytorch(device):
     environment = {"TRITON_INTERPRET": "1"} if device == "interpreter" else {}
-    done = python("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/interpreted_kernels.py", **environment)
+    done = python("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/model/interpreted_kernels.py", **environment)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert "skipped" not in done.stdout and "deselected" not in done.stdout
 

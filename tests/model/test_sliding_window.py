@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import AttentionInterface
 
-from modeling_gau import GAUConfig, GAUForMaskedLM, GAUModel, attention_gau, exporting, unpadding_gau
+from modeling_gau import GAUConfig, GAUForMaskedLM, GAUModel, attention_gau, export, unpadding_gau
 from modeling_gau.attention_gau import (
     ATTENTION_BACKENDS,
     ATTENTION_NORMALIZATIONS,
@@ -259,11 +259,11 @@ def test_exported_beyond_the_window(tmp_path, kind):
     ids = torch.randint(5, 60, (1, 140), generator=torch.Generator().manual_seed(2))
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     names, path = list(inputs), tmp_path / {"torch": "model.pt2", "onnx": "model.onnx"}[kind]
-    write = exporting._write_torch_export if kind == "torch" else exporting._write_onnx
-    write(model, exporting._traced_inputs(model, names), path)
+    write = export._write_torch_export if kind == "torch" else export._write_onnx
+    write(model, export._traced_inputs(model, names), path)
     with torch.no_grad():
         expected = model(**inputs).logits
-    actual = exporting.load_exported(path)(inputs)["logits"]
+    actual = export.load_exported(path)(inputs)["logits"]
     torch.testing.assert_close(torch.as_tensor(actual), expected, rtol=1e-3, atol=1e-3)
 
 
