@@ -31,7 +31,18 @@ from transformers.utils import PushInProgress, is_sagemaker_mp_enabled, is_torch
 from .optimizer_state import load_optimizer_state as load_sharded_optimizer_state
 from .optimizer_state import save_optimizer_state as save_sharded_optimizer_state
 from .sharding import ShardedTrainer
-from .state_files import (for_json, load_optimizer_state, load_state, random_state, save_state, set_random_state, state_from_json, state_to_json, without_callables, write_json,)
+from .state_files import (
+    for_json,
+    load_optimizer_state,
+    load_state,
+    random_state,
+    save_state,
+    set_random_state,
+    state_from_json,
+    state_to_json,
+    without_callables,
+    write_json,
+)
 
 
 logger = logging.get_logger(__name__)
@@ -296,7 +307,7 @@ class CheckpointedTrainer(ShardedTrainer):
       `save_total_limit` delete older ones.
     - Optimizer, scheduler, gradient scaler and random states are safetensors and JSON; so are the arguments, in place
       of the Trainer's `training_args.bin`. Under FSDP every process writes its shards of the optimizer's state, as
-      safetensors and JSON too (`runs/optimizer_state.py`). DeepSpeed, XLA and SageMaker keep the Trainer's own formats for
+      safetensors and JSON too (`optimizer_state.py`). DeepSpeed, XLA and SageMaker keep the Trainer's own formats for
       the optimizer and the scheduler; the manifest covers them all the same.
     - A checkpoint of the plain Trainer is resumed from as ever, through its own loading with `weights_only`.
     - A full disk, or any other failure to write, is a [`CheckpointError`] that names the last whole checkpoint.

@@ -18,9 +18,9 @@ from transformers import (
     PreTrainedModel,
 )
 
-from .arguments import ModelArguments
 from ..attention_gau import check_attention_backend
 from ..configuration_gau import GAUConfig
+from .arguments import ModelArguments
 from .recipes import _convert, _describe, _nearest, _RecipeLoader
 
 
