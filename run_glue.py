@@ -44,8 +44,7 @@ from modeling_gau.glue.study import (
     Study,
     StudyArguments,
     best_run,
-    compared_arguments,
-    read_record,
+    compared_files,
     task_files,
 )
 from modeling_gau.glue.submission import write_predictions
@@ -57,7 +56,7 @@ from modeling_gau.runs.models import check_fit, load_with_misfits, resolve_confi
 from modeling_gau.runs.publishing import check_push_destination, push, push_folder, save_without_push
 from modeling_gau.runs.recipes import parse_arguments
 from modeling_gau.runs.resuming import find_checkpoint
-from modeling_gau.runs.run_record import RunRecord, describe_run
+from modeling_gau.runs.run_record import RunRecord, describe_run, read_record
 from modeling_gau.runs.running import end_processes, train
 from modeling_gau.runs.tables import aligned
 
@@ -226,15 +225,15 @@ def begin_record(
     checkpoint: str | None,
 ) -> RunRecord:
     """The content of `run.json`. Evaluating a model where it lies adds to what is known of it."""
-    description = describe_run((model_args, glue_args, card_args), args, model.config, {})
+    files = compared_files(model_args, glue_args)
+    description = describe_run((model_args, glue_args, card_args), args, model.config, {}, files)
     description |= {
-        "compared": compared_arguments(model_args, glue_args, args),
         "rows_per_step": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
         "base_model": describe_base_model(model_args),
     }
     record = RunRecord(args.output_dir, description, checkpoint)
     if not args.do_train and is_evaluated_in_place(model_args, args):
-        record.content = read_record(Path(args.output_dir)) or record.content
+        record.content = read_record(args.output_dir) or record.content
     return record
 
 
@@ -261,7 +260,7 @@ def check_output_dir(model_args: ModelArguments, args: GlueTrainingArguments) ->
     """Raises ValueError where results of one model would be mixed with those of another."""
     if args.do_train or is_evaluated_in_place(model_args, args):
         return
-    record = read_record(Path(args.output_dir))
+    record = read_record(args.output_dir)
     if record is not None and record.get("trained"):
         raise ValueError(
             f"--output_dir {args.output_dir} holds a trained model with its results, and "

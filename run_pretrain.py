@@ -11,8 +11,7 @@ Every argument of transformers.TrainingArguments is one here. A run always train
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import datasets
 import torch
@@ -36,7 +35,7 @@ from modeling_gau.runs.progress import ModelFlops
 from modeling_gau.runs.publishing import check_push_destination, push, save_without_push
 from modeling_gau.runs.recipes import parse_arguments
 from modeling_gau.runs.resuming import find_checkpoint, read_run_state
-from modeling_gau.runs.run_record import RunRecord, changes, describe_run
+from modeling_gau.runs.run_record import RunRecord, check_resumed, describe_run
 from modeling_gau.runs.running import end, train
 from modeling_gau.text.arguments import DataArguments
 from modeling_gau.text.batches import LengthPlan, Stage, check_lengths
@@ -82,7 +81,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         check_packing(model, data.tokenizer)
     description = describe_run((model_args, data_args, card_args), args, config, data.description)
     if checkpoint is not None:
-        report_changes(checkpoint, description, args)
+        check_resumed(checkpoint, read_run_state(checkpoint).get("description"), description, args)
 
     # 4. Train
     record, termination = RunRecord(args.output_dir, description, checkpoint), TerminationCallback()
@@ -184,28 +183,6 @@ def is_new_model(model_args: ModelArguments, checkpoint: str | None) -> bool:
 
 def overridden_fields(model_args: ModelArguments) -> set[str]:
     return set(re.findall(r"(?:^|,)\s*(\w+)\s*=", model_args.config_overrides or ""))
-
-
-def report_changes(checkpoint: str, description: Mapping[str, Any], args: PretrainingArguments) -> None:
-    """Says before a resumed run starts what is not as it was; other data is an error, unless it is meant."""
-    before = read_run_state(checkpoint).get("description")
-    if before is None:
-        if args.should_log:
-            print(f"{checkpoint} does not say what its run was made with: nothing could be compared.")
-        return
-    found = changes(before, description)
-    if found["data"] and not args.accept_changed_data:
-        raise ValueError(
-            f"The {' and the '.join(found['data'])} are not those that {checkpoint} was trained with. Resume with the "
-            "same data, begin a new run with --model_name_or_path, or go on with the new data: --accept_changed_data."
-        )
-    if args.should_log:
-        for name in found["data"]:
-            print(f"Changed since {checkpoint}: the {name}.")
-        for difference in found["recipe"]:
-            print(f"Changed since {checkpoint}: {difference}.")
-        if found["recipe"]:
-            print("The run goes on with the new values, but is not the run that it would have been without a break.")
 
 
 # Model

@@ -10,11 +10,12 @@ from statistics import fmean
 from transformers import AutoConfig
 
 from ..runs.model_card import mean_and_deviation, write_model_card
+from ..runs.run_record import read_record
 from ..runs.state_files import for_json, write_json
 from ..runs.tables import aligned, markdown
 from .benchmarks import BENCHMARKS
 from .card import card_facts
-from .study import Run, Study, best_run, read_record, run_results, run_score
+from .study import Run, Study, best_run, run_results, run_score
 from .submission import SUBMISSION_FORMATS, read_predictions, write_submission, zip_submission
 from .tasks import GlueTask
 

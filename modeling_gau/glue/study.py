@@ -6,13 +6,11 @@ what the run was made with. What is finished and was made with the same is not m
 """
 
 import copy
-import hashlib
 import itertools
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from functools import cache, partial
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -23,7 +21,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 
 from ..runs.arguments import ModelArguments
 from ..runs.checkpoints import checkpoint_folders, remove_all_checkpoints
-from ..runs.run_record import RECORD_NAME
+from ..runs.run_record import compare_runs, describe_arguments, read_record
 from .data import GlueArguments
 from .folders import task_files
 from .tasks import GLUE_TASKS, GlueTask
@@ -32,17 +30,6 @@ from .trainer import GlueTrainingArguments
 
 # The small tasks that are commonly started from a model of mnli (Liu et al. 2019, arXiv:1907.11692, section 5.1).
 FROM_MNLI = ("rte", "mrpc", "stsb")
-# Arguments that change where, how fast or how visibly a run is made, but not what comes of it.
-_NOT_COMPARED = {
-    "cache_dir", "config", "dataloader_num_workers", "dataloader_persistent_workers",
-    "dataloader_pin_memory", "dataloader_prefetch_factor", "disable_tqdm", "do_eval", "do_predict", "do_train",
-    "hub_always_push", "hub_model_id", "hub_private_repo", "hub_revision", "hub_strategy",
-    "ignore_data_skip", "local_rank", "log_level", "log_level_replica", "log_on_each_node", "logging_dir",
-    "logging_first_step", "logging_steps", "logging_strategy", "output_dir", "overwrite_cache",
-    "overwrite_output_dir", "per_device_eval_batch_size", "preprocessing_num_workers", "project", "push_to_hub",
-    "report_to", "restore_callback_states_from_checkpoint", "resume_from_checkpoint", "run_name",
-    "save_total_limit", "skip_memory_metrics", "trackio_bucket_id", "trackio_space_id", "trackio_static_space_id",
-}  # fmt: skip
 
 
 @dataclass
@@ -307,7 +294,8 @@ class Study:
         record = _of_first(lambda: read_record(run.output_dir))
         if record is None or (self.args.overwrite_output_dir and run not in self.done):
             return None
-        differing = differences(record, compared_arguments(model_args, glue_args, args))
+        files = compared_files(model_args, glue_args)
+        differing = compare_runs(record, describe_arguments((model_args, glue_args), args, files))
         # Which model of mnli is the best may have changed with new seeds or points: then these are made again.
         if self._waits_for_mnli(run.task) and differing.keys() <= {"model_name_or_path", "weights of the checkpoint"}:
             if differing and self.args.process_index == 0:
@@ -376,46 +364,12 @@ def _comparable(score: float) -> float:
 # What a run was made with
 
 
-def read_record(output_dir: Path) -> dict[str, Any] | None:
-    """What `run.json` of a run says; None where there is none."""
-    path = output_dir / RECORD_NAME
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-
-
-def compared_arguments(
-    model_args: ModelArguments, glue_args: GlueArguments, args: GlueTrainingArguments
-) -> dict[str, Any]:
-    """What decides what comes of a run, for JSON: arguments, and the contents of local files that they name."""
-    values = args.to_dict() | {
-        entry.name: getattr(part, entry.name) for part in (model_args, glue_args) for entry in fields(part)
-    }
-    kept = {
-        name: value for name, value in sorted(values.items()) if name not in _NOT_COMPARED and name[-5:] != "token"
-    }
+def compared_files(model_args: ModelArguments, glue_args: GlueArguments) -> dict[str, Path]:
+    """Local files whose contents decide the results of a run, by the name they have in messages."""
     paths = {f"contents of {name}": Path(path) for name, path in glue_args.files().items()}
     if model_args.model_name_or_path:
         paths["weights of the checkpoint"] = Path(model_args.model_name_or_path) / SAFE_WEIGHTS_NAME
-    paths = {name: path.expanduser() for name, path in paths.items() if path.expanduser().is_file()}
-    digests = {name: _digest(path, path.stat().st_mtime_ns) for name, path in paths.items()}
-    return json.loads(json.dumps(kept | digests | {"number of processes": args.world_size}, default=str))
-
-
-@cache  # a study asks for the same files before every run
-def _digest(path: Path, changed: int) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-
-
-def differences(record: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
-    """What of `compared` in a record is not as it is now, in words; an argument that either lacks is passed over."""
-    before = record.get("compared")
-    if before is None:
-        return {"": f"its {RECORD_NAME} does not say what it was made with"}
-    return {
-        name: f"{name} ({before[name]} there, {now[name]} here)"
-        for name in sorted(before.keys() & now.keys())
-        if before[name] != now[name]
-    }
+    return paths
 
 
 # Scores

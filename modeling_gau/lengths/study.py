@@ -18,25 +18,21 @@ embedded corpus that is trained on.
 import argparse
 import contextlib
 import csv
-import hashlib
 import io
 import json
 import math
 import os
-import re
 import shlex
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ..glue.data import GlueArguments
 from ..glue.folders import task_files
 from ..glue.report import split_metrics
-from ..glue.study import StudyArguments, compared_arguments
+from ..glue.study import StudyArguments, compared_files
 from ..glue.tasks import GLUE_TASKS
 from ..glue.trainer import GlueTrainingArguments
 from ..pretraining.data import some_documents
@@ -45,7 +41,7 @@ from ..runs.arguments import CardArguments, ModelArguments
 from ..runs.checkpoints import checkpoint_folders
 from ..runs.jobs import Job, Runner, check_needs, device_environments, lock
 from ..runs.recipes import parse_arguments, read_recipe
-from ..runs.run_record import RECORD_NAME
+from ..runs.run_record import RECORD_NAME, compare_runs, compare_values, describe_arguments, digest_of
 from ..runs.state_files import for_json, write_json
 from ..runs.tables import aligned
 from ..text.arguments import DataArguments
@@ -62,12 +58,6 @@ SCRIPTS["evaluate"] = ["-m", "modeling_gau.lengths"]
 PRETRAINING = (ModelArguments, DataArguments, CardArguments, PretrainingArguments)
 FINE_TUNING = (ModelArguments, GlueArguments, CardArguments, StudyArguments, GlueTrainingArguments)
 ARGUMENTS = {"tune": PRETRAINING, "pretrain": PRETRAINING, "fine_tune": FINE_TUNING, "evaluate": (LengthArguments,)}
-# What changes where or how visibly a run is made, or is filled in by the script, but decides nothing of its results.
-_NOT_COMPARED = re.compile(
-    "config|disable_tqdm|do_(train|eval|predict)|hub_.*|logging_.*|metric_for_best_model|output_dir|"
-    "overwrite_output_dir|resume_from_checkpoint|run_name|save_.*|.*token"
-)
-_PATHS = ("model_name_or_path", "test_file", "tokenizer_name", "train_file", "validation_file")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -280,23 +270,17 @@ class Study:
         now, record = self._compared(job), load(self.output_dir / job.record)
         if record is None:
             return False
-        before = record_values(record)
-        differing = [
-            f"{name} ({before[name]} there, {now[name]} here)"
-            for name in sorted(before.keys() & now.keys())
-            if not _NOT_COMPARED.fullmatch(name) and resolved(name, before[name]) != resolved(name, now[name])
-        ]
         if job.stage == "evaluate":  # looks itself at what it goes on with, and may be given more to measure
-            return record["status"] == "finished" and before == now
-        if differing:
+            return record["status"] == "finished" and record["arguments"] == now["arguments"]
+        if differing := compare_runs(record, now, ROOT):
             raise ValueError(
-                f"{self.output_dir / job.name} holds a run that was made with something else: {'; '.join(differing)}. "
-                "Take another --output_dir, or remove that folder."
+                f"{self.output_dir / job.name} holds a run that was made with something else: "
+                f"{'; '.join(differing.values())}. Take another --output_dir, or remove that folder."
             )
         return record["status"] == "finished"
 
     def _compared(self, job: Job) -> dict[str, Any]:
-        """The values of all arguments as a record holds them, those by default as well."""
+        """A description of the run that the job would make."""
         arguments = self._arguments(job)
         parts = parse_quietly(job, words_of(arguments))
         if job.stage == "evaluate":
@@ -306,23 +290,25 @@ class Study:
             is_there = arguments["corpus_file"] != [str(held_out)] or held_out.exists()  # else it is made again
             files = find_files(arguments["corpus_file"]) if start and is_there else ()
             contents = [digest_of(path) for path in files]
-            return for_json(arguments | {"checkpoint of": start.get("started"), "contents of the text": contents})
+            facts = {"checkpoint of": start.get("started"), "contents of the text": contents}
+            return {"arguments": for_json(arguments | facts)}
         if job.stage == "fine_tune":
             return self._compared_fine_tuning(*parts)
         parts[-1].fill_schedule()
-        known = values_of(*parts)
-        return without(known, "learning_rate") if job.tuned_as and "learning_rate" not in arguments else known
+        description = describe_arguments(parts[:-1], parts[-1])
+        if job.tuned_as and "learning_rate" not in arguments:
+            del description["arguments"]["learning_rate"]
+        return description
 
     @staticmethod
     def _compared_fine_tuning(model_args, glue_args, card_args, study_args, args) -> dict[str, Any]:
-        """Of the one run that a study of run_glue.py has here; contents of files are among it."""
+        """Of the one run that a study of run_glue.py has here."""
         vars(args)["seed"] = study_args.seeds[0]
-        for name, path in task_files(study_args.data_dir, glue_args.task()).items():
+        task = glue_args.task()
+        for name, path in task_files(study_args.data_dir, task).items():
             setattr(glue_args, name, path)
-        contents = compared_arguments(model_args, glue_args, args)
-        return {name: value for name, value in contents.items() if " " in name} | values_of(
-            model_args, glue_args, card_args, args
-        )
+        args.resolve_best_metric(task)
+        return describe_arguments((model_args, glue_args, card_args), args, compared_files(model_args, glue_args))
 
     def best_rate(self, training: str) -> float | None:
         """The learning rate with the lowest loss; None as long as the tuning is not finished."""
@@ -351,8 +337,8 @@ class Study:
         _, data_args, *_ = parse_quietly(Job("tokenizer", "tune", {}, ""), words_of(given))
         before = (load(folder / RECORD_NAME) or {}).get("arguments", {})  # one that was made by hand has none
         now = for_json(self.file.tokenizer | text)
-        if differing := [name for name in now if name in before and before[name] != now[name]]:
-            there = "; ".join(f"{name} ({before[name]} there, {now[name]} here)" for name in differing)
+        if differing := compare_values(before, now):
+            there = "; ".join(differing.values())
             raise ValueError(f"{folder} holds a tokenizer that was trained with something else: {there}.")
         given_text = self.args.evaluation_file or self.args.validation_file
         needs_held_out = bool(self.file.evaluations) and not (given_text or self.held_out_file().exists())
@@ -378,7 +364,7 @@ class Study:
         """Keeps what is known of a job that ended well, and returns its main number;
         after the last run of the tuning, all that came of that."""
         if job.stage == "evaluate":
-            write_json(self.output_dir / job.record, {"status": "finished", "arguments": self._compared(job)})
+            write_json(self.output_dir / job.record, {"status": "finished", **self._compared(job)})
         return "\n".join([self.main_number(job), *(self.tuning_report(finished) if job.stage == "tune" else ())])
 
     def main_number(self, job: Job) -> str:
@@ -467,33 +453,6 @@ def parse_quietly(job: Job, words: Sequence[str]) -> tuple:
         raise ValueError(f"{job.name}: {said.getvalue().strip().splitlines()[-1]}") from error
     except ValueError as error:
         raise ValueError(f"{job.name}: {error}") from error
-
-
-def values_of(*parts: Any) -> dict[str, Any]:
-    """As `describe_run` gives them: the last part is of TrainingArguments."""
-    values = parts[-1].to_dict() | {
-        entry.name: getattr(part, entry.name) for part in parts[:-1] for entry in fields(part)
-    }
-    return for_json({name: str(value) if isinstance(value, Path) else value for name, value in values.items()})
-
-
-def record_values(record: Mapping[str, Any]) -> dict[str, Any]:
-    contents = {name: value for name, value in record.get("compared", {}).items() if " " in name}
-    return record.get("arguments", {}) | contents
-
-
-def resolved(name: str, value: Any) -> Any:
-    if name not in _PATHS or value is None:
-        return value
-    return [
-        os.path.realpath(ROOT / os.path.expanduser(path)) for path in (value if isinstance(value, list) else [value])
-    ]
-
-
-@cache
-def digest_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def load(path: Path) -> dict[str, Any] | None:

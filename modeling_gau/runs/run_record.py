@@ -1,13 +1,20 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""`run.json`: what a run was made with and what came of it, and what changed since a checkpoint."""
+"""`run.json`: what a run was made with and what came of it; and whether two runs were made with the same.
 
+A description has the arguments, digests of the local files they name, the number of processes, and for a record also
+the model, the text, software and hardware. `compare_runs` is the one place that decides which differences count.
+"""
+
+import hashlib
 import json
 import os
 import platform
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,17 +26,46 @@ from .state_files import for_json, write_json
 
 
 RECORD_NAME = "run.json"
-_SECRETS = ("--token", "--hub_token", "--hub-token")
 PACKAGES = ("transformers", "torch", "accelerate", "datasets", "tokenizers", "safetensors", "numpy", "modeling-gau")
-# Arguments that decide what is computed: a run that is resumed with others is no longer the run it was.
-RECIPE = (
-    "adam_beta1", "adam_beta2", "adam_epsilon", "bf16", "data_seed", "decay_steps", "decay_type", "fp16",
-    "gradient_accumulation_steps", "learning_rate", "length_schedule", "long_documents", "lr_scheduler_kwargs",
-    "lr_scheduler_type", "mask_replace_prob", "max_grad_norm", "max_seq_length", "max_steps", "mixed_length_weights",
-    "mixed_lengths", "mlm_probability", "non_finite", "optim", "optim_args", "packing", "per_device_train_batch_size",
-    "random_replace_prob", "seed", "streaming", "warmup_steps", "weight_decay", "whole_word_masking",
-    "word_segmenter",
-)  # fmt: skip
+_SECRETS = ("--token", "--hub_token", "--hub-token")
+# Arguments that change where, how fast or how visibly a run is made, but not its results.
+_INCIDENTAL = re.compile(
+    "accept_.*|cache_dir|config|dataloader_(num_workers|persistent_workers|pin_memory|prefetch_factor)|disable_tqdm|"
+    "do_(train|eval|predict)|hub_.*|ignore_data_skip|language|license|local_rank|log_.*|"
+    "logging_(dir|first_step|steps|strategy)|output_dir|overwrite_.*|per_device_eval_batch_size|"
+    "preprocessing_num_workers|project|push_to_hub|report_to|restore_callback_states_from_checkpoint|"
+    "resume_from_checkpoint|run_name|save_.*|skip_memory_metrics|trackio_.*"
+)
+# Arguments that name the text, tokenizer and model, or that concern evaluation: a resumed pretraining run compares the
+# things, not their names, and evaluation changes nothing in what it learns.
+_NOT_OF_A_RECIPE = re.compile(
+    "attention_normalization|config_.*|dataset_.*|eval_.*|fill_mask_example|fixed_n|max_(eval|train)_.*|model_.*|"
+    "revision|skip_bad_rows|text_.*|tokenizer_.*|train_file|trust_remote_code|validation_.*|vocab_size"
+)
+_PATHS = ("data_dir", "model_name_or_path", "test_file", "tokenizer_name", "train_file", "validation_file")
+
+
+# Descriptions
+
+
+def describe_arguments(
+    parts: Sequence[object], args: TrainingArguments, files: Mapping[str, Path] | None = None
+) -> dict[str, Any]:
+    """What decides the results of a run, for JSON and for [`compare_runs`].
+
+    Args:
+        parts: dataclasses of arguments beside `args`.
+        files: local files that the run reads, by the name they have in messages ("weights of the checkpoint"); their
+            contents are compared. Missing ones are left out.
+    """
+    values = args.to_dict() | {entry.name: getattr(part, entry.name) for part in parts for entry in fields(part)}
+    present = {name: path.expanduser() for name, path in (files or {}).items() if path.expanduser().is_file()}
+    description = {
+        "arguments": {name: value for name, value in sorted(values.items()) if not name.endswith("token")},
+        "contents": {name: digest_of(path) for name, path in present.items()},
+        "world_size": args.world_size,
+    }
+    return for_json(description)
 
 
 def describe_run(
@@ -37,22 +73,18 @@ def describe_run(
     args: TrainingArguments,
     config: PreTrainedConfig,
     data: Mapping[str, Any],
+    files: Mapping[str, Path] | None = None,
 ) -> dict[str, Any]:
-    """What a run is made of, for JSON.
+    """The beginning of a record: [`describe_arguments`] and all else that a run is made of, for JSON.
 
     Args:
-        parts: dataclasses of arguments beside `args`.
         data: fingerprints of text and tokenizer.
     """
-    values = _plain(args.to_dict())
-    values |= {entry.name: getattr(part, entry.name) for part in parts for entry in fields(part)}
-    arguments = {name: value for name, value in sorted(values.items()) if not name.endswith("token")}
     description = {
         "command": [Path(sys.argv[0]).name, *_without_secrets(sys.argv[1:])],
-        "arguments": arguments,
+        **describe_arguments(parts, args, files),
         "model": json.loads(config.to_json_string(use_diff=False)),
         "data": dict(data),
-        "world_size": args.world_size,
         "software": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
         "hardware": describe_hardware(args),
     }
@@ -75,10 +107,21 @@ def describe_hardware(args: TrainingArguments) -> dict[str, Any]:
 
 
 def describe_device(hardware: Mapping[str, Any]) -> str:
-    """What [`describe_hardware`] found, in a few words."""
+    """[`describe_hardware`] in a few words."""
     threads = f"{hardware['threads']} thread{'s' if hardware['threads'] > 1 else ''}"
     device = hardware.get("accelerator") or f"{hardware['processor'] or hardware['machine']}, {threads}"
     return f"{hardware['processes']} × {device}"
+
+
+def digest_of(path: Path) -> str:
+    """32 hexadecimal digits that depend on the contents of a file alone."""
+    return _digest(path, path.stat().st_mtime_ns)
+
+
+@cache  # a study asks for the same files before every run
+def _digest(path: Path, changed: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def _processor() -> str:
@@ -96,10 +139,6 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
-
-
 def _without_secrets(words: list[str]) -> list[str]:
     shown = []
     for before, word in zip(["", *words], words, strict=False):
@@ -109,43 +148,112 @@ def _without_secrets(words: list[str]) -> list[str]:
     return shown
 
 
-def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, list[str]]:
-    """What differs between two descriptions of a run, in words, as lists under `data` and `recipe`.
+# Comparison
 
-    Differences of the data mean that the resumed run reads another text; those of the recipe, that it goes on but is
-    not the run it was.
+
+def compare_values(there: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, str]:
+    """name -> "name (1 there, 2 here)" for the values that differ.
+
+    A name that only one side has is passed over: options come and go with versions.
     """
+    return {
+        name: f"{name} ({there[name]} there, {here[name]} here)"
+        for name in sorted(there.keys() & here.keys())
+        if there[name] != here[name]
+    }
+
+
+def compare_runs(there: Mapping[str, Any], here: Mapping[str, Any], folder: Path = Path()) -> dict[str, str]:
+    """What differs between two runs that changes their results, as [`compare_values`] words it; empty if nothing does.
+
+    Every study asks this before it takes a finished run for its own, and every resumed run before it goes on.
+
+    Args:
+        there: record of the earlier run (`read_record`), or its description.
+        here: description of this one ([`describe_arguments`] is enough).
+        folder: where relative paths begin.
+    """
+    if "arguments" not in there:
+        return {"": f"its {RECORD_NAME} does not say what it was made with"}
+    found = compare_values(_facts(there), _facts(here))
+    return {
+        name: text
+        for name, text in found.items()
+        if not _INCIDENTAL.fullmatch(name)
+        and not (name in _PATHS and _places(there, name, folder) == _places(here, name, folder))
+    }
+
+
+def _facts(description: Mapping[str, Any]) -> dict[str, Any]:
+    facts = description["arguments"] | description.get("contents", {})
+    return facts | ({"number of processes": description["world_size"]} if "world_size" in description else {})
+
+
+def _places(description: Mapping[str, Any], name: str, folder: Path) -> list[str] | None:
+    paths = description["arguments"][name]
+    if paths is None:
+        return None
+    paths = paths if isinstance(paths, list) else [paths]
+    return [os.path.realpath(folder / os.path.expanduser(path)) for path in paths]
+
+
+def check_resumed(
+    checkpoint: str, before: Mapping[str, Any] | None, now: Mapping[str, Any], args: TrainingArguments
+) -> None:
+    """Says what a resumed pretraining run changes.
+
+    Args:
+        before: description that the checkpoint holds, if it does.
+        now: description of the resumed run.
+
+    Raises:
+        ValueError: it would go on with other text or another tokenizer, without `args.accept_changed_data`.
+    """
+    if before is None:
+        notes = [f"{checkpoint} does not say what its run was made with, so nothing was compared."]
+    else:
+        data = _changed_data(before, now)
+        if data and not args.accept_changed_data:
+            raise ValueError(
+                f"{checkpoint} was trained with another {' and another '.join(data)}. Resume with the same data, "
+                "begin a new run with --model_name_or_path, or go on with the new data: --accept_changed_data."
+            )
+        recipe = [text for name, text in compare_runs(before, now).items() if not _NOT_OF_A_RECIPE.fullmatch(name)]
+        notes = [f"Changed since {checkpoint}: {text}." for text in [*(f"the {name}" for name in data), *recipe]]
+        if recipe:
+            notes.append("The run goes on with the new values; an unbroken run would have given another model.")
+    if args.should_log:
+        for note in notes:
+            print(note)
+
+
+def _changed_data(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     labels = {"train": "training text", "validation": "validation text", "tokenizer": "tokenizer"}
-    data = [labels[key] for key in labels if before["data"].get(key) != now["data"].get(key)]
-    recipe = [
-        f"{name} ({before['arguments'].get(name)} there, {now['arguments'].get(name)} here)"
-        for name in RECIPE
-        if before["arguments"].get(name) != now["arguments"].get(name)
-    ]
-    if before["world_size"] != now["world_size"]:
-        recipe.append(f"number of processes ({before['world_size']} there, {now['world_size']} here)")
-    return {"data": data, "recipe": recipe}
+    return [label for key, label in labels.items() if before["data"].get(key) != now["data"].get(key)]
+
+
+# The file
+
+
+def read_record(folder: str | Path) -> dict[str, Any] | None:
+    """The record of the run in `folder`; None if there is none that can be read."""
+    try:
+        return json.loads((Path(folder) / RECORD_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 class RunRecord:
     """The file `run.json` of an output directory: a description, and what happens to the run."""
 
     def __init__(self, output_dir: str | Path, description: Mapping[str, Any], resumed_from: str | None):
-        self.path = Path(output_dir) / RECORD_NAME
+        self.folder = Path(output_dir)
         self.content = {"status": "running", "started": _now()} | dict(description)
         if resumed_from is not None:
-            earlier = self._earlier()
+            earlier = read_record(output_dir) or {}
             self.content["started"] = earlier.get("started", self.content["started"])
-            self.content["resumed"] = [
-                *earlier.get("resumed", []),
-                {"checkpoint": Path(resumed_from).name, "time": _now()},
-            ]
-
-    def _earlier(self) -> dict[str, Any]:
-        try:
-            return json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
+            resumed = {"checkpoint": Path(resumed_from).name, "time": _now()}
+            self.content["resumed"] = [*earlier.get("resumed", []), resumed]
 
     def write(self, **values: Any) -> None:
         """Adds `values` and replaces the file in one step, so that a reader never sees half of it.
@@ -154,8 +262,8 @@ class RunRecord:
             OSError: the file cannot be written; the one before is still there, and nothing else.
         """
         self.content |= values | {"updated": _now()}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(self.path, for_json(self.content))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.folder / RECORD_NAME, for_json(self.content))
 
 
 def _now() -> str:

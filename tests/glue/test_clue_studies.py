@@ -10,10 +10,11 @@ import pytest
 from modeling_gau.glue.clue_tasks import CLUE_TASKS
 from modeling_gau.glue.data import GlueArguments, load_splits
 from modeling_gau.glue.report import glue_averages, report_study
-from modeling_gau.glue.study import Run, Study, StudyArguments, compared_arguments
+from modeling_gau.glue.study import Run, Study, StudyArguments, compared_files
 from modeling_gau.glue.submission import SUBMISSION_FORMATS, write_submission, zip_submission
 from modeling_gau.glue.trainer import GlueTrainingArguments
 from modeling_gau.runs.arguments import ModelArguments
+from modeling_gau.runs.run_record import describe_arguments
 
 
 ONE_DOT_ONE = "CLUE 1.1 classification score (6 tasks, ocnli)"
@@ -38,8 +39,8 @@ def leave_a_run(model_args, glue_args, args) -> dict:
     stages = {"trained": args.do_train, "evaluated": args.do_eval, "predicted": args.do_predict}
     record = {"status": "finished", "results": results, **stages}
     path.mkdir(parents=True)
-    compared = compared_arguments(model_args, glue_args, args)
-    (path / "run.json").write_text(json.dumps(record | {"compared": compared}), encoding="utf-8")
+    record |= describe_arguments((model_args, glue_args), args, compared_files(model_args, glue_args))
+    (path / "run.json").write_text(json.dumps(record), encoding="utf-8")
     for split in task.test_splits.values():
         (path / f"predictions_{split}.tsv").write_text(f"index\tprediction\n0\t{task.label_names[-1]}\n")
     return results

@@ -21,7 +21,7 @@ from modeling_gau.glue.study import (
     Study,
     StudyArguments,
     best_run,
-    compared_arguments,
+    compared_files,
     grid_points,
     order_tasks,
     run_score,
@@ -31,6 +31,7 @@ from modeling_gau.glue.submission import SUBMISSION_FILES, submitted_value, writ
 from modeling_gau.glue.tasks import GLUE_TASKS
 from modeling_gau.glue.trainer import GlueTrainingArguments
 from modeling_gau.runs.arguments import ModelArguments
+from modeling_gau.runs.run_record import describe_arguments
 
 
 @pytest.fixture(autouse=True)
@@ -140,7 +141,8 @@ class Runs:
         if args.do_eval:
             score = self.scores(task.name, args)
             results |= {f"{prefix}_{name}": score for prefix in task.evaluation_splits for name in task.metric_names}
-        record.setdefault("compared", compared_arguments(model_args, glue_args, args))
+        if not in_place:
+            record |= describe_arguments((model_args, glue_args), args, compared_files(model_args, glue_args))
         made = {"trained": args.do_train, "evaluated": args.do_eval, "predicted": args.do_predict}
         record |= {"status": "finished", "results": results}
         record |= {stage: wanted or record.get(stage, False) for stage, wanted in made.items()}
@@ -229,7 +231,7 @@ def test_another_number_of_processes_is_noticed(tmp_path):
     make_study(tmp_path, Runs(), "cola", seeds=[0]).run(report_study)
     path = tmp_path / "out/cola/seed-0/run.json"
     record = json.loads(path.read_text())
-    record["compared"]["number of processes"] = 4
+    record["world_size"] = 4
     path.write_text(json.dumps(record))
     with pytest.raises(ValueError, match=r"number of processes \(4 there, 1 here\)"):
         make_study(tmp_path, Runs(), "cola", seeds=[0]).run(report_study)

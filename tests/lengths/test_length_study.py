@@ -79,11 +79,7 @@ def make(script, tmp_path):
 
 def finish(script, study, job, status="finished", data="text", **results):
     """Leaves what a run leaves behind it."""
-    values = study._compared(job)
-    files = {name: value for name, value in values.items() if " " in name}
-    arguments = {name: value for name, value in values.items() if name not in files}
-    record = {"status": status, "started": "today", "arguments": arguments, "compared": files, "results": results}
-    record["data"] = data
+    record = {"status": status, "started": "today", "results": results, "data": data} | study._compared(job)
     path = study.output_dir / job.record
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(script.for_json(record)))
@@ -256,7 +252,6 @@ def test_text_that_changed(script, make, tmp_path):
     finish(script, study, study.by_name["evaluate/lengths/softmax-seed-3"])
     assert "evaluate/lengths/softmax-seed-3" in study.finished()
     (tmp_path / "b.txt").write_text("Another text.")
-    script.digest_of.cache_clear()
     assert "evaluate/lengths/softmax-seed-3" not in study.finished()
     finish(script, study, study.by_name["pretrain/softmax/seed-4"], data="another text")
     with pytest.raises(

@@ -4,7 +4,6 @@
 import copy
 import json
 import os
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -13,13 +12,22 @@ from modeling_gau import GAUConfig
 from modeling_gau.pretraining.trainer import PretrainingArguments
 from modeling_gau.runs.arguments import ModelArguments
 from modeling_gau.runs.recipes import parse_arguments
-from modeling_gau.runs.run_record import PACKAGES, RECIPE, RECORD_NAME, RunRecord, changes, describe_run
+from modeling_gau.runs.run_record import (
+    PACKAGES,
+    RECORD_NAME,
+    RunRecord,
+    check_resumed,
+    compare_runs,
+    describe_arguments,
+    describe_run,
+)
 from modeling_gau.text.arguments import DataArguments
 
 
 CLASSES = (ModelArguments, DataArguments, PretrainingArguments)
 DATA = {"train": "1a", "validation": "2b", "tokenizer": "3c"}
 SECRET = "hf_ThisIsNobodysBusiness"
+ARGS = PretrainingArguments(use_cpu=True)
 
 
 def describe(tmp_path, *options: str) -> dict:
@@ -77,47 +85,72 @@ def test_words_that_only_look_like_secrets_stay(tmp_path, monkeypatch):
     assert describe(tmp_path)["command"] == ["run_pretrain.py", *words]
 
 
-# What changed
+# Comparison
 
 
-def test_nothing_changed(tmp_path):
-    before = describe(tmp_path)
-    after = describe(tmp_path, "--logging_steps", "3", "--dataloader_num_workers", "2", "--report_to", "none")
-    assert changes(json.loads(json.dumps(before)), after) == {"data": [], "recipe": []}
+def test_where_and_how_fast_a_run_is_made_does_not_count(tmp_path, capsys):
+    options = ("--logging_steps", "3", "--dataloader_num_workers", "2", "--report_to", "none", "--save_steps", "7")
+    before, after = describe(tmp_path), describe(tmp_path / "elsewhere", *options, "--token", SECRET)
+    assert compare_runs(json.loads(json.dumps(before)), after) == {}
+    check_resumed("checkpoint-3", before, after, ARGS)
+    assert capsys.readouterr().out == ""
+
+
+def test_differences_are_named_with_both_values(tmp_path, capsys):
+    options = ("--learning_rate", "1e-3", "--packing", "documents", "--mixed_lengths", "64", "512", "--bf16")
+    before, after = describe(tmp_path), describe(tmp_path, *options, "--attention_normalization", "softmax")
+    after["world_size"] = 4
+    del before["arguments"]["seed"]  # as if that were an option of newer versions
+    recipe = [
+        "bf16 (False there, True here)",
+        "learning_rate (5e-05 there, 0.001 here)",
+        "mixed_lengths (None there, [64, 512] here)",
+        "number of processes (1 there, 4 here)",
+        "packing (concat there, documents here)",
+    ]
+    found = compare_runs(before, after)
+    assert list(found.values()) == ["attention_normalization (None there, softmax here)", *recipe]
+    # A resumed run compares the model itself.
+    check_resumed("checkpoint-3", before, after, ARGS)
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert lines == [f"Changed since checkpoint-3: {text}." for text in recipe] and "unbroken run" in last
+
+
+def test_paths_and_contents_of_files_are_compared(tmp_path):
+    (tmp_path / "train.txt").write_text("text")
+    (tmp_path / "link").symlink_to(tmp_path)
+    files = {"contents of train": tmp_path / "train.txt", "weights": tmp_path / "missing"}
+
+    def described(path: str) -> dict:
+        parts = (DataArguments(train_file=[path]),)
+        return describe_arguments(parts, PretrainingArguments(use_cpu=True), files)
+
+    before = described(str(tmp_path / "train.txt"))
+    assert before["contents"].keys() == {"contents of train"}
+    for path in (str(tmp_path / "link" / "train.txt"), "train.txt"):
+        assert compare_runs(before, described(path), tmp_path) == {}
+    assert compare_runs(before, described("other.txt"), tmp_path).keys() == {"train_file"}
+    (tmp_path / "train.txt").write_text("other text")
+    assert compare_runs(before, described("train.txt"), tmp_path).keys() == {"contents of train"}
+
+
+def test_a_record_without_arguments_is_nobodys(tmp_path):
+    assert list(compare_runs({"status": "finished"}, describe(tmp_path)).values()) == [
+        "its run.json does not say what it was made with"
+    ]
 
 
 @pytest.mark.parametrize(
     ("key", "name"), [("train", "training text"), ("validation", "validation text"), ("tokenizer", "tokenizer")]
 )
-def test_changed_data_is_named(tmp_path, key, name):
+def test_other_data_is_refused_unless_meant(tmp_path, key, name, capsys):
     before = describe(tmp_path)
     after = copy.deepcopy(before)
     after["data"][key] = "other"
-    assert changes(before, after) == {"data": [name], "recipe": []}
-
-
-def test_a_changed_recipe_is_named_with_both_values(tmp_path):
-    before = describe(tmp_path)
-    after = describe(
-        tmp_path, "--learning_rate", "1e-3", "--packing", "documents", "--mixed_lengths", "64", "512", "--bf16"
-    )
-    after["world_size"] = 4
-    assert changes(before, after) == {
-        "data": [],
-        "recipe": [
-            "bf16 (False there, True here)",
-            "learning_rate (5e-05 there, 0.001 here)",
-            "mixed_lengths (None there, [64, 512] here)",
-            "packing (concat there, documents here)",
-            "number of processes (1 there, 4 here)",
-        ],
-    }
-
-
-def test_every_name_of_the_recipe_is_an_argument():
-    names = {field.name for cls in CLASSES for field in fields(cls)}
-    assert set(RECIPE) <= names
-    assert list(RECIPE) == sorted(set(RECIPE))
+    with pytest.raises(ValueError, match=f"checkpoint-3 was trained with another {name}.*--accept_changed_data"):
+        check_resumed("checkpoint-3", before, after, ARGS)
+    check_resumed("checkpoint-3", before, after, PretrainingArguments(use_cpu=True, accept_changed_data=True))
+    assert capsys.readouterr().out == f"Changed since checkpoint-3: the {name}.\n"
 
 
 # The file
