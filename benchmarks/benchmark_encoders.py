@@ -2,6 +2,7 @@
 
     python benchmarks/benchmark_encoders.py --output benchmarks/results/encoders.csv
     python benchmarks/benchmark_encoders.py --profile --models gau --passes train --lengths 512 --batches fixed
+    python benchmarks/benchmark_encoders.py --before ../old-checkout --models before gau --lengths 512
     python benchmarks/benchmark_encoders.py --plot benchmarks/results/encoders.csv    # draws encoders.png from the CSV
 
 GAU beside BERT, RoFormer and ModernBERT of as many parameters without embeddings, all with random weights, one
@@ -20,9 +21,11 @@ fixed rows, recomputation not counted, as a share of the fastest product measure
 import argparse
 import csv
 import datetime
+import importlib.util
 import os
 import random
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -55,6 +58,8 @@ def main() -> None:
     if args.plot:
         plot(args.plot)
         return
+    if args.before:
+        load_before(args.before)
     torch.manual_seed(0)
     random.seed(0)
     device = torch.device(args.device)
@@ -90,6 +95,7 @@ def parse_arguments() -> argparse.Namespace:
         help="gau, gau:NORMALIZATION, gau:NORMALIZATION@BACKEND, bert, roformer, modernbert; gau...+window=64 sees 64 "
         "tokens to either side in two layers of three, as ModernBERT does",
     )  # fmt: skip
+    parser.add_argument("--before", type=Path, help="a checkout of another commit: its GAU is the model `before`")
     parser.add_argument("--size", choices=SIZES, default="base")
     parser.add_argument("--passes", nargs="+", choices=["train", "inference"], default=["train", "inference"])
     parser.add_argument("--lengths", type=int, nargs="+", default=[128, 512, 2048])
@@ -107,18 +113,30 @@ def parse_arguments() -> argparse.Namespace:
 # Models
 
 
+def load_before(checkout: Path) -> None:
+    """Imports the package of another checkout under the name `before`, which registers its classes beside ours."""
+    folder = checkout / "modeling_gau"
+    path = folder / "__init__.py"
+    if not path.is_file():
+        raise SystemExit(f"error: --before {checkout} has no {path.relative_to(checkout)}. Give a checkout.")
+    spec = importlib.util.spec_from_file_location("before", path, submodule_search_locations=[str(folder)])
+    sys.modules["before"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules["before"])
+
+
 def make_config(name: str, size: str, length: int, dtype: torch.dtype) -> tuple[PreTrainedConfig, str | None]:
     """A configuration, and the attention backend to ask for."""
     s = SIZES[size]
     name, _, window = name.partition("+window=")
     kind, _, variant = name.partition(":")
-    if kind == "gau":
+    if kind in ("gau", "before"):
+        config_class = GAUConfig if kind == "gau" else sys.modules["before"].GAUConfig
         normalization, _, backend = variant.partition("@")
         chosen = {"attention_normalization": normalization} if normalization else {}
         chosen |= {"sliding_window": int(window)} if window else {}
         widths = {"hidden_size": s["width"], "intermediate_size": 2 * s["width"], "num_hidden_layers": s["units"]}
         widths["attention_key_size"] = 128 if s["width"] >= 512 else 64
-        config = GAUConfig(vocab_size=VOCABULARY, sparse_prediction=True, **widths, **NO_DROPOUT, **chosen)
+        config = config_class(vocab_size=VOCABULARY, sparse_prediction=True, **widths, **NO_DROPOUT, **chosen)
         return config, backend or None
     if kind == "modernbert":
         config = ModernBertConfig(
