@@ -52,7 +52,7 @@ from modeling_gau.glue.trainer import GlueTrainer, GlueTrainingArguments
 from modeling_gau.runs.arguments import CardArguments, ModelArguments
 from modeling_gau.runs.faults import TerminationCallback
 from modeling_gau.runs.model_card import write_model_card
-from modeling_gau.runs.models import check_fit, load_with_misfits, resolve_config
+from modeling_gau.runs.models import check_fit, resolve_config, start_model
 from modeling_gau.runs.publishing import check_push_destination, push, push_folder, save_without_push
 from modeling_gau.runs.recipes import parse_arguments
 from modeling_gau.runs.resuming import find_checkpoint
@@ -305,17 +305,10 @@ def load_model(model_args: ModelArguments, glue_args: GlueArguments, data: GlueD
     config.id2label = dict(enumerate(data.label_names))
     config.label2id = {name: index for index, name in config.id2label.items()}
     config.problem_type = data.task.problem_type
-    options = {
-        "attn_implementation": model_args.attn_implementation,
-        # The default of transformers is the precision of the file: fine-tuning would go on in bfloat16 weights.
-        "dtype": model_args.dtype or "float32",
-        "trust_remote_code": model_args.trust_remote_code,
-    }
-    if model_args.model_name_or_path is None:
-        return AutoModelForSequenceClassification.from_config(config, **options)
-    hub = {"cache_dir": model_args.cache_dir, "revision": model_args.revision, "token": model_args.token}
+    model, misfits = start_model(AutoModelForSequenceClassification, model_args, config)
     name = model_args.model_name_or_path
-    model, misfits = load_with_misfits(AutoModelForSequenceClassification, name, config=config, **options, **hub)
+    if name is None:
+        return model
     encoder_misfits = {key: problem for key, problem in misfits.items() if not is_of_head(model, key)}
     check_fit(
         name,

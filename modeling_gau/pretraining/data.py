@@ -25,6 +25,7 @@ from ..text.batches import (
     Stage,
     StreamedBatches,
     TrainingLoader,
+    check_lengths,
     parse_length_schedule,
 )
 from ..text.documents import arrow_columns, documents_fingerprint, read_documents
@@ -107,6 +108,16 @@ def prepare_data(
     )
 
 
+def check_run(data_args: DataArguments, args: PretrainingArguments, stages: Sequence[Stage]) -> None:
+    """Raises ValueError for what cannot be trained, before any text is read."""
+    check_lengths(stages, args.train_batch_size * data_args.max_seq_length)
+    if data_args.streaming:
+        check_streaming(args)
+    if args.max_steps > 0:
+        LengthPlan(stages, args.max_steps, args.seed)
+        args.fill_schedule()
+
+
 def check_streaming(args: PretrainingArguments) -> None:
     """Raises ValueError where a run on a stream has no `--max_steps`, or something to do once an epoch."""
     if args.max_steps <= 0:
@@ -181,8 +192,8 @@ def load_tokenizer(
             documents, lowercase = some_documents(text, data_args.tokenizer_characters), data_args.tokenizer_lowercase
             trained = [train_tokenizer(documents, data_args.tokenizer_type, data_args.vocab_size, lowercase)]
         return broadcast_object_list(trained)[0]
-    hub = {"cache_dir": model_args.cache_dir, "revision": model_args.revision, "token": model_args.token}
-    tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=model_args.trust_remote_code, **hub)
+    trust = model_args.trust_remote_code
+    tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust, **model_args.hub_options())
     missing = [role for role in ("cls", "sep", "mask", "pad") if getattr(tokenizer, f"{role}_token_id") is None]
     if missing:
         raise ValueError(

@@ -1,4 +1,5 @@
-"""Arguments of the training scripts: their dataclasses, and recipes whose values the command line may override."""
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""Arguments that both training scripts share."""
 
 import os
 import re
@@ -6,9 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-from transformers import (
-    TrainingArguments,
-)
+from transformers import TrainingArguments
 from transformers.utils import is_torch_bf16_gpu_available, is_torch_xla_available, logging
 
 
@@ -25,8 +24,8 @@ class ModelArguments:
     model_type: str | None = field(
         default=None,
         metadata={
-            "help": "Architecture of a new model with its default configuration, where no config_name is given: bert, "
-            "roformer, modernbert, ... any of transformers with a masked language model."
+            "help": "Architecture of a new model with its default configuration: bert, roformer, modernbert or any "
+            "other masked language model of transformers."
         },
     )
     config_name: str | None = field(
@@ -38,52 +37,56 @@ class ModelArguments:
     )
     tokenizer_name: str | None = field(
         default=None,
-        metadata={"help": "Tokenizer, where it is not the checkpoint's: a directory or a name on the Hub."},
+        metadata={"help": "Tokenizer: a directory or a name on the Hub; the checkpoint's by default."},
     )
     config_overrides: str | None = field(
         default=None,
         metadata={"help": "Fields of the configuration to change: 'num_hidden_layers=12,hidden_dropout_prob=0'."},
     )
     attention_normalization: str | None = field(
-        default=None, metadata={"help": "Attention normalization, where it is not the configuration's."}
+        default=None, metadata={"help": "Attention normalization; the configuration's by default."}
     )
     fixed_n: int | None = field(
         default=None,
-        metadata={"help": "Number that takes the place of each sequence's length n in the attention normalization."},
+        metadata={"help": "Number that replaces each sequence's length n in the attention normalization."},
     )
     attn_implementation: str | None = field(
-        default=None, metadata={"help": "Attention implementation (eager, sdpa, ...); the fastest one by default."}
+        default=None, metadata={"help": "Attention implementation (eager, sdpa, ...); the fastest by default."}
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] | None = field(
-        default=None, metadata={"help": "Precision the weights are loaded in."}
+        default=None, metadata={"help": "Precision of the weights; float32 by default."}
     )
-    cache_dir: str | None = field(default=None, metadata={"help": "Where downloads from the Hub are kept."})
+    cache_dir: str | None = field(default=None, metadata={"help": "Cache of downloads from the Hub."})
     revision: str = field(default="main", metadata={"help": "Branch, tag or commit of the checkpoint on the Hub."})
     token: str | None = field(
-        default=None, metadata={"help": "Access token for the Hub, where it is not the one of the login."}
+        default=None, metadata={"help": "Access token for the Hub; that of the login by default."}
     )
     trust_remote_code: bool = field(
-        default=False, metadata={"help": "Run the model code that the checkpoint brings with it."}
+        default=False, metadata={"help": "Run the model code that comes with the checkpoint."}
     )
 
     def __post_init__(self):
         if self.model_type and (self.config_name or self.model_name_or_path):
             other = "config_name" if self.config_name else "model_name_or_path"
-            raise ValueError(f"--model_type and --{other} both say which model it is: keep one of them.")
+            raise ValueError(f"--model_type and --{other} both name the model: keep one of them.")
         if self.fixed_n is not None and self.fixed_n < 1:
             raise ValueError(f"--fixed_n must be a positive number of tokens, got {self.fixed_n}.")
+
+    def hub_options(self) -> dict[str, str | None]:
+        """Options of every `from_pretrained`."""
+        return {"cache_dir": self.cache_dir, "revision": self.revision, "token": self.token}
 
 
 @dataclass
 class CardArguments:
-    """What a model card says that no run can know."""
+    """Facts for the model card that no run can know."""
 
     license: str | None = field(
         default=None,
-        metadata={"help": "Licence of the model for its card, as the Hub names it: apache-2.0, mit, cc-by-4.0, ..."},
+        metadata={"help": "Licence of the model, by its name on the Hub: apache-2.0, mit, cc-by-4.0, ..."},
     )
     language: list[str] | None = field(
-        default=None, metadata={"help": "Languages of the text for the card, as the Hub names them: en, zh, ..."}
+        default=None, metadata={"help": "Languages of the text, by their codes on the Hub: en, zh, ..."}
     )
 
     def __post_init__(self):
@@ -98,9 +101,11 @@ class CardArguments:
 
 
 def take_cpu_for_bfloat16(args: TrainingArguments) -> None:
-    """Sets `use_cpu` where bfloat16 is asked for and there is no accelerator: [`TrainingArguments`] refuses the pair,
-    so that a recipe for GPUs would not run elsewhere. Must come before its `__post_init__`. An accelerator that cannot
-    do bfloat16 is left to its refusal."""
+    """Sets `use_cpu` if bfloat16 is asked for and there is no accelerator, so that a recipe for GPUs runs anywhere.
+
+    [`TrainingArguments`] refuses the pair in its `__post_init__`, so call this before. An accelerator without bfloat16
+    is still refused.
+    """
     if args.use_cpu or not (args.bf16 or args.bf16_full_eval):
         return
     if torch.accelerator.is_available() or is_torch_bf16_gpu_available() or is_torch_xla_available():
@@ -108,6 +113,6 @@ def take_cpu_for_bfloat16(args: TrainingArguments) -> None:
     args.use_cpu = True
     if int(os.environ.get("RANK", "0")) == 0:
         logger.warning(
-            "There is no accelerator: bfloat16 is computed on the CPU (--use_cpu). A CPU without instructions for it "
-            "is faster with --bf16 false."
+            "No accelerator found: computing bfloat16 on the CPU (--use_cpu). A CPU without bfloat16 instructions is "
+            "faster with --bf16 false."
         )

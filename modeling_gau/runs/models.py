@@ -1,5 +1,5 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""The model that a run starts from: its configuration, and whether a checkpoint fits it."""
+"""The model that a run starts from: its configuration, its weights, and whether a checkpoint fits it."""
 
 import difflib
 import re
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from huggingface_hub.errors import StrictDataclassError
 from transformers import (
     CONFIG_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
@@ -21,145 +22,152 @@ from transformers import (
 from ..attention_gau import check_attention_backend
 from ..configuration_gau import GAUConfig
 from .arguments import ModelArguments
-from .recipes import _convert, _describe, _nearest, _RecipeLoader
+from .recipes import RecipeLoader, did_you_mean
 
 
-def resolve_config(model_arguments: ModelArguments, **changes: Any) -> PreTrainedConfig:
+# Configurations
+
+
+def resolve_config(model_args: ModelArguments, **changes: Any) -> PreTrainedConfig:
     """Returns the configuration that the model arguments describe.
 
-    It is read from `config_name` (a preset, a directory, a config.json or a name on the Hub) or, without it, from
-    `model_name_or_path`, and changed by `config_overrides`, `attention_normalization`, `fixed_n` and `changes`, the
-    later ones winning. The changes go in before the configuration is built, so that it validates them and derives
-    from them what it derives.
+    It is read from `config_name` (a preset, a directory, a config.json or a name on the Hub) or else from
+    `model_name_or_path`, and changed by `config_overrides`, `attention_normalization`, `fixed_n` and `changes`; later
+    ones win. The configuration is built with the changes, so that it validates them and derives fields from them.
 
     Args:
-        model_arguments: of the script.
         **changes: fields that the script sets itself, such as `vocab_size=len(tokenizer)`.
 
     Raises:
-        ValueError: neither source is given, the preset is unknown, an override is not a field or not of its type, or
-            `attn_implementation` is unknown or cannot do the attention normalization.
+        ValueError: neither source is given, the preset is unknown, an override is not a field or has another type, or
+            `attn_implementation` is unknown or cannot compute the attention normalization.
     """
-    config_class, config_dict = _read_config(model_arguments)
-    changes = {
-        **_parse_overrides(model_arguments.config_overrides or "", config_class),
-        **{
-            key: value
-            for key, value in (
-                ("attention_normalization", model_arguments.attention_normalization),
-                ("fixed_n", model_arguments.fixed_n),
-            )
-            if value is not None
-        },
-        **changes,
-    }
-    for option in ("attention_normalization", "fixed_n"):
-        if option in changes and not issubclass(config_class, GAUConfig):
-            raise ValueError(f"--{option} is an option of GAU models; {config_class.__name__} has no such field.")
-    config = config_class.from_dict({**config_dict, **changes})
-    if isinstance(config, GAUConfig) and model_arguments.attn_implementation is not None:
-        check_attention_backend(model_arguments.attn_implementation, config.attention_normalization)
+    config_class, config_dict = _read_config(model_args)
+    options = {"attention_normalization": model_args.attention_normalization, "fixed_n": model_args.fixed_n}
+    options = {name: value for name, value in options.items() if value is not None}
+    overrides = config_overrides(model_args)
+    _check_fields(config_class, overrides, options)
+    changes = overrides | options | changes
+    try:
+        config = config_class.from_dict(config_dict | changes)
+    except StrictDataclassError as error:
+        raise ValueError(f"{config_class.__name__} refuses its fields: {' '.join(str(error).split())}") from error
+    if isinstance(config, GAUConfig) and model_args.attn_implementation is not None:
+        check_attention_backend(model_args.attn_implementation, config.attention_normalization)
     return config
 
 
-def stated_fields(model_arguments: ModelArguments) -> set[str]:
-    """The fields that the config.json which the model arguments name states itself, defaults not counted."""
-    return set(_read_config(model_arguments)[1])
+def config_overrides(model_args: ModelArguments) -> dict[str, Any]:
+    """Parses `--config_overrides "a=1,b=[1, 2],c=null"`, whose values are YAML."""
+    overrides = {}
+    for part in filter(None, re.split(r",(?=\s*\w+\s*=)", model_args.config_overrides or "")):
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals:
+            raise ValueError(f"--config_overrides is a list of field=value, got {part!r}.")
+        try:
+            overrides[name] = yaml.load(value, Loader=RecipeLoader)  # a SafeLoader
+        except yaml.YAMLError as error:
+            raise ValueError(f"--config_overrides: {name} has no value in {value!r}: {error}") from error
+    return overrides
 
 
-def _read_config(model_arguments: ModelArguments) -> tuple[type[PreTrainedConfig], dict[str, Any]]:
-    name = model_arguments.config_name or model_arguments.model_name_or_path
-    if name is None and model_arguments.model_type is not None:
-        return _type_of_name(model_arguments.model_type), {}
+def _check_fields(
+    config_class: type[PreTrainedConfig], overrides: Mapping[str, Any], options: Mapping[str, Any]
+) -> None:
+    known = {entry.name for entry in fields(config_class)}
+    for name in options.keys() - known:
+        raise ValueError(f"--{name} is an option of GAU models; {config_class.__name__} has no such field.")
+    for name in overrides.keys() - known:
+        raise ValueError(
+            f"--config_overrides: {config_class.__name__} has no field {name!r}.{did_you_mean(name, known)}"
+        )
+
+
+def stated_fields(model_args: ModelArguments) -> set[str]:
+    """The fields that the arguments or the config.json they name state, not counting defaults."""
+    return _read_config(model_args)[1].keys() | config_overrides(model_args).keys()
+
+
+def _read_config(model_args: ModelArguments) -> tuple[type[PreTrainedConfig], dict[str, Any]]:
+    name = model_args.config_name or model_args.model_name_or_path
+    if name is None and model_args.model_type is not None:
+        return _class_of_type(model_args.model_type), {}
+    presets = _presets()
     if name is None:
         raise ValueError(
             "Give --model_name_or_path for a checkpoint, or for a new model --config_name "
-            f"({', '.join(sorted(_presets())) or 'a directory with a config.json'}) or --model_type."
+            f"({', '.join(presets) or 'a directory with a config.json'}) or --model_type."
         )
-    hub = {
-        "cache_dir": model_arguments.cache_dir,
-        "revision": model_arguments.revision,
-        "token": model_arguments.token,
-    }
-    preset = _presets().get(name) if model_arguments.config_name else None
-    if preset is not None:
-        config_class, source = GAUConfig, preset
+    if model_args.config_name in presets:
+        config_class, source = GAUConfig, presets[name]
     else:
-        if model_arguments.config_name:
-            _check_spelling(name)
-        config_class, source = _config_class(name, model_arguments.trust_remote_code, hub), name
-    return config_class, config_class.get_config_dict(str(source), **hub)[0]
-
-
-def _type_of_name(model_type: str) -> type[PreTrainedConfig]:
-    try:
-        config = AutoConfig.for_model(model_type)
-    except ValueError as error:
-        known = [kind for kind, config_class in CONFIG_MAPPING.items() if config_class in MODEL_FOR_MASKED_LM_MAPPING]
-        raise ValueError(
-            f"--model_type {model_type} is not an architecture of transformers.{_nearest(model_type, known)} Those "
-            f"with a masked language model: {', '.join(sorted(known))}."
-        ) from error
-    if type(config) not in MODEL_FOR_MASKED_LM_MAPPING:
-        raise ValueError(f"--model_type {model_type} has no masked language model in transformers.")
-    return type(config)
-
-
-def _check_spelling(name: str) -> None:
-    """Refuses what looks like a misspelt preset: the Hub, or a missing network, would take its time to do so."""
-    presets = sorted(_presets())
-    # A name on the Hub without an owner (roberta-base) is farther from a preset than that.
-    nearest = difflib.get_close_matches(name.lower(), presets, n=1, cutoff=0.75)
-    if nearest and "/" not in name and not Path(name).exists():
-        raise ValueError(
-            f"--config_name {name} is neither a preset ({', '.join(presets)}) nor a path. Did you mean {nearest[0]}?"
-        )
+        config_class, source = _class_of_name(model_args, name, presets), name
+    return config_class, config_class.get_config_dict(str(source), **model_args.hub_options())[0]
 
 
 def _presets() -> dict[str, Path]:
-    """Finds configuration/models beside the running script, or beside the package where it is used from a clone."""
+    """The folders of configuration/models, beside the running script or beside the package in a clone."""
     roots = [Path(sys.argv[0]).resolve().parent, Path(__file__).resolve().parents[2]]
     paths = [path for root in reversed(roots) for path in root.glob("configuration/models/*/config.json")]
-    return {path.parent.name: path.parent for path in paths}
+    return {path.parent.name: path.parent for path in sorted(paths)}
 
 
-def _config_class(name: str, trust_remote_code: bool, hub: dict[str, Any]) -> type[PreTrainedConfig]:
-    try:
-        return type(AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code, **hub))
-    except OSError as error:
-        presets = _presets()
+def _class_of_type(model_type: str) -> type[PreTrainedConfig]:
+    known = [kind for kind, config_class in CONFIG_MAPPING.items() if config_class in MODEL_FOR_MASKED_LM_MAPPING]
+    if model_type not in known:
         raise ValueError(
-            f"{name} is neither a preset ({', '.join(sorted(presets)) or 'none found'}), nor a directory with a "
-            f"config.json, nor a model that the Hub gives.{_nearest(name, presets)} ({' '.join(str(error).split())})"
+            f"--model_type {model_type} is not an architecture of transformers with a masked language model."
+            f"{did_you_mean(model_type, known)} Known ones: {', '.join(sorted(known))}."
+        )
+    return CONFIG_MAPPING[model_type]
+
+
+def _class_of_name(model_args: ModelArguments, name: str, presets: Mapping[str, Path]) -> type[PreTrainedConfig]:
+    # Refused here, since a misspelt preset would be looked up on the Hub. The cutoff lets pass names on the Hub
+    # without an owner, such as roberta-base.
+    nearest = difflib.get_close_matches(name.lower(), presets, n=1, cutoff=0.75)
+    if model_args.config_name and nearest and "/" not in name and not Path(name).exists():
+        raise ValueError(
+            f"--config_name {name} is neither a preset ({', '.join(presets)}) nor a path. Did you mean {nearest[0]}?"
+        )
+    trust = model_args.trust_remote_code
+    try:
+        return type(AutoConfig.from_pretrained(name, trust_remote_code=trust, **model_args.hub_options()))
+    except OSError as error:
+        raise ValueError(
+            f"{name} is neither a preset ({', '.join(presets) or 'none found'}), nor a directory with a config.json, "
+            f"nor a model that the Hub gives.{did_you_mean(name, presets)} ({' '.join(str(error).split())})"
         ) from error
 
 
-def _parse_overrides(text: str, config_class: type[PreTrainedConfig]) -> dict[str, Any]:
-    """Parses "a=1,b=[1, 2],c=null": values are YAML, held to the types of the configuration's fields."""
-    # A type that stands as a string may name what only type checkers import: the configuration checks such a field.
-    hints = {entry.name: Any if isinstance(entry.type, str) else entry.type for entry in fields(config_class)}
-    overrides = {}
-    for part in filter(None, re.split(r",(?=\s*\w+\s*=)", text)):
-        key, equals, value = (piece.strip() for piece in part.partition("="))
-        if not equals:
-            raise ValueError(f"--config_overrides is a list of field=value, got {part!r}.")
-        if key not in hints:
-            raise ValueError(
-                f"--config_overrides: {config_class.__name__} has no field {key!r}.{_nearest(key, hints)}"
-            )
-        try:
-            overrides[key] = _convert(yaml.load(value, Loader=_RecipeLoader), hints[key])
-        except (TypeError, ValueError, yaml.YAMLError) as error:
-            raise ValueError(f"--config_overrides: {key} must be {_describe(hints[key])}, got {value!r}.") from error
-    return overrides
+# Weights
+
+
+def start_model(
+    auto_class: type, model_args: ModelArguments, config: PreTrainedConfig
+) -> tuple[PreTrainedModel, dict[str, str]]:
+    """Builds the model that a run starts from and returns it with its misfits, see [`load_with_misfits`].
+
+    Weights are float32 unless `dtype` says otherwise, whatever the checkpoint has; --bf16 computes in bfloat16.
+    """
+    options = {
+        "dtype": model_args.dtype or "float32",
+        "attn_implementation": model_args.attn_implementation,
+        "trust_remote_code": model_args.trust_remote_code,
+    }
+    name = model_args.model_name_or_path
+    if name is not None:
+        return load_with_misfits(auto_class, name, config=config, **options, **model_args.hub_options())
+    options["dtype"] = options["dtype"].replace("auto", "float32")
+    return auto_class.from_config(config, **options), {}
 
 
 def load_with_misfits(auto_class: type, name: str, **options) -> tuple[PreTrainedModel, dict[str, str]]:
     """Loads `name` with `auto_class.from_pretrained`.
 
     Returns:
-        The model, and the tensors that are random in it because the checkpoint has none of that name and shape: name
-        -> "missing" or both shapes. [`check_fit`] refuses them.
+        The model, and the tensors that are random because the checkpoint has none of that name and shape: name ->
+        "missing" or both shapes. [`check_fit`] refuses them.
     """
     # Without `ignore_mismatched_sizes` transformers raises an error that does not name the tensors.
     options |= {"ignore_mismatched_sizes": True, "output_loading_info": True}
@@ -170,7 +178,7 @@ def load_with_misfits(auto_class: type, name: str, **options) -> tuple[PreTraine
 
 
 def check_fit(name: str, misfits: Mapping[str, str], way_out: str) -> None:
-    """Raises ValueError where `misfits` of the checkpoint `name` are left, naming the first few and the way out."""
+    """Raises ValueError if the checkpoint `name` has `misfits`; names the first few and the way out."""
     if not misfits:
         return
     first = [f"{key} ({problem})" for key, problem in sorted(misfits.items())[:4]]

@@ -1,31 +1,30 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""Recipes, whose values the command line may override, and the parser of both."""
+"""Recipes, and the parser that lets the command line override them."""
 
 import difflib
 import json
 import os
 import re
 import sys
-import types
 from argparse import (
     Action,
     ArgumentDefaultsHelpFormatter,
+    ArgumentError,
     ArgumentParser,
     Namespace,
     RawDescriptionHelpFormatter,
 )
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
-from enum import Enum
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar
 
 import yaml
 from transformers import HfArgumentParser
 
 
-class _RecipeLoader(yaml.SafeLoader):
-    """Reads plain scalars as YAML 1.2 does: `5e-4` is a number and `no` is a word; a repeated key is an error.
+class RecipeLoader(yaml.SafeLoader):
+    """Reads plain scalars as YAML 1.2 does: `5e-4` is a number and `no` is a word. Refuses a repeated key.
 
     PyYAML follows YAML 1.1, where the first is a string and `eval_strategy: no` means False.
     """
@@ -47,30 +46,29 @@ class _RecipeLoader(yaml.SafeLoader):
 
 
 class _HelpFormatter(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
-    """Shows defaults, and keeps the lines of a script's description."""
+    """Shows defaults and keeps the line breaks of a script's description."""
 
 
 def parse_arguments(
     argument_classes: Sequence[type], argv: list[str] | None = None, description: str | None = None
 ) -> tuple:
-    """Parses the command line, and the recipe that `--config` names, into one instance of each class.
+    """Parses the command line and the recipe that `--config` names into one instance of each class.
 
-    A recipe is a YAML or JSON file of flat keys, each the name of an argument; paths in it are relative to the working
-    directory, as on the command line. Its values stand where the command line says nothing (a required argument may be
-    given there alone) and are held to the arguments' types: `5e-4` and `"5e-4"` are both a number, a number in place
-    of a word or `yes` in place of a number is an error.
+    A recipe is a YAML or JSON file of flat keys, each the name of an argument; relative paths in it start at the
+    working directory. The command line overrides it. Its values go through the same parser as the words of a command
+    line, so types and choices are checked alike; a mapping becomes JSON, and null stands for a default of None.
 
     Args:
         argument_classes: dataclasses whose fields are the arguments; no two may share a name.
         argv: the command line without the program's name; `sys.argv[1:]` by default.
-        description: what `--help` says of the script.
+        description: the script's description in `--help`.
 
     Returns:
         One instance of each class, in the order given.
 
     Raises:
-        ValueError: the recipe is missing, cannot be read, holds an unknown key (the nearest known one is named) or a
-            value of another type than the argument's; or an argument class refuses a value.
+        ValueError: the recipe is missing or cannot be read, a key is unknown (the message names the nearest one) or
+            repeated, a value has the wrong type or is not a choice; or an argument class refuses a value.
         SystemExit: the command line itself is wrong, as argparse reports it.
     """
     parser = HfArgumentParser(
@@ -78,16 +76,16 @@ def parse_arguments(
     )
     parser.add_argument("--config", metavar="RECIPE", help="YAML or JSON recipe with values for these arguments.")
     argv = sys.argv[1:] if argv is None else list(argv)
-    recipe_path = _recipe_path(argv)
-    recipe = {} if recipe_path is None else _recipe_values(recipe_path, parser, argument_classes)
-    for action in parser._actions:
-        action.required = action.required and action.dest not in recipe
-    # Values of the namespace stand before the parser's defaults and, unlike them, are not converted once more.
-    namespace, unknown = parser.parse_known_args(argv, Namespace(**recipe))
+    path = _recipe_path(argv)
+    recipe = {} if path is None else read_recipe(path)
+    stated = _parse_recipe(recipe, path, parser, argument_classes)
+    namespace, unknown = parser.parse_known_args(argv, Namespace(**vars(stated)))
     if unknown:
         parser.error(_describe_unknown_options(unknown, parser))
-    if recipe_path is not None:
-        _report_recipe(recipe_path, recipe, namespace)
+    if path is not None and int(os.environ.get("RANK", "0")) == 0:
+        overridden = sorted(key for key in recipe if getattr(namespace, key) != getattr(stated, key))
+        note = f"; the command line overrides {', '.join(overridden)}" if overridden else ""
+        print(f"Recipe {path}: {len(recipe)} values{note}.")
     return tuple(
         cls(**{entry.name: getattr(namespace, entry.name) for entry in fields(cls) if entry.init})
         for cls in argument_classes
@@ -103,33 +101,18 @@ def _recipe_path(argv: list[str]) -> Path | None:
     path = Path(name).expanduser()
     if not path.is_file():
         known = [str(sibling) for sibling in path.parent.glob("*") if sibling.suffix in (".yaml", ".yml", ".json")]
-        raise ValueError(f"--config {name}: there is no such recipe file.{_nearest(str(path), known)}")
+        raise ValueError(f"--config {name}: no such recipe file.{did_you_mean(str(path), known)}")
     return path
 
 
-def _recipe_values(path: Path, parser: HfArgumentParser, argument_classes: Sequence[type]) -> dict[str, Any]:
-    hints = {}
-    for cls in argument_classes:
-        own = get_type_hints(cls)
-        hints |= {entry.name: own[entry.name] for entry in fields(cls) if entry.init}
-    actions = {action.dest: action for action in reversed(parser._actions)}
-    values = {}
-    for key, value in read_recipe(path).items():
-        if key not in hints:
-            raise ValueError(f"Recipe {path}: there is no argument {key!r}.{_nearest(str(key), hints)}")
-        values[key] = _recipe_value(path, actions[key], value, hints[key])
-    return values
-
-
 def read_recipe(path: Path) -> dict[str, Any]:
-    """The values of a YAML or JSON file as they stand there; raises ValueError where it cannot be read or is no
-    mapping."""
+    """The values of a YAML or JSON file; raises ValueError if it cannot be read or is not a mapping."""
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".json":
             recipe = json.loads(text, object_pairs_hook=_unique_keys)
         else:
-            recipe = yaml.load(text, Loader=_RecipeLoader)  # a SafeLoader
+            recipe = yaml.load(text, Loader=RecipeLoader)  # a SafeLoader
     except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"Recipe {path} cannot be read: {error}") from error
     if recipe is None:
@@ -141,84 +124,54 @@ def read_recipe(path: Path) -> dict[str, Any]:
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     keys = [key for key, _ in pairs]
-    repeated = sorted({str(key) for key in keys if keys.count(key) > 1})
-    if repeated:
+    if repeated := sorted({str(key) for key in keys if keys.count(key) > 1}):
         raise ValueError(f"{', '.join(repeated)} given more than once")
     return dict(pairs)
 
 
-def _recipe_value(path: Path, action: Action, value: Any, hint: Any) -> Any:
+def _parse_recipe(
+    recipe: dict[str, Any], path: Path | None, parser: HfArgumentParser, argument_classes: Sequence[type]
+) -> Namespace:
+    """Values of all arguments with the recipe alone; arguments that it gives are no longer required."""
+    names = {entry.name for cls in argument_classes for entry in fields(cls) if entry.init}
+    for key in recipe:
+        if key not in names:
+            raise ValueError(f"Recipe {path}: there is no argument {key!r}.{did_you_mean(str(key), names)}")
+    # Flags such as --no_flag come after --flag and share its name.
+    actions = {action.dest: action for action in reversed(parser._actions)}
+    required = [action for action in parser._actions if action.required]
+    parser.exit_on_error = False
+    for action in required:
+        action.required = False
     try:
-        converted = _convert(value, hint)
-    except (TypeError, ValueError) as error:
-        quote = " Quote it if it is meant as a word." if str in _options(hint) else ""
-        raise ValueError(f"Recipe {path}: {action.dest} must be {_describe(hint)}, got {value!r}.{quote}") from error
-    if action.choices is not None and converted is not None and converted not in action.choices:
-        allowed = ", ".join(map(str, action.choices))
-        raise ValueError(f"Recipe {path}: {action.dest} must be one of {allowed}, got {value!r}.")
-    return converted
+        words = [word for key, value in recipe.items() for word in _words(actions[key], value)]
+        return parser.parse_known_args(words)[0]
+    except (ArgumentError, ValueError) as error:
+        raise ValueError(f"Recipe {path}: {error}") from error
+    finally:
+        parser.exit_on_error = True
+        for action in required:
+            action.required = action.dest not in recipe
 
 
-def _convert(value: Any, hint: Any) -> Any:
-    """Returns `value`, as YAML gave it, in the type that `hint` asks for; raises TypeError or ValueError."""
-    options = _options(hint)
-    if any(_fits(value, option) for option in options):
-        return value
-    for option in options:
-        kind = get_origin(option) or option
-        if kind is list and not isinstance(value, dict):
-            item_hint = (get_args(option) or (Any,))[0]
-            return [_convert(item, item_hint) for item in (value if isinstance(value, list) else [value])]
-        if kind is float and type(value) is int:
-            return float(value)
-        if isinstance(value, str) and kind in _WORD_PARSERS:
-            return _WORD_PARSERS[kind](value)
-        if isinstance(value, str) and isinstance(kind, type) and issubclass(kind, Enum):
-            return kind(value)
-    raise TypeError(f"{value!r} is not {_describe(hint)}")
+def _words(action: Action, value: Any) -> list[str]:
+    """The words of a command line that give an argument the value from a recipe."""
+    option = f"--{action.dest}"
+    if value is None:
+        if action.default is not None:
+            raise ValueError(f"argument {option}: expected a value, got null.")
+        return []
+    if isinstance(value, list) and action.nargs != "+":
+        raise ValueError(f"argument {option}: expected one value, got the list {value}.")
+    items = value if isinstance(value, list) else [value]
+    if action.type is str and not all(isinstance(item, (str, dict)) for item in items):
+        raise ValueError(f"argument {option}: expected text, got {value!r}: quote it if it is meant as text.")
+    words = [json.dumps(item) if isinstance(item, (bool, dict)) else str(item) for item in items]
+    return [option, *words] if isinstance(value, list) else [f"{option}={words[0]}"]
 
 
-def _options(hint: Any) -> tuple:
-    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-
-
-def _fits(value: Any, option: Any) -> bool:
-    if get_origin(option) is Literal:
-        return any(type(value) is type(entry) and value == entry for entry in get_args(option))
-    if (get_origin(option) or option) is dict:
-        return isinstance(value, dict)
-    return option is Any or (option is type(value) and option is not list)
-
-
-def _bool_from_word(word: str) -> bool:
-    words = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
-    if word.lower() not in words:
-        raise ValueError(f"{word!r} is neither true nor false")
-    return words[word.lower()]
-
-
-_WORD_PARSERS = {int: int, float: float, bool: _bool_from_word}
-
-
-def _describe(hint: Any) -> str:
-    names = {type(None): "null", bool: "true or false", int: "an integer", float: "a number", str: "a word"}
-    described = []
-    for option in _options(hint):
-        kind = get_origin(option) or option
-        if kind is list:
-            described.append("a list" + "".join(f" of items that are {_describe(item)}" for item in get_args(option)))
-        elif kind is dict:
-            described.append("a mapping")
-        elif kind is Literal:
-            described.append(" or ".join(map(repr, get_args(option))))
-        elif isinstance(kind, type) and issubclass(kind, Enum):
-            described.append(" or ".join(repr(entry.value) for entry in kind))
-        else:
-            described.append(names.get(kind, str(kind)))
-    return " or ".join(described)
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A question with the nearest of the known names, to end an error message with; empty if none is near."""
     matches = difflib.get_close_matches(name.replace("-", "_"), list(known), n=1)
     return f" Did you mean {matches[0]}?" if matches else ""
 
@@ -232,13 +185,5 @@ def _describe_unknown_options(unknown: list[str], parser: ArgumentParser) -> str
             close = difflib.get_close_matches(name, options, n=1)
             lines.append(f"there is no option {name}" + (f" (did you mean {close[0]}?)" if close else ""))
         elif word.endswith((".yaml", ".yml", ".json")):
-            lines.append(f"{word} stands alone (a recipe is given as --config {word})")
+            lines.append(f"{word} stands alone (give a recipe as --config {word})")
     return "; ".join(lines) or f"unexpected {' '.join(unknown)}"
-
-
-def _report_recipe(path: Path, recipe: dict[str, Any], namespace: Namespace) -> None:
-    if int(os.environ.get("RANK", "0")) > 0:
-        return
-    overridden = sorted(key for key, value in recipe.items() if getattr(namespace, key) != value)
-    note = f", of which the command line overrides {', '.join(overridden)}" if overridden else ""
-    print(f"Recipe {path}: {len(recipe)} values{note}.")

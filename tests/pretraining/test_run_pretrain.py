@@ -22,6 +22,7 @@ import run_pretrain
 from modeling_gau import GAUConfig, GAUForMaskedLM
 from modeling_gau.pretraining.trainer import PretrainingArguments
 from modeling_gau.runs.arguments import CardArguments, ModelArguments
+from modeling_gau.runs.models import resolve_config
 from modeling_gau.runs.recipes import parse_arguments
 from modeling_gau.text.arguments import DataArguments
 
@@ -527,7 +528,7 @@ def test_recipes_parse_and_name_a_model(recipe, tmp_path):
     model_args, data_args, _, args = parse_arguments(classes, arguments)
     known = {field.dest for field in HfArgumentParser(classes)._actions}
     assert values.keys() <= known
-    config = run_pretrain.resolve_config(model_args)
+    config = resolve_config(model_args)
     assert isinstance(config, GAUConfig)
     assert (args.learning_rate, data_args.max_seq_length) == (float(values["learning_rate"]), values["max_seq_length"])
 
