@@ -22,6 +22,7 @@ from transformers import AutoModelForMaskedLM
 from modeling_gau import GAUConfig
 from modeling_gau.pretraining.data import PretrainingData, length_stages, make_loader
 from modeling_gau.pretraining.trainer import PretrainingArguments
+from modeling_gau.runs.tables import aligned
 from modeling_gau.text.arguments import DataArguments
 from modeling_gau.text.documents import load_documents
 from modeling_gau.text.streaming import open_stream
@@ -106,13 +107,12 @@ def main() -> None:
         {"kind": kind, "median": statistics.median(values), "lowest": min(values), "highest": max(values)}
         for kind, values in speeds.items()
     ]
-    print(f"\n{'tokens a second':<28}{'median':>12}{'lowest':>12}{'highest':>12}{'× training':>12}")
+    table = [["tokens a second", "median", "lowest", "highest", "× training"]]
     for row in rows:
         row["times_training"] = round(row["median"] / training, 2)
-        print(
-            f"{row['kind']:<28}{row['median']:>12,.0f}{row['lowest']:>12,.0f}{row['highest']:>12,.0f}"
-            f"{row['times_training']:>12.1f}"
-        )
+        numbers = [f"{row[name]:,.0f}" for name in ("median", "lowest", "highest")]
+        table.append([row["kind"], *numbers, f"{row['times_training']:.1f}"])
+    print(f"\n{aligned(table)}")
     if args.output:
         with open(args.output, "w", newline="") as file:
             writer = csv.DictWriter(file, list(rows[0]))

@@ -26,6 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 import run_pretrain  # noqa: E402
 from modeling_gau.runs.faults import NonFiniteError  # noqa: E402
+from modeling_gau.runs.tables import aligned  # noqa: E402
 
 
 INITIALISATIONS = {"layers^(-1/3)": "null", "0.02": "0.02"}
@@ -88,14 +89,13 @@ def main() -> None:
     # All cells share the vocabulary that the first one trains.
     tokenizer = args.work_dir / "-".join(str(value).replace("/", "_") for value in cells[0].values())
     rows = [run(args, tokenizer, cell) for cell in tqdm(cells, desc="Cells")]
-    print(f"\n{'normalization':<16}{'initialisation':<16}{'rate':>7}{'warm-up':>9}{'loss':>9}{'from':>9}{'to':>9}")
+    table = [["normalization", "initialisation", "rate", "warm-up", "loss", "from", "to"]]
     for key, group in itertools.groupby(rows, key=lambda row: [row[name] for name in names[:4]]):
         losses = [row["loss"] if row["loss"] is not None else float("inf") for row in group]
         normalization, initialisation, rate, warmup = key
-        print(
-            f"{normalization:<16}{initialisation:<16}{rate:>7}{warmup:>9.0%}{statistics.mean(losses):>9.4f}"
-            f"{min(losses):>9.4f}{max(losses):>9.4f}"
-        )
+        numbers = (statistics.mean(losses), min(losses), max(losses))
+        table.append([normalization, initialisation, str(rate), f"{warmup:.0%}", *(f"{n:.4f}" for n in numbers)])
+    print(f"\n{aligned(table, left=2)}")
     if args.output:
         with open(args.output, "w", newline="") as file:
             writer = csv.DictWriter(file, list(rows[0]))

@@ -39,6 +39,7 @@ from transformers.initialization import no_init_weights
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository need not be installed
 
 from modeling_gau import GAUConfig, GAUForMaskedLM, attention_gau
+from modeling_gau.runs.tables import aligned, markdown
 
 
 PRESETS = Path(__file__).resolve().parents[1] / "configuration" / "models"
@@ -345,27 +346,10 @@ def estimates(args: argparse.Namespace) -> list[dict[str, object]]:
     return rows
 
 
-def show(rows: list[dict[str, object]], columns: list[str], markdown: bool) -> None:
-    """Prints the columns, aligned, or as a table in Markdown."""
-    table = [
-        [column.replace("_", " ") for column in columns],
-        *([str(row[column]) for column in columns] for row in rows),
-    ]
-    widths = [max(len(line[i]) for line in table) for i in range(len(columns))]
-    numeric = [
-        isinstance(rows[0][column], (int, float)) and not isinstance(rows[0][column], bool) for column in columns
-    ]
-    if markdown:
-        table.insert(
-            1,
-            ["-" * (width - 1) + ":" if right else "-" * width for width, right in zip(widths, numeric, strict=True)],
-        )
-    for line in table:
-        cells = [
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(line, widths, numeric, strict=True)
-        ]
-        print(f"| {' | '.join(cells)} |" if markdown else "  ".join(cells))
+def show(rows: list[dict[str, object]], columns: list[str], as_markdown: bool) -> None:
+    header = [column.replace("_", " ") for column in columns]
+    table = [header, *([str(row[column]) for column in columns] for row in rows)]
+    print(markdown(table) if as_markdown else aligned(table))
 
 
 def parse_arguments() -> argparse.Namespace:

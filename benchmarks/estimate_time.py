@@ -18,6 +18,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository need not be installed
 
 from modeling_gau import GAUConfig, GAUForMaskedLM
+from modeling_gau.runs.tables import aligned, markdown
 
 
 PRESETS = Path(__file__).resolve().parents[1] / "configuration" / "models"
@@ -63,16 +64,9 @@ def step_communication(parameters: int, gpus: int, strategy: str) -> float:
     return width * parameters * (gpus - 1) / gpus
 
 
-def show(title: str, header: list[str], rows: list[list[str]], markdown: bool) -> None:
-    print(f"\n{title}\n")
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    ruler = ["-" * width if i == 0 else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
-    for row in [header, *([ruler] if markdown else []), *rows]:
-        cells = [
-            cell.rjust(width) if i else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        print(f"| {' | '.join(cells)} |" if markdown else "  ".join(cells))
+def show(title: str, header: list[str], rows: list[list[str]], as_markdown: bool) -> None:
+    table = [header, *rows]
+    print(f"\n{title}\n\n{markdown(table) if as_markdown else aligned(table)}")
 
 
 def flops_table(args: argparse.Namespace) -> None:

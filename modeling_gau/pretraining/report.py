@@ -13,6 +13,7 @@ from ..runs.arguments import CardArguments, ModelArguments
 from ..runs.figures import plot_lengths, plot_loss_curve
 from ..runs.model_card import ModelCardFacts, write_model_card
 from ..runs.run_record import describe_device
+from ..runs.tables import aligned
 from ..text.arguments import DataArguments
 from ..text.batches import StreamedBatches, TrainingLoader
 from ..text.packing import PackingReport
@@ -119,12 +120,17 @@ def print_losses_of_text(record: Mapping[str, Any]) -> None:
 
 def print_table(table: Sequence[Mapping[str, float]], data_args: DataArguments) -> None:
     print(f"\nMasked-token prediction by length (trained at {describe_lengths(data_args)}):")
-    print(f"{'length':>8}{'sequences':>11}{'tokens':>9}{'loss':>9}{'perplexity':>12}{'accuracy':>10}{'baseline':>10}")
-    for row in table:
-        print(
-            f"{row['length']:>8}{row['sequences']:>11}{row['masked_tokens']:>9}{row['loss']:>9.4f}"
-            f"{row['perplexity']:>12.2f}{row['accuracy']:>10.2%}{row['most_frequent_token_accuracy']:>10.2%}"
-        )
+    columns = {
+        "length": ("length", "d"),
+        "sequences": ("sequences", "d"),
+        "tokens": ("masked_tokens", "d"),
+        "loss": ("loss", ".4f"),
+        "perplexity": ("perplexity", ".2f"),
+        "accuracy": ("accuracy", ".2%"),
+        "baseline": ("most_frequent_token_accuracy", ".2%"),
+    }
+    cells = [[format(row[name], form) for name, form in columns.values()] for row in table]
+    print(aligned([list(columns), *cells], left=0))
     # All of a stream is not counted beforehand.
     counted = "validation" if data_args.streaming else "training"
     print(

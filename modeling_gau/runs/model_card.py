@@ -11,6 +11,8 @@ from statistics import fmean, stdev
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import PreTrainedConfig
 
+from .tables import markdown
+
 
 TEMPLATE_PATH = Path(__file__).with_name("model_card_template.md")
 
@@ -393,34 +395,33 @@ def architecture_table(facts: ModelCardFacts) -> str | None:
         "Attention normalization": f"`{config.attention_normalization}`",
         "Parameters": facts.n_parameters,
     }
-    return markdown_table(("", "Value"), [(name, value) for name, value in rows.items() if value is not None])
+    return markdown([("", "Value"), *((name, value) for name, value in rows.items() if value is not None)], left=2)
 
 
 def training_table(facts: ModelCardFacts) -> str | None:
     rows = list(facts.training.items())
     if facts.n_tokens is not None:
         rows.insert(0, ("Tokens seen", facts.n_tokens))
-    return markdown_table(("", "Value"), rows) if rows else None
+    return markdown([("", "Value"), *rows], left=2) if rows else None
 
 
 def length_table(results: Sequence[Mapping[str, float]]) -> str | None:
     if not results:
         return None
-    return markdown_table([metric_title(key) for key in results[0]], [list(row.values()) for row in results])
+    return markdown([[metric_title(key) for key in results[0]], *(list(row.values()) for row in results)], left=0)
 
 
 def metric_table(metrics: Mapping[str, float], by_seed: Mapping[str, Mapping[int, float]]) -> str | None:
     if not metrics:
         return None
     if not by_seed:
-        return markdown_table(("Metric", "Value"), [(metric_title(name), value) for name, value in metrics.items()])
+        return markdown([("Metric", "Value"), *((metric_title(name), value) for name, value in metrics.items())])
     seeds = list(next(iter(by_seed.values())))
-    header = ("Metric", "This model", "Mean", "Standard deviation", *(f"Seed {seed}" for seed in seeds))
-    rows = []
+    rows = [("Metric", "This model", "Mean", "Standard deviation", *(f"Seed {seed}" for seed in seeds))]
     for name, value in metrics.items():
         values = list(by_seed[name].values())
         rows.append((metric_title(name), value, *mean_and_deviation(values), *values))
-    return markdown_table(header, rows)
+    return markdown(rows)
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
@@ -428,26 +429,6 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
     if len(values) < 2 or any(map(math.isnan, values)):
         return fmean(values), math.nan
     return fmean(values), stdev(values)
-
-
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A pipe table; columns that hold only numbers are right-aligned."""
-    numeric = [all(is_number(row[column]) for row in rows) for column in range(len(header))]
-    lines = [header, ["---:" if right else "---" for right in numeric]]
-    lines += [[cell(value) for value in row] for row in rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def cell(value: object) -> str:
-    if not is_number(value):
-        return str(value).replace("|", "\\|").replace("\n", " ")
-    if isinstance(value, int) or (math.isfinite(value) and abs(value) >= 1000):
-        return f"{value:,.0f}"
-    return f"{value:.4g}"
 
 
 def count(number: int) -> str:

@@ -1,11 +1,12 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """Tables for the terminal and for Markdown."""
 
+import math
 from collections.abc import Sequence
 
 
 def aligned(rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """Lines of text with the first `left` columns to the left and the others to the right."""
+    """Lines of text; the first `left` columns are left-aligned, the others right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "   ".join(
@@ -16,6 +17,17 @@ def aligned(rows: Sequence[Sequence[str]], left: int = 1) -> str:
     )
 
 
-def markdown(rows: Sequence[Sequence[str]], left: int = 1) -> str:
+def markdown(rows: Sequence[Sequence[object]], left: int = 1) -> str:
+    """A pipe table of the first row as header and the others, whose numbers are shortened; aligned as above."""
     rule = ["---" if number < left else "---:" for number in range(len(rows[0]))]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (rows[0], rule, *rows[1:]))
+    lines = [rule if row is None else [cell_text(value) for value in row] for row in (rows[0], None, *rows[1:])]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def cell_text(value: object) -> str:
+    """A cell of a Markdown table: numbers with four digits or with separators of thousands, text without pipes."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return str(value).replace("|", "\\|").replace("\n", " ")
+    if isinstance(value, int) or (math.isfinite(value) and abs(value) >= 1000):
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
