@@ -1,10 +1,10 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""Pushing what a run made to the Hub: checked before anything is computed, and taken up again where it broke off."""
+"""The push to the Hub: checked before anything is computed, and resumable by a command if it breaks."""
 
 import shlex
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 
 from huggingface_hub import CommitInfo, HfApi, constants, get_token, is_offline_mode
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -20,33 +20,33 @@ LEFT_OUT = ("_*", f"{PREFIX_CHECKPOINT_DIR}-*")
 
 
 def check_push_destination(args: TrainingArguments) -> str | None:
-    """Makes sure that `--push_to_hub` will be able to push: the name is legal, the Hub is there, and the token may
-    write. To be called before the data is read, where the Trainer would find out only behind that.
+    """Makes sure that `--push_to_hub` will work: the name is legal, the Hub answers, and the token may write.
 
-    Creates the repository (private with `hub_private_repo`) and the branch `hub_revision` where they are missing: only
-    the Hub knows whether a token may do that. In a run of several processes only the first one asks.
+    Call it before the data is read; the Trainer would find out only after that. Creates the repository (private with
+    `hub_private_repo`) and the branch `hub_revision` if they are missing, since only that shows that the token may.
+    Only the first process asks.
 
     Returns:
-        The id of the repository with its namespace; None where nothing is to be pushed, and in the other processes.
+        The id of the repository with its namespace; None without `--push_to_hub` and in other processes.
 
     Raises:
-        ValueError: the name cannot be one, there is no token, or the Hub refuses it.
+        ValueError: the name is illegal, there is no token, or the Hub refuses it.
     """
     if not args.push_to_hub or args.process_index != 0:
         return None
     name = _repository_name(args)
     if is_offline_mode():
-        raise ValueError("--push_to_hub needs the Hub, and HF_HUB_OFFLINE forbids to ask it: unset one of the two.")
+        raise ValueError("--push_to_hub needs the Hub, but HF_HUB_OFFLINE is set: drop one of the two.")
     token = args.hub_token or get_token()
     if not token:
         raise ValueError(
-            f"--push_to_hub: there is no token to write to {name} with. Log in with `hf auth login`, set HF_TOKEN, or "
-            "give --hub_token."
+            f"--push_to_hub: there is no token to write to {name} with. Run `hf auth login`, set HF_TOKEN or give "
+            "--hub_token."
         )
     api = HfApi(library_name="transformers", token=token)
     try:
-        with _Note(f"{constants.ENDPOINT} was asked for --push_to_hub, before anything was computed."):
-            # Says that all is well where the repository exists, also to who may only read it.
+        with _note(f"--push_to_hub asked {constants.ENDPOINT}; nothing was computed yet."):
+            # Succeeds for an existing repository even with read access only, hence the check after it.
             repo_id = api.create_repo(name, private=args.hub_private_repo, exist_ok=True).repo_id
             api.auth_check(repo_id, write=True)
             if args.hub_revision is not None and not api.revision_exists(repo_id, args.hub_revision):
@@ -57,7 +57,7 @@ def check_push_destination(args: TrainingArguments) -> str | None:
 
 
 def _repository_name(args: TrainingArguments) -> str:
-    """As the Trainer takes it: `hub_model_id`, or the last part of the output directory."""
+    """`hub_model_id`, or the last part of the output directory, as in the Trainer."""
     name, origin = args.hub_model_id, "--hub_model_id"
     if name is None:
         name, origin = Path(args.output_dir).absolute().name, "the last part of --output_dir; give --hub_model_id"
@@ -83,25 +83,24 @@ def _refusal(error: HfHubHTTPError, name: str) -> str:
 
 
 def save_without_push(trainer: Trainer) -> None:
-    """`trainer.save_model()` without the push that it makes with `--push_to_hub`: evaluation and model card are still
-    to come, and must not be lost to a network that fails."""
+    """`trainer.save_model()` without its push: a failing network must not cost the evaluation and the card to come."""
     with replaced(trainer.args, push_to_hub=False):
         trainer.save_model()
 
 
 def push(trainer: Trainer) -> CommitInfo | None:
-    """`trainer.push_to_hub()`, whose errors say where the model is and how to upload it without training again.
+    """`trainer.push_to_hub()`; its errors say where the model is and how to upload it without training again.
 
     Returns:
         The commit; None in processes other than the first.
     """
-    with _Note(_way_on(str(trainer.hub_model_id), trainer.args)):
+    with _note(_way_on(str(trainer.hub_model_id), trainer.args)):
         return trainer.push_to_hub()
 
 
 def push_folder(repo_id: str, args: TrainingArguments) -> CommitInfo:
-    """Uploads `args.output_dir` of a run that is over, as [`push`] does that of a trainer."""
-    with _Note(_way_on(repo_id, args)):
+    """Uploads `args.output_dir` of a finished run, like [`push`]."""
+    with _note(_way_on(repo_id, args)):
         return HfApi(library_name="transformers", token=args.hub_token).upload_folder(
             repo_id=repo_id,
             folder_path=args.output_dir,
@@ -119,20 +118,17 @@ def _way_on(repo_id: str, args: TrainingArguments) -> str:
         command += ["--revision", args.hub_revision]
     token = " with HF_TOKEN set to your token" if args.hub_token else ""
     return (
-        f"The upload to {repo_id} was not finished, but nothing is lost: the model is saved in "
-        f"{args.output_dir}. This command{token} uploads what is missing, without training again:\n"
+        f"The upload to {repo_id} did not finish, but the model is safe in {args.output_dir}. This command{token} "
+        "uploads the rest without training again:\n"
         f"    {shlex.join(command)}"
     )
 
 
-class _Note(AbstractContextManager):
+@contextmanager
+def _note(text: str) -> Iterator[None]:
     """Adds a note to every exception that leaves the block, an interruption by the user included."""
-
-    def __init__(self, text: str):
-        self.text = text
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if error is not None:
-            error.add_note(self.text)
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(text)
+        raise
