@@ -1,5 +1,5 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""From the data arguments of a pretraining run to its tokenizer, training batches and masked evaluation rows."""
+"""Data arguments -> tokenizer, training batches and masked evaluation rows of a pretraining run."""
 
 import itertools
 import math
@@ -38,16 +38,22 @@ from .trainer import PretrainingArguments
 
 
 DEFAULT_EVAL_LENGTHS = (64, 128, 256, 512, 1024, 2048)
-# Of a stream: enough for an accuracy with two digits, little enough to be read at every start.
+# For a stream: enough for two digits of accuracy, and quick to read at every start.
 _STREAM_EVAL_TOKENS = 2**18
-# Which documents are held out and what is masked in them does not depend on --seed: seeds are there to be compared.
+# Seeds are there to be compared, so the held-out documents and their masks do not depend on --seed.
 _VALIDATION_SEED = 0
 
 
 @dataclass
 class PretrainingData:
-    """What a run trains and evaluates on. `evaluations` are masked rows by length, `baseline` is the accuracy of the
-    most frequent token on them; `description` says, for JSON, which data it was."""
+    """The data of a run.
+
+    Args:
+        evaluations: masked rows by length.
+        baseline: accuracy of the most frequent token on them.
+        example, answer: text with one mask token, and the masked word if it is known.
+        description: fingerprints of the data, for JSON.
+    """
 
     tokenizer: PreTrainedTokenizerBase
     train: TokenStream | DocumentStream
@@ -65,14 +71,14 @@ def prepare_data(
     checkpoint: str | None,
     longest: int | None = None,
 ) -> PretrainingData:
-    """Reads and tokenises the text and masks what is evaluated.
+    """Reads and tokenises the text, and masks the evaluation rows.
 
     Args:
-        checkpoint: of a run that is resumed; its tokenizer is taken.
-        longest: length that the model cannot exceed; None where it can.
+        checkpoint: to resume from; its tokenizer is used.
+        longest: the most tokens that the model takes; None without a limit.
 
     Raises:
-        ValueError: what `read_documents`, `open_stream`, `train_tokenizer` and `make_length_evaluations` raise.
+        ValueError: as `read_documents`, `open_stream`, `train_tokenizer` and `make_length_evaluations`.
     """
     read = _read_stream if data_args.streaming else _read_documents
     text, validation, description = read(model_args, data_args, args)
@@ -119,19 +125,19 @@ def check_run(data_args: DataArguments, args: PretrainingArguments, stages: Sequ
 
 
 def check_streaming(args: PretrainingArguments) -> None:
-    """Raises ValueError where a run on a stream has no `--max_steps`, or something to do once an epoch."""
+    """Raises ValueError if a run on a stream has no `--max_steps`, or does something once an epoch."""
     if args.max_steps <= 0:
-        raise ValueError("--streaming needs --max_steps: how long a stream is, is not known.")
+        raise ValueError("--streaming needs --max_steps: the length of a stream is not known.")
     for name in ("eval_strategy", "save_strategy", "logging_strategy"):
         if getattr(args, name) == "epoch":
             raise ValueError(
-                f"--{name} epoch: with --streaming every reader (process or worker) comes to the end of an epoch at "
-                f"another step. Take --{name} steps."
+                f"--{name} epoch: with --streaming every reader (process or worker) ends its epoch at another step. "
+                f"Use --{name} steps."
             )
 
 
 def _read_documents(model_args: ModelArguments, data_args: DataArguments, args: PretrainingArguments) -> tuple:
-    # What the main process reads and tokenises, the others find in the cache.
+    # The main process reads and tokenises; the others find the results in the cache.
     with args.main_process_first(local=False, desc="reading of the text"):
         read = read_documents(data_args, _VALIDATION_SEED, cache_dir=model_args.cache_dir, token=model_args.token)
     documents = read.splits
@@ -146,7 +152,7 @@ def _read_documents(model_args: ModelArguments, data_args: DataArguments, args: 
 def _read_stream(model_args: ModelArguments, data_args: DataArguments, args: PretrainingArguments) -> tuple:
     stream = open_stream(data_args, _VALIDATION_SEED, token=model_args.token, order_seed=_data_seed(args))
     tokens = data_args.max_eval_tokens or _STREAM_EVAL_TOKENS
-    # A token has 6 characters at most in all but odd texts.
+    # Tokens rarely have more than 6 characters on average.
     validation = stream.validation_documents(data_args.max_eval_samples, max_characters=6 * tokens)
     description = {"train": stream.fingerprint(), "validation": documents_fingerprint(validation)}
     return stream, validation, description
@@ -183,8 +189,8 @@ def load_tokenizer(
     text: Dataset | DocumentStream,
     checkpoint: str | None,
 ) -> PreTrainedTokenizerBase:
-    """The tokenizer that is named, or the checkpoint's, or one trained on documents of the text."""
-    # A resumed run needs the tokenizer it began with, which training one again would give only on the very same text.
+    """The tokenizer that the arguments name, or the checkpoint's, or one trained on the text."""
+    # A resumed run needs the tokenizer it began with; a new one would differ unless the text is the very same.
     name = model_args.tokenizer_name or checkpoint or model_args.model_name_or_path
     if name is None:
         trained = [None]
@@ -197,15 +203,17 @@ def load_tokenizer(
     missing = [role for role in ("cls", "sep", "mask", "pad") if getattr(tokenizer, f"{role}_token_id") is None]
     if missing:
         raise ValueError(
-            f"The tokenizer {name} has no {', '.join(missing)} token, which masked language modelling needs. Take a "
-            "tokenizer of the BERT kind, or leave --tokenizer_name out to have one trained."
+            f"The tokenizer {name} has no {', '.join(missing)} token, which masked language modelling needs. Give a "
+            "BERT-like tokenizer, or leave --tokenizer_name out to train one."
         )
     return tokenizer
 
 
 def some_documents(text: Dataset | DocumentStream, max_characters: int) -> Dataset:
-    """Documents of at least `max_characters` in all, or all there are: of a stream the first ones of its files in
-    turn, else any, always the same."""
+    """Documents with at least `max_characters` in total, or all of them; always the same.
+
+    From a stream they are the first ones of its files in turn, else a random sample.
+    """
     if isinstance(text, DocumentStream):
         return text.first_documents(max_characters=max_characters)
     sizes = np.concatenate([pc.utf8_length(column).to_numpy() for column in arrow_columns(text, "text")])
@@ -230,8 +238,12 @@ def make_masking(data_args: DataArguments, tokenizer: PreTrainedTokenizerBase, p
 def choose_lengths(
     data_args: DataArguments, args: PretrainingArguments, n_tokens: int, longest: int | None
 ) -> list[int]:
-    """The lengths to evaluate at, among them `max_seq_length`; raises ValueError where the validation text of
-    `n_tokens` does not fill one row of a length asked for, or the model cannot take it."""
+    """The lengths to evaluate at, `max_seq_length` among them.
+
+    Raises:
+        ValueError: the validation text of `n_tokens` does not fill one row of a requested length, or the model cannot
+            take it.
+    """
     asked = {"--max_seq_length": data_args.max_seq_length}
     if data_args.eval_lengths:
         asked["--eval_lengths"] = max(data_args.eval_lengths)
@@ -239,7 +251,7 @@ def choose_lengths(
         if length - FRAME > n_tokens:
             raise ValueError(
                 f"{option} {length}: the validation text has only {n_tokens} tokens, too few for one row of that "
-                f"length. Lower {option} to {n_tokens + FRAME} or less, or have more validation text: give a longer "
+                f"length. Lower {option} to {n_tokens + FRAME} or less, or give more validation text: a longer "
                 "--validation_file, or raise --validation_split_percentage, --max_eval_samples or --max_eval_tokens."
             )
         if longest is not None and length > longest:
@@ -259,12 +271,12 @@ def choose_lengths(
 def mask_a_word(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, width: int = 160) -> tuple[str, str | None]:
     """A passage of about `width` characters with one word masked, and that word.
 
-    It is the first passage of running text with a word of one token in its second half. Where there is none (in a
-    script without spaces, say), the first passage with the character in its middle masked. Passages with a mask token
-    of their own are passed over; where all have one, the example is a mask token alone, with no word known for it.
+    Takes the first passage of running text with a one-token word in its second half; else (scripts without spaces)
+    masks the middle character of the first passage. Skips passages that contain a mask token; if all do, the example
+    is a mask token alone, without an answer.
     """
     pieces = (text[start : start + width] for text in map(str.strip, texts) for start in range(0, len(text), width))
-    # Without the words that are cut at both ends.
+    # Without the words cut off at both ends.
     passages = [" ".join(piece.split()[1:-1]) or piece.strip() for piece in itertools.islice(pieces, 1000)]
     passages = [passage for passage in passages if passage and tokenizer.mask_token not in passage]
     for passage in passages:
@@ -284,11 +296,11 @@ def mask_a_word(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, width:
 
 
 def length_stages(data_args: DataArguments) -> tuple[Stage, ...]:
-    """The stages that the arguments describe, one where they name a single length or mixed lengths.
+    """The stages of the run; a single one without a schedule.
 
     Raises:
-        ValueError: they are not of that form, or `max_seq_length`, the length that the model is made for and evaluated
-            at, is none of the lengths.
+        ValueError: the schedule is malformed, or `max_seq_length`, at which the model is evaluated, is not a length of
+            training.
     """
     if data_args.length_schedule:
         stages = parse_length_schedule(data_args.length_schedule)
@@ -298,8 +310,8 @@ def length_stages(data_args: DataArguments) -> tuple[Stage, ...]:
     lengths = sorted({length for stage in stages for length in stage.lengths})
     if data_args.max_seq_length not in lengths:
         raise ValueError(
-            f"--max_seq_length {data_args.max_seq_length} is none of the lengths {', '.join(map(str, lengths))} that "
-            f"the run trains on. Give --max_seq_length {lengths[-1]}, or the one that the model is mostly trained on."
+            f"--max_seq_length {data_args.max_seq_length} is not among the training lengths "
+            f"{', '.join(map(str, lengths))}. Give --max_seq_length {lengths[-1]}, or the most frequent one."
         )
     return stages
 
@@ -315,10 +327,10 @@ def longest_length(stages: Sequence[Stage]) -> int:
 def make_loader(
     data: PretrainingData, data_args: DataArguments, args: PretrainingArguments, stages: Sequence[Stage]
 ) -> TrainingLoader:
-    """The batches of the whole run for this process. Sets `args.max_steps` where only epochs are given.
+    """The batches of the whole run for this process. Sets `args.max_steps` if only epochs are given.
 
     Raises:
-        ValueError: too little text, or lengths that do not go together.
+        ValueError: there is too little text, or the lengths do not fit together.
     """
     seed = _data_seed(args)
     length, packing = longest_length(stages), data_args.packing

@@ -1,5 +1,5 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""What is said of a finished pretraining run: tables, the model card, and an example that the model fills in."""
+"""The report of a pretraining run: tables, the model card, and an example that the model fills in."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -55,7 +55,7 @@ def evaluation_metrics(table: Sequence[Mapping[str, float]], max_seq_length: int
 
 
 def describe_packing(loader: TrainingLoader, totals: Mapping[str, Any]) -> dict[str, Any]:
-    """What packing did: with an index to the whole text, with a stream to what was read of it."""
+    """What packing did: to the whole text, or to the part of a stream that was read."""
     source = loader.source
     report = PackingReport(**totals["packing"]) if isinstance(source, StreamedBatches) else source.pages.report
     return asdict(report) | {"used": round(report.used, 6)}
@@ -69,7 +69,7 @@ def report(
     card_args: CardArguments,
     record: Mapping[str, Any],
 ) -> None:
-    """Writes the table, the picture and the model card of a finished run, and prints what matters of them.
+    """Writes the table, the pictures and the model card of a finished run, and prints a summary.
 
     Args:
         record: content of its `run.json`.
@@ -84,7 +84,7 @@ def report(
         "length_curve": plot_lengths(table, trained_lengths(data_args), output_dir / "length_curve.png"),
     }
     if pictures["loss_curve"] is None:
-        print("No pictures of the losses: they need matplotlib (the extra `plot`).")
+        print("No pictures of the losses: install matplotlib (the extra `plot`).")
     facts = model_card_facts(trainer, data, model_args, data_args, card_args, record)
     write_model_card(output_dir, replace(facts, **{name: path and path.name for name, path in pictures.items()}))
     print_table(table, data_args)
@@ -105,17 +105,17 @@ def print_losses_of_text(record: Mapping[str, Any]) -> None:
     if packing["truncated_tokens"]:
         print(
             f"Left out: {packing['truncated_tokens']:,} tokens at the ends of {packing['truncated_documents']:,} "
-            "documents that are longer than a row (--long_documents truncate)."
+            "documents longer than a row (--long_documents truncate)."
         )
     if totals["left_out"]:
         share = totals["left_out"] / (totals["left_out"] + totals["tokens"])
         print(
-            f"Left out: {totals['left_out']:,} tokens ({share:.2%}) that found no place in shorter rows, which need "
-            "more [CLS] and [SEP]; others in every epoch."
+            f"Left out: {totals['left_out']:,} tokens ({share:.2%}) that did not fit into shorter rows, which need "
+            "more [CLS] and [SEP]; each epoch leaves out others."
         )
     bad_rows = packing["bad_rows"] or sum((record["data"].get("bad_rows") or {}).values())
     if bad_rows:
-        print(f"Left out: {bad_rows:,} rows that could not be read (--skip_bad_rows).")
+        print(f"Left out: {bad_rows:,} unreadable rows (--skip_bad_rows).")
 
 
 def print_table(table: Sequence[Mapping[str, float]], data_args: DataArguments) -> None:
@@ -131,16 +131,16 @@ def print_table(table: Sequence[Mapping[str, float]], data_args: DataArguments) 
     }
     cells = [[format(row[name], form) for name, form in columns.values()] for row in table]
     print(aligned([list(columns), *cells], left=0))
-    # All of a stream is not counted beforehand.
+    # A stream cannot be counted beforehand.
     counted = "validation" if data_args.streaming else "training"
     print(
-        f"baseline: accuracy of always answering the most frequent token of the {counted} text. A tenth of the\n"
-        "predicted tokens are left as they are in the input (BERT's 80/10/10), which a model can copy."
+        f"baseline: always answering the most frequent token of the {counted} text. A tenth of the predicted\n"
+        "tokens stay in the input (BERT's 80/10/10), where a model can copy them."
     )
 
 
 def print_example(output_dir: Path, data: PretrainingData, trainer: MaskedLMTrainer) -> None:
-    """Fills the example with the model as a user would load it from `output_dir`."""
+    """Fills in the example with the model that a user would load from `output_dir`."""
     fill_mask = pipeline("fill-mask", model=str(output_dir), device=trainer.args.device)
     print(f"\n{data.example}" + ("" if data.answer is None else f"\n(the text has {data.answer!r})"))
     for guess in fill_mask(data.example):
@@ -222,7 +222,7 @@ def describe_data(data_args: DataArguments) -> str:
     if data_args.dataset_path is not None:
         return f"Pretrained on the local data set `{Path(data_args.dataset_path).name}`."
     if data_args.train_file is not None:
-        # With the folder: corpora are often all called train.jsonl.
+        # With the folder, as many corpora are called train.jsonl.
         names = ["/".join(Path(name).parts[-2:]) for name in data_args.train_file]
         return f"Pretrained on local text ({', '.join(f'`{name}`' for name in names)})."
     return (

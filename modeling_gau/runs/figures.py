@@ -15,7 +15,7 @@ def plot_loss_curve(history: Sequence[Mapping[str, float]], path: str | Path) ->
         path: of the file to write.
 
     Returns:
-        The path; None where there is no loss in the history, or matplotlib (the extra `plot`) is not installed.
+        The path; None if the history has no loss or matplotlib (the extra `plot`) is missing.
     """
     curves = {
         "training": [(entry["step"], entry["loss"]) for entry in history if "loss" in entry],
@@ -42,7 +42,7 @@ def plot_lengths(results: Sequence[Mapping[str, float]], trained: tuple[int, int
         path: of the file to write.
 
     Returns:
-        The path; None where there are fewer than two lengths, or matplotlib (the extra `plot`) is not installed.
+        The path; None with fewer than two lengths or without matplotlib (the extra `plot`).
     """
     if len(results) < 2 or not is_matplotlib_available():
         return None
@@ -62,7 +62,7 @@ def plot_lengths(results: Sequence[Mapping[str, float]], trained: tuple[int, int
 
 
 def _figure() -> tuple:
-    # Not pyplot: it keeps figures in a global state, and would look for a screen.
+    # pyplot would keep the figure in a global state and look for a screen.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 3.6), dpi=150, layout="constrained")

@@ -1,5 +1,5 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""Runs processes that need each other's results, as many at a time as there are devices, for `length_study.py`."""
+"""Many runs as one: processes that need each other's results, as many at a time as there are devices."""
 
 import contextlib
 import fcntl
@@ -26,10 +26,10 @@ class Job:
     """One process.
 
     Args:
-        name: also its folder in the output directory, or its file without the ending.
-        arguments: of its script.
-        needs: names of jobs that must be finished before.
-        record: file that says what it was made with, in the output directory.
+        name: also its folder in the output directory, or its file without the suffix.
+        arguments: those of its script.
+        record: file in the output directory that describes the finished job.
+        needs: names of jobs that must finish first.
         tuned_as: the training whose learning rate it takes.
     """
 
@@ -42,7 +42,7 @@ class Job:
 
 
 def check_needs(jobs: Sequence[Job], finished: set[str]) -> None:
-    """Raises ValueError where a job waits for one that is neither finished nor among the stages of this call."""
+    """Raises ValueError if a job needs one that is neither finished nor among `jobs`."""
     names = {job.name for job in jobs}
     for job in jobs:
         if missing := [name for name in job.needs if name not in finished and name not in names]:
@@ -51,7 +51,7 @@ def check_needs(jobs: Sequence[Job], finished: set[str]) -> None:
 
 
 def device_environments(jobs: int | None, needs_cpu: bool) -> list[dict[str, str]]:
-    """What is in the environment of each of the jobs that run at a time."""
+    """One environment for each job that runs at a time: a GPU, or a share of the cores."""
     gpus = 0 if needs_cpu else torch.cuda.device_count()
     if gpus:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus)))).split(",")
@@ -64,10 +64,10 @@ def device_environments(jobs: int | None, needs_cpu: bool) -> list[dict[str, str
 
 @contextlib.contextmanager
 def lock(folder: Path) -> Iterator[int]:
-    """Takes the folder for this program and for the processes that inherit the file descriptor.
+    """Locks the folder for this program and for processes that inherit the file descriptor.
 
     Raises:
-        ValueError: others have it.
+        ValueError: another program holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT)
@@ -76,7 +76,7 @@ def lock(folder: Path) -> Iterator[int]:
     except BlockingIOError as error:
         os.close(descriptor)
         raise ValueError(
-            f"Another study, or a run that one has left behind, is at work in {folder}: wait for it, or end it."
+            f"Another study, or a run that it left behind, is at work in {folder}: wait for it, or end it."
         ) from error
     try:
         yield descriptor
@@ -85,7 +85,7 @@ def lock(folder: Path) -> Iterator[int]:
 
 
 def count_cores() -> int:
-    """Those that this process may use; macOS does not say."""
+    """The cores that this process may use; macOS does not tell, so there all of them."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
@@ -95,17 +95,17 @@ class Process:
     process: subprocess.Popen
     slot: int
     started: float
-    signals: int = 0  # that it was sent
+    signals_sent: int = 0
 
 
 class Runner:
-    """Makes jobs whose needs are finished, in their order, one in each environment at a time.
+    """Runs jobs in their order once their needs are finished, one in each environment at a time.
 
     Args:
-        finished: names of what need not be made; grows.
-        is_finished: asked before a job starts, since what it needs may have been unknown; may raise ValueError.
-        words: gives the command of a job when it starts, or raises ValueError.
-        ended: called with every job that ended well and `finished`; says its main number.
+        finished: names of jobs that need not run; grows.
+        is_finished: asked again before a job starts, as the answer may depend on its needs; may raise ValueError.
+        words: returns the command of a job when it starts; may raise ValueError.
+        ended: called with every job that succeeded and with `finished`; returns its main number in words.
         locks: file descriptors that the processes inherit.
     """
 
@@ -129,7 +129,7 @@ class Runner:
         self.signals: list[int] = []
 
     def run(self) -> int:
-        """Returns 0, or 1 where a job failed, or 128 + the signal that stopped the study."""
+        """Returns 0, 1 if a job failed, or 128 + the signal that stopped the study."""
         numbers = [signal.SIGINT, signal.SIGTERM]
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # which nohup asks for
             numbers.append(signal.SIGHUP)
@@ -151,7 +151,7 @@ class Runner:
         return 128 + self.signals[0] if self.signals else int(bool(self.failures))
 
     def _start_ready(self) -> bool:
-        """Starts what can be; returns whether anything was."""
+        """Starts the jobs that are ready; returns whether there were any."""
         started = False
         while not (self.signals or self.failures) and len(self.running) < len(self.environments):
             ready = (job for job in self.waiting if all(need in self.finished for need in job.needs))
@@ -188,17 +188,17 @@ class Runner:
         return Process(job, process, slot, time.monotonic())
 
     def _pass_signals_on(self) -> None:
-        """As SIGTERM, on which the scripts save a checkpoint; a second one ends them at once."""
+        """The first as SIGTERM, on which the scripts save a checkpoint; a second one kills them."""
         for running in self.running:
-            while running.signals < min(len(self.signals), 2) and running.process.poll() is None:
-                running.signals += 1
-                if running.signals == 1:
+            while running.signals_sent < min(len(self.signals), 2) and running.process.poll() is None:
+                running.signals_sent += 1
+                if running.signals_sent == 1:
                     running.process.terminate()
                 else:
                     os.killpg(running.process.pid, signal.SIGKILL)
 
     def _collect(self) -> int:
-        """Takes the jobs that ended from those that run; returns how many ended well."""
+        """Removes the jobs that ended from those that run; returns how many succeeded."""
         ended = [running for running in self.running if running.process.poll() is not None]
         self.running = [running for running in self.running if running not in ended]
         well = [running for running in ended if running.process.returncode == 0]
@@ -221,7 +221,7 @@ class Runner:
         tqdm.write(f"{job.name}: failed{left}")
 
     def _end_of_log(self, job: Job) -> str:
-        # Of a progress bar only what it came to.
+        # A progress bar counts with its last state only.
         lines = self.log(job).read_bytes().decode("utf-8", "replace").rstrip("\n").split("\n")
         lines = [line.rstrip("\r").rpartition("\r")[2] for line in lines]
         return "\n".join([*lines[-_LOG_LINES:], f"The whole log: {self.log(job)}"])

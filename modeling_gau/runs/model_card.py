@@ -1,5 +1,5 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""Facts of a run -> `README.md` of a checkpoint."""
+"""Writes the model card of a checkpoint from the facts of its run."""
 
 import json
 import math
@@ -16,29 +16,29 @@ from .tables import markdown
 
 TEMPLATE_PATH = Path(__file__).with_name("model_card_template.md")
 
-# Metrics by length that a leaderboard can use; a loss is comparable with nothing outside its own table.
+# Metrics by length that a leaderboard can use; a loss compares with nothing outside its own table.
 INDEXED_LENGTH_METRICS = ("perplexity", "accuracy")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCardFacts:
-    """What is known about a checkpoint. Everything but the first three is optional; what is unknown is left out.
+    """Facts about a checkpoint. All but the first three are optional; the card leaves out what is unknown.
 
     Args:
         model_name: title of the card.
         task: pipeline tag: "fill-mask", "text-classification" or "feature-extraction".
         config: the configuration of the saved model. Model types other than "gau" get no description of the unit.
-        repo_id: what the usage example loads: a Hub id or a path. Default: the directory the card is written to, of
-            an absolute path its name only.
+        repo_id: Hub id or path for the usage example. Default: the directory of the card, by its name alone if the
+            path is absolute.
         example: text of the usage example, with one `mask_token` in it for fill-mask. A pair is a sentence pair.
-        mask_token: what stands for the mask token in `example`.
+        mask_token: the mask token in `example`.
         language, license: Hub identifiers such as "en" and "apache-2.0". There is no default licence.
-        origin: where weights come from that were not trained by this run: a paragraph of Markdown.
+        origin: paragraph of Markdown on weights that this run did not train.
         citations: BibTeX entries beside those of the unit and its normalizations.
-        base_model: what was fine-tuned. What is local, as `base_model_is_local` or a directory of that name says, is
+        base_model: the model that was fine-tuned. A local one (`base_model_is_local`, or a directory of that name) is
             named in the text but not in the front matter.
         datasets: Hub ids of the training data.
-        data_description: one sentence on the training data, needed where it is not on the Hub.
+        data_description: one sentence on training data that is not on the Hub.
         n_parameters: number of parameters, tied ones counted once.
         n_tokens: tokens seen in training, repeated ones counted again, padding not counted.
         training: label -> value, for the table of training facts (hyper-parameters, hardware, time).
@@ -46,11 +46,11 @@ class ModelCardFacts:
         length_results: one mapping per length, all with the same keys: "length" and e.g. "loss", "perplexity",
             "accuracy".
         task_metrics: metric name -> value on the evaluation split.
-        split_of_metric: metric name -> its split, where that is not `eval_split`; such a name begins with the last
-            part of that of the split: `mismatched_accuracy`.
-        seed_metrics: metric name -> its values by seed, where several runs were made; those of this model among them.
-        eval_dataset, eval_dataset_name, eval_config, eval_split: what the results were measured on: id, readable name,
-            configuration (GLUE: the task) and split.
+        split_of_metric: metric name -> its split, if that is not `eval_split`; the name then begins with the last
+            part of the split: `mismatched_accuracy`.
+        seed_metrics: metric name -> its values by seed, if there were several runs; this model's are among them.
+        eval_dataset, eval_dataset_name, eval_config, eval_split: evaluation data: id, readable name, configuration
+            (GLUE: the task) and split.
         software: package -> version.
         limits: sentences added to the limits that follow from the configuration.
     """
@@ -99,7 +99,7 @@ class ModelCardFacts:
 
     @property
     def is_gau(self) -> bool:
-        # The class may come from remote code, so it is known by its name.
+        # The class may come from remote code.
         return self.config.model_type == "gau"
 
 
@@ -136,13 +136,13 @@ def write_model_card(output_dir: str | Path, facts: ModelCardFacts) -> Path:
 def card_data(facts: ModelCardFacts) -> ModelCardData:
     results = evaluation_results(facts)
     return ModelCardData(
-        # Only the model index has a place for the name.
+        # Only the model index has a field for the name.
         model_name=facts.model_name if results else None,
         library_name="transformers",
         pipeline_tag=facts.task,
         language=facts.language,
         license=facts.license,
-        # The Hub refuses an id that it does not know, which a local directory never is.
+        # The Hub refuses ids that it does not know, such as a local directory.
         base_model=None if has_local_base(facts) else facts.base_model,
         datasets=list(facts.datasets) or None,
         metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
@@ -152,7 +152,7 @@ def card_data(facts: ModelCardFacts) -> ModelCardData:
 
 
 def evaluation_results(facts: ModelCardFacts) -> list[EvalResult]:
-    """One entry per finite result: YAML can say `.nan`, the Hub's model index cannot."""
+    """One entry for each finite result: the Hub's model index has no NaN."""
     measured = [
         (metric, f"{metric_title(metric)} at length {row['length']}", row[metric], facts.eval_split)
         for row in facts.length_results
@@ -214,7 +214,7 @@ def base_model_link(facts: ModelCardFacts) -> str:
 
 
 def normalization_text(config: PreTrainedConfig) -> str:
-    """One sentence on how scores become weights and two on what `fixed_n` is and can be for that normalization."""
+    """One sentence on how scores become weights, two on `fixed_n`."""
     name = config.attention_normalization
     if name not in NORMALIZATION_TEXTS:
         return f"Attention scores are normalized by `{name}`."
@@ -312,7 +312,7 @@ def text_classification_usage(facts: ModelCardFacts, source: str) -> str:
     example = facts.example or "A film that is better than its trailer."
     if not isinstance(example, str):
         example = [dict(zip(("text", "text_pair"), example, strict=True))]
-    # Otherwise the pipeline gives the first label alone.
+    # By default the pipeline returns the first label only.
     all_labels = ", top_k=None" if facts.config.problem_type == "multi_label_classification" else ""
     return "\n".join(
         [
@@ -425,14 +425,14 @@ def metric_table(metrics: Mapping[str, float], by_seed: Mapping[str, Mapping[int
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
-    """The mean and the standard deviation of the sample (n - 1); NaN for less than two values, or one that is NaN."""
+    """The mean and the sample's standard deviation (n - 1); NaN for fewer than two values or a NaN among them."""
     if len(values) < 2 or any(map(math.isnan, values)):
         return fmean(values), math.nan
     return fmean(values), stdev(values)
 
 
 def count(number: int) -> str:
-    """12345678 -> "12.3 million": the order of magnitude is what a reader needs in a sentence."""
+    """12345678 -> "12.3 million"."""
     for size, name in ((10**9, "billion"), (10**6, "million")):
         if number >= size:
             return f"{number / size:.1f} {name}"

@@ -158,7 +158,7 @@ def test_stages_of_the_arguments():
     with pytest.raises(ValueError, match="one positive number for each of the 2 lengths"):
         length_stages(DataArguments(max_seq_length=64, mixed_lengths=[64, 128], mixed_length_weights=[1, 2, 3]))
     with pytest.raises(
-        ValueError, match=r"--max_seq_length 512 is none of the lengths 64, 128 .* --max_seq_length 128"
+        ValueError, match=r"--max_seq_length 512 is not among the training lengths 64, 128\. .* --max_seq_length 128"
     ):
         length_stages(DataArguments(length_schedule="64:0.5,128:0.5"))
 
@@ -236,5 +236,5 @@ def test_streams_have_no_epochs_to_count(tmp_path):
     with pytest.raises(ValueError, match="--streaming needs --max_steps"):
         check_streaming(arguments(tmp_path))
     for name in ("eval_strategy", "save_strategy", "logging_strategy"):
-        with pytest.raises(ValueError, match=f"--{name} epoch: with --streaming every reader .* Take --{name} steps"):
+        with pytest.raises(ValueError, match=f"--{name} epoch: with --streaming every reader .* Use --{name} steps"):
             check_streaming(arguments(tmp_path, max_steps=3, **{name: "epoch"}))
