@@ -11,10 +11,17 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.utils import logging
 
-from .attention_gau import ATTENTION_NORMALIZATIONS
-
 
 logger = logging.get_logger(__name__)
+
+# Attention normalizations, and whether their weights depend on n. `attention_gau.py` holds the computation: it is not
+# imported here, so that a configuration alone loads neither Triton nor custom operators.
+NORMALIZATION_USES_N = {
+    "softmax": False,
+    "softmax_plus": True,
+    "squared_relu": True,
+    "normalized_squared_relu": False,
+}
 
 
 @strict
@@ -169,16 +176,16 @@ class GAUConfig(PreTrainedConfig):
 
     def validate_attention_normalization(self):
         """The normalization is known, and `fixed_n` is a positive integer where it has a use."""
-        normalization = ATTENTION_NORMALIZATIONS.get(self.attention_normalization)
-        if normalization is None:
+        uses_n = NORMALIZATION_USES_N.get(self.attention_normalization)
+        if uses_n is None:
             raise ValueError(
                 f"Unknown attention_normalization='{self.attention_normalization}'. "
-                f"Allowed: {', '.join(ATTENTION_NORMALIZATIONS)}."
+                f"Allowed: {', '.join(NORMALIZATION_USES_N)}."
             )
         if self.fixed_n is None:
             return
-        if not normalization.uses_n:
-            using = [name for name, other in ATTENTION_NORMALIZATIONS.items() if other.uses_n]
+        if not uses_n:
+            using = [name for name, uses in NORMALIZATION_USES_N.items() if uses]
             raise ValueError(
                 f"fixed_n={self.fixed_n} has no use with attention_normalization='{self.attention_normalization}', "
                 f"whose weights do not depend on n. Leave it out (None), or use one of {', '.join(using)}."

@@ -6,7 +6,6 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import initialization as init
 from transformers.activations import ACT2FN
@@ -309,6 +308,7 @@ class GAUPreTrainedModel(PreTrainedModel):
     _supports_sdpa = True
     _supports_flex_attn = True
     _supports_attention_backend = True
+    _one_answer_per_row = False
     _can_record_outputs = {"hidden_states": GAULayer, "attentions": GatedAttentionUnit}
 
     def __init__(self, config: GAUConfig, *inputs, **kwargs):
@@ -322,39 +322,32 @@ class GAUPreTrainedModel(PreTrainedModel):
         check_attention_backend(requested_attention, self.config.attention_normalization)
         return super().get_correct_attn_implementation(requested_attention, is_init_check)
 
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
-        """As in transformers, with a hint where the weights are damaged or of another model."""
-        try:
-            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-        except SafetensorError as error:
-            raise ValueError(
-                f"The weights of '{pretrained_model_name_or_path}' cannot be read ({error}). The file is damaged or "
-                "cut short: copy it again, or load with force_download=True if it came from the Hub."
-            ) from error
-        except RuntimeError as error:
-            if "ignore_mismatched_sizes" not in str(error):
-                raise
-            raise RuntimeError(
-                f"The weights of '{pretrained_model_name_or_path}' have other shapes than its configuration "
-                "describes (the table above names them). Do config.json and model.safetensors belong together, and "
-                "are the values given at load those of the checkpoint? For a head with another number of labels, give "
-                "ignore_mismatched_sizes=True, which makes such tensors anew."
-            ) from error
-
-    def _check_one_sequence_a_row(
+    def _encode(
         self,
-        inputs: torch.Tensor | None,
+        input_ids: torch.LongTensor | None,
         attention_mask: torch.Tensor | None,
-        position_ids: torch.Tensor | None,
-        kwargs: dict,
-    ) -> None:
-        """For heads that give one answer for each row; `inputs` `(batch, seq)` or `(batch, seq, hidden)`."""
-        if inputs is None or packed_documents(inputs.shape[:2], attention_mask, position_ids, kwargs) is None:
-            return
-        raise ValueError(
-            f"{type(self).__name__} gives one answer for each row, and this row holds several sequences end to end: "
-            "give padded rows with an attention_mask, from which padding is taken out inside."
+        token_type_ids: torch.LongTensor | None,
+        position_ids: torch.LongTensor | None,
+        inputs_embeds: torch.FloatTensor | None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutput:
+        """The encoder's outputs, for a head."""
+        inputs = input_ids if input_ids is not None else inputs_embeds
+        if self._one_answer_per_row and inputs is not None:
+            documents = packed_documents(inputs.shape[:2], attention_mask, position_ids, kwargs)
+            if documents is not None:
+                raise ValueError(
+                    f"{type(self).__name__} gives one answer per row, but this row packs several sequences. Give "
+                    "padded rows with an attention_mask instead."
+                )
+        return self.model(
+            input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            return_dict=True,
+            **kwargs,
         )
 
     @torch.no_grad()
@@ -666,15 +659,7 @@ class GAUForMaskedLM(GAUPreTrainedModel):
         num_items_in_batch (`int`, *optional*):
             Number of labelled positions that the summed loss is divided by; the batch's own by default.
         """
-        outputs = self.model(
-            input_ids,
-            attention_mask=attention_mask,
-            token_type_ids=token_type_ids,
-            position_ids=position_ids,
-            inputs_embeds=inputs_embeds,
-            return_dict=True,
-            **kwargs,
-        )
+        outputs = self._encode(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
         hidden_states = outputs.last_hidden_state
         if labels is not None and self.config.sparse_prediction:
             labelled = labels != -100
@@ -727,9 +712,10 @@ def _classifier_dropout(config: GAUConfig) -> nn.Dropout:
     custom_intro="The GAU encoder with a linear head on the pooled sequence, for classification and regression."
 )
 class GAUForSequenceClassification(GAUPreTrainedModel):
-    # The Trainer else takes it that the loss is already divided by the number of items of the whole step, which is not
-    # so for regression and multi-label targets: gradients would grow with accumulation steps and processes.
+    # Otherwise the Trainer assumes that the loss is already divided by the number of items in the whole step.
+    # Regression and multi-label losses are not: gradients would grow with accumulation steps and processes.
     accepts_loss_kwargs = False
+    _one_answer_per_row = True
 
     def __init__(self, config: GAUConfig):
         super().__init__(config)
@@ -755,17 +741,7 @@ class GAUForSequenceClassification(GAUPreTrainedModel):
         labels (`torch.Tensor` of shape `(batch_size,)` or `(batch_size, num_labels)`, *optional*):
             Class ids, float targets (`num_labels` 1, or `problem_type="regression"`) or multi-label targets, 0 or 1.
         """
-        inputs = input_ids if input_ids is not None else inputs_embeds
-        self._check_one_sequence_a_row(inputs, attention_mask, position_ids, kwargs)
-        outputs = self.model(
-            input_ids,
-            attention_mask=attention_mask,
-            token_type_ids=token_type_ids,
-            position_ids=position_ids,
-            inputs_embeds=inputs_embeds,
-            return_dict=True,
-            **kwargs,
-        )
+        outputs = self._encode(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
         logits = self.classifier(self.pooler(outputs.last_hidden_state, attention_mask))
         loss = None
         if labels is not None:
@@ -801,15 +777,7 @@ class GAUForTokenClassification(GAUPreTrainedModel):
         labels (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
             Class ids in `[0, num_labels - 1]`, -100 where there is none.
         """
-        outputs = self.model(
-            input_ids,
-            attention_mask=attention_mask,
-            token_type_ids=token_type_ids,
-            position_ids=position_ids,
-            inputs_embeds=inputs_embeds,
-            return_dict=True,
-            **kwargs,
-        )
+        outputs = self._encode(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
         logits = self.classifier(self.dropout(outputs.last_hidden_state))
         loss = None
         if labels is not None:
@@ -823,6 +791,7 @@ class GAUForTokenClassification(GAUPreTrainedModel):
 class GAUForQuestionAnswering(GAUPreTrainedModel):
     # As in `GAUForSequenceClassification`: this loss is the batch's mean.
     accepts_loss_kwargs = False
+    _one_answer_per_row = True
 
     def __init__(self, config: GAUConfig):
         super().__init__(config)
@@ -844,17 +813,7 @@ class GAUForQuestionAnswering(GAUPreTrainedModel):
         end_positions: torch.LongTensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor] | QuestionAnsweringModelOutput:
-        inputs = input_ids if input_ids is not None else inputs_embeds
-        self._check_one_sequence_a_row(inputs, attention_mask, position_ids, kwargs)
-        outputs = self.model(
-            input_ids,
-            attention_mask=attention_mask,
-            token_type_ids=token_type_ids,
-            position_ids=position_ids,
-            inputs_embeds=inputs_embeds,
-            return_dict=True,
-            **kwargs,
-        )
+        outputs = self._encode(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
         start_logits, end_logits = self.qa_outputs(self.dropout(outputs.last_hidden_state)).unbind(-1)
         loss = None
         if start_positions is not None and end_positions is not None:
@@ -874,6 +833,7 @@ class GAUForQuestionAnswering(GAUPreTrainedModel):
 class GAUForMultipleChoice(GAUPreTrainedModel):
     # As in `GAUForSequenceClassification`: this loss is the batch's mean.
     accepts_loss_kwargs = False
+    _one_answer_per_row = True
 
     def __init__(self, config: GAUConfig):
         super().__init__(config)
@@ -912,16 +872,8 @@ class GAUForMultipleChoice(GAUPreTrainedModel):
             return None if tensor is None else tensor.flatten(0, 1)
 
         attention_mask = flat(attention_mask)
-        inputs = flat(input_ids) if input_ids is not None else flat(inputs_embeds)
-        self._check_one_sequence_a_row(inputs, attention_mask, flat(position_ids), kwargs)
-        outputs = self.model(
-            flat(input_ids),
-            attention_mask=attention_mask,
-            token_type_ids=flat(token_type_ids),
-            position_ids=flat(position_ids),
-            inputs_embeds=flat(inputs_embeds),
-            return_dict=True,
-            **kwargs,
+        outputs = self._encode(
+            flat(input_ids), attention_mask, flat(token_type_ids), flat(position_ids), flat(inputs_embeds), **kwargs
         )
         scores = self.classifier(self.pooler(outputs.last_hidden_state, attention_mask))
         logits = scores.view(*shape[:2])

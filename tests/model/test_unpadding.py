@@ -601,7 +601,7 @@ def test_heads_with_one_answer_a_row(kind):
     if kind is GAUForMultipleChoice:
         inputs, positions = {name: tensor[None] for name, tensor in inputs.items()}, positions[None]
     for given in ({"cu_seq_lens_q": edges()}, {"position_ids": positions}):
-        with pytest.raises(ValueError, match=f"{kind.__name__} gives one answer for each row"):
+        with pytest.raises(ValueError, match=f"{kind.__name__} gives one answer per row"):
             make_model(kind)(**inputs, **given)
 
 
