@@ -71,16 +71,6 @@ def test_preset_builds_with_its_stated_size(path):
 
 
 @pytest.mark.parametrize("path", preset_paths(), ids=lambda path: path.name)
-def test_layer_size_follows_the_formula(path):
-    config = GAUConfig.from_pretrained(path)
-    hidden, value_dim, key_dim = config.hidden_size, config.intermediate_size, config.attention_key_size
-    with torch.device("meta"):
-        layer = GAUForMaskedLM(config).model.layers[0]
-    expected = hidden * (2 * value_dim + key_dim) + value_dim * hidden + 2 * key_dim
-    assert sum(parameter.numel() for parameter in layer.parameters()) == expected
-
-
-@pytest.mark.parametrize("path", preset_paths(), ids=lambda path: path.name)
 def test_preset_holds_only_fields_that_it_changes(path):
     fields = json.loads((path / "config.json").read_text(encoding="utf-8"))
     assert fields.pop("model_type") == "gau"

@@ -83,14 +83,13 @@ def prepare_data(
     read = _read_stream if data_args.streaming else _read_documents
     text, validation, description = read(model_args, data_args, args)
     tokenizer = load_tokenizer(model_args, data_args, args, text, checkpoint)
-    example, answer = args.fill_mask_example, None
-    if example is None:
-        example, answer = mask_a_word(validation["text"], tokenizer)
-    elif example.count(tokenizer.mask_token) != 1:
-        raise ValueError(f"--fill_mask_example needs {tokenizer.mask_token} exactly once, got {example!r}.")
+    example, answer = choose_example(args.fill_mask_example, validation["text"], tokenizer)
+    options = {"num_proc": data_args.preprocessing_num_workers, "overwrite_cache": data_args.overwrite_cache}
+    train = text
     with args.main_process_first(local=False, desc="tokenising"):
-        held_out = tokenize(validation, tokenizer, data_args, "validation")
-        train = text if data_args.streaming else tokenize(text, tokenizer, data_args, "training")
+        held_out = tokenize_documents(validation, tokenizer, description="Tokenising the validation text", **options)
+        if not data_args.streaming:
+            train = tokenize_documents(text, tokenizer, description="Tokenising the training text", **options)
     held_out = held_out[: max(len(held_out) - 1, 0)]  # without the [SEP] after the last document
     max_tokens = data_args.max_eval_tokens or (_STREAM_EVAL_TOKENS if data_args.streaming else None)
     evaluations = make_length_evaluations(
@@ -102,7 +101,11 @@ def prepare_data(
     )
     counts = np.bincount(held_out) if data_args.streaming else train.counts()
     if args.should_log:
-        _print_counts(train, validation, held_out, tokenizer)
+        sizes = (
+            [] if data_args.streaming else [f"{len(train.content_lengths):,} train documents of {len(train):,} tokens"]
+        )
+        sizes.append(f"{len(validation):,} validation documents of {len(held_out):,} tokens")
+        print(f"{' and '.join(sizes)}; a vocabulary of {len(tokenizer):,}.")
     return PretrainingData(
         tokenizer=tokenizer,
         train=train,
@@ -156,30 +159,6 @@ def _read_stream(model_args: ModelArguments, data_args: DataArguments, args: Pre
     validation = stream.validation_documents(data_args.max_eval_samples, max_characters=6 * tokens)
     description = {"train": stream.fingerprint(), "validation": documents_fingerprint(validation)}
     return stream, validation, description
-
-
-def tokenize(
-    documents: Dataset, tokenizer: PreTrainedTokenizerBase, data_args: DataArguments, name: str
-) -> TokenStream:
-    return tokenize_documents(
-        documents,
-        tokenizer,
-        num_proc=data_args.preprocessing_num_workers,
-        overwrite_cache=data_args.overwrite_cache,
-        description=f"Tokenising the {name} text",
-    )
-
-
-def _print_counts(
-    train: TokenStream | DocumentStream,
-    validation: Dataset,
-    held_out: np.ndarray,
-    tokenizer: PreTrainedTokenizerBase,
-) -> None:
-    text = f"{len(validation):,} validation documents of {len(held_out):,} tokens"
-    if isinstance(train, TokenStream):
-        text = f"{len(train.content_lengths):,} train documents of {len(train):,} tokens and {text}"
-    print(f"{text}; a vocabulary of {len(tokenizer):,}.")
 
 
 def load_tokenizer(
@@ -266,6 +245,17 @@ def choose_lengths(
         left_out = ", ".join(map(str, possible[len(lengths) :]))
         print(f"No evaluation at length {left_out}: the validation text has only {n_tokens:,} tokens.")
     return sorted({*lengths, data_args.max_seq_length})
+
+
+def choose_example(
+    wanted: str | None, texts: Iterable[str], tokenizer: PreTrainedTokenizerBase
+) -> tuple[str, str | None]:
+    """The example of the arguments, or a passage of the text and its masked word."""
+    if wanted is None:
+        return mask_a_word(texts, tokenizer)
+    if wanted.count(tokenizer.mask_token) != 1:
+        raise ValueError(f"--fill_mask_example needs {tokenizer.mask_token} exactly once, got {wanted!r}.")
+    return wanted, None
 
 
 def mask_a_word(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, width: int = 160) -> tuple[str, str | None]:

@@ -213,80 +213,61 @@ def base_model_link(facts: ModelCardFacts) -> str:
     return f"[{facts.base_model}](https://huggingface.co/{facts.base_model})"
 
 
+# Normalization -> how scores become weights, and the role of n in that; `{c}` is the configuration.
+NORMALIZATION_TEXTS = {
+    "softmax": ("Attention weights are the softmax of the scaled scores (`softmax`).", "unused"),
+    "softmax_plus": (
+        "Attention weights are the entropy-invariant softmax (`softmax_plus`): scores are multiplied by "
+        "log n / log {c.reference_length} before the softmax, where n is the number of keys{clamp}, so that "
+        "attention stays about as sharp when sequences get longer.",
+        "scale",
+    ),
+    "squared_relu": (
+        "Attention weights are relu(score)² / n, where n is the number of keys (`squared_relu`).",
+        "divisor",
+    ),
+    "normalized_squared_relu": (
+        "Attention weights are relu(score)² divided by its sum over the keys; a query without a positive score "
+        "attends to nothing (`normalized_squared_relu`).",
+        "unused",
+    ),
+}
+N_UNUSED = (
+    "The number of keys does not enter this formula beyond the sum itself, so the weights mean the same at every "
+    "length. The option `fixed_n`, which replaces that number in other normalizations, does not apply here and is "
+    "refused."
+)
+# The role of n -> what to know if `fixed_n` is not set, and if it is.
+N_DYNAMIC = "`fixed_n` is not set, so n is each sequence's own number of tokens, padding not counted. "
+N_FIXED = "`fixed_n` is {c.fixed_n}, which stands in for n in every sequence whatever its length. "
+N_TEXTS = {
+    "unused": (N_UNUSED, N_UNUSED),
+    "scale": (
+        N_DYNAMIC + "`from_pretrained(..., fixed_n={c.reference_length})` gives every sequence the scale of that "
+        "length instead, with the same weights.",
+        N_FIXED + "`from_pretrained(..., fixed_n=None)` counts each sequence's own tokens instead, with the same "
+        "weights.",
+    ),
+    "divisor": (
+        N_DYNAMIC + "At lengths rare in training this divisor can be far off, because the number of keys that matter "
+        "grows slower than n; compare `from_pretrained(..., fixed_n={c.reference_length})` before fine-tuning.",
+        N_FIXED + "Keep it when fine-tuning: the weights were trained with it, and dividing by each sequence's own n "
+        "would rescale attention.",
+    ),
+}
+
+
 def normalization_text(config: PreTrainedConfig) -> str:
     """One sentence on how scores become weights, two on `fixed_n`."""
-    name = config.attention_normalization
+    name, lower = config.attention_normalization, config.softmax_plus_min_length
     if name not in NORMALIZATION_TEXTS:
         return f"Attention scores are normalized by `{name}`."
-    describe, explain_n = NORMALIZATION_TEXTS[name]
-    return f"{describe(config)} {explain_n(config)}"
-
-
-def describe_softmax(config: PreTrainedConfig) -> str:
-    return "Attention weights are the softmax of the scaled scores (`softmax`)."
-
-
-def describe_softmax_plus(config: PreTrainedConfig) -> str:
-    lower = config.softmax_plus_min_length
+    text, role = NORMALIZATION_TEXTS[name]
     clamp = f" (counted as {lower} where there are fewer)" if lower > 1 else ""
-    return (
-        "Attention weights are the entropy-invariant softmax (`softmax_plus`): scores are multiplied by "
-        f"log n / log {config.reference_length} before the softmax, where n is the number of keys{clamp}, so that "
-        "attention stays about as sharp when sequences get longer."
-    )
+    return f"{text} {N_TEXTS[role][config.fixed_n is not None]}".format(c=config, clamp=clamp)
 
 
-def describe_squared_relu(config: PreTrainedConfig) -> str:
-    return "Attention weights are relu(score)² / n, where n is the number of keys (`squared_relu`)."
-
-
-def describe_normalized_squared_relu(config: PreTrainedConfig) -> str:
-    return (
-        "Attention weights are relu(score)² divided by its sum over the keys; a query without a positive score "
-        "attends to nothing (`normalized_squared_relu`)."
-    )
-
-
-def explain_unused_n(config: PreTrainedConfig) -> str:
-    return (
-        "The number of keys does not enter this formula beyond the sum itself, so the weights mean the same at every "
-        "length. The option `fixed_n`, which replaces that number in other normalizations, does not apply here and is "
-        "refused."
-    )
-
-
-def explain_scaling_n(config: PreTrainedConfig) -> str:
-    if config.fixed_n is None:
-        return (
-            "`fixed_n` is not set, so n is each sequence's own number of tokens, padding not counted. "
-            f"`from_pretrained(..., fixed_n={config.reference_length})` gives every sequence the scale of that length "
-            "instead, with the same weights."
-        )
-    return (
-        f"`fixed_n` is {config.fixed_n}, which stands in for n in every sequence whatever its length. "
-        "`from_pretrained(..., fixed_n=None)` counts each sequence's own tokens instead, with the same weights."
-    )
-
-
-def explain_dividing_n(config: PreTrainedConfig) -> str:
-    if config.fixed_n is None:
-        return (
-            "`fixed_n` is not set, so n is each sequence's own number of tokens, padding not counted. At lengths rare "
-            "in training this divisor can be far off, because the number of keys that matter grows slower than n; "
-            f"compare `from_pretrained(..., fixed_n={config.reference_length})` before fine-tuning."
-        )
-    return (
-        f"`fixed_n` is {config.fixed_n}, which stands in for n in every sequence whatever its length. Keep it when "
-        "fine-tuning: the weights were trained with it, and dividing by each sequence's own n would rescale attention."
-    )
-
-
-NORMALIZATION_TEXTS: Mapping[str, tuple[Callable[[PreTrainedConfig], str], Callable[[PreTrainedConfig], str]]] = {
-    "softmax": (describe_softmax, explain_unused_n),
-    "softmax_plus": (describe_softmax_plus, explain_scaling_n),
-    "squared_relu": (describe_squared_relu, explain_dividing_n),
-    "normalized_squared_relu": (describe_normalized_squared_relu, explain_unused_n),
-}
+# Usage
 
 
 def fill_mask_usage(facts: ModelCardFacts, source: str) -> str:
@@ -296,16 +277,13 @@ def fill_mask_usage(facts: ModelCardFacts, source: str) -> str:
             f"The example of a fill-mask card is one text with one `{facts.mask_token}` in it; got {example!r}."
         )
     before, after = example.split(facts.mask_token)
-    return "\n".join(
-        [
-            "from transformers import pipeline",
-            "",
-            f'fill_mask = pipeline("fill-mask", model={literal(source)}{remote_code_argument(facts)})',
-            f"text = {literal(before)} + fill_mask.tokenizer.mask_token + {literal(after)}",
-            "for guess in fill_mask(text):",
-            "    print(f\"{guess['score']:.3f}  {guess['token_str']}\")",
-        ]
-    )
+    return f"""\
+from transformers import pipeline
+
+fill_mask = pipeline("fill-mask", model={literal(source)}{remote_code_argument(facts)})
+text = {literal(before)} + fill_mask.tokenizer.mask_token + {literal(after)}
+for guess in fill_mask(text):
+    print(f"{{guess['score']:.3f}}  {{guess['token_str']}}")"""
 
 
 def text_classification_usage(facts: ModelCardFacts, source: str) -> str:
@@ -314,28 +292,22 @@ def text_classification_usage(facts: ModelCardFacts, source: str) -> str:
         example = [dict(zip(("text", "text_pair"), example, strict=True))]
     # By default the pipeline returns the first label only.
     all_labels = ", top_k=None" if facts.config.problem_type == "multi_label_classification" else ""
-    return "\n".join(
-        [
-            "from transformers import pipeline",
-            "",
-            f'classify = pipeline("text-classification", model={literal(source)}{remote_code_argument(facts)})',
-            f"print(classify({literal(example)}{all_labels}))",
-        ]
-    )
+    return f"""\
+from transformers import pipeline
+
+classify = pipeline("text-classification", model={literal(source)}{remote_code_argument(facts)})
+print(classify({literal(example)}{all_labels}))"""
 
 
 def feature_extraction_usage(facts: ModelCardFacts, source: str) -> str:
     example = facts.example or "A film that is better than its trailer."
-    return "\n".join(
-        [
-            "from transformers import AutoModel, AutoTokenizer",
-            "",
-            f"tokenizer = AutoTokenizer.from_pretrained({literal(source)})",
-            f"model = AutoModel.from_pretrained({literal(source)}{remote_code_argument(facts)})",
-            f'inputs = tokenizer({literal(example)}, return_tensors="pt")',
-            "print(model(**inputs).last_hidden_state.shape)",
-        ]
-    )
+    return f"""\
+from transformers import AutoModel, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained({literal(source)})
+model = AutoModel.from_pretrained({literal(source)}{remote_code_argument(facts)})
+inputs = tokenizer({literal(example)}, return_tensors="pt")
+print(model(**inputs).last_hidden_state.shape)"""
 
 
 def literal(value: str | list) -> str:
