@@ -18,7 +18,7 @@ INSTALL_REQUIRES = [
 ]
 
 EXTRAS = {
-    "plot": ["matplotlib>=3.8"],
+    "plot": ["matplotlib>=3.8", "scipy>=1.11"],
     "tensorboard": ["tensorboard>=2.16"],
     "trackio": ["trackio>=0.20"],
     # StableAdamW, which transformers takes from the first, and LAMB.
@@ -37,7 +37,6 @@ EXTRAS["test"] = [
     "pytest-xdist>=3.6",
     "ruff>=0.14",
     "scikit-learn>=1.5",
-    "scipy>=1.11",
     'triton>=3.3; platform_system == "Linux"',  # its interpreter runs the kernels without a GPU
     *EXTRAS["chinese"],
     *EXTRAS["examples"],
