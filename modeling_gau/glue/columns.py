@@ -13,9 +13,8 @@ from pathlib import Path
 
 from datasets import Dataset, Features, Value
 
-from ..text.files import check_value
+from ..text.files import check_file, check_value, read_columns, read_records
 from ..text.fingerprints import digest
-from .files import check_file, read_columns, read_records
 from .label_types import LabelReader
 from .tasks import LOCAL_TASK, SENTENCE, SENTENCES, GlueTask, local_text_columns, nearest_of
 

@@ -13,9 +13,9 @@ from typing import Literal
 from datasets import Dataset, load_dataset
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
+from ..text.files import FILE_FORMATS
 from .benchmarks import BENCHMARKS, Benchmark, check_task_name, find_benchmark
 from .columns import ColumnOptions, Splits, read_table
-from .files import FILE_FORMATS
 from .folders import describe_names, file_options
 from .label_maps import check_label_map, model_label_names, saved_label_names
 from .labels import LabelEncoder, check_columns, check_splits, has_hidden_labels, infer_task, label_values

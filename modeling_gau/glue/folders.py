@@ -4,8 +4,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..text.files import FILE_FORMATS
 from .benchmarks import BENCHMARKS
-from .files import FILE_FORMATS
 from .tasks import GlueTask
 
 

@@ -9,8 +9,7 @@ from typing import NoReturn
 
 from datasets import ClassLabel, List, Value
 
-from ..text.files import check_value, kind_of, shorten
-from .files import place_of_row, stored_classes
+from ..text.files import check_value, kind_of, place_of_row, shorten, stored_classes
 from .tasks import PROBLEM_TYPES
 
 

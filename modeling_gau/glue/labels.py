@@ -8,8 +8,8 @@ from pathlib import Path
 
 from datasets import ClassLabel, Dataset, LargeList, List, Value
 
+from ..text.files import place_of_row
 from .columns import Splits
-from .files import place_of_row
 from .label_maps import is_unnamed
 from .label_types import HIDDEN_LABEL
 from .tasks import LOCAL_TASK, PROBLEM_TYPES, GlueTask, local_text_columns, nearest_of

@@ -1,8 +1,8 @@
 """Documents for pretraining, whole: from files, from datasets on disk or on the Hub, or the embedded corpus."""
 
-import codecs
 import glob
 import hashlib
+import itertools
 import json
 import re
 import time
@@ -15,12 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import (
     Dataset,
-    DatasetBuilder,
     DatasetDict,
     DownloadMode,
     Features,
     Value,
-    concatenate_datasets,
     load_dataset,
     load_dataset_builder,
     load_from_disk,
@@ -30,15 +28,14 @@ from transformers.utils import logging
 
 from .arguments import DataArguments
 from .embedded_corpus import corpus_fingerprint, embedded_documents
-from .files import DAMAGE, FILE_KINDS, is_damage, kind_of, open_file, read_rows, suffix_of
+from .files import FILE_KINDS, kind_of, read_rows, suffix_of
 from .fingerprints import digest
 
 
 logger = logging.get_logger(__name__)
 
 _PROBLEMS_SHOWN = 5
-_COMPARED_BYTES = 10**9  # of training text, at every start, in some seconds
-_VERSION_OF_ROWS = 1  # raise it with every change to what read_rows returns
+_VERSION_OF_ROWS = 2  # raise it with every change to what read_rows returns
 
 
 @dataclass(frozen=True)
@@ -86,8 +83,8 @@ def read_documents(
         token: access token for the Hub.
 
     Raises:
-        ValueError: a file is missing, empty, not UTF-8, of an unknown kind or cannot be parsed; a column is missing,
-            or holds something else than text; no document is left.
+        ValueError: a file is missing, empty, not UTF-8, of an unknown kind or cannot be parsed; a column is missing
+            or is not text; no document is left.
     """
     mode = DownloadMode.FORCE_REDOWNLOAD if data_args.overwrite_cache else DownloadMode.REUSE_DATASET_IF_EXISTS
     options = {"cache_dir": cache_dir, "download_mode": mode}
@@ -102,9 +99,7 @@ def read_documents(
     bad_rows = dict.fromkeys(splits, 0)
     for name, documents in splits.items():
         splits[name], bad_rows[name] = _drop_unusable(name, documents, data_args)
-    if "validation" in splits:
-        _warn_of_overlap(splits["train"], splits["validation"])
-    else:
+    if "validation" not in splits:
         splits = split_documents(splits["train"], data_args.validation_split_percentage, seed)
     limits = {"train": data_args.max_train_samples, "validation": data_args.max_eval_samples}
     splits = {name: splits[name].select_columns("text") for name in ("train", "validation")}
@@ -304,62 +299,27 @@ def _is_data_file(path: Path, root: Path) -> bool:
 
 
 def _load_files(files: list[Path], data_args: DataArguments, options: dict) -> Dataset:
-    if data_args.skip_bad_rows:
-        return _load_rows(files, data_args, options["cache_dir"])
-    groups = {}
-    for path in files:
-        groups.setdefault((kind_of(path), suffix_of(path) == ".tsv"), []).append(path)
-    builders = [load_dataset_builder(**_builder_options(group, data_args), **options) for group in groups.values()]
-    for builder, group in zip(builders, groups.values(), strict=True):
-        if not _is_cached(builder, options["download_mode"]):
-            for path in group:
-                _check_readable(path)
-    loaded = [
-        _load_group(builder, group, data_args, options["download_mode"])
-        for builder, group in zip(builders, groups.values(), strict=True)
-    ]
-    if len({documents.features["text"].dtype for documents in loaded}) > 1:  # parquet may hold large_string
-        loaded = [documents.cast_column("text", Value("large_string")) for documents in loaded]
-    return concatenate_datasets(loaded) if len(loaded) > 1 else loaded[0]
+    """Reads files row by row into the columns "text" and, null where there is a text, "problem".
 
-
-def _is_cached(builder: DatasetBuilder, mode: DownloadMode) -> bool:
-    """Whether `datasets` has loaded the files of the builder before, and they have not changed since."""
-    return mode != DownloadMode.FORCE_REDOWNLOAD and Path(builder.cache_dir).is_dir()
-
-
-def _load_group(builder: DatasetBuilder, files: list[Path], data_args: DataArguments, mode: DownloadMode) -> Dataset:
-    try:
-        builder.download_and_prepare(download_mode=mode)
-        documents = builder.as_dataset(split="train")
-    except (DatasetGenerationError, ValueError) as error:  # pyarrow, pandas and json raise subclasses of ValueError
-        _report_bad_row(files, data_args)
-        raise ValueError(
-            f"{', '.join(map(str, files))} cannot be read together: {error.__cause__ or error}"
-        ) from error
-    if kind_of(files[0]) == "text":
-        return documents
-    try:
-        return _text_of(documents, data_args, ", ".join(map(str, files)))
-    except ValueError:
-        _report_bad_row(files, data_args)
-        raise
-
-
-def _load_rows(files: list[Path], data_args: DataArguments, cache_dir: str | None) -> Dataset:
-    """Reads the files row by row into the columns "text" and, null where a text was read, "problem"."""
+    Without `skip_bad_rows` reading stops at the first bad row.
+    """
     paths = [str(path.absolute()) for path in files]
+    reading = {
+        "paths": paths,
+        "column": data_args.text_column,
+        "text_unit": data_args.text_unit,
+        "skip_bad_rows": data_args.skip_bad_rows,
+    }
     states = [path.stat() for path in files]
-    identity = [_VERSION_OF_ROWS, data_args.text_column, data_args.text_unit, paths]
-    identity += [[state.st_size, state.st_mtime_ns] for state in states]
+    identity = [_VERSION_OF_ROWS, *reading.values(), [[state.st_size, state.st_mtime_ns] for state in states]]
     if data_args.overwrite_cache:
         identity.append(time.time_ns())
     try:
         return Dataset.from_generator(
             _generate_rows,
             features=Features({"text": Value("large_string"), "problem": Value("string")}),
-            cache_dir=cache_dir,
-            gen_kwargs={"paths": paths, "column": data_args.text_column, "text_unit": data_args.text_unit},
+            cache_dir=options["cache_dir"],
+            gen_kwargs=reading,
             num_proc=min(data_args.preprocessing_num_workers or 1, len(paths)),
             fingerprint=digest(json.dumps(identity)),
         )
@@ -367,18 +327,23 @@ def _load_rows(files: list[Path], data_args: DataArguments, cache_dir: str | Non
         raise ValueError(f"{', '.join(map(str, files))} cannot be read: {error.__cause__ or error}") from error
 
 
-def _generate_rows(paths: list[str], column: str, text_unit: str) -> Iterator[dict[str, str | None]]:
+def _generate_rows(
+    paths: list[str], column: str, text_unit: str, skip_bad_rows: bool
+) -> Iterator[dict[str, str | None]]:
     row = None
-    for path in paths:
-        for row in read_rows(path, column, text_unit):
-            yield {"text": row.text, "problem": row.problem}
+    for row in itertools.chain.from_iterable(read_rows(path, column, text_unit) for path in paths):
+        yield {"text": row.text, "problem": row.problem}
+        if row.problem and not skip_bad_rows:
+            return  # not an error: from another process, `datasets` would pass on its traceback alone
     if row is None:  # datasets does not load what has no rows; blank texts are dropped later
         yield {"text": "", "problem": None}
 
 
 def _drop_unusable(name: str, documents: Dataset, data_args: DataArguments) -> tuple[Dataset, int]:
     """Returns the documents without bad rows and blank texts, and the number of bad rows."""
-    problems = _problems(documents) if data_args.skip_bad_rows else []
+    problems = _problems(documents)
+    if problems and not data_args.skip_bad_rows:
+        raise ValueError(f"{problems[0]} (--skip_bad_rows leaves such rows out and counts them.)")
     _report_problems(name, problems)
     documents = _drop_blank(documents)
     if len(documents) == 0:
@@ -410,47 +375,8 @@ def _report_problems(name: str, problems: Sequence[str]) -> None:
             logger.warning(f"  and {len(problems) - _PROBLEMS_SHOWN} more.")
 
 
-def _builder_options(files: list[Path], data_args: DataArguments) -> dict:
-    kind = kind_of(files[0])
-    options = {"path": kind, "data_files": [glob.escape(str(path.resolve())) for path in files]}
-    if kind == "text":
-        options |= {"sample_by": data_args.text_unit, "encoding": "utf-8-sig"}
-    if kind == "csv":
-        # A document may well be the word "None" or "NA".
-        options |= {"sep": "\t" if suffix_of(files[0]) == ".tsv" else ",", "keep_default_na": False}
-    return options
-
-
-def _check_readable(path: Path) -> None:
-    """Raises ValueError where the file is missing, empty, a broken gzip file or, unless it is parquet, not UTF-8."""
-    if path.stat().st_size == 0:
-        raise ValueError(f"{path} is empty.")
-    if kind_of(path) == "parquet":
-        return
-    position, pending = 0, b""
-    try:
-        with open_file(path) as stream:
-            while chunk := stream.read(1 << 22):
-                pending += chunk
-                _, used = codecs.utf_8_decode(pending, "strict", False)
-                position, pending = position + used, pending[used:]
-            codecs.utf_8_decode(pending, "strict", True)
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path} is not UTF-8: byte {error.object[error.start]:#04x} at offset {position + error.start}. Convert "
-            "it (for instance with iconv)."
-        ) from error
-    except (OSError, *DAMAGE) as error:
-        if not is_damage(error):
-            raise
-        raise ValueError(f"{path} is not a whole {path.suffix} file: {error}") from error
-
-
 def _text_of(documents: Dataset, data_args: DataArguments, source: str) -> Dataset:
-    """Keeps the column of the text, under the name "text"; raises ValueError where it is missing or not all text.
-
-    With `skip_bad_rows` nulls are left in.
-    """
+    """Keeps the column of the text, under the name "text"; raises ValueError where it is missing or not text."""
     column = data_args.text_column
     if column not in documents.column_names:
         names = ", ".join(documents.column_names)
@@ -458,24 +384,7 @@ def _text_of(documents: Dataset, data_args: DataArguments, source: str) -> Datas
     if documents.features[column] not in (Value("string"), Value("large_string")):
         raise ValueError(f"Column {column!r} of {source} holds {documents.features[column]}, not text.")
     documents = documents.select_columns(column)
-    documents = documents if column == "text" else documents.rename_column(column, "text")
-    row = 0
-    if data_args.skip_bad_rows:
-        return documents
-    for texts in arrow_columns(documents, "text"):
-        if texts.null_count:
-            row += pc.index(pc.is_null(texts), True).as_py()
-            raise ValueError(f"Column {column!r} of {source} is null in row {row + 1}.")
-        row += len(texts)
-    return documents
-
-
-def _report_bad_row(files: list[Path], data_args: DataArguments) -> None:
-    """Reads the files slowly, one row after the other, to raise a ValueError that names the first bad one."""
-    for path in files:
-        for row in read_rows(path, data_args.text_column, data_args.text_unit):
-            if row.problem:
-                raise ValueError(row.problem)
+    return documents if column == "text" else documents.rename_column(column, "text")
 
 
 def arrow_columns(documents: Dataset, column: str) -> Iterator[pa.ChunkedArray]:
@@ -495,16 +404,6 @@ def _drop_blank(documents: Dataset) -> Dataset:
     ]
     full = np.concatenate(full) if full else np.zeros(0, bool)
     return documents if full.all() else documents.select(np.flatnonzero(full))
-
-
-def _warn_of_overlap(train: Dataset, validation: Dataset) -> None:
-    if train.data.nbytes > _COMPARED_BYTES:
-        logger.info("The validation documents are not looked for in the training data: that is too large.")
-        return
-    known = {digest(text) for text in column_values(train, "text")}
-    shared = sum(digest(text) in known for text in column_values(validation, "text"))
-    if shared:
-        logger.warning(f"{shared} of the {len(validation)} validation documents are training documents too.")
 
 
 def _first(documents: Dataset, limit: int | None) -> Dataset:

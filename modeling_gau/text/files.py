@@ -1,7 +1,8 @@
-"""Rows of data files, one after the other from any place on: each a text, or what is wrong with it.
+"""The one parser of data files: records of txt, csv, tsv, json, jsonl and parquet, each with its place or its problem.
 
-Tables and lines of text are read here where `datasets` cannot serve: to leave out bad rows and count them, to name the
-first one, and to read a stream from an exact position. Files may be compressed, and may be local or a URL of fsspec.
+Pretraining reads one column of text (`read_rows`), fine-tuning whole records (`read_records`). The readers of
+`datasets` are not used: they guess a type for each column, cannot skip a bad row or start at an exact row, and do not
+name the line of an error. Files may be compressed, and may be local or a URL of fsspec.
 """
 
 import bz2
@@ -12,8 +13,9 @@ import json
 import lzma
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple, TextIO
@@ -21,6 +23,7 @@ from typing import BinaryIO, NamedTuple, TextIO
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+from datasets import ClassLabel, Features, LargeList, List
 from fsspec.compression import available_compressions, compr
 
 
@@ -33,50 +36,84 @@ FILE_KINDS = {
     ".tsv": "csv",
     ".parquet": "parquet",
 }
+FILE_FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")  # of whole records
 COMPRESSIONS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open, ".zst": None}
 
-# What a file damaged part-way raises, beside an OSError without a number: see is_damage.
+# Errors of a damaged file, besides an OSError without a number: see is_damage.
 DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, pa.ArrowInvalid)
 
-# Of a cell in a csv file: a quotation mark that is never closed must not take the rest of a corpus into memory.
+# Limit for a csv cell: an unclosed quotation mark must not pull the rest of a corpus into memory.
 CELL_CHARACTERS = 2**27
 _PARQUET_ROWS = 512
+_KEYED_ROWS = 1000  # json objects whose keys are taken as the columns
 _SPACE = re.compile(r"\s*")
 
 
-class Row(NamedTuple):
-    """A row of a file.
+class Record(NamedTuple):
+    """A record of a file.
 
     Attributes:
-        number: place among the rows of its file, from 0, blank lines counted; None where the row stands for the rest
-            of a file that cannot be read.
-        text: the text, or None in a bad row.
-        problem: "file, line N: what is wrong" in a bad row, else None.
+        number: index in the file from 0, counting blank lines; None stands for the unreadable rest of a file.
+        place: "line 3" in text files, "row 3" in parquet files and json arrays, from 1.
+        values: column -> value, or None in a bad record.
+        problem: "file, line N: what is wrong" in a bad record, else None.
     """
+
+    number: int | None
+    place: str
+    values: Mapping[str, object] | None
+    problem: str | None = None
+
+
+class Row(NamedTuple):
+    """The text of a record, or None and its problem."""
 
     number: int | None
     text: str | None
     problem: str | None
 
 
-class _Place(NamedTuple):
-    """A row within its file: as `Row`, with the place in words and a problem that does not name the file."""
-
-    number: int
-    place: str
-    text: str | None
-    problem: str | None
-
-
 class _UnusableFileError(ValueError):
-    """Why nothing more can be read from a file, as it continues after the file's name."""
+    """Why the rest of a file cannot be read; the text continues after the file's name."""
+
+
+class _Request(NamedTuple):
+    path: str
+    columns: tuple[str, ...]
+    text_unit: str
+    start: int
+    step: int
+
+    def wants(self, number: int) -> bool:
+        return number >= self.start and (number - self.start) % self.step == 0
+
+    def select(self, rows: Iterator) -> Iterator:
+        return itertools.islice(rows, self.start, None, self.step)
+
+    def check_columns(self, names: Sequence[str]) -> None:
+        for column in self.columns:
+            if column not in names:
+                raise _UnusableFileError(f" has no {column!r}, but {_listed(names)}; choose one with --text_column.")
+
+    def record(self, number: int, place: str, values: object, problem: str | None = None) -> Record:
+        """A record of an object, or a bad one where it is something else."""
+        if problem is None and isinstance(values, _RepeatedKey):
+            problem = f"the key {values.name!r} appears twice."
+        elif problem is None and not isinstance(values, dict):
+            problem = f"expected an object with a key for each column, got {shorten(values)}."
+        if problem:
+            return Record(number, place, None, f"{self.path}, {place}: {problem}")
+        return Record(number, place, values)
+
+
+# ---- Files ----
 
 
 def kind_of(path: str | Path) -> str:
-    """Returns "text", "json", "csv" or "parquet", after the file's name.
+    """Returns "text", "json", "csv" or "parquet", from the file's name.
 
     Raises:
-        ValueError: the name is of no kind that is read, or compressed in a way that is not installed.
+        ValueError: the suffix is unknown, or its compression is not installed.
     """
     compression = PurePosixPath(str(path)).suffix.lower()
     if suffix_of(path) not in FILE_KINDS:
@@ -90,9 +127,25 @@ def kind_of(path: str | Path) -> str:
 
 
 def suffix_of(path: str | Path) -> str:
-    """The suffix in lower case, that of a compression left out: ".txt" of "a.TXT.gz"."""
+    """The suffix in lower case, without that of a compression: ".txt" for "a.TXT.gz"."""
     path = PurePosixPath(str(path))
     return PurePosixPath(path.stem).suffix.lower() if path.suffix.lower() in COMPRESSIONS else path.suffix.lower()
+
+
+def check_file(name: str) -> Path:
+    """Returns the path of a file of records; raises ValueError where it is missing, empty or of another kind."""
+    path = Path(name).expanduser()
+    if suffix_of(path) not in FILE_FORMATS or (suffix_of(path) == ".parquet" and path.suffix.lower() in COMPRESSIONS):
+        raise ValueError(
+            f"{name}: files of rows are {', '.join(FILE_FORMATS)}, all but the last also with "
+            f"{', '.join(COMPRESSIONS)}; convert it to one of them."
+        )
+    kind_of(path)  # raises where a compression is not installed
+    if not path.is_file():
+        raise ValueError(f"{name}: there is no such file.")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{name}: the file is empty.")
+    return path
 
 
 @contextmanager
@@ -112,7 +165,7 @@ def open_file(path: str | Path, token: str | None = None) -> Iterator[BinaryIO]:
 
 
 def file_size(path: str | Path, token: str | None = None) -> int | None:
-    """Bytes of a local file or a URL as it is stored, so compressed; None where the server of a URL does not tell.
+    """Stored (compressed) bytes of a local file or a URL; None where a server does not report the size.
 
     Raises:
         OSError: the file cannot be reached.
@@ -120,7 +173,7 @@ def file_size(path: str | Path, token: str | None = None) -> int | None:
     if "://" not in str(path):
         return Path(path).stat().st_size
     filesystem, inner = _file_system(path, token)
-    return filesystem.info(inner).get("size")  # of the Hub: one request for a whole folder
+    return filesystem.info(inner).get("size")  # on the Hub, one request for a whole folder
 
 
 def _file_system(path: str | Path, token: str | None) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -128,11 +181,14 @@ def _file_system(path: str | Path, token: str | None) -> tuple[fsspec.AbstractFi
 
 
 def is_damage(error: BaseException) -> bool:
-    """Tells a damaged file from one that cannot be reached (a missing right, a lost connection).
+    """Tells a damaged file from one that cannot be reached (missing permission, lost connection).
 
     bz2 and pyarrow raise a plain OSError without a number for damage.
     """
     return isinstance(error, DAMAGE) or (type(error) is OSError and error.errno is None)
+
+
+# ---- Reading ----
 
 
 def read_rows(
@@ -143,85 +199,118 @@ def read_rows(
     step: int = 1,
     token: str | None = None,
 ) -> Iterator[Row]:
-    """Reads the rows `start`, `start + step`, ... of a file; others are passed over as cheaply as their kind allows.
+    """Reads the texts of the rows `start`, `start + step`, ... of a file; arguments and errors as in `parse_file`."""
+    for record in parse_file(path, (column,), text_unit, start, step, token):
+        if record.problem:
+            yield Row(record.number, None, record.problem)
+            continue
+        text, problem = None, None
+        if column in record.values:
+            text, problem = check_value(record.values[column], column)
+        else:
+            problem = f"no {column!r}, but {_listed(record.values)}; choose one with --text_column."
+        yield Row(record.number, text, problem and f"{path}, {record.place}: {problem}")
 
-    json, jsonl: a line (or an item of an array) is a row, and lines that are passed over are not parsed; blank lines
-    are no rows, but are counted. csv, tsv: a record after the header is a row. parquet: row groups that are passed
-    over are not read. txt: a row is what `text_unit` says (document, paragraph, line), as in the text reader of
-    `datasets`.
 
-    A bad row is: a line that is not UTF-8 or not JSON, something other than an object, an object without the column, a
-    value that is null or not text (or holds half a surrogate pair), a record with too many or too few cells. Where a
-    file is empty, not of its kind, lacks the column as a whole or is damaged part-way, the rows before are returned
-    and then one with `number=None`.
+def read_records(path: Path, columns: Sequence[str] = ()) -> Iterator[Record]:
+    """Reads all records; of a parquet file only `columns`, or all if none are given.
 
     Raises:
-        ValueError: the name of the file is of an unknown kind.
+        ValueError: with file and line or row, for the first bad record (see `parse_file`); or the file has no rows.
+    """
+    record = None
+    for record in parse_file(path, columns):
+        if record.problem:
+            raise ValueError(record.problem)
+        yield record
+    if record is None:
+        raise ValueError(f"{path} has no rows.")
+
+
+def parse_file(
+    path: str | Path,
+    columns: Sequence[str] = (),
+    text_unit: str = "document",
+    start: int = 0,
+    step: int = 1,
+    token: str | None = None,
+) -> Iterator[Record]:
+    """Parses the records `start`, `start + step`, ... of a file and passes over others as cheaply as its kind allows.
+
+    - json, jsonl: one object a line (or item of an array). Blank lines are counted, but are no records. Lines in
+      between are not parsed.
+    - csv: commas and quotation marks; tsv: tabs and no quoting, as in the official GLUE files. Cells are strings.
+      Blank lines are counted, but are no records; in a table of one column, those before the last text are empty
+      texts.
+    - parquet: row groups in between are not read.
+    - txt: one record for each `text_unit` (document, paragraph, line; cut as by the text reader of `datasets`), with
+      the text in the first of `columns`.
+
+    A record is bad where it is not UTF-8, not JSON, not an object, repeats a key, or has too many or too few cells.
+    Where a file is empty, not of its kind, has no such column, names a column twice or is damaged part-way, the
+    records before come first and then one with `number=None`.
+
+    Raises:
+        ValueError: the file's suffix is unknown.
         OSError: the file cannot be reached.
     """
-    reader = {"text": _text_rows, "json": _json_rows, "csv": _csv_rows, "parquet": _parquet_rows}[kind_of(path)]
-    last = None
+    kinds = {"text": _text_records, "json": _json_records, "csv": _csv_records, "parquet": _parquet_records}
+    reader, last = kinds[kind_of(path)], None
     try:
         with open_file(path, token) as stream:
-            for last in reader(stream, _Request(str(path), column, text_unit, start, step)):
-                problem = f"{path}, {last.place}: {last.problem}" if last.problem else None
-                yield Row(last.number, last.text, problem)
-    except _UnusableFileError as error:
-        yield Row(None, None, f"{path}{error}")
-    except (OSError, *DAMAGE) as error:
-        if not is_damage(error):
-            raise
-        where = f" beyond {last.place}" if last else ""
-        yield Row(None, None, f"{path} cannot be read{where}: {error or type(error).__name__}")
+            for last in reader(stream, _Request(str(path), tuple(columns), text_unit, start, step)):
+                yield last
+    except (_UnusableFileError, OSError, *DAMAGE) as error:
+        yield Record(None, "", None, _why_unusable(path, error, last.place if last else None))
 
 
-class _Request(NamedTuple):
-    path: str
-    column: str
-    text_unit: str
-    start: int
-    step: int
-
-    def select(self, rows: Iterator) -> Iterator:
-        return itertools.islice(rows, self.start, None, self.step)
+def _why_unusable(path: str | Path, error: Exception, place: str | None = None) -> str:
+    """The message for a file that is not of its kind or damaged; raises any other error again."""
+    if isinstance(error, _UnusableFileError):
+        return f"{path}{error}"
+    if not is_damage(error):
+        raise error
+    return f"{path} cannot be read{f' beyond {place}' if place else ''}: {error or type(error).__name__}"
 
 
-def _text_rows(stream: BinaryIO, request: _Request) -> Iterator[_Place]:
-    with TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape") as lines:
-        head = lines.readline()
-        if not head:
-            raise _UnusableFileError(" is empty.")
-        if request.text_unit == "document" and request.start > 0:
-            return
-        units = {"document": _whole, "line": _lines, "paragraph": _paragraphs}[request.text_unit]
-        number = request.start
-        for line, text in request.select(units(head, lines)):
-            problem, offset = check_unicode(text)
-            place = f"line {line + 1 + text.count(chr(10), 0, offset)}"
-            yield _Place(number, place, None if problem else text, problem)
-            number += request.step
+def read_columns(path: Path) -> tuple[str, ...]:
+    """Names of the columns: from the header or the schema, in json the keys of the first objects.
+
+    Raises:
+        ValueError: the file has no rows, or cannot be read.
+    """
+    if kind_of(path) == "json":
+        first = itertools.islice(read_records(path), _KEYED_ROWS)
+        return tuple(dict.fromkeys(key for record in first for key in record.values))
+    try:
+        with open_file(path) as stream:
+            if kind_of(path) == "csv":
+                return _Table(stream, path).header
+            return tuple(pq.ParquetFile(stream).schema_arrow.names)
+    except (_UnusableFileError, OSError, *DAMAGE) as error:
+        raise ValueError(_why_unusable(path, error)) from error
 
 
-def _whole(head: str, lines: TextIO) -> Iterator[tuple[int, str]]:
-    yield 0, head + lines.read()
+def place_of_row(path: Path, row: int) -> str:
+    """The place of a row, counted from 0: "line 3" or "row 3". Reads the file up to there."""
+    if kind_of(path) == "parquet":
+        return f"row {row + 1}"
+    return next(itertools.islice(read_records(path), row, None)).place
 
 
-def _lines(head: str, lines: TextIO) -> Iterator[tuple[int, str]]:
-    return ((number, line.removesuffix("\n")) for number, line in enumerate(itertools.chain([head], lines)))
+def stored_classes(path: Path, column: str) -> ClassLabel | None:
+    """The classes that `datasets` wrote into a parquet file for a column of label ids, or of lists of them."""
+    if kind_of(path) != "parquet":
+        return None
+    schema = pq.read_schema(path)
+    if b"huggingface" not in (schema.metadata or {}):
+        return None
+    feature = Features.from_arrow_schema(schema).get(column)
+    feature = feature.feature if isinstance(feature, (List, LargeList)) else feature
+    return feature if isinstance(feature, ClassLabel) else None
 
 
-def _paragraphs(head: str, lines: TextIO) -> Iterator[tuple[int, str]]:
-    """Cuts at each "\\n\\n" from the left, as `str.split` does; empty paragraphs are left out."""
-    begin, paragraph = 0, []
-    for number, line in enumerate(itertools.chain([head], lines)):
-        paragraph.append(line)
-        if line == "\n" and len(paragraph) > 1:
-            text = "".join(paragraph)[:-2]
-            if text:
-                yield begin, text
-            begin, paragraph = number + 1, []
-    if paragraph:
-        yield begin, "".join(paragraph)
+# ---- Values ----
 
 
 def check_unicode(text: str) -> tuple[str | None, int]:
@@ -250,19 +339,73 @@ def shorten(value: object) -> str:
     return f"{str(value)[:80]!r}" if isinstance(value, str) else f"{value!r:.80}"
 
 
-def _check_object(row: object, column: str) -> tuple[str | None, str | None]:
-    if not isinstance(row, dict):
-        return None, f"expected an object with the key {column!r}, got {shorten(row)}."
-    if column not in row:
-        return None, f"no {column!r}, but {_listed(row)}; choose one with --text_column."
-    return check_value(row[column], column)
-
-
-def _listed(names) -> str:
+def _listed(names: Iterable) -> str:
     return ", ".join(map(str, itertools.islice(names, 20))) or "nothing"
 
 
-def _json_rows(stream: BinaryIO, request: _Request) -> Iterator[_Place]:
+# ---- Text ----
+
+
+def _text_records(stream: BinaryIO, request: _Request) -> Iterator[Record]:
+    column = request.columns[0] if request.columns else "text"
+    with TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape") as lines:
+        head = lines.readline()
+        if not head:
+            raise _UnusableFileError(" is empty.")
+        if request.text_unit == "document" and request.start > 0:
+            return
+        units = {"document": _whole, "line": _lines, "paragraph": _paragraphs}[request.text_unit]
+        numbers = itertools.count(request.start, request.step)
+        for number, (line, text) in zip(numbers, request.select(units(head, lines)), strict=False):
+            problem, offset = check_unicode(text)
+            place = f"line {line + 1 + text.count(chr(10), 0, offset)}"
+            yield request.record(number, place, {column: text}, problem)
+
+
+def _whole(head: str, lines: TextIO) -> Iterator[tuple[int, str]]:
+    yield 0, head + lines.read()
+
+
+def _lines(head: str, lines: TextIO) -> Iterator[tuple[int, str]]:
+    return ((number, line.removesuffix("\n")) for number, line in enumerate(itertools.chain([head], lines)))
+
+
+def _paragraphs(head: str, lines: TextIO) -> Iterator[tuple[int, str]]:
+    """Cuts at each "\\n\\n" from the left, as `str.split` does; empty paragraphs are left out."""
+    begin, paragraph = 0, []
+    for number, line in enumerate(itertools.chain([head], lines)):
+        paragraph.append(line)
+        if line == "\n" and len(paragraph) > 1:
+            text = "".join(paragraph)[:-2]
+            if text:
+                yield begin, text
+            begin, paragraph = number + 1, []
+    if paragraph:
+        yield begin, "".join(paragraph)
+
+
+# ---- JSON ----
+
+
+@dataclass(frozen=True)
+class _RepeatedKey:
+    """Stands for an object that repeats a key, which `json` would read as if only the last one were there."""
+
+    name: str
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object] | _RepeatedKey:
+    row = dict(pairs)
+    if len(row) == len(pairs):
+        return row
+    names = [name for name, _ in pairs]
+    return _RepeatedKey(next(name for name in names if names.count(name) > 1))
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)
+
+
+def _json_records(stream: BinaryIO, request: _Request) -> Iterator[Record]:
     with TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape") as lines:
         head = []
         while not head or head[-1].isspace():
@@ -271,15 +414,15 @@ def _json_rows(stream: BinaryIO, request: _Request) -> Iterator[_Place]:
             raise _UnusableFileError(" is empty.")
         if head[-1].lstrip().startswith("["):
             head.append(lines.readline())
-            if begins_an_array(*head[-2:], request.path):
-                yield from _array_rows("".join(head) + lines.read(), request)
+            if _begins_an_array(*head[-2:], request.path):
+                yield from _array_records("".join(head) + lines.read(), request)
                 return
         for number, line in request.select(enumerate(itertools.chain(head, lines))):
             if line and not line.isspace():
-                yield _Place(number, f"line {number + 1}", *_check_line(line, request.column))
+                yield request.record(number, f"line {number + 1}", *_parse_line(line))
 
 
-def begins_an_array(line: str, following: str, path: str) -> bool:
+def _begins_an_array(line: str, following: str, path: str) -> bool:
     """Tells `[...]` over a whole file from one bad line "[..." among others."""
     if not following or following.isspace():
         return True
@@ -294,125 +437,151 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def _check_line(line: str, column: str) -> tuple[str | None, str | None]:
+def _parse_line(line: str) -> tuple[object, str | None]:
+    """Returns the value and None, or None and what is wrong with the line."""
     problem, _ = check_unicode(line)
     if problem:
         return None, problem
     try:
-        row = json.loads(line)
+        return _DECODER.decode(line), None
     except json.JSONDecodeError as error:
         column = min(error.pos, len(line.rstrip())) + 1  # not behind the line's end
         return None, f"this is not JSON ({error.msg}, column {column})."
-    except (ValueError, RecursionError) as error:  # a number of too many digits, too many brackets
-        return None, f"this is no JSON that can be read ({error})."
-    return _check_object(row, column)
+    except (ValueError, RecursionError) as error:  # too many digits in a number, too many brackets
+        return None, f"this JSON cannot be read ({error})."
 
 
-def _array_rows(text: str, request: _Request) -> Iterator[_Place]:
-    decoder = json.JSONDecoder()
+def _array_records(text: str, request: _Request) -> Iterator[Record]:
     place = _SPACE.match(text, text.index("[") + 1).end()
-    number = 0
-    while not (number == 0 and text.startswith("]", place)):
-        try:
-            row, place = decoder.raw_decode(text, place)
-            place = _SPACE.match(text, place).end()
-            if text[place : place + 1] not in ("]", ","):
-                raise json.JSONDecodeError("Expecting ',' or ']'", text, place)
-        except json.JSONDecodeError as error:
-            raise _UnusableFileError(f", line {error.lineno}: this is not JSON ({error.msg}).") from error
-        except (ValueError, RecursionError) as error:  # a number of too many digits, too many brackets
-            line = text.count("\n", 0, place) + 1
-            raise _UnusableFileError(f", line {line}: this is no JSON that can be read ({error}).") from error
-        if number >= request.start and (number - request.start) % request.step == 0:
-            row = {"text": row} if isinstance(row, str) else row
-            yield _Place(number, f"row {number + 1}", *_check_object(row, request.column))
-        if text[place] == "]":
+    for number in itertools.count():
+        if number == 0 and text.startswith("]", place):
             return
-        place, number = _SPACE.match(text, place + 1).end(), number + 1
+        row, place, is_last = _array_item(text, place)
+        if request.wants(number):
+            row = {"text": row} if isinstance(row, str) else row
+            yield request.record(number, f"row {number + 1}", row)
+        if is_last:
+            return
 
 
-def _csv_rows(stream: BinaryIO, request: _Request) -> Iterator[_Place]:
-    csv.field_size_limit(CELL_CHARACTERS)  # of the process, at 131,072 by default, which many a document exceeds
-    delimiter = "\t" if suffix_of(request.path) == ".tsv" else ","
-    ended = []
-    with TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
-        reader = csv.reader(itertools.chain(lines, noting_the_end(ended)), delimiter=delimiter)
-        header = next(reader, None)
+def _array_item(text: str, place: int) -> tuple[object, int, bool]:
+    """Parses an item of an array; returns it, where the next one begins, and whether it is the last."""
+    try:
+        row, place = _DECODER.raw_decode(text, place)
+        end = _SPACE.match(text, place).end()
+        if text[end : end + 1] not in ("]", ",") or not text[end : end + 1]:
+            raise json.JSONDecodeError("Expecting ',' or ']'", text, end)
+        following = _SPACE.match(text, end + 1).end()
+        if text[end] == "]" and following < len(text):
+            raise json.JSONDecodeError("Extra data", text, following)
+        return row, following, text[end] == "]"
+    except json.JSONDecodeError as error:
+        raise _UnusableFileError(f", line {error.lineno}: this is not JSON ({error.msg}).") from error
+    except (ValueError, RecursionError) as error:  # too many digits in a number, too many brackets
+        line = text.count("\n", 0, place) + 1
+        raise _UnusableFileError(f", line {line}: this JSON cannot be read ({error}).") from error
+
+
+# ---- Tables ----
+
+
+class _Table:
+    """The header of a csv or tsv file; iterating gives the number, first line, cells and problem of each record."""
+
+    def __init__(self, stream: BinaryIO, path: str | Path):
+        csv.field_size_limit(CELL_CHARACTERS)  # process-wide; documents often exceed the default of 131,072
+        self._ended = False
+        style = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if suffix_of(path) == ".tsv" else {}
+        self._reader = csv.reader(self._lines(stream), **style)
+        self.header = self._read_header()
+        self._commas = suffix_of(path) == ".csv"
+
+    def __iter__(self) -> Iterator[tuple[int, int, list[str], str | None]]:
+        for number in itertools.count():
+            line = self._reader.line_num + 1
+            try:
+                cells = next(self._reader, None)
+            except csv.Error as error:
+                yield number, line, [], f"this is no row of a table ({error})."
+                continue
+            if cells is None:
+                return
+            yield number, line, cells, self._problem(cells) if cells else None
+
+    def _lines(self, stream: BinaryIO) -> Iterator[str]:
+        with TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
+            yield from lines
+        self._ended = True
+
+    def _read_header(self) -> tuple[str, ...]:
+        header = next(self._reader, None)
         if header is None:
             raise _UnusableFileError(" is empty.")
-        if request.column not in header:
-            raise _UnusableFileError(
-                f" has no {request.column!r}, but {_listed(header)}; choose one with --text_column."
-            )
-        for number in itertools.count():
-            line = reader.line_num + 1
-            text, problem = _next_record(reader, header, request.column, ended)
-            if text is None and problem is None:
-                if ended:
-                    return
-            elif number >= request.start and (number - request.start) % request.step == 0:
-                yield _Place(number, f"line {line}", text, problem)
+        if not header:
+            raise _UnusableFileError(", line 1: this line is empty, but must name the columns.")
+        problem = _first_problem(header)
+        if problem:
+            raise _UnusableFileError(f", line 1: {problem}")
+        for name in header:
+            if header.count(name) > 1:
+                raise _UnusableFileError(f", line 1: two columns have the name {name!r}.")
+        return tuple(header)
+
+    def _problem(self, cells: list[str]) -> str | None:
+        if self._ended:  # the reader looks beyond the last line only for a closing quotation mark
+            return "a quotation mark is opened here and never closed."
+        if len(cells) != len(self.header):
+            hint = " Texts with commas need quotation marks." if self._commas and len(cells) > len(self.header) else ""
+            return f"expected {len(self.header)} cells, as in the header, got {len(cells)}.{hint}"
+        return _first_problem(cells)
 
 
-def noting_the_end(ended: list) -> Iterator[str]:
-    ended.append(True)
-    yield from ()
+def _first_problem(cells: Sequence[str]) -> str | None:
+    return next((problem for problem, _ in map(check_unicode, cells) if problem), None)
 
 
-def _next_record(reader, header: list[str], column: str, ended: list) -> tuple[str | None, str | None]:
-    """Returns text and None, None and a problem, or twice None for a blank line and at the end."""
-    try:
-        cells = next(reader, [])
-    except csv.Error as error:
-        return None, f"this is no row of a table ({error})."
-    if not cells:
-        return None, None
-    if ended:  # the reader goes beyond the last line in search of a closing quotation mark alone
-        return None, "a quotation mark is opened here and never closed."
-    if len(cells) != len(header):
-        return None, f"{len(cells)} cells, where the header has {len(header)}."
-    problems = [problem for problem, _ in map(check_unicode, cells) if problem]
-    return (None, problems[0]) if problems else (cells[header.index(column)], None)
+def _csv_records(stream: BinaryIO, request: _Request) -> Iterator[Record]:
+    table = _Table(stream, request.path)
+    request.check_columns(table.header)
+    blank = []
+    for number, line, cells, problem in table:
+        if not cells and not problem:
+            blank += [(number, line)] if len(table.header) == 1 else []
+            continue
+        for before, empty in blank:
+            if request.wants(before):
+                yield request.record(before, f"line {empty}", {table.header[0]: ""})
+        blank = []
+        if request.wants(number):
+            values = {} if problem else dict(zip(table.header, cells, strict=True))
+            yield request.record(number, f"line {line}", values, problem)
 
 
-def _parquet_rows(stream: BinaryIO, request: _Request) -> Iterator[_Place]:
+# ---- Parquet ----
+
+
+def _parquet_records(stream: BinaryIO, request: _Request) -> Iterator[Record]:
     file = pq.ParquetFile(stream)
-    schema = file.schema_arrow
-    if request.column not in schema.names:
-        raise _UnusableFileError(
-            f" has no {request.column!r}, but {_listed(schema.names)}; choose one with --text_column."
-        )
-    kind = schema.field(request.column).type
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
-        raise _UnusableFileError(f" holds {kind} in {request.column!r}, not text.")
+    request.check_columns(file.schema_arrow.names)
     first, wanted = 0, request.start  # row numbers: of the next batch, and of the next row to return
     for group in range(file.metadata.num_row_groups):
-        if wanted >= first + file.metadata.row_group(group).num_rows:
-            first += file.metadata.row_group(group).num_rows
+        rows = file.metadata.row_group(group).num_rows
+        if wanted >= first + rows:
+            first += rows
             continue
-        for batch in file.iter_batches(_PARQUET_ROWS, row_groups=[group], columns=[request.column]):
-            numbers = range(wanted, first + len(batch), request.step)
-            if numbers:
-                own = pa.array(range(wanted - first, len(batch), request.step), pa.int64())
-                values = _values(batch.column(0), own)
-                for number, value in zip(numbers, values, strict=True):
-                    yield _Place(number, f"row {number + 1}", *_check_parquet(value, request.column))
-                wanted = numbers[-1] + request.step
+        for batch in file.iter_batches(_PARQUET_ROWS, row_groups=[group], columns=list(request.columns) or None):
+            own = slice(wanted - first, None, request.step)
+            values = [_python_values(column)[own] for column in batch.columns]
+            for row in zip(*values, strict=True):
+                yield request.record(wanted, f"row {wanted + 1}", dict(zip(batch.schema.names, row, strict=True)))
+                wanted += request.step
             first += len(batch)
 
 
-def _values(column: pa.Array, rows: pa.Array) -> list[str | bytes | None]:
-    if pa.types.is_string_view(column.type):  # cannot be taken from
-        column = column.cast(pa.large_string())
-    column = column.take(rows)
+def _python_values(column: pa.Array) -> list:
+    """The values of a column; a string that is not UTF-8 keeps its bytes as half surrogates, as in text files."""
     try:
         return column.to_pylist()
     except UnicodeDecodeError:
-        return column.cast(pa.large_string()).cast(pa.large_binary()).to_pylist()
-
-
-def _check_parquet(value: str | bytes | None, column: str) -> tuple[str | None, str | None]:
-    if isinstance(value, bytes):
-        value = value.decode("utf-8", "surrogateescape")
-    return check_value(value, column)
+        values = column.cast(pa.large_string()).cast(pa.large_binary()).to_pylist()
+        return [value if value is None else value.decode("utf-8", "surrogateescape") for value in values]

@@ -114,8 +114,8 @@ def test_parquet_groups_before_the_start_are_not_read(monkeypatch):
 
 def test_lines_of_others_are_not_parsed(monkeypatch):
     name = write("a.jsonl", "".join(f'{{"text": "{number}"}}\n' for number in range(20)))
-    parsed, loads = [], json.loads
-    monkeypatch.setattr(rows.json, "loads", lambda line: parsed.append(line) or loads(line))
+    parsed, parse_line = [], rows._parse_line
+    monkeypatch.setattr(rows, "_parse_line", lambda line: parsed.append(line) or parse_line(line))
     assert texts(name, start=11, step=5) == ["11", "16"]
     assert len(parsed) == 2
 
@@ -186,6 +186,7 @@ BAD_FILES = {
                 "[" * 100_000,
                 "9" * 5000,
                 "BYTES",
+                '{"text": "a", "text": "b"}',
                 '{"text": "last"}',
             ]
         )
@@ -199,21 +200,23 @@ BAD_FILES = {
     "empty.csv": b"",
     "empty.jsonl": b"",
     "column.csv": b"id,body\n1,a\n",
+    "twice.csv": b"text,text\na,b\n",
     "a.parquet": b"plain",
 }
 PROBLEMS = {
     "a.jsonl": [
         "good",
         "a.jsonl, line 3: this is not JSON (Expecting value, column 9).",
-        "a.jsonl, line 4: expected an object with the key 'text', got [1, 2].",
-        "a.jsonl, line 5: expected an object with the key 'text', got 5.",
+        "a.jsonl, line 4: expected an object with a key for each column, got [1, 2].",
+        "a.jsonl, line 5: expected an object with a key for each column, got 5.",
         "a.jsonl, line 6: no 'text', but body, id; choose one with --text_column.",
         "a.jsonl, line 7: 'text' must be text, got None.",
         "a.jsonl, line 8: 'text' must be text, got ['a'].",
         "a.jsonl, line 9: this holds half of a surrogate pair (\\ud800), which is no character.",
-        "a.jsonl, line 10: this is no",
-        "a.jsonl, line 11: this is no JSON that can be read (Exceeds the limit",
+        "a.jsonl, line 10: this JSON cannot be read",
+        "a.jsonl, line 11: this JSON cannot be read (Exceeds the limit",
         "a.jsonl, line 12: this is not UTF-8 (byte 0xff).",
+        "a.jsonl, line 13: the key 'text' appears twice.",
         "last",
     ],
     "a.json": [
@@ -224,8 +227,8 @@ PROBLEMS = {
     ],
     "a.csv": [
         "a",
-        "a.csv, line 3: 1 cells, where the header has 2.",
-        "a.csv, line 4: 3 cells, where the header has 2.",
+        "a.csv, line 3: expected 2 cells, as in the header, got 1.",
+        "a.csv, line 4: expected 2 cells, as in the header, got 3. Texts with commas need quotation marks.",
         "a.csv, line 5: this is not UTF-8 (byte 0xe9).",
         "two\nlines",
         "e",
@@ -236,6 +239,7 @@ PROBLEMS = {
     "empty.csv": ["empty.csv is empty."],
     "empty.jsonl": ["empty.jsonl is empty."],
     "column.csv": ["column.csv has no 'text', but id, body; choose one with --text_column."],
+    "twice.csv": ["twice.csv, line 1: two columns have the name 'text'."],
     "a.parquet": ["a.parquet cannot be read: Parquet file size is 5 bytes"],
 }
 
@@ -263,7 +267,9 @@ def test_bad_texts_are_whole_units():
 def test_bad_rows_of_parquet():
     pq.write_table(pa.table({"text": ["a", None, "c"], "number": [1, 2, 3]}), "a.parquet")
     assert problems("a.parquet") == ["a", "a.parquet, row 2: 'text' must be text, got None.", "c"]
-    assert problems("a.parquet", column="number") == ["a.parquet holds int64 in 'number', not text."]
+    assert problems("a.parquet", column="number") == [
+        f"a.parquet, row {row}: 'number' must be text, got {row}." for row in (1, 2, 3)
+    ]
     assert problems("a.parquet", column="body") == [
         "a.parquet has no 'body', but text, number; choose one with --text_column."
     ]

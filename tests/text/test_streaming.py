@@ -366,7 +366,7 @@ def bad_files():
         ("a.jsonl", r"a\.jsonl, line 2: 'text' must be text, got 5\. \(--skip_bad_rows leaves"),
         ("b.jsonl.gz", r"b\.jsonl\.gz cannot be read.*: Compressed file ended"),
         ("c.parquet", r"c\.parquet cannot be read: "),
-        ("d.csv", r"d\.csv, line 3: 1 cells, where the header has 2"),
+        ("d.csv", r"d\.csv, line 3: expected 2 cells, as in the header, got 1"),
     ],
 )
 def test_the_first_bad_row_is_an_error(name, message):

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
 
-from modeling_gau.glue.files import place_of_row, read_columns, read_records, stored_classes
+from modeling_gau.text.files import place_of_row, read_columns, read_records, stored_classes
 
 
 def write(path: Path, content: str | bytes) -> Path:
@@ -74,14 +74,21 @@ def test_columns(tmp_path):
 @pytest.mark.parametrize(
     "name, content, message",
     [
-        ("a.csv", "t,u\nx,1\ny\n", "line 3: cells: 1, where the header has 2"),
-        ("a.csv", "t,u\nx, y,1\n", "line 2: cells: 3, where the header has 2. Texts with commas need quotation marks"),
+        ("a.csv", "t,u\nx,1\ny\n", "line 3: expected 2 cells, as in the header, got 1"),
+        (
+            "a.csv",
+            "t,u\nx, y,1\n",
+            "line 2: expected 2 cells, as in the header, got 3. Texts with commas need quotation marks",
+        ),
         ("a.csv", 't,u\nx,1\n"y,2\nz,3\n', "line 3: a quotation mark is opened here and never closed"),
         ("a.csv", "t,u\n\udcff,1\n", r"line 2: this is not UTF-8 \(byte 0xff\)"),
         ("a.csv", "t,u\nx,1\n".encode("utf-16"), r"line 1: this is not UTF-8 \(byte 0xff\)"),
         ("a.csv", "t,t\nx,1\n", "line 1: two columns have the name 't'"),
-        ("a.csv", "\nt,u\n", "the first line is empty"),
+        ("a.csv", "\nt,u\n", "line 1: this line is empty, but must name the columns"),
         ("a.csv", "t,u\n", "a.csv has no rows"),
+        ("a.jsonl", '{"t": 1}\n{"t": 1, "t": 2}\n', "line 2: the key 't' appears twice"),
+        ("a.json", '[{"t": 1}, {"t": 1, "t": 2}]', "row 2: the key 't' appears twice"),
+        ("a.json", '[{"t": 1}] []', "line 1: this is not JSON .Extra data"),
         ("a.jsonl", '{"t": 1}\n{"t": \n', r"line 2: this is not JSON \(Expecting value"),
         ("a.jsonl", '{"t": 1}\n[1]\n', r"line 2: expected an object with a key for each column, got \[1\]"),
         ("a.jsonl", '{"t": 1}\n{"t": "\udcff"}\n', r"line 2: this is not UTF-8 \(byte 0xff\)"),
@@ -89,10 +96,10 @@ def test_columns(tmp_path):
         ("a.json", '[{"t": 1},\n{"t": 2,}]', "line 2: this is not JSON"),
         ("a.json", '[{"t": 1}, 3]', "row 2: expected an object"),
         ("a.json", "[]", "has no rows"),
-        ("a.json", "[" * 100_000, "line 1: this is no"),
-        ("a.parquet", "t,u", "cannot be read as parquet"),
-        ("a.jsonl.gz", gzip.compress(b'{"t": 1}\n' * 20_000)[:-12], r"cannot be read as jsonl beyond line \d{4,}: "),
-        ("a.csv.gz", "t,u\n", "cannot be read as csv: Not a gzipped file"),
+        ("a.json", "[" * 100_000, "line 1: this JSON cannot be read"),
+        ("a.parquet", "t,u", "cannot be read: "),
+        ("a.jsonl.gz", gzip.compress(b'{"t": 1}\n' * 20_000)[:-12], r"cannot be read beyond line \d{4,}: "),
+        ("a.csv.gz", "t,u\n", "cannot be read: Not a gzipped file"),
     ],
 )
 def test_damaged_files(tmp_path, name, content, message):
