@@ -50,14 +50,14 @@ from modeling_gau.glue.study import (
 from modeling_gau.glue.submission import write_predictions
 from modeling_gau.glue.trainer import GlueTrainer, GlueTrainingArguments
 from modeling_gau.runs.arguments import CardArguments, ModelArguments
-from modeling_gau.runs.faults import TerminationCallback
+from modeling_gau.runs.checkpoints import find_checkpoint
 from modeling_gau.runs.model_card import write_model_card
 from modeling_gau.runs.models import check_fit, resolve_config, start_model
 from modeling_gau.runs.publishing import check_push_destination, push, push_folder, save_without_push
 from modeling_gau.runs.recipes import parse_arguments
-from modeling_gau.runs.resuming import find_checkpoint
 from modeling_gau.runs.run_record import RunRecord, describe_run, read_record
 from modeling_gau.runs.running import end_processes, train
+from modeling_gau.runs.signals import TerminationCallback
 from modeling_gau.runs.tables import aligned
 
 

@@ -21,8 +21,7 @@ EXTRAS = {
     "plot": ["matplotlib>=3.8", "scipy>=1.11"],
     "tensorboard": ["tensorboard>=2.16"],
     "trackio": ["trackio>=0.20"],
-    # StableAdamW, which transformers takes from the first, and LAMB.
-    "optimizers": ["torch-optimi>=0.3", "pytorch-optimizer>=3.8"],
+    "optimizers": ["torch-optimi>=0.3"],  # StableAdamW, through transformers
     "peft": ["peft>=0.18"],
     "sentence-transformers": ["sentence-transformers>=6.0"],
     # Words of Chinese, for whole-word masking.

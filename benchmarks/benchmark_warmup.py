@@ -25,8 +25,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import run_pretrain  # noqa: E402
-from modeling_gau.runs.faults import NonFiniteError  # noqa: E402
 from modeling_gau.runs.tables import aligned  # noqa: E402
+from modeling_gau.runs.trainer import NonFiniteError  # noqa: E402
 
 
 INITIALISATIONS = {"layers^(-1/3)": "null", "0.02": "0.02"}

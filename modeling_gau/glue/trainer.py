@@ -4,23 +4,20 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
-from transformers import EarlyStoppingCallback, EvalPrediction, TrainerCallback, TrainingArguments
+from transformers import EarlyStoppingCallback, EvalPrediction, TrainerCallback
 from transformers.trainer_utils import IntervalStrategy, PredictionOutput, SaveStrategy
 
-from ..runs.arguments import take_cpu_for_bfloat16
-from ..runs.checkpoints import CheckpointedTrainer
-from ..runs.faults import FiniteStepsMixin
+from ..runs.arguments import RunArguments
+from ..runs.trainer import RunTrainer, replaced
 from .tasks import GlueTask
 
 
 @dataclass
-class GlueTrainingArguments(TrainingArguments):
-    """[`TrainingArguments`] in which the best model is the one with the best key metric of the task.
+class GlueTrainingArguments(RunArguments):
+    """[`RunArguments`] in which the best model is the one with the best key metric of the task.
 
     With none of `do_train`, `do_eval` and `do_predict`, a run trains and evaluates; one of several runs predicts test
     rows as well, where there are any.
@@ -28,23 +25,6 @@ class GlueTrainingArguments(TrainingArguments):
 
     KEY_METRIC = "key_metric"
 
-    # As in pretraining: a run that diverged must not look like a healthy one.
-    logging_nan_inf_filter: bool = field(
-        default=False, metadata={"help": "Leave NaN and infinite losses out of the logged loss."}
-    )
-    non_finite: Literal["stop", "skip"] = field(
-        default="stop",
-        metadata={
-            "help": "What to do when a loss or the gradient is NaN or infinite: stop the run, or skip the step, which "
-            "is counted."
-        },
-    )
-    overwrite_output_dir: bool = field(
-        default=False,
-        metadata={
-            "help": "Start anew in an `output_dir` that holds an earlier run; its `checkpoint-*` folders are deleted."
-        },
-    )
     layerwise_lr_decay: float = field(
         default=1.0,
         metadata={
@@ -75,7 +55,6 @@ class GlueTrainingArguments(TrainingArguments):
         # The Trainer's own default is the loss. It is replaced here and resolved when the task is known.
         if self.metric_for_best_model is None and (self.load_best_model_at_end or self.save_strategy == "best"):
             self.metric_for_best_model = self.KEY_METRIC
-        take_cpu_for_bfloat16(self)
         super().__post_init__()
 
     def _prepare_early_stopping(self) -> None:
@@ -151,10 +130,8 @@ def _by_depth(parameters: Sequence, depth_of: dict) -> list[tuple[int, list]]:
     return [(depth, [parameter for parameter in parameters if depth_of[parameter] == depth]) for depth in depths]
 
 
-class GlueTrainer(FiniteStepsMixin, CheckpointedTrainer):
+class GlueTrainer(RunTrainer):
     """[`Trainer`] that reports the metrics of a task and, where there are two, their mean as `combined_score`.
-
-    Its checkpoints are whole or say why not, and no step is made from a loss that is no number, as in pretraining.
 
     Args:
         task: of the data.
@@ -179,7 +156,6 @@ class GlueTrainer(FiniteStepsMixin, CheckpointedTrainer):
         # already divided by their number. A regression's is the mean of its batch, and so is every loss of BERT and
         # its like: gradients would grow with the steps of gradient accumulation and with the number of processes.
         self.model_accepts_loss_kwargs = False
-        self.non_finite = self.args.non_finite
         self.task = task
         self.class_names, self.check_labels = tuple(label_names), check_labels
 
@@ -196,11 +172,6 @@ class GlueTrainer(FiniteStepsMixin, CheckpointedTrainer):
             ]
         return super().create_optimizer(model)
 
-    def evaluate(self, *args, **kwargs):
-        # Its data loader draws a seed: what a run learns must not depend on when it is evaluated.
-        with torch.random.fork_rng(devices=[]):
-            return super().evaluate(*args, **kwargs)
-
     def predictions_from_logits(self, logits: torch.Tensor | tuple, labels: torch.Tensor | None) -> torch.Tensor:
         """(batch, labels) logits -> (batch,) scores or class ids, so that no logits are kept over an evaluation."""
         if isinstance(logits, tuple):  # models that return hidden states or attentions as well
@@ -214,14 +185,5 @@ class GlueTrainer(FiniteStepsMixin, CheckpointedTrainer):
 
     def predict(self, *args, **kwargs) -> PredictionOutput:
         # The Trainer groups the rows of evaluations by length too, and would return predictions in that order.
-        strategy = self.args.train_sampling_strategy
-        self.args.train_sampling_strategy = "random"
-        try:
+        with replaced(self.args, train_sampling_strategy="random"):
             return super().predict(*args, **kwargs)
-        finally:
-            self.args.train_sampling_strategy = strategy
-
-    def create_model_card(self, *args, **kwargs):
-        # Called before every push: the card that is there says more than the Trainer's draft.
-        if not (Path(self.args.output_dir) / "README.md").is_file():
-            super().create_model_card(*args, **kwargs)

@@ -5,13 +5,12 @@ That is: batches that know their number, exact token-weighted evaluation metrics
 sequence lengths, and what a log says of accuracy and speed.
 """
 
-import ast
 import copy
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -26,16 +25,14 @@ from transformers import (
     ProgressCallback,
     SchedulerType,
     TrainerCallback,
-    TrainingArguments,
 )
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from transformers.utils import logging
 
 from ..configuration_gau import GAUConfig
-from ..runs.arguments import take_cpu_for_bfloat16
-from ..runs.checkpoints import CheckpointedTrainer, replaced
-from ..runs.faults import FiniteStepsMixin
+from ..runs.arguments import RunArguments
 from ..runs.progress import ModelFlops, PretrainingProgress, Speedometer
+from ..runs.trainer import RunTrainer, replaced
 from ..text.batches import TrainingLoader, documents_end_to_end, documents_mask, sum_totals
 from ..text.masking import IGNORED_LABEL
 from ..unpadding_gau import LayerCost, PackedSequences
@@ -45,27 +42,9 @@ logger = logging.get_logger(__name__)
 
 
 @dataclass
-class PretrainingArguments(TrainingArguments):
-    """[`TrainingArguments`] plus what a pretraining run needs, with a default of its own."""
+class PretrainingArguments(RunArguments):
+    """[`RunArguments`] plus the schedule and what else a pretraining run needs."""
 
-    # The Trainer replaces a NaN loss in the log by the average of the losses before it. A diverged pretraining run
-    # must not look like a healthy one.
-    logging_nan_inf_filter: bool = field(
-        default=False, metadata={"help": "Leave NaN and infinite losses out of the logged loss."}
-    )
-    overwrite_output_dir: bool = field(
-        default=False,
-        metadata={
-            "help": "Start anew in an `output_dir` that holds an earlier run; its `checkpoint-*` folders are deleted."
-        },
-    )
-    optim: str = field(
-        default="adamw_torch_fused",
-        metadata={
-            "help": "Optimizer: one of transformers' (adamw_torch_fused, adafactor, sgd, ...), stable_adamw or lamb. "
-            "The last two need the extra `optimizers`."
-        },
-    )
     decay_steps: float = field(
         default=0.1,
         metadata={
@@ -75,13 +54,6 @@ class PretrainingArguments(TrainingArguments):
     )
     decay_type: Literal["1-sqrt", "linear", "cosine"] = field(
         default="1-sqrt", metadata={"help": "Form of that decay."}
-    )
-    non_finite: Literal["stop", "skip"] = field(
-        default="stop",
-        metadata={
-            "help": "What to do when a loss or the gradient is NaN or infinite: stop the run, or skip the step, which "
-            "is counted."
-        },
     )
     accept_changed_data: bool = field(
         default=False,
@@ -96,17 +68,10 @@ class PretrainingArguments(TrainingArguments):
     )
 
     def __post_init__(self):
-        take_cpu_for_bfloat16(self)
-        # The Trainer knows the optimizers of transformers only; it is handed the others (see `MaskedLMTrainer`).
-        optim, self.optim = str(getattr(self.optim, "value", self.optim)), "adamw_torch_fused"
-        if optim not in OPTIMIZERS:
-            self.optim = optim
-        # Batches know their number: nothing has to be read and thrown away to get to it.
+        # Batches know their number, so a resume need not read and discard the ones before.
         self.ignore_data_skip = True
         super().__post_init__()
-        if optim in OPTIMIZERS:
-            self.optim = optim
-        # Both settings take the exact metrics of an evaluation away, and would do so without a word.
+        # Both settings would silently drop the exact metrics of an evaluation.
         for name in ("prediction_loss_only", "batch_eval_metrics"):
             if getattr(self, name):
                 raise ValueError(
@@ -200,7 +165,7 @@ def _exp(value: float) -> float:
         return math.inf
 
 
-class MaskedLMTrainer(FiniteStepsMixin, CheckpointedTrainer):
+class MaskedLMTrainer(RunTrainer):
     """[`Trainer`] for masked language models: its own training batches, and evaluations that are exact.
 
     The Trainer's own `eval_loss` is a mean of batch means, which weights tokens by the batch they fall into; here
@@ -237,12 +202,10 @@ class MaskedLMTrainer(FiniteStepsMixin, CheckpointedTrainer):
         # with accumulated batches or several processes the gradients would be of another size.
         loss = partial(masked_lm_loss, label_smoothing=args.label_smoothing_factor)
         loss = None if "sparse_prediction" in config else loss
-        optimizer = OPTIMIZERS[args.optim](args) if args.optim in OPTIMIZERS else None
         super().__init__(
             processing_class=tokenizer,
             compute_metrics=masked_lm_metrics,
             preprocess_logits_for_metrics=masked_lm_row_totals,
-            optimizer_cls_and_kwargs=optimizer,
             compute_loss_func=loss,
             # Before those of the caller: one that stops the run has the last word.
             callbacks=[_RunOfBatches(self), *(callbacks or [])],
@@ -250,7 +213,6 @@ class MaskedLMTrainer(FiniteStepsMixin, CheckpointedTrainer):
         )
         self.saved_sparse_prediction = saved_sparse_prediction
         self.loader, self.description = loader, description
-        self.non_finite = args.non_finite
         self.eval_collator = DataCollatorForTokenClassification(tokenizer)
         self.speed = Speedometer(self, flops)
         if not args.disable_tqdm:
@@ -296,26 +258,16 @@ class MaskedLMTrainer(FiniteStepsMixin, CheckpointedTrainer):
             logs = logs | self.speed.metrics()
         super().log(logs, start_time)
 
-    def evaluate(self, *args, **kwargs):
-        # Its data loader draws a seed, and dropout would go on from there: what a run learns must not depend on when
-        # it is evaluated.
-        with self.speed.paused(), torch.random.fork_rng(devices=[]):
-            return super().evaluate(*args, **kwargs)
+    def training_step(self, model, inputs, *args, **kwargs):
+        # Pinned memory is copied while the device still computes.
+        inputs = {
+            name: value.to(self.args.device, non_blocking=True) if value.is_pinned() else value
+            for name, value in inputs.items()
+        }
+        return super().training_step(model, inputs, *args, **kwargs)
 
-    def _load_best_model(self):
-        super()._load_best_model()
-        theta = self.loader.plan.rope_theta(max(self.state.best_global_step - 1, 0))
-        if theta is not None:
-            set_rope_theta(self.model, theta)
-
-    def _prepare_input(self, data):
-        if isinstance(data, torch.Tensor) and data.is_pinned():
-            return data.to(self.args.device, non_blocking=True)
-        return super()._prepare_input(data)
-
-    def _save_checkpoint(self, model, trial):
-        with self.speed.paused():
-            super()._save_checkpoint(model, trial)
+    def outside_training(self) -> AbstractContextManager:
+        return self.speed.paused()
 
     def totals(self) -> dict[str, Any]:
         """What all processes have trained on since the run began: positions, tokens, what was left out. Collective."""
@@ -340,9 +292,6 @@ class MaskedLMTrainer(FiniteStepsMixin, CheckpointedTrainer):
         number = self.state.global_step * self.args.gradient_accumulation_steps + micro_batch
         return f"batch {number:,}" + (f" of process {process}" if self.args.world_size > 1 else "")
 
-    def step_skipped(self):
-        self.speed.drop_step()
-
     # ---- Evaluating and saving ----
 
     def get_eval_dataloader(self, eval_dataset=None):
@@ -355,11 +304,6 @@ class MaskedLMTrainer(FiniteStepsMixin, CheckpointedTrainer):
             return super().save_model(output_dir, _internal_call)
         with replaced(self.model.config, sparse_prediction=self.saved_sparse_prediction):
             return super().save_model(output_dir, _internal_call)
-
-    def create_model_card(self, *args, **kwargs):
-        # Called before every push: the card that is there says more than the Trainer's draft.
-        if not (Path(self.args.output_dir) / "README.md").is_file():
-            super().create_model_card(*args, **kwargs)
 
     def evaluate_lengths(self, datasets: Mapping[int, Dataset], tokens_per_batch: int) -> list[dict[str, float]]:
         """Evaluate on rows of several lengths, the shortest first.
@@ -436,24 +380,25 @@ class _RunOfBatches(TrainerCallback):
         self.trainer = trainer
         self.epochs, self.ended = 0, None
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def on_train_begin(self, args, state, control, model, **kwargs):
         self.epochs = int(state.epoch or 0)
-        self._set_theta(state, **kwargs)  # also where no step is left
+        self._set_theta(state.global_step, model)  # also if no step is left
         self.trainer.speed.begin()
 
-    def on_train_end(self, args, state, control, **kwargs):
+    def on_train_end(self, args, state, control, model, **kwargs):
         self.trainer.speed.end()
+        if args.load_best_model_at_end and state.best_model_checkpoint is not None:
+            self._set_theta(max(state.best_global_step - 1, 0), model)
 
-    def on_step_begin(self, args, state, control, **kwargs):
-        self._set_theta(state, **kwargs)
+    def on_step_begin(self, args, state, control, model, **kwargs):
+        self._set_theta(state.global_step, model)
 
-    def _set_theta(self, state, model, **kwargs):
-        theta = self.trainer.loader.plan.rope_theta(state.global_step)
+    def _set_theta(self, step, model):
+        theta = self.trainer.loader.plan.rope_theta(step)
         if theta is not None:
             set_rope_theta(model, theta)
 
     def on_step_end(self, args, state, control, **kwargs):
-        self.trainer.speed.keep_step()
         state.epoch = self.trainer.loader.epoch
         if int(state.epoch) > self.epochs:
             self.epochs, self.ended = int(state.epoch), state.global_step
@@ -474,21 +419,3 @@ def set_rope_theta(model: torch.nn.Module, rope_theta: float) -> None:
         # By name: the class may come from remote code.
         if type(module).__name__ == "GAURotaryEmbedding" and module.config.rope_parameters["rope_theta"] != rope_theta:
             module.set_theta(rope_theta)
-
-
-def _lamb(args: PretrainingArguments) -> tuple[type[torch.optim.Optimizer], dict[str, object]]:
-    """LAMB (You et al. 2020, arXiv:1904.00962) of the package pytorch-optimizer."""
-    try:
-        from pytorch_optimizer import Lamb
-    except ImportError as error:
-        raise ValueError(
-            "--optim lamb needs the package pytorch-optimizer: pip install pytorch-optimizer, or the extra "
-            "`optimizers`."
-        ) from error
-    betas = (args.adam_beta1, args.adam_beta2)
-    others = dict(part.split("=", 1) for part in (args.optim_args or "").replace(" ", "").split(",") if part)
-    others = {name: ast.literal_eval(value) for name, value in others.items()}
-    return Lamb, {"lr": args.learning_rate, "betas": betas, "eps": args.adam_epsilon} | others
-
-
-OPTIMIZERS = {"lamb": _lamb}

@@ -100,19 +100,37 @@ class CardArguments:
             )
 
 
-def take_cpu_for_bfloat16(args: TrainingArguments) -> None:
-    """Sets `use_cpu` if bfloat16 is asked for and there is no accelerator, so that a recipe for GPUs runs anywhere.
+@dataclass
+class RunArguments(TrainingArguments):
+    """[`TrainingArguments`] with what every run adds."""
 
-    [`TrainingArguments`] refuses the pair in its `__post_init__`, so call this before. An accelerator without bfloat16
-    is still refused.
-    """
-    if args.use_cpu or not (args.bf16 or args.bf16_full_eval):
-        return
-    if torch.accelerator.is_available() or is_torch_bf16_gpu_available() or is_torch_xla_available():
-        return
-    args.use_cpu = True
-    if int(os.environ.get("RANK", "0")) == 0:
-        logger.warning(
-            "No accelerator found: computing bfloat16 on the CPU (--use_cpu). A CPU without bfloat16 instructions is "
-            "faster with --bf16 false."
-        )
+    # The Trainer logs the mean of earlier losses in place of a NaN: a diverged run would look healthy.
+    logging_nan_inf_filter: bool = field(
+        default=False, metadata={"help": "Leave NaN and infinite losses out of the logged loss."}
+    )
+    overwrite_output_dir: bool = field(
+        default=False,
+        metadata={
+            "help": "Start anew in an `output_dir` that holds an earlier run; its `checkpoint-*` folders are deleted."
+        },
+    )
+
+    def __post_init__(self):
+        self._take_cpu_for_bfloat16()
+        super().__post_init__()
+
+    def _take_cpu_for_bfloat16(self) -> None:
+        """Sets `use_cpu` if bfloat16 is asked for without an accelerator, so that a recipe for GPUs runs anywhere.
+
+        [`TrainingArguments`] refuses the pair. An accelerator without bfloat16 is still refused.
+        """
+        if self.use_cpu or not (self.bf16 or self.bf16_full_eval):
+            return
+        if torch.accelerator.is_available() or is_torch_bf16_gpu_available() or is_torch_xla_available():
+            return
+        self.use_cpu = True
+        if int(os.environ.get("RANK", "0")) == 0:
+            logger.warning(
+                "No accelerator found: computing bfloat16 on the CPU (--use_cpu). A CPU without bfloat16 instructions "
+                "is faster with --bf16 false."
+            )

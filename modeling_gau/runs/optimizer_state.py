@@ -1,9 +1,9 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""The state of an optimizer in safetensors and JSON, by parameter name.
+"""The state of a sharded optimizer in safetensors and JSON, by parameter name.
 
-Every process writes its own shards, which load again on any number of processes and under any strategy: one process,
-DDP or FSDP2. torch's and accelerate's own formats are pickles (`optimizer.pt`, `optimizer.bin`, the `.metadata` of
-sharded directories), and go by the position of a parameter or by the strategy that wrote them.
+Each process writes its own shards. They load on any number of processes and under any strategy: one process, DDP or
+FSDP2. torch's and accelerate's own formats are pickles (`optimizer.bin`, the `.metadata` of sharded directories) tied
+to the strategy that wrote them.
 """
 
 import json
@@ -22,17 +22,17 @@ SETTINGS_NAME = "settings.json"
 
 
 def save_optimizer_state(directory: str | Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Writes the state of `optimizer`. All processes call it; each writes what it holds.
+    """Writes the state of `optimizer`. All processes call it; each writes its part.
 
     Args:
-        directory: made if it is missing, and shared by all processes; should hold nothing else.
-        model: whose parameters `optimizer` has; plain, in DDP or sharded by FSDP2.
+        directory: created if missing; shared by all processes and used for nothing else.
+        model: owner of the parameters; plain, in DDP or sharded by FSDP2.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     tensors, settings = _split(_flatten(get_optimizer_state_dict(model, optimizer)))
     if _is_first_process():
-        # Python writes floats with all their digits: they come back bit by bit.
+        # Python writes all digits of a float: it comes back bit by bit.
         (directory / SETTINGS_NAME).write_text(json.dumps(settings, indent=1), encoding="utf-8")
     writer = dcp.HuggingFaceStorageWriter(str(directory), save_distributed=True)
     with _quiet_alone():
@@ -40,16 +40,16 @@ def save_optimizer_state(directory: str | Path, model: nn.Module, optimizer: tor
 
 
 def load_optimizer_state(directory: str | Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Loads what [`save_optimizer_state`] wrote, with as many processes as there now are.
+    """Loads what [`save_optimizer_state`] wrote, on any number of processes.
 
     Raises:
-        ValueError: the directory holds no such state, or that of another model or optimizer.
+        ValueError: the directory holds no such state, or the state of another model or optimizer.
     """
     directory = Path(directory)
     if not (directory / SETTINGS_NAME).is_file():
         raise ValueError(f"{directory} holds no state of an optimizer: it has no {SETTINGS_NAME}.")
     saved = json.loads((directory / SETTINGS_NAME).read_text(encoding="utf-8"))
-    # The optimizer's own state, made by a step of length 0 where there is none yet, says what to read and where to.
+    # The optimizer's own state (torch makes one by a step of length 0 if needed) says what to read, and where to.
     state = get_optimizer_state_dict(model, optimizer)
     tensors, settings = _split(_flatten(state))
     reader = dcp.HuggingFaceStorageReader(str(directory))
@@ -59,7 +59,7 @@ def load_optimizer_state(directory: str | Path, model: nn.Module, optimizer: tor
     odd |= {key for key in settings.keys() & saved.keys() if key.endswith("/params") and settings[key] != saved[key]}
     if odd:
         raise ValueError(
-            f"The state in {directory} is that of another model or optimizer: {len(odd)} entries differ, such as "
+            f"The state in {directory} belongs to another model or optimizer: {len(odd)} entries differ, such as "
             f"{', '.join(sorted(odd)[:3])}. Resume with the settings of the run that wrote it."
         )
     with _quiet_alone():
@@ -77,7 +77,7 @@ def _flatten(state: dict) -> dict[str, object]:
 
 
 def _unflatten(flat: dict[str, object], state: dict) -> None:
-    """Puts the values of [`_flatten`] in the place of those in `state`."""
+    """Writes the values of [`_flatten`] back into `state`."""
     for path, value in flat.items():
         part, name, key = path.split("/")
         target = state["state"][name] if part == "state" else state["param_groups"][int(name)]
@@ -91,7 +91,7 @@ def _split(flat: dict[str, object]) -> tuple[dict[str, torch.Tensor], dict[str, 
 
 @contextmanager
 def _quiet_alone() -> Iterator[None]:
-    """Without the warning that one process is one process."""
+    """Hides the warning that there is only one process."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
         yield

@@ -128,7 +128,6 @@ class Speedometer:
         self.peak, self._window, self._session = None, Stopwatch(), Stopwatch()
         self._session_seconds = 0.0
         self._hits = self._labelled = 0
-        self._step: list[torch.Tensor] = []
         self._before = Totals()
         self._earlier_seconds = 0.0
         self._resumed: Mapping[str, Any] = {}
@@ -183,7 +182,6 @@ class Speedometer:
         self._window.reset()
         self._earlier_seconds = 0.0
         self._hits = self._labelled = 0
-        self._step = []
         self._before = copy.deepcopy(self.trainer.loader.totals)
 
     @torch.no_grad()
@@ -191,16 +189,8 @@ class Speedometer:
         labelled = labels != IGNORED_LABEL
         if logits.dim() == 3:
             logits = logits[labelled]
-        self._step.append(torch.stack(((logits.argmax(dim=-1) == labels[labelled]).sum(), labelled.sum())))
-
-    def drop_step(self) -> None:
-        """Forgets what was counted since [`keep_step`]: the step is not made."""
-        self._step = []
-
-    def keep_step(self) -> None:
-        for hits, labelled in self._step:
-            self._hits, self._labelled = self._hits + hits, self._labelled + labelled
-        self._step = []
+        self._hits = self._hits + (logits.argmax(dim=-1) == labels[labelled]).sum()
+        self._labelled = self._labelled + labelled.sum()
 
     def metrics(self) -> dict[str, float]:
         """`masked_accuracy`, `tokens_per_second` (padding not counted), `padding` (share of the positions), `mfu`
@@ -257,10 +247,6 @@ class PretrainingProgress(ProgressCallback):
             return
         if "loss" in logs:
             self.training_bar.set_postfix_str(describe_log(logs), refresh=True)
-            if logs.get("skipped_steps"):
-                self.training_bar.write(
-                    f"step {state.global_step}: {logs['skipped_steps']} steps left out, not finite"
-                )
         elif "eval_loss" in logs:
             self.training_bar.write(
                 f"step {state.global_step}: evaluation loss {logs['eval_loss']:.4f}, accuracy "

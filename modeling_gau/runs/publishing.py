@@ -12,7 +12,7 @@ from huggingface_hub.utils import validate_repo_id
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from .checkpoints import replaced
+from .trainer import replaced
 
 
 # What Trainer.push_to_hub leaves out.

@@ -1,5 +1,5 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""From the first step of a run to its end, whatever comes between: what both scripts do around `trainer.train`."""
+"""What both scripts do around `trainer.train`: the record of the run, a signal that stops it, the end of processes."""
 
 import contextlib
 import sys
@@ -7,20 +7,20 @@ import sys
 import torch
 from transformers.trainer_utils import TrainOutput
 
-from .checkpoints import CheckpointedTrainer
-from .faults import TerminationCallback
-from .resuming import remove_checkpoints
+from .checkpoints import remove_checkpoints
 from .run_record import RunRecord
+from .signals import TerminationCallback
+from .trainer import RunTrainer
 
 
 def train(
-    trainer: CheckpointedTrainer, record: RunRecord, termination: TerminationCallback, checkpoint: str | None
+    trainer: RunTrainer, record: RunRecord, termination: TerminationCallback, checkpoint: str | None
 ) -> TrainOutput:
-    """Trains to the end. Told to stop, the process ends here, after a checkpoint, with the exit code of the signal.
+    """Trains to the end. A signal ends the process here, after a checkpoint, with the exit code of the signal.
 
     Args:
-        record: written when the training begins and when it ends, also by an exception.
-        termination: among the callbacks of `trainer`.
+        record: written when training begins and when it ends, also by an exception.
+        termination: one of the callbacks of `trainer`.
         checkpoint: to resume from.
     """
     status = "interrupted"
@@ -34,19 +34,19 @@ def train(
     finally:
         termination.restore_handlers()
         if trainer.args.should_save:
-            # A disk that is full is what the exception on its way may be about.
+            # The exception that is on its way may be a full disk.
             with contextlib.suppress(OSError) if status == "interrupted" else contextlib.nullcontext():
                 record.write(status=status, step=trainer.state.global_step)
     if termination.received is not None:
         if trainer.args.should_log:
-            print(f"Stopped by {termination.received.name}. Go on with --resume_from_checkpoint last.")
+            print(f"Stopped by {termination.received.name}. Continue with --resume_from_checkpoint last.")
         end(trainer)
         sys.exit(termination.exit_code())
     return trained
 
 
-def end(trainer: CheckpointedTrainer) -> None:
-    """Ends the run in all processes at once. A process that leaves its group to the end of Python can abort there."""
+def end(trainer: RunTrainer) -> None:
+    """Ends the run in all processes at once. A process that leaves its group to Python's exit can abort there."""
     trainer.accelerator.wait_for_everyone()
     trainer.accelerator.end_training()
     end_processes()

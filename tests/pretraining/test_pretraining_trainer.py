@@ -33,8 +33,8 @@ from modeling_gau.pretraining.trainer import (
     masked_lm_metrics,
     masked_lm_row_totals,
 )
+from modeling_gau.runs.checkpoints import find_checkpoint, remove_checkpoints
 from modeling_gau.runs.progress import ModelFlops
-from modeling_gau.runs.resuming import find_checkpoint, remove_checkpoints
 from modeling_gau.text.batches import (
     BatchMaker,
     BatchShape,

@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))  # run as a script, of which only the own directory is on the path
 
 from modeling_gau import GAUConfig, GAUForMaskedLM  # noqa: E402
-from modeling_gau.runs.checkpoints import CheckpointedTrainer  # noqa: E402
+from modeling_gau.runs.trainer import RunTrainer  # noqa: E402
 
 
 ROWS_PER_STEP = 8
@@ -77,7 +77,7 @@ def train(rank: int, port: int, directory: str, config: dict, run: dict) -> None
         settings["accelerator_config"] = {"use_configured_state": True}
     torch.manual_seed(0)
     output_dir = Path(directory) / name
-    trainer = CheckpointedTrainer(
+    trainer = RunTrainer(
         model=GAUForMaskedLM(GAUConfig(**config)),
         args=TrainingArguments(
             output_dir=str(output_dir),
@@ -109,7 +109,7 @@ def train(rank: int, port: int, directory: str, config: dict, run: dict) -> None
         dist.destroy_process_group()
 
 
-def describe(trainer: CheckpointedTrainer) -> dict:
+def describe(trainer: RunTrainer) -> dict:
     model = trainer.model
     held = sum(p.to_local().numel() if isinstance(p, DTensor) else p.numel() for p in model.parameters())
     states = [value for state in trainer.optimizer.state.values() for value in state.values() if value.ndim]

@@ -23,9 +23,8 @@ from transformers.optimization import Adafactor
 
 from modeling_gau import GAUConfig, GAUForMaskedLM
 from modeling_gau.runs import checkpoints
+from modeling_gau.runs import trainer as run_trainer
 from modeling_gau.runs.checkpoints import (
-    CheckpointedTrainer,
-    CheckpointError,
     check_whole,
     checkpoint_folders,
     checkpoint_problem,
@@ -36,6 +35,7 @@ from modeling_gau.runs.checkpoints import (
 from modeling_gau.runs.optimizer_state import save_optimizer_state
 from modeling_gau.runs.run_record import RunRecord
 from modeling_gau.runs.state_files import load_optimizer_state, load_state, save_state
+from modeling_gau.runs.trainer import CheckpointError, RunTrainer
 
 
 VOCAB_SIZE = 40
@@ -83,7 +83,7 @@ def make_rows(count: int = 64) -> list[dict[str, torch.Tensor]]:
     return [{"input_ids": row, "labels": row} for row in rows]
 
 
-class CountingTrainer(CheckpointedTrainer):
+class CountingTrainer(RunTrainer):
     """With a state of the run: how many batches it has seen."""
 
     batches = 0
@@ -677,7 +677,7 @@ def largest_file(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-class Verbose(CheckpointedTrainer):
+class Verbose(RunTrainer):
     def run_state(self):
         return {"text": "x" * 40_000}
 
@@ -742,7 +742,7 @@ def test_full_disk_at_the_record_of_a_run(tmp_path):
 
 
 def test_other_errors_are_left_as_they_are(tmp_path):
-    class Faulty(CheckpointedTrainer):
+    class Faulty(RunTrainer):
         def run_state(self):
             return {"a": object()}
 
@@ -857,7 +857,7 @@ def make_hub(monkeypatch, slow: tuple[str, ...] = ()) -> tuple[list, list]:
         clients.append(Upload(uploads, slow))
         return clients[-1]
 
-    monkeypatch.setattr(checkpoints, "HfApi", make_client)
+    monkeypatch.setattr(run_trainer, "HfApi", make_client)
     monkeypatch.setattr(Trainer, "init_hf_repo", lambda self: self.__dict__.update(HUB))
     return uploads, clients
 
@@ -873,7 +873,7 @@ def test_uploads_wait_for_each_other(tmp_path, monkeypatch):
 
 def test_checkpoint_stays_as_long_as_its_upload_waits(tmp_path, monkeypatch):
     make_hub(monkeypatch, slow=("checkpoint-3",))
-    monkeypatch.setattr(CheckpointedTrainer, "_finish_current_push", lambda self: None)
+    monkeypatch.setattr(RunTrainer, "_finish_current_push", lambda self: None)
     options = {"push_to_hub": True, "hub_token": "hf_secret", "hub_strategy": "all_checkpoints"}
     train(tmp_path / "run", save_total_limit=1, save_steps=1, max_steps=5, **options)
     assert find_whole_checkpoint(tmp_path / "run")[0].name == "checkpoint-5"

@@ -153,9 +153,6 @@ def test_the_bar_shows_the_last_log(bar):
     callback, state, shown = bar
     callback.on_log(None, state, None, logs=LOGS)
     assert describe_log(LOGS) in callback.training_bar.postfix
-    assert "left out" not in shown.getvalue()
-    callback.on_log(None, state, None, logs=LOGS | {"skipped_steps": 2})
-    assert "step 4: 2 steps left out, not finite\n" in shown.getvalue()
     callback.on_log(None, state, None, logs={"eval_loss": 2.0, "eval_accuracy": 0.5})
     assert "step 4: evaluation loss 2.0000, accuracy 50.00%\n" in shown.getvalue()
     assert describe_log(LOGS) in callback.training_bar.postfix
@@ -166,5 +163,5 @@ def test_other_processes_show_nothing(bar):
     callback, state, shown = bar
     before = shown.getvalue()
     state.is_world_process_zero = False
-    callback.on_log(None, state, None, logs=LOGS | {"skipped_steps": 2})
+    callback.on_log(None, state, None, logs=LOGS)
     assert shown.getvalue() == before and not callback.training_bar.postfix

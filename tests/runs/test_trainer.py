@@ -1,10 +1,9 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""Runs that are told to stop, and runs whose loss or gradient is no number any more."""
+"""The one Trainer: what it overrides, how it stops at NaN, and how it stops at a signal."""
 
-import json
+import errno
 import math
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,13 +17,17 @@ from transformers import (
     EarlyStoppingCallback,
     PreTrainedConfig,
     PreTrainedModel,
+    Trainer,
     TrainerCallback,
     TrainingArguments,
 )
 from transformers.modeling_outputs import MaskedLMOutput
 
-from modeling_gau.runs.checkpoints import CheckpointedTrainer, CheckpointError, find_whole_checkpoint
-from modeling_gau.runs.faults import FiniteStepsMixin, NonFiniteError, TerminationCallback
+from modeling_gau.glue.trainer import GlueTrainer
+from modeling_gau.pretraining.trainer import MaskedLMTrainer
+from modeling_gau.runs.checkpoints import find_whole_checkpoint
+from modeling_gau.runs.signals import TerminationCallback
+from modeling_gau.runs.trainer import CheckpointError, NonFiniteError, RunTrainer
 
 
 VOCAB_SIZE = 40
@@ -52,24 +55,16 @@ class TinyModel(PreTrainedModel):
         return MaskedLMOutput(loss=loss, logits=logits)
 
 
-class GuardedTrainer(FiniteStepsMixin, CheckpointedTrainer):
-    left_out = 0
+class SeeingTrainer(RunTrainer):
+    """Remembers the loss of every batch."""
 
     def training_step(self, *args, **kwargs):
         loss = super().training_step(*args, **kwargs)
         self.seen = [*getattr(self, "seen", []), loss.item()]
         return loss
 
-    def step_skipped(self):
-        self.left_out += 1
 
-    def evaluate(self, *args, **kwargs):
-        # As of a trainer whose evaluations draw no random numbers.
-        with torch.random.fork_rng():
-            return super().evaluate(*args, **kwargs)
-
-
-def make_trainer(output_dir, factors=(), callbacks=(), non_finite="stop", rows=64, **settings) -> GuardedTrainer:
+def make_trainer(output_dir, factors=(), callbacks=(), rows=64, **settings) -> SeeingTrainer:
     """`factors`: of the first micro-batches, which hold 2 rows each; 2 of them make a step."""
     torch.manual_seed(0)
     ids = torch.randint(0, VOCAB_SIZE, (rows, 8))
@@ -80,11 +75,7 @@ def make_trainer(output_dir, factors=(), callbacks=(), non_finite="stop", rows=6
     quiet = {"use_cpu": True, "disable_tqdm": True, "report_to": "none", "train_sampling_strategy": "sequential"}
     args = TrainingArguments(output_dir=str(output_dir), **(defaults | shape | quiet | settings))
     model = TinyModel(PreTrainedConfig(vocab_size=VOCAB_SIZE))
-    trainer = GuardedTrainer(
-        model=model, args=args, train_dataset=data, eval_dataset=data[-4:], callbacks=[*callbacks]
-    )
-    trainer.non_finite = non_finite
-    return trainer
+    return SeeingTrainer(model=model, args=args, train_dataset=data, eval_dataset=data[-4:], callbacks=[*callbacks])
 
 
 def snapshot(trainer) -> dict:
@@ -112,6 +103,32 @@ def steps_saved(path: Path) -> list[str]:
     return sorted(folder.name for folder in path.glob("checkpoint-*"))
 
 
+# ---- Overrides ----
+
+
+# Private methods of `transformers.Trainer` that our classes override, and the promise that each serves.
+OVERRIDDEN = {
+    "_get_grad_norm": "NaN stops the run before the weights change",
+    "_run_epoch": "no step after the last one; an evaluation left out is made up before the first",
+    "_finalize_training": "the evaluation left out is made up; the last checkpoint stays beside the best",
+    "_save_checkpoint": "a checkpoint is whole or passed over, holds no pickle and no NaN",
+    "_load_from_checkpoint": "a sharded model resumes on any number of processes",
+    "_load_best_model": "the best model is kept, also of a sharded run",
+    "_load_optimizer_and_scheduler": "bit-equal resume, without unpickling",
+    "_load_rng_state": "bit-equal resume, without unpickling",
+}
+
+
+def test_private_methods_of_the_trainer_are_overridden_for_a_promise_only():
+    private = {name for name in dir(Trainer) if name.startswith("_") and not name.startswith("__")}
+    ours = set().union(*(vars(one) for one in (RunTrainer, MaskedLMTrainer, GlueTrainer)))
+    assert private & ours == OVERRIDDEN.keys()
+    assert len(OVERRIDDEN) <= 8
+    for subclass in (MaskedLMTrainer, GlueTrainer):
+        assert subclass.__bases__ == (RunTrainer,)
+        assert not private & vars(subclass).keys()
+
+
 # ---- Loss and gradient ----
 
 
@@ -137,7 +154,6 @@ def test_stop_names_step_and_batch_before_any_harm(tmp_path, factor, words, max_
     message = str(raised.value)
     assert message.startswith(words)
     assert f"The last checkpoint, from before it, is {tmp_path / 'checkpoint-2'}." in message
-    assert "--non_finite skip" in message
     assert len(snapshots.taken) == 2
     assert same(snapshots.taken[-1], snapshot(trainer))
     assert steps_saved(tmp_path) == ["checkpoint-1", "checkpoint-2"]
@@ -149,88 +165,17 @@ def test_stop_before_the_first_checkpoint(tmp_path):
     assert steps_saved(tmp_path) == []
 
 
-@pytest.mark.parametrize("optim", ["adamw_torch_fused", "adamw_torch", "adafactor", "sgd"])
-@pytest.mark.parametrize("factor", [POISONED, STEEP])
-def test_skipped_step_changes_nothing(tmp_path, optim, factor):
-    snapshots = Snapshots()
-    momentum = "momentum=0.9" if optim == "sgd" else None
-    options = {"optim": optim, "optim_args": momentum, "save_strategy": "no", "non_finite": "skip"}
-    trainer = make_trainer(tmp_path, [*THIRD_STEP, factor], [snapshots], **options)
-    snapshots.trainer = trainer
-    trainer.train()
-    changed = [not same(a, b) for a, b in zip(snapshots.taken, snapshots.taken[1:], strict=False)]
-    assert changed == [True, False, True, True, True]
-    assert all(value.isfinite().all() for value in snapshots.taken[-1].values())
-    assert (trainer.skipped_steps, trainer.left_out) == (1, 1)
-    # The step counts, and so the schedule goes on.
-    assert trainer.state.global_step == trainer.lr_scheduler.last_epoch == 6
-
-
-def test_logged_means_are_of_the_steps_made(tmp_path):
-    factors = [*THIRD_STEP, POISONED, HEALTHY, HEALTHY, POISONED, POISONED, POISONED]
-    options = {"logging_steps": 2, "save_strategy": "no", "non_finite": "skip", "max_steps": 8}
-    trainer = make_trainer(tmp_path, factors, **options)
-    trainer.train()
-    step_losses = [sum(trainer.seen[i : i + 2]) for i in range(0, 16, 2)]
-    assert [math.isnan(loss) for loss in step_losses] == [False, False, True, False, True, True, False, False]
-    rows = {row["step"]: row for row in trainer.state.log_history if "learning_rate" in row}
-    assert rows[2]["loss"] == pytest.approx((step_losses[0] + step_losses[1]) / 2)
-    assert "skipped_steps" not in rows[2]
-    assert rows[4]["loss"] == pytest.approx(step_losses[3])
-    # Nothing to take a mean of: no number rather than one that hides it.
-    assert "loss" not in rows[6]
-    assert "grad_norm" not in rows[6]
-    assert rows[8]["loss"] == pytest.approx((step_losses[6] + step_losses[7]) / 2)
-    assert [rows[step]["skipped_steps"] for step in (4, 6, 8)] == [1, 3, 3]
-    made = [loss for loss in step_losses if not math.isnan(loss)]
-    assert trainer.state.log_history[-1]["train_loss"] == pytest.approx(sum(made) / 5)
-    json.loads(json.dumps(trainer.state.log_history, allow_nan=False))
-
-
-def test_skipped_steps_survive_a_resume(tmp_path):
-    factors = [*THIRD_STEP, POISONED]
-    options = {"logging_steps": 4, "save_steps": 3, "non_finite": "skip", "max_steps": 8}
-    whole = make_trainer(tmp_path / "whole", factors, **options)
-    whole.train()
-    shutil.copytree(tmp_path / "whole" / "checkpoint-3", tmp_path / "run" / "checkpoint-3")
-    resumed = make_trainer(tmp_path / "run", factors, **options)
-    resumed.train(resume_from_checkpoint=True)
-    assert resumed.skipped_steps == 1
-    rows = [
-        [(row["step"], row["loss"], row["skipped_steps"]) for row in run.state.log_history if "loss" in row]
-        for run in (whole, resumed)
-    ]
-    assert rows[0] == rows[1]
-    assert same(snapshot(whole), snapshot(resumed))
-
-
-@pytest.mark.parametrize("factors", [[], [HEALTHY] * 10 + [POISONED]])
-def test_totals_of_a_resumed_run_are_of_its_own_steps(tmp_path, factors):
-    make_trainer(tmp_path, factors, max_steps=4).train()
-    resumed = make_trainer(tmp_path, factors, max_steps=6, non_finite="skip", logging_steps=5)
+def test_totals_of_a_resumed_run_are_of_its_own_steps(tmp_path):
+    make_trainer(tmp_path, max_steps=4).train()
+    resumed = make_trainer(tmp_path, max_steps=6, logging_steps=5)
     output = resumed.train(resume_from_checkpoint=True)
     losses = [sum(resumed.seen[:2]), sum(resumed.seen[2:])]
     assert len(resumed.seen) == 4
-    made = losses[:1] if factors else losses
-    assert output.training_loss == pytest.approx(sum(made) / len(made))
+    assert output.training_loss == pytest.approx(sum(losses) / 2)
     last = resumed.state.log_history[-1]
-    seconds = last["train_runtime"]
-    expected = {
-        "train_loss": output.training_loss,
-        "train_steps_per_second": round(2 / seconds, 3),
-        "train_samples_per_second": round(8 / seconds, 3),
-    }
-    assert {key: last[key] for key in expected} == {key: output.metrics[key] for key in expected} == expected
-
-
-def test_many_skipped_steps_in_a_row_stop_the_run(tmp_path):
-    factors = [HEALTHY] * 2 + [POISONED] * 20 + [HEALTHY] * 2 + [POISONED] * 22
-    trainer = make_trainer(tmp_path, factors, non_finite="skip", max_steps=30, save_steps=5, rows=128)
-    with pytest.raises(NonFiniteError, match=r"Step 23: .* the 10 steps before .* has diverged"):
-        trainer.train()
-    assert trainer.left_out == 20
-    assert steps_saved(tmp_path)[-1] == "checkpoint-5"
-    assert find_whole_checkpoint(tmp_path)[0].name == "checkpoint-20"
+    assert last["train_loss"] == output.metrics["train_loss"] == output.training_loss
+    rates = (last["train_steps_per_second"], last["train_samples_per_second"])
+    assert rates == pytest.approx((2 / last["train_runtime"], 8 / last["train_runtime"]), rel=0.1)
 
 
 def test_weights_that_overflowed_are_not_saved(tmp_path):
@@ -249,14 +194,9 @@ def test_gradient_is_left_to_a_scaler(tmp_path):
     trainer = make_trainer(tmp_path)
     trainer._step_losses = [torch.tensor(1.0)]
     trainer.accelerator.scaler = torch.amp.GradScaler("cpu")
-    assert trainer._problems(torch.tensor(math.inf)) == []
+    assert trainer._non_finite(torch.tensor(math.inf)) == []
     trainer._step_losses = [torch.tensor(1.0), torch.tensor(math.inf)]
-    assert trainer._problems(torch.tensor(math.inf)) == ["the loss of micro-batch 2 of 2 is inf"]
-
-
-def test_unknown_policy_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="non_finite is 'ignore': take 'stop' or 'skip'"):
-        make_trainer(tmp_path, non_finite="ignore").train()
+    assert trainer._non_finite(torch.tensor(math.inf)) == ["the loss of micro-batch 2 of 2 is inf"]
 
 
 # ---- Signals ----
@@ -442,6 +382,10 @@ def test_training_in_another_thread(tmp_path):
 # ---- Processes ----
 
 
+def fill_disk(folder, state):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
 def run_as_script(path: str, mode: str) -> None:
     """What the processes of the tests below run: a training in `path`."""
     rank = int(os.environ.get("RANK", "0"))
@@ -459,18 +403,17 @@ def run_as_script(path: str, mode: str) -> None:
         trainer = make_trainer(path, callbacks=[*sends, termination])
     elif mode == "poison on one":
         # Rows go to the processes in turn by micro-batches: the second of the first step is the first of process 1.
-        trainer = make_trainer(path, [HEALTHY, POISONED], non_finite="skip", rows=128)
+        trainer = make_trainer(path, [HEALTHY, POISONED], rows=128)
     else:
         trainer = make_trainer(path)
         if rank == 1:
-            (Path(path) / "checkpoint-2" / "run_state_1.json.tmp").mkdir(parents=True)
-            trainer._open_checkpoint = lambda folder: (folder / "run_state_1.json.tmp").mkdir(parents=True)
+            trainer._save_training_state = fill_disk
     try:
         trainer.train()
-    except CheckpointError as error:
+    except (CheckpointError, NonFiniteError) as error:
         print(f"process {rank}: {error}", flush=True)
         sys.exit(3)
-    print(f"process {rank}: step {trainer.state.global_step}, {trainer.skipped_steps} skipped", flush=True)
+    print(f"process {rank}: step {trainer.state.global_step}", flush=True)
     if termination.received:
         sys.exit(termination.exit_code())
 
@@ -519,12 +462,11 @@ def test_signal_to_one_of_two_processes_stops_both(tmp_path):
 
 
 @pytest.mark.slow
-def test_bad_loss_of_one_of_two_processes_is_skipped_by_both(tmp_path):
+def test_bad_loss_of_one_of_two_processes_stops_both(tmp_path):
     done = launch(tmp_path, "poison on one")
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "Step 1: the loss of micro-batch 1 of 2 of process 1 is nan. The step is left out" in done.stderr
-    assert "process 0: step 6, 1 skipped" in done.stdout
-    assert "process 1: step 6, 1 skipped" in done.stdout
+    for rank in (0, 1):
+        expected = f"process {rank}: Step 1: the loss of micro-batch 1 of 2 of process 1 is nan. The run stops"
+        assert expected in done.stdout, done.stderr[-2000:]
 
 
 @pytest.mark.slow
