@@ -597,7 +597,7 @@ def test_bfloat16_without_an_accelerator_runs_on_the_cpu(tmp_path, monkeypatch, 
     monkeypatch.setattr("transformers.training_args.is_torch_bf16_gpu_available", lambda: False)
     args = arguments_class(output_dir=str(tmp_path), **{name: True})
     assert args.use_cpu and getattr(args, name) and args.device.type == "cpu"
-    assert "bfloat16 is computed on the CPU" in caplog.text
+    assert "computing bfloat16 on the CPU" in caplog.text
     # An accelerator that cannot do it must not be left idle without a word.
     monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
     with pytest.raises(ValueError, match="bf16"):

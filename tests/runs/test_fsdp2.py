@@ -183,8 +183,8 @@ def test_optimizer_state_of_another_run_is_refused(tmp_path):
         load_optimizer_state(tmp_path, model, optimizer)
     step(model, optimizer, 1)
     save_optimizer_state(tmp_path, model, optimizer)
-    with pytest.raises(ValueError, match=r"of another model or optimizer: .* differ"):
+    with pytest.raises(ValueError, match=r"belongs to another model or optimizer: .* differ"):
         load_optimizer_state(tmp_path, model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9))
     other, wider = make_optimizer(hidden_size=32, lr=1e-2)
-    with pytest.raises(ValueError, match="of another model or optimizer"):
+    with pytest.raises(ValueError, match="belongs to another model or optimizer"):
         load_optimizer_state(tmp_path, other, wider)
