@@ -1,0 +1,98 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""Which configuration the model arguments name, and what is refused."""
+
+import sys
+
+import pytest
+from transformers import BertConfig
+
+from modeling_gau import GAUConfig
+from modeling_gau.runs.arguments import ModelArguments
+from modeling_gau.runs.models import resolve_config, stated_fields
+
+
+@pytest.fixture
+def presets(tmp_path, monkeypatch):
+    """A script beside configuration/models/small-one."""
+    folder = tmp_path / "configuration" / "models" / "small-one"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text('{"model_type": "gau", "hidden_size": 48, "num_hidden_layers": 2}')
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "run.py")])
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+def test_resolve_config_of_a_preset(presets):
+    config = resolve_config(
+        ModelArguments(
+            config_name="small-one",
+            config_overrides="num_hidden_layers=3, hidden_dropout_prob=0,classifier_pooling=mean, use_bias=true,"
+            "rope_parameters={rope_type: linear, factor: 2.0, rope_theta: 1e4}",
+            attention_normalization="squared_relu",
+            fixed_n=256,
+        ),
+        vocab_size=99,
+    )
+    assert type(config) is GAUConfig
+    assert (config.hidden_size, config.num_hidden_layers, config.hidden_dropout_prob) == (48, 3, 0)
+    assert (config.rope_parameters["factor"], config.classifier_pooling, config.use_bias) == (2.0, "mean", True)
+    assert (config.attention_normalization, config.fixed_n, config.vocab_size) == ("squared_relu", 256, 99)
+
+
+def test_resolve_config_of_a_directory(tmp_path):
+    BertConfig(hidden_size=36, num_attention_heads=3).save_pretrained(tmp_path / "bert")
+    model = ModelArguments(model_name_or_path=str(tmp_path / "bert"), config_overrides="num_hidden_layers=2")
+    config = resolve_config(model)
+    assert type(config) is BertConfig and (config.hidden_size, config.num_hidden_layers) == (36, 2)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, "Give --model_name_or_path for a checkpoint"),
+        ({"config_overrides": "num_hidden_layer=3"}, "no field 'num_hidden_layer'. Did you mean num_hidden_layers?"),
+        ({"config_overrides": "num_hidden_layers=3.5"}, "'num_hidden_layers' expected int, got float (value: 3.5)"),
+        ({"config_overrides": "num_hidden_layers"}, "is a list of field=value, got 'num_hidden_layers'"),
+        ({"attn_implementation": "spda"}, "Unknown attn_implementation='spda'"),
+        (
+            {"attn_implementation": "sdpa", "attention_normalization": "squared_relu"},
+            "cannot compute attention_normalization='squared_relu'",
+        ),
+    ],
+)
+def test_resolve_config_refuses(presets, values, message):
+    with pytest.raises(ValueError) as error:
+        resolve_config(ModelArguments(config_name="small-one" if values else None, **values))
+    assert message in str(error.value)
+
+
+@pytest.fixture
+def hub(monkeypatch) -> list[str]:
+    """The names that the Hub is asked for; it knows none of them."""
+    names = []
+
+    def ask(name, **options):
+        names.append(name)
+        raise OSError(f"{name} is not known")
+
+    monkeypatch.setattr("modeling_gau.runs.models.AutoConfig.from_pretrained", ask)
+    return names
+
+
+@pytest.mark.parametrize("name", ["smal-one", "small_one", "Small-One"])
+def test_a_misspelt_preset_is_not_looked_for_on_the_hub(presets, hub, name):
+    with pytest.raises(ValueError, match=rf"{name} is neither a preset \(.*small-one.*Did you mean small-one\?"):
+        resolve_config(ModelArguments(config_name=name))
+    assert not hub
+
+
+def test_other_names_are_looked_for_on_the_hub(presets, hub):
+    for name in ("roberta-base", "someone/small-one"):
+        with pytest.raises(ValueError, match=f"{name} is neither a preset"):
+            resolve_config(ModelArguments(config_name=name))
+    assert hub == ["roberta-base", "someone/small-one"]
+
+
+def test_stated_fields_are_those_of_the_file(presets):
+    assert {"model_type", "hidden_size", "num_hidden_layers"} <= stated_fields(ModelArguments(config_name="small-one"))
+    assert "vocab_size" not in stated_fields(ModelArguments(config_name="small-one"))
