@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
 from modeling_gau.export import export_model, load_exported
-from modeling_gau.glue.metric import TASK_METRICS, GlueMetric
+from modeling_gau.glue.metrics import TASK_METRICS, GlueMetric
 from modeling_gau.runs.arguments import ModelArguments
 from modeling_gau.runs.models import resolve_config
 

@@ -11,7 +11,7 @@ from accelerate.commands.launch import launch_command_parser
 from accelerate.utils import DistributedType
 
 from modeling_gau import GAUConfig, GAUForMaskedLM
-from modeling_gau.glue.data import GlueArguments
+from modeling_gau.glue.arguments import GlueArguments
 from modeling_gau.glue.study import StudyArguments
 from modeling_gau.glue.trainer import GlueTrainingArguments
 from modeling_gau.modeling_gau import GAULayer

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from modeling_gau.attention_gau import ATTENTION_BACKENDS, ATTENTION_NORMALIZATIONS
-from modeling_gau.glue.data import GlueArguments
+from modeling_gau.glue.arguments import GlueArguments
 from modeling_gau.glue.study import StudyArguments
 from modeling_gau.glue.trainer import GlueTrainingArguments
 from modeling_gau.pretraining.trainer import PretrainingArguments

@@ -1,4 +1,4 @@
-"""Fine-tuning on GLUE, CLUE and files of the same shape: tasks, data, labels, metrics, trainer, studies, report.
+"""Fine-tuning on GLUE, CLUE and local files: tasks, metrics, data, labels, trainer, studies, reports.
 
 Imports the model, `text` and `runs`.
 """

@@ -1,5 +1,8 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""The model card of a fine-tuned classifier, from its `run.json` alone: a study writes it again, with all seeds."""
+"""Facts for the model card of a fine-tuned classifier.
+
+They come from `run.json` alone, so that a study can rewrite a card with the results of all seeds.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,8 +12,7 @@ from transformers import PreTrainedConfig
 
 from ..runs.model_card import ModelCardFacts
 from ..runs.run_record import describe_device
-from .benchmarks import BENCHMARKS
-from .tasks import GlueTask
+from .tasks import BENCHMARKS, GlueTask
 
 
 _SPLITS = {"eval": "", "eval_mm": "mismatched_"}
@@ -25,15 +27,15 @@ def card_facts(
     repo_id: str | None = None,
     grid_points: int = 1,
 ) -> ModelCardFacts:
-    """Facts of a run that trained.
+    """Returns the facts of a run that trained.
 
     Args:
         record: content of its `run.json`.
-        config: of the model.
+        config: configuration of the model.
         output_dir: where the card goes.
-        runs: seed -> results, of this run and of those that differ in the seed alone.
-        repo_id: on the Hub, where it is not what the record says.
-        grid_points: from how many the point of this run was chosen.
+        runs: seed -> results, for this run and those that differ only in the seed.
+        repo_id: repository on the Hub, if it is not the record's.
+        grid_points: number of points that the point of this run was chosen from.
     """
     arguments, results, base = record["arguments"], record["results"], record["base_model"]
     repo_id, is_local = repo_id or record["hub_model_id"], bool(arguments["train_file"])
@@ -74,7 +76,7 @@ def split_of(task: GlueTask, name: str) -> str:
 
 
 def card_metrics(task: GlueTask, results: Mapping[str, float]) -> dict[str, float]:
-    """Metrics by name; those of mnli's second validation split as `mismatched_accuracy`."""
+    """Returns metrics by name; mnli's second validation split gives `mismatched_accuracy`."""
     return {
         f"{_SPLITS[prefix]}{name}": float(results[f"{prefix}_{name}"])
         for prefix in task.evaluation_splits
@@ -102,7 +104,7 @@ def training_rows(record: Mapping[str, Any]) -> dict[str, object]:
         "Precision": "bf16" if arguments["bf16"] else "fp16" if arguments["fp16"] else "fp32",
         "Seed": arguments["seed"],
         "Hardware": describe_device(hardware),
-        # The Trainer counts from the last time that a run was resumed.
+        # The Trainer starts counting when a run is resumed.
         "Training time (seconds)": None if "resumed" in record else results["train_runtime"],
     }
     return {name: value for name, value in rows.items() if value is not None}
@@ -126,14 +128,11 @@ def limits(arguments: Mapping[str, Any], grid_points: int) -> list[str]:
     if arguments["max_eval_samples"] is not None:
         limit = arguments["max_eval_samples"]
         sentences.append(f"Evaluated on at most {limit} rows: the results do not compare with others.")
-    chosen = []
-    if grid_points > 1:
-        chosen.append(f"the settings of training, from {grid_points},")
+    chosen = [f"the training settings, out of {grid_points}"] if grid_points > 1 else []
     if arguments["load_best_model_at_end"]:
-        chosen.append("the step of training")
+        chosen.append("the training step")
     if chosen:
         sentences.append(
-            f"By results on the rows of evaluation {' and '.join(chosen)} were chosen: on other rows the model is "
-            "likely to be a little worse."
+            f"The evaluation rows also chose {' and '.join(chosen)}: expect slightly worse results on other rows."
         )
     return sentences

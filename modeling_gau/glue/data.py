@@ -1,223 +1,81 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""Rows of GLUE and CLUE tasks, or of local files of the same shape: reading, columns, labels, checks, tokenisation.
-
-A data set goes through here in this order: `load_splits` reads it, `BENCHMARKS` or `infer_task` says what it is,
-`model_label_names` fixes the order of the classes in the model, `LabelEncoder` checks every label before anything is
-trained, and `tokenize_split` gives the model's inputs.
-"""
+"""From arguments to model inputs: reads the splits from files or the Hub, finds the classes, checks and tokenises."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
 
-from datasets import Dataset, load_dataset
-from transformers import PreTrainedTokenizerBase, TrainingArguments
+from datasets import Dataset, Features, Value, load_dataset
+from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase, TrainingArguments
 
-from ..text.files import FILE_FORMATS
-from .benchmarks import BENCHMARKS, Benchmark, check_task_name, find_benchmark
-from .columns import ColumnOptions, Splits, read_table
-from .folders import describe_names, file_options
-from .label_maps import check_label_map, model_label_names, saved_label_names
-from .labels import LabelEncoder, check_columns, check_splits, has_hidden_labels, infer_task, label_values
-from .rows import keep_labelled_rows, prepare_rows
-from .tasks import LOCAL_TASK, PROBLEM_TYPES, GlueTask
-
-
-__all__ = [
-    "FILE_FORMATS",
-    "GlueArguments",
-    "LabelEncoder",
-    "check_columns",
-    "check_label_map",
-    "check_splits",
-    "has_hidden_labels",
-    "infer_task",
-    "load_splits",
-    "model_label_names",
-    "saved_label_names",
-    "tokenize_split",
-]
+from ..runs.arguments import ModelArguments
+from .arguments import ColumnOptions, GlueArguments, file_options
+from .labels import (
+    LabelEncoder,
+    check_labels,
+    describe_row,
+    has_hidden_labels,
+    infer_task,
+    label_values,
+    model_label_names,
+    saved_label_names,
+)
+from .tables import read_table
+from .tasks import GlueTask
+from .trainer import GlueTrainingArguments
 
 
 @dataclass
-class GlueArguments:
-    """Which data to fine-tune and evaluate on.
+class GlueData:
+    """What a run needs to know of its data.
 
-    Either `task_name` alone (from the Hub), or local files. Local files with `task_name` have that task's columns,
-    labels and metrics; without it the columns are `sentence` or `sentence1` and `sentence2`, and `label`. The columns
-    of local files may have other names, which `text_column`, `text_pair_column` and `label_column` give.
+    Args:
+        task: the task.
+        label_names: the classes in the order of the model's outputs.
+        tokenizer: of the checkpoint.
+        inputs: split -> rows as model inputs.
     """
 
-    dataset_name: Literal["glue", "clue"] = field(
-        default="glue", metadata={"help": "The benchmark that task_name is of: GLUE in English, CLUE in Chinese."}
-    )
-    task_name: str | None = field(
-        default=None,
-        metadata={
-            "help": "A task of the benchmark, several of them with commas in between, or `all`: "
-            + "; ".join(f"of {benchmark.name} {', '.join(benchmark.tasks)}" for benchmark in BENCHMARKS.values())
-            + "."
-        },
-    )
-    train_file: str | None = field(
-        default=None,
-        metadata={
-            "help": "Training rows: csv, tsv, json, jsonl or parquet; all but the last may be compressed (.gz, .bz2, "
-            ".xz, .zst)."
-        },
-    )
-    validation_file: str | None = field(default=None, metadata={"help": "Validation rows (mnli: the matched ones)."})
-    validation_mismatched_file: str | None = field(default=None, metadata={"help": "mnli's mismatched rows."})
-    test_file: str | None = field(default=None, metadata={"help": "Rows to predict (mnli: the matched ones)."})
-    test_mismatched_file: str | None = field(default=None, metadata={"help": "mnli's mismatched rows to predict."})
-    test_1_0_file: str | None = field(
-        default=None,
-        metadata={
-            "help": "CLUE's tnews and cluewsc2020: the test rows of CLUE 1.0, beside those of 1.1 in test_file."
-        },
-    )
-    text_column: str | None = field(
-        default=None, metadata={"help": "Column of local files that holds the text, of pairs the first one."}
-    )
-    text_pair_column: str | None = field(
-        default=None, metadata={"help": "Column of local files that holds the second text of pairs."}
-    )
-    label_column: list[str] | None = field(
-        default=None,
-        metadata={
-            "help": "Column of local files that holds the label (`label` by default); or one for every class of a "
-            "multi-label problem, which hold 1 where the class applies and 0 elsewhere."
-        },
-    )
-    problem_type: Literal["single_label", "multi_label", "regression"] | None = field(
-        default=None,
-        metadata={
-            "help": "What the labels of local files are: one class a row, any number of them, or a score. By default "
-            "lists and several columns make a multi-label problem, numbers with a decimal point a regression, and "
-            "everything else classes."
-        },
-    )
-    label_separator: str = field(
-        default=",", metadata={"help": "What stands between the labels in one cell of text, for multi_label."}
-    )
-    accept_label_map: bool = field(
-        default=False,
-        metadata={
-            "help": "Only warn where the results of an evaluation look as if classes of the checkpoint were exchanged."
-        },
-    )
-    max_seq_length: int = field(
-        default=128,
-        metadata={"help": "Longer inputs are cut to so many tokens; rows are padded to the longest of a batch."},
-    )
-    max_train_samples: int | None = field(default=None, metadata={"help": "Use the first so many training rows."})
-    max_eval_samples: int | None = field(default=None, metadata={"help": "Use the first so many validation rows."})
-    max_predict_samples: int | None = field(default=None, metadata={"help": "Use the first so many test rows."})
-    preprocessing_num_workers: int | None = field(default=None, metadata={"help": "Processes that tokenise."})
-    overwrite_cache: bool = field(default=False, metadata={"help": "Tokenise again what is in the cache."})
-    dynamic_n: bool = field(
-        default=False,
-        metadata={
-            "help": "Let the attention normalization use each sequence's own length n where the checkpoint fixes it."
-        },
-    )
-    ignore_mismatched_sizes: bool = field(
-        default=False, metadata={"help": "Start a new classifier where the checkpoint has one for other labels."}
-    )
+    task: GlueTask
+    label_names: tuple[str, ...]
+    tokenizer: PreTrainedTokenizerBase
+    inputs: dict[str, Dataset]
 
-    def __post_init__(self):
-        if self.task_name is not None and self.task_name != "all":
-            self.task_name = ",".join(self.task_names())
-            if not self.task_name:
-                names = ", ".join(self.benchmark().tasks)
-                raise ValueError(f"--task_name is empty: give one or more of {names}, or `all`.")
-        for name in self.task_names():
-            check_task_name(self.benchmark(), name, self.task_name)
-        if self.task_name is None and self.dataset_name != "glue":
-            names = ", ".join(self.benchmark().tasks)
-            raise ValueError(
-                f"--dataset_name {self.dataset_name} goes with --task_name: give one of {names}, or `all`."
-            )
-        if self.task_name is None and not self.files():
-            raise ValueError("No data: give --task_name, or --train_file, --validation_file or --test_file, or both.")
-        if len(self.task_names()) > 1 and self.files():
-            raise ValueError(
-                f"--task_name {self.task_name} names several tasks, and files are those of one. Give --data_dir with "
-                "a folder for each, or one task."
-            )
-        if self.task_name != "mnli" and (self.validation_mismatched_file or self.test_mismatched_file):
-            raise ValueError("--validation_mismatched_file and --test_mismatched_file go with --task_name mnli only.")
-        if self.test_1_0_file is not None and "test_1_0" not in self.task().test_splits:
-            raise ValueError(
-                "--test_1_0_file goes with --dataset_name clue and --task_name tnews or cluewsc2020 only."
-            )
-        self._check_columns()
-        if self.max_seq_length < 3:
-            raise ValueError(f"--max_seq_length must be at least 3, got {self.max_seq_length}.")
-        for name in ("max_train_samples", "max_eval_samples", "max_predict_samples", "preprocessing_num_workers"):
-            value = vars(self)[name]
-            if value is not None and value < 1:
-                raise ValueError(f"--{name} must be at least 1, got {value}.")
 
-    def _check_columns(self) -> None:
-        options, task = self.column_options(), self.task()
-        is_own = task.name == LOCAL_TASK.name
-        if len(self.task_names()) > 1 and options != ColumnOptions():
-            raise ValueError(f"--task_name {self.task_name} names several tasks: options for columns are for one.")
-        if task.prepare is not None and (options.text or options.text_pair):
-            raise ValueError(
-                f"--text_column and --text_pair_column: the texts of {task.name} are made from "
-                f"{' and '.join(task.read_columns)}, which must have these names."
-            )
-        if options.text_pair is not None and (options.text is None if is_own else len(task.text_columns) == 1):
-            what = "give --text_column as well" if is_own else f"{task.name} has one text a row, leave it out"
-            raise ValueError(f"--text_pair_column {options.text_pair} is for the second text of pairs: {what}.")
-        if self.problem_type is not None and self.problem_type not in PROBLEM_TYPES:
-            raise ValueError(f"--problem_type {self.problem_type}: give one of {', '.join(PROBLEM_TYPES)}.")
-        if not is_own and options.problem_type not in (None, task.problem_type):
-            raise ValueError(
-                f"--problem_type {self.problem_type}: {task.name} is a {task.problem_type}; leave it out."
-            )
-        labels = options.labels or ()
-        if len(set(labels)) < len(labels):
-            raise ValueError(f"--label_column {' '.join(labels)} names a column twice.")
-        if len(labels) > 1 and not (is_own and self.problem_type in (None, "multi_label")):
-            raise ValueError(
-                f"--label_column {' '.join(labels)}: several columns are the classes of a multi-label problem, which "
-                f"{f'--task_name {task.name}' if not is_own else f'--problem_type {self.problem_type}'} is not."
-            )
-        if not self.label_separator:
-            raise ValueError("--label_separator must not be empty.")
+def prepare_data(
+    model_args: ModelArguments, glue_args: GlueArguments, args: GlueTrainingArguments, base_config: PreTrainedConfig
+) -> GlueData:
+    """Reads and tokenises what the arguments ask for; `base_config` is the checkpoint's configuration."""
+    with args.main_process_first(desc="data preparation"):
+        return _prepare_data(model_args, glue_args, args, base_config)
 
-    def column_options(self) -> ColumnOptions:
-        """What is said of the columns of local files."""
-        return ColumnOptions(
-            text=self.text_column,
-            text_pair=self.text_pair_column,
-            labels=tuple(self.label_column) if self.label_column else None,
-            problem_type=PROBLEM_TYPES.get(self.problem_type),
-            separator=self.label_separator,
-        )
 
-    def benchmark(self) -> Benchmark:
-        """The benchmark of the tasks."""
-        return find_benchmark(self.dataset_name)
-
-    def task(self) -> GlueTask:
-        """The task, where one is named; `LOCAL_TASK` elsewhere."""
-        return self.benchmark().tasks.get(self.task_name, LOCAL_TASK)
-
-    def task_names(self) -> tuple[str, ...]:
-        """The tasks that `task_name` stands for: none, one, several with commas between them, or `all`."""
-        if self.task_name == "all":
-            return tuple(self.benchmark().tasks)
-        names = [name.strip() for name in (self.task_name or "").split(",")]
-        return tuple(dict.fromkeys(filter(None, names)))
-
-    def files(self) -> dict[str, str]:
-        """Split -> local file, with the split names of the task."""
-        files = {split: vars(self)[option] for split, option in file_options(self.task()).items()}
-        return {split: path for split, path in files.items() if path is not None}
+def _prepare_data(
+    model_args: ModelArguments, glue_args: GlueArguments, args: GlueTrainingArguments, base_config: PreTrainedConfig
+) -> GlueData:
+    splits = load_splits(glue_args, args, model_args.cache_dir, model_args.token)
+    saved = saved_label_names(base_config) if model_args.model_name_or_path else None
+    problem_type = base_config.problem_type if saved else None
+    task = glue_args.task() if glue_args.task_name else infer_task(splits, saved, problem_type)
+    if saved is None and not args.do_train and args.should_log:
+        print("The classifier has random weights and will not be trained: expect results of chance.")
+    label_names = model_label_names(task, saved, args.do_train, glue_args.ignore_mismatched_sizes)
+    args.resolve_best_metric(task)
+    encoder = LabelEncoder(task, label_names)
+    check_labels(task, splits, encoder, glue_args.files())
+    splits, messages = keep_labelled_rows(task, splits)
+    for message in messages if args.should_log else ():
+        print(message)
+    tokenizer = load_tokenizer(model_args, base_config)
+    limits = {
+        "train": glue_args.max_train_samples,
+        **dict.fromkeys(task.evaluation_splits.values(), glue_args.max_eval_samples),
+        **dict.fromkeys(task.test_splits.values(), glue_args.max_predict_samples),
+    }
+    inputs = {
+        split: tokenize_split(rows, task, tokenizer, encoder, glue_args, limits[split], f"Tokenising {split}")
+        for split, rows in splits.items()
+    }
+    return GlueData(task, label_names, tokenizer, inputs)
 
 
 # Reading
@@ -226,46 +84,34 @@ class GlueArguments:
 def load_splits(
     arguments: GlueArguments, training_arguments: TrainingArguments, cache_dir: str | None, token: str | None
 ) -> dict[str, Dataset]:
-    """Reads the splits that training, evaluation and prediction need, and no other.
+    """Reads only the splits that training, evaluation and prediction need.
 
     Returns:
-        Hub name of the split -> rows as they are on the Hub, or of a file as `read_table` gives them; the texts are
-        made where the task's are, and rows that say they have no label are left out, except of test splits.
+        Split -> rows with the task's text columns and `label`.
 
     Raises:
-        ValueError: a split that is needed is missing, or something is wrong with a file or its rows.
+        ValueError: a split is missing, or a file or row is wrong.
         ConnectionError: the Hub cannot be reached.
     """
     needed, wanted = _needed_splits(arguments, training_arguments)
-    files, options = arguments.files(), arguments.column_options()
+    files, options, task = arguments.files(), arguments.column_options(), arguments.task()
     if not files and options != ColumnOptions():
-        raise ValueError("--text_column, --label_column and the like are for local files: give --train_file, or none.")
+        raise ValueError("--text_column, --label_column and the like are for local files: add --train_file.")
     available = files if files else _load_from_hub(arguments, cache_dir, token)
     for split, purpose in needed.items():
         if split not in available:
             raise ValueError(_describe_missing_split(arguments, split, purpose, available))
-    splits, task = {split: available[split] for split in wanted if split in available}, arguments.task()
-    if files:
-        rows = {
-            split: read_table(path, split, task, options, cache_dir, arguments.overwrite_cache)
-            for split, path in splits.items()
-        }
-        splits = Splits(rows, splits)
-    else:
-        for split, rows in splits.items():
-            if len(rows) == 0:
-                source = f"{arguments.benchmark().hub_dataset}, {arguments.task_name}"
-                raise ValueError(f"Split {split} ({source}) has no rows.")
-        anew = arguments.overwrite_cache
-        splits = Splits({split: prepare_rows(task, split, rows, anew) for split, rows in splits.items()}, {})
-    splits, messages = keep_labelled_rows(task, splits)
-    for message in messages if training_arguments.should_log else ():
-        print(message)
-    return splits
+    splits = {split: available[split] for split in wanted if split in available}
+    if not files:
+        return {split: _make_texts(task, split, rows, arguments.overwrite_cache) for split, rows in splits.items()}
+    return {
+        split: read_table(path, split, task, options, cache_dir, arguments.overwrite_cache)
+        for split, path in splits.items()
+    }
 
 
 def _needed_splits(arguments: GlueArguments, training: TrainingArguments) -> tuple[dict[str, str], list[str]]:
-    """The splits that must be there, with the option that asks for them, and all that are used if they are there."""
+    """Returns the splits that must exist, with the option that needs them, and all that are used if they exist."""
     task = arguments.task()
     needed, wanted = {}, []
     if training.do_train:
@@ -282,14 +128,12 @@ def _needed_splits(arguments: GlueArguments, training: TrainingArguments) -> tup
 
 
 def _describe_missing_split(arguments: GlueArguments, split: str, purpose: str, available: Iterable[str]) -> str:
-    there = f"there is {', '.join(available)}"
+    there = f"{purpose} needs the split {split}, but there is only {', '.join(available)}"
     if arguments.files():
-        option = f"--{file_options(arguments.task())[split]}"
-        called = f" (in --data_dir a file called {describe_names(arguments.task(), split)})"
-        option += called if arguments.task_name else ""
-        return f"{purpose} needs the split {split}, but {there}. Give {option}, or leave {purpose} out."
+        option = file_options(arguments.task())[split]
+        return f"{there}. Give --{option} (or such a file in --data_dir), or leave {purpose} out."
     hint = " Train on mnli and use ax with --do_predict." if arguments.task_name == "ax" else ""
-    return f"{purpose} needs the split {split}, but the Hub's {arguments.task_name} has none: {there}.{hint}"
+    return f"{there} in the Hub's {arguments.task_name}.{hint}"
 
 
 def _load_from_hub(arguments: GlueArguments, cache_dir: str | None, token: str | None) -> dict[str, Dataset]:
@@ -298,13 +142,58 @@ def _load_from_hub(arguments: GlueArguments, cache_dir: str | None, token: str |
         return load_dataset(name, arguments.task_name, cache_dir=cache_dir, token=token)
     except (ConnectionError, FileNotFoundError) as error:
         raise ConnectionError(
-            f"{name} cannot be loaded from the Hub ({error}). Without a network, give local files with the columns of "
-            f"{arguments.task_name}: --train_file, --validation_file, --test_file; or, also for several tasks, "
-            "--data_dir with a folder for each (of CLUE the official archives, unzipped)."
+            f"{name} could not be loaded from the Hub ({error}). Without a network, give local files with the columns "
+            f"of {arguments.task_name} (--train_file, --validation_file, --test_file), or --data_dir with a folder "
+            "for each task (for CLUE the official archives, unzipped)."
         ) from error
 
 
-# What the Trainer gets
+def _make_texts(task: GlueTask, split: str, rows: Dataset, overwrite_cache: bool) -> Dataset:
+    """Makes the text columns of Hub rows; `read_table` makes those of files."""
+    if task.prepare is None:
+        return rows
+    kept = {name: feature for name, feature in rows.features.items() if name not in task.read_columns}
+    return rows.map(
+        lambda row, index: task.texts_of(row, describe_row(split, index)),
+        with_indices=True,
+        remove_columns=[column for column in task.read_columns if column not in task.text_columns],
+        features=Features({**kept, **dict.fromkeys(task.text_columns, Value("string"))}),
+        load_from_cache_file=not overwrite_cache,
+        desc=f"Preparing {split}",
+    )
+
+
+def keep_labelled_rows(task: GlueTask, splits: Mapping[str, Dataset]) -> tuple[dict[str, Dataset], list[str]]:
+    """Leaves out the rows that the task marks as unlabelled. Test splits keep them, but lose all labels instead:
+    a benchmark wants a prediction for every row.
+
+    Returns:
+        The splits, and a message for each one that changed.
+
+    Raises:
+        ValueError: a split has no other rows.
+    """
+    kept, messages = dict(splits), []
+    for split, rows in splits.items():
+        labels = rows["label"][:] if task.no_label and "label" in rows.column_names else []
+        labelled = [number for number, label in enumerate(labels) if label != task.no_label]
+        if len(labelled) == len(labels):
+            continue
+        count = (
+            f"Split {split}: {len(labels) - len(labelled):,} of {len(labels):,} rows have the label {task.no_label!r}"
+        )
+        if split in task.test_splits.values():
+            kept[split] = rows.remove_columns("label")
+            messages.append(f"{count}; all rows are predicted, without metrics.")
+        elif labelled:
+            kept[split] = rows.select(labelled)
+            messages.append(f"{count} and are left out.")
+        else:
+            raise ValueError(f"Split {split}: every label is {task.no_label!r}, which stands for no label.")
+    return kept, messages
+
+
+# Tokenising
 
 
 def tokenize_split(
@@ -316,7 +205,7 @@ def tokenize_split(
     max_samples: int | None = None,
     description: str = "Tokenising",
 ) -> Dataset:
-    """Returns the first `max_samples` rows as model inputs: not padded, cut at `max_seq_length` tokens (the longer
+    """Returns the first `max_samples` rows as model inputs: unpadded, truncated to `max_seq_length` tokens (the longer
     text of a pair first), with a column `labels` unless the labels are hidden."""
     labelled = not has_hidden_labels(rows)
     feature = rows.features.get("label")
@@ -336,3 +225,22 @@ def tokenize_split(
         load_from_cache_file=not arguments.overwrite_cache,
         desc=description,
     )
+
+
+def load_tokenizer(model_args: ModelArguments, base_config: PreTrainedConfig) -> PreTrainedTokenizerBase:
+    name = model_args.tokenizer_name or model_args.model_name_or_path
+    tokenizer = AutoTokenizer.from_pretrained(
+        name,
+        cache_dir=model_args.cache_dir,
+        revision=model_args.revision,
+        token=model_args.token,
+        trust_remote_code=model_args.trust_remote_code,
+    )
+    if tokenizer.pad_token_id is None:
+        raise ValueError(f"The tokenizer {name} has no padding token, which batches need: give one that has.")
+    if model_args.model_name_or_path and len(tokenizer) > base_config.vocab_size:
+        raise ValueError(
+            f"The tokenizer {name} has {len(tokenizer)} tokens, but the checkpoint {model_args.model_name_or_path} "
+            f"embeds {base_config.vocab_size}: give the tokenizer that the checkpoint was trained with."
+        )
+    return tokenizer

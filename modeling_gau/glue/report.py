@@ -1,146 +1,105 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""What came of a study: every number of every run, means and standard deviations over seeds, and averages."""
+"""Results: evaluation and predictions of one run, the tables of a study, and submissions to the benchmarks."""
 
 import csv
+import json
 import math
-from collections.abc import Mapping, Sequence
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Any, TextIO
 
+import numpy as np
 from transformers import AutoConfig
 
 from ..runs.model_card import mean_and_deviation, write_model_card
 from ..runs.run_record import read_record
 from ..runs.state_files import for_json, write_json
 from ..runs.tables import aligned, markdown
-from .benchmarks import BENCHMARKS
 from .card import card_facts
+from .data import GlueData
 from .study import Run, Study, best_run, run_results, run_score
-from .submission import SUBMISSION_FORMATS, read_predictions, write_submission, zip_submission
-from .tasks import GlueTask
+from .tasks import BENCHMARKS, GlueTask
+from .trainer import GlueTrainer
 
 
 # `{}` stands for the name of the benchmark.
 RESULTS_NAME, SUMMARY_NAME, REPORT_NAME = "{}_results.csv", "{}_results.json", "{}_report.md"
 
 
-def split_metrics(task: GlueTask) -> dict[str, str]:
-    """How results name a metric -> how a table does: `eval_accuracy` -> `accuracy`; those of mnli by split."""
-    names = {"eval": "", "eval_mm": "mismatched "}
-    return {
-        f"{prefix}_{metric}": f"{names[prefix]}{metric}"
-        for prefix in task.evaluation_splits
-        for metric in task.metric_names
-    }
+# One run
 
 
-def glue_averages(runs: Mapping[str, Sequence[Run]]) -> dict[str, list[float]]:
-    """Name of an average -> its value for each seed, of runs on tasks of one benchmark.
-
-    The convention of GLUE (Wang et al. 2018, arXiv:1804.07461, section 5): every task counts once, with the mean of
-    its metrics where there are two, and of both splits of mnli. The diagnostic set is left out; so is wnli in much of
-    the literature since Devlin et al. 2018. Of CLUE each version counts six tasks, whose metric is accuracy: 1.1 with
-    ocnli, 1.0 with cmnli. Where tasks are missing there is no such average, but a mean of what is there.
-    """
-    if not runs:
-        return {}
-    benchmark = BENCHMARKS[next(iter(runs.values()))[0].task.benchmark]
-    counted = [name for name in benchmark.counted_tasks if name in runs]
-    if len(counted) < 2:
-        return {}
-    averages = benchmark.complete_averages(counted) or {
-        f"mean of {len(counted)} tasks, not the {benchmark.average}": counted
-    }
-    scores = {name: [run_score(run) for run in runs[name]] for name in counted}
-    return {
-        title: [fmean(row) for row in zip(*(scores[n] for n in names), strict=True)]
-        for title, names in averages.items()
-    }
+def evaluate(trainer: GlueTrainer, data: GlueData) -> dict[str, float]:
+    metrics = {}
+    for prefix, split in data.task.evaluation_splits.items():
+        if split in data.inputs:
+            metrics |= trainer.evaluate(data.inputs[split], metric_key_prefix=prefix)
+            metrics[f"{prefix}_samples"] = len(data.inputs[split])
+    trainer.save_metrics("eval", metrics)
+    return metrics
 
 
-def write_cards(study: Study) -> None:
-    """Writes the model cards of the runs at the best points again, with the results of all seeds."""
-    for name, runs in study.chosen.items():
-        results = {run.seed: run_results(run) for run in runs}
-        for run in runs:
-            record = read_record(run.output_dir)
-            if not record.get("trained"):
-                continue
-            config, repo_id = AutoConfig.from_pretrained(run.output_dir), study.repositories.get(name)
-            facts = card_facts(record, config, run.task, run.output_dir, results, repo_id, len(study.points))
-            write_model_card(run.output_dir, facts)
+def predict(trainer: GlueTrainer, data: GlueData) -> dict[str, float]:
+    """Writes `predictions_<split>.tsv` and returns the metrics of the splits whose labels are known."""
+    metrics = {}
+    for prefix, split in data.task.test_splits.items():
+        if split not in data.inputs:
+            continue
+        output = trainer.predict(data.inputs[split], metric_key_prefix=prefix)
+        if output.label_ids is not None:
+            metrics |= output.metrics
+        metrics[f"{prefix}_samples"] = len(data.inputs[split])
+        if trainer.is_world_process_zero():
+            path = Path(trainer.args.output_dir) / f"predictions_{split}.tsv"
+            write_predictions(path, data.task, data.label_names, output.predictions)
+    trainer.save_metrics("test", metrics)
+    return metrics
 
 
-def summarize(study: Study) -> dict[str, object]:
-    """Values by seed, means and standard deviations, of every metric of every task and of the averages, for JSON."""
-    tasks = {}
-    for name, runs in study.chosen.items():
-        results = [run_results(run) for run in runs]
-        metrics = {
-            label: [float(result[key]) for result in results]
-            for key, label in split_metrics(runs[0].task).items()
-            if all(key in result for result in results)
-        }
-        tasks[name] = {
-            "metrics": {label: _statistics(values) for label, values in metrics.items()},
-            "score": _statistics([run_score(run) for run in runs]),
-            "point": dict(runs[0].point),
-            "best_seed": best_run(runs).seed,
-        }
-    averages = {title: _statistics(values) for title, values in glue_averages(study.chosen).items()}
-    return {"seeds": study.seeds, "grid_points": len(study.points), "tasks": tasks, "averages": averages}
+def write_predictions(path: Path, task: GlueTask, label_names: Sequence[str], predictions: np.ndarray) -> None:
+    """Writes the columns `index`, counted from 0, and `prediction`: the name of a class, several names, or a score."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        writer.writerow(("index", "prediction"))
+        for index, prediction in enumerate(predictions):
+            writer.writerow((index, task.readable_prediction(prediction, label_names)))
 
 
-def _statistics(values: Sequence[float]) -> dict[str, object]:
-    mean, deviation = mean_and_deviation(values)
-    return {"mean": mean, "standard_deviation": deviation, "values": list(values)}
+def report_run(trainer: GlueTrainer, data: GlueData, record: Mapping[str, Any]) -> None:
+    """Writes the model card of a trained model, and prints the results and the files."""
+    output_dir = Path(trainer.args.output_dir)
+    if trainer.args.do_train:
+        write_model_card(output_dir, card_facts(record, trainer.model.config, data.task, output_dir))
+    _print_results(data, record["results"])
+    print(f"Wrote to {output_dir}:")
+    for path in sorted(output_dir.iterdir()):
+        print(f"  {path.name}{'/' if path.is_dir() else ''}")
 
 
-# Tables
+def _print_results(data: GlueData, results: Mapping[str, float]) -> None:
+    """Prints a line for every split; metrics are missing if its labels are hidden."""
+    columns = ("loss", *data.task.metric_names)
+    splits = {**data.task.evaluation_splits, **data.task.test_splits}
+    splits = {prefix: split for prefix, split in splits.items() if f"{prefix}_samples" in results}
+    if not splits:
+        return
+    rows = [(data.task.name, "samples", *columns)]
+    for prefix, split in splits.items():
+        values = (results.get(f"{prefix}_{name}") for name in columns)
+        cells = ("-" if value is None else f"{value:.4f}" for value in values)
+        rows.append((split, str(results[f"{prefix}_samples"]), *cells))
+    print(f"\n{aligned(rows)}\n")
 
 
-def summary_rows(summary: Mapping) -> list[list[str]]:
-    """The table of a summary: a header, and a row for every metric and every average. Percent."""
-    seeds = summary["seeds"]
-    rows = [["task", "metric", "mean", "std", *(f"seed {seed}" for seed in seeds)]]
-    for name, task in summary["tasks"].items():
-        for metric, statistics in task["metrics"].items():
-            rows.append([name, metric.replace("_", " "), *_cells(statistics)])
-    rows += [[title, "score", *_cells(statistics)] for title, statistics in summary["averages"].items()]
-    return rows
-
-
-def _cells(statistics: Mapping) -> list[str]:
-    return [percent(value) for value in (statistics["mean"], statistics["standard_deviation"], *statistics["values"])]
-
-
-def percent(value: float) -> str:
-    return "-" if math.isnan(value) else f"{100 * value:.2f}"
-
-
-def notes(study: Study) -> list[str]:
-    """What a reader of the table has to know."""
-    sentences = ["Percent, on the validation rows. Standard deviations are those of the sample (n - 1)."]
-    if len(study.points) > 1:
-        sentences.append(
-            f"Each task at the best of {len(study.points)} points of a grid, chosen by the mean on the same rows: a "
-            "little too good to be true for other rows."
-        )
-    benchmark = study.glue_args.benchmark()
-    if not benchmark.complete_averages(study.chosen):
-        missing = [name for name in benchmark.counted_tasks if name not in study.chosen]
-        sentences.append(f"Without {', '.join(missing)}.")
-    limit = study.glue_args.max_eval_samples
-    if limit is not None:
-        sentences.append(f"Evaluated on at most {limit} rows of each task: not comparable with other results.")
-    return sentences
-
-
-# Files
+# A study
 
 
 def report_study(study: Study) -> dict[str, object]:
-    """Writes tables and submission of what is done so far, prints the table, and returns the summary."""
+    """Writes tables, cards and submission of all finished tasks, prints the table and returns the summary."""
     output_dir, summary, benchmark = Path(study.args.output_dir), summarize(study), study.glue_args.benchmark()
     names = RESULTS_NAME, SUMMARY_NAME, REPORT_NAME
     results, numbers, tables = (output_dir / name.format(benchmark.name) for name in names)
@@ -159,12 +118,116 @@ def report_study(study: Study) -> dict[str, object]:
     return summary
 
 
+def summarize(study: Study) -> dict[str, object]:
+    """Returns every metric of every task, and the averages: values by seed, mean and standard deviation."""
+    tasks = {}
+    for name, runs in study.chosen.items():
+        results = [run_results(run) for run in runs]
+        metrics = {
+            label: [float(result[key]) for result in results]
+            for key, label in split_metrics(runs[0].task).items()
+            if all(key in result for result in results)
+        }
+        tasks[name] = {
+            "metrics": {label: _statistics(values) for label, values in metrics.items()},
+            "score": _statistics([run_score(run) for run in runs]),
+            "point": dict(runs[0].point),
+            "best_seed": best_run(runs).seed,
+        }
+    averages = {title: _statistics(values) for title, values in glue_averages(study.chosen).items()}
+    return {"seeds": study.seeds, "grid_points": len(study.points), "tasks": tasks, "averages": averages}
+
+
+def split_metrics(task: GlueTask) -> dict[str, str]:
+    """Name of a metric in results -> name in tables: `eval_accuracy` -> `accuracy`; mnli's tell the splits apart."""
+    names = {"eval": "", "eval_mm": "mismatched "}
+    return {
+        f"{prefix}_{metric}": f"{names[prefix]}{metric}"
+        for prefix in task.evaluation_splits
+        for metric in task.metric_names
+    }
+
+
+def glue_averages(runs: Mapping[str, Sequence[Run]]) -> dict[str, list[float]]:
+    """Returns the averages of a benchmark's tasks, as title -> value for each seed.
+
+    As in GLUE (Wang et al. 2018, arXiv:1804.07461, section 5), every task counts once, with the mean of its metrics if
+    there are two and of both splits of mnli. The diagnostic set does not count. Each version of CLUE counts six tasks.
+    If tasks are missing, the only average is a mean of those that are there, which says so.
+    """
+    if not runs:
+        return {}
+    benchmark = BENCHMARKS[next(iter(runs.values()))[0].task.benchmark]
+    counted = [name for name in benchmark.counted_tasks if name in runs]
+    if len(counted) < 2:
+        return {}
+    averages = benchmark.complete_averages(counted) or {
+        f"mean of {len(counted)} tasks, not the {benchmark.average}": counted
+    }
+    scores = {name: [run_score(run) for run in runs[name]] for name in counted}
+    return {
+        title: [fmean(row) for row in zip(*(scores[n] for n in names), strict=True)]
+        for title, names in averages.items()
+    }
+
+
+def _statistics(values: Sequence[float]) -> dict[str, object]:
+    mean, deviation = mean_and_deviation(values)
+    return {"mean": mean, "standard_deviation": deviation, "values": list(values)}
+
+
+def summary_rows(summary: Mapping) -> list[list[str]]:
+    """Returns the table of a summary, in percent: a header, then a row for every metric and average."""
+    rows = [["task", "metric", "mean", "std", *(f"seed {seed}" for seed in summary["seeds"])]]
+    for name, task in summary["tasks"].items():
+        for metric, statistics in task["metrics"].items():
+            rows.append([name, metric.replace("_", " "), *_cells(statistics)])
+    rows += [[title, "score", *_cells(statistics)] for title, statistics in summary["averages"].items()]
+    return rows
+
+
+def _cells(statistics: Mapping) -> list[str]:
+    values = (statistics["mean"], statistics["standard_deviation"], *statistics["values"])
+    return ["-" if math.isnan(value) else f"{100 * value:.2f}" for value in values]
+
+
+def notes(study: Study) -> list[str]:
+    """Returns the sentences below the table."""
+    sentences = ["Percent, on the validation rows. Standard deviations are of the sample (n - 1)."]
+    if len(study.points) > 1:
+        sentences.append(
+            f"Each task is at the best of {len(study.points)} points of a grid, chosen by the mean on the same rows: "
+            "expect slightly lower results on other rows."
+        )
+    benchmark = study.glue_args.benchmark()
+    if not benchmark.complete_averages(study.chosen):
+        missing = [name for name in benchmark.counted_tasks if name not in study.chosen]
+        sentences.append(f"Without {', '.join(missing)}.")
+    limit = study.glue_args.max_eval_samples
+    if limit is not None:
+        sentences.append(f"Evaluated on at most {limit} rows of each task: not comparable with other results.")
+    return sentences
+
+
+def write_cards(study: Study) -> None:
+    """Rewrites the model cards of the chosen runs with the results of all seeds."""
+    for name, runs in study.chosen.items():
+        results = {run.seed: run_results(run) for run in runs}
+        for run in runs:
+            record = read_record(run.output_dir)
+            if not record.get("trained"):
+                continue
+            config, repo_id = AutoConfig.from_pretrained(run.output_dir), study.repositories.get(name)
+            facts = card_facts(record, config, run.task, run.output_dir, results, repo_id, len(study.points))
+            write_model_card(run.output_dir, facts)
+
+
 def _point_text(run: Run) -> str:
     return ", ".join(f"{name} {value}" for name, value in run.point)
 
 
 def _write_results(path: Path, study: Study) -> None:
-    """Every number of every run that is there, also of points that were not chosen: one number a row."""
+    """Writes every number of every finished run, also at points that were not chosen, one number a row."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("task", "point", "chosen", "seed", "metric", "value"))
@@ -174,8 +237,11 @@ def _write_results(path: Path, study: Study) -> None:
                 writer.writerow((run.task.name, _point_text(run), int(chosen), run.seed, metric, value))
 
 
+# Submissions
+
+
 def _submit(folder: Path, study: Study) -> list[Path]:
-    """Writes the submission of the best runs; says what it lacks."""
+    """Writes the submission of the best runs and says what it lacks."""
     if study.glue_args.max_predict_samples is not None:
         return []
     written, problems = [], []
@@ -194,13 +260,134 @@ def _submit(folder: Path, study: Study) -> list[Path]:
     for problem in problems:
         print(f"Not a submission yet: {problem}.")
     if missing:
-        print(f"{archive.name} lacks {', '.join(missing)}, without which the benchmark does not take it.")
+        print(f"{archive.name} lacks {', '.join(missing)}: the benchmark refuses incomplete submissions.")
     return [*written, archive]
 
 
 def _run_to_submit(study: Study, runs: Sequence[Run]) -> Run:
-    """The best run; for the diagnostic set, which has no validation rows, that of the best model of mnli."""
+    """Returns the best run; for the diagnostic set, which has no validation rows, that of the best mnli model."""
     if runs[0].task.name == "ax" and "mnli" in study.chosen:
         seed = best_run(study.chosen["mnli"]).seed
         return next(run for run in runs if run.seed == seed)
     return best_run(runs)
+
+
+def read_predictions(path: str | Path) -> list[str]:
+    """Returns the column `prediction` of a `predictions_<split>.tsv`."""
+    with open(path, encoding="utf-8", newline="") as file:
+        return [row["prediction"] for row in csv.DictReader(file, delimiter="\t")]
+
+
+def submitted_value(task: GlueTask, prediction: str) -> str:
+    """Returns a prediction as the benchmark wants it: the name of a class, its id, or a score in the task's range."""
+    if task.is_regression:
+        lowest, highest = task.label_range
+        return f"{min(max(float(prediction), lowest), highest):.3f}"
+    # GLUE takes the classes of inference tasks by name and all others by id.
+    return prediction if task.name in ("mnli", "qnli", "rte", "ax") else str(task.label_names.index(prediction))
+
+
+def _write_table(file: TextIO, task: GlueTask, predictions: Sequence[str]) -> None:
+    writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+    writer.writerow(("index", "prediction"))
+    writer.writerows((index, submitted_value(task, value)) for index, value in enumerate(predictions))
+
+
+def _write_lines(file: TextIO, task: GlueTask, predictions: Sequence[str]) -> None:
+    """CLUE compares labels in the order of its test rows; `id` is the number of the row, as in its own baselines."""
+    for index, label in enumerate(predictions):
+        file.write(json.dumps({"id": index, "label": label}, ensure_ascii=False) + "\n")
+
+
+@dataclass(frozen=True)
+class SubmissionFormat:
+    """What a benchmark takes.
+
+    Args:
+        folder: where the files go, within the folder of a study.
+        files: task -> split -> name of the file, and the number of test rows.
+        write: writes the predictions of a split into an open file.
+        needs_all: whether the benchmark refuses incomplete submissions.
+    """
+
+    folder: str
+    files: Mapping[str, Mapping[str, tuple[str, int]]]
+    write: Callable[[TextIO, GlueTask, Sequence[str]], None]
+    needs_all: bool
+
+    @property
+    def names(self) -> list[str]:
+        return [name for splits in self.files.values() for name, _ in splits.values()]
+
+
+SUBMISSION_FORMATS: Mapping[str, SubmissionFormat] = {
+    "glue": SubmissionFormat(
+        "submission",
+        {
+            "cola": {"test": ("CoLA.tsv", 1063)},
+            "sst2": {"test": ("SST-2.tsv", 1821)},
+            "mrpc": {"test": ("MRPC.tsv", 1725)},
+            "qqp": {"test": ("QQP.tsv", 390_965)},
+            "stsb": {"test": ("STS-B.tsv", 1379)},
+            "mnli": {"test_matched": ("MNLI-m.tsv", 9796), "test_mismatched": ("MNLI-mm.tsv", 9847)},
+            "qnli": {"test": ("QNLI.tsv", 5463)},
+            "rte": {"test": ("RTE.tsv", 3000)},
+            "wnli": {"test": ("WNLI.tsv", 146)},
+            "ax": {"test": ("AX.tsv", 1104)},
+        },
+        _write_table,
+        needs_all=True,
+    ),
+    # The test rows are those of CLUE 1.1, on the Hub and in `test.json` of the official folders.
+    "clue": SubmissionFormat(
+        "clue_submission",
+        {
+            "afqmc": {"test": ("afqmc_predict.json", 3861)},
+            "tnews": {"test": ("tnews11_predict.json", 10_000)},
+            "iflytek": {"test": ("iflytek_predict.json", 2600)},
+            "cmnli": {"test": ("cmnli_predict.json", 13_880)},
+            "ocnli": {"test": ("ocnli_50k_predict.json", 3000)},
+            "csl": {"test": ("csl_predict.json", 3000)},
+            "cluewsc2020": {"test": ("cluewsc11_predict.json", 2574)},
+        },
+        _write_lines,
+        needs_all=False,
+    ),
+}
+
+
+def write_submission(folder: str | Path, task: GlueTask, split: str, predictions: Sequence[str]) -> tuple[Path, str]:
+    """Writes the file of a split into `folder`.
+
+    Args:
+        predictions: names of classes, or scores, in the order of the official test rows.
+
+    Returns:
+        The file, and what is wrong with it as a submission ("" if nothing is).
+    """
+    form = SUBMISSION_FORMATS[task.benchmark]
+    name, rows = form.files[task.name][split]
+    path = Path(folder) / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        form.write(file, task, predictions)
+    if rows == len(predictions):
+        return path, ""
+    return path, f"{name} has {len(predictions):,} rows, the official test set {rows:,}"
+
+
+def zip_submission(folder: str | Path, written: Sequence[str], benchmark: str = "glue") -> tuple[Path, list[str]]:
+    """Packs the files `written` into `<folder>.zip` for upload and deletes those of an earlier submission.
+
+    Returns:
+        The archive, and the missing files if the benchmark refuses incomplete submissions.
+    """
+    folder, form = Path(folder), SUBMISSION_FORMATS[benchmark]
+    archive = folder.with_suffix(".zip")
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        for name in form.names:
+            if name in written:
+                file.write(folder / name, name)
+            else:
+                (folder / name).unlink(missing_ok=True)
+    return archive, [name for name in form.names if name not in written] if form.needs_all else []

@@ -1,11 +1,12 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""Many fine-tuning runs as one: tasks x points of a grid x seeds. A study goes on where it was stopped.
+"""Many fine-tuning runs from one call: tasks x points of a grid x seeds. An interrupted study resumes.
 
-Every run has a directory of its own, `<output_dir>/<task>/[<point>/]seed-<seed>`, and in it `run.json`, which says
-what the run was made with. What is finished and was made with the same is not made again.
+Each run has its own directory, `<output_dir>/<task>/[<point>/]seed-<seed>`, whose `run.json` says what the run was
+made with. A finished run that was made with the same arguments is not repeated.
 """
 
 import copy
+import gc
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -21,55 +22,76 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 
 from ..runs.arguments import ModelArguments
 from ..runs.checkpoints import checkpoint_folders, remove_all_checkpoints
+from ..runs.publishing import check_push_destination, push_folder
 from ..runs.run_record import compare_runs, describe_arguments, read_record
-from .data import GlueArguments
-from .folders import task_files
+from .arguments import GlueArguments, task_files
+from .data import prepare_data
+from .model import choose_base_config
 from .tasks import GLUE_TASKS, GlueTask
 from .trainer import GlueTrainingArguments
 
 
-# The small tasks that are commonly started from a model of mnli (Liu et al. 2019, arXiv:1907.11692, section 5.1).
+# The small tasks that people start from a model of mnli (Liu et al. 2019, arXiv:1907.11692, section 5.1).
 FROM_MNLI = ("rte", "mrpc", "stsb")
 
 
 @dataclass
 class StudyArguments:
-    """What makes one call many runs: several tasks (`task_name`), `seeds`, or a `grid`."""
+    """What turns one call into many runs: several tasks (`task_name`), `seeds`, or a `grid`."""
 
     seeds: list[int] | None = field(
-        default=None, metadata={"help": "Run every task once with each of these seeds, in place of seed."}
+        default=None, metadata={"help": "Run every task once with each of these seeds, instead of --seed."}
     )
     grid: list[str] | None = field(
         default=None,
         metadata={
-            "help": "Values to try, all with all: learning_rate=2e-5,3e-5 per_device_train_batch_size=16,32 "
-            "num_train_epochs=3,5. The point with the best mean over the seeds on the validation rows is reported."
+            "help": "Values to try in all combinations: learning_rate=2e-5,3e-5 per_device_train_batch_size=16,32 "
+            "num_train_epochs=3,5. The combination with the best mean over the seeds on the validation rows counts."
         },
     )
     data_dir: str | None = field(
         default=None,
         metadata={
-            "help": "Folder of local files with a folder for each task: rte/train.jsonl, rte/validation.jsonl, "
-            "mnli/validation_matched.csv, ...; of CLUE the official folders, tnews_public/train.json, ..."
+            "help": "Folder with a folder of local files for each task: rte/train.jsonl, rte/validation.jsonl, "
+            "mnli/validation_matched.csv, ...; for CLUE the official folders, tnews_public/train.json, ..."
         },
     )
     mnli_checkpoint: str | None = field(
         default=None,
         metadata={
-            "help": "Start rte, mrpc and stsb from this model that was fine-tuned on mnli, and predict ax with it; "
-            "`auto` takes that of the same study and seed, as ax does where nothing is named."
+            "help": "Start rte, mrpc and stsb from this model, fine-tuned on mnli, and predict ax with it. `auto` "
+            "takes the mnli model of the same study and seed; ax does so by default."
         },
     )
 
     def __post_init__(self):
         if self.seeds is not None and (not self.seeds or len(set(self.seeds)) < len(self.seeds)):
-            raise ValueError(f"--seeds are different numbers, at least one, got {self.seeds}.")
+            raise ValueError(f"--seeds must be one or more different numbers, got {self.seeds}.")
         if self.data_dir is not None and not Path(self.data_dir).expanduser().is_dir():
             raise ValueError(f"--data_dir {self.data_dir} is not a directory.")
 
     def is_asked_for(self, glue_args: GlueArguments) -> bool:
-        """Whether there are several runs to be made, or one in the layout of a study."""
         return self.seeds is not None or self.grid is not None or len(glue_args.task_names()) > 1
+
+
+def single_run_arguments(
+    model_args: ModelArguments, glue_args: GlueArguments, study_args: StudyArguments
+) -> tuple[ModelArguments, GlueArguments]:
+    """Returns the arguments of a single run with the files of `--data_dir` and the model of `--mnli_checkpoint`."""
+    name, checkpoint = glue_args.task_name, study_args.mnli_checkpoint
+    if study_args.data_dir is not None:
+        if name is None or glue_args.files():
+            raise ValueError("--data_dir needs --task_name, and excludes --train_file and the like.")
+        glue_args = replace(glue_args, **task_files(study_args.data_dir, glue_args.task()))
+    if checkpoint is not None:
+        if name not in FROM_MNLI or checkpoint == "auto":
+            raise ValueError(
+                f"--mnli_checkpoint {checkpoint}: a single run takes the path of a model, and only for "
+                f"{', '.join(FROM_MNLI)}. Use --model_name_or_path, or make a study with several tasks or --seeds."
+            )
+        model_args = replace(model_args, model_name_or_path=checkpoint, config_name=None, model_type=None)
+        glue_args = replace(glue_args, ignore_mismatched_sizes=True)
+    return model_args, glue_args
 
 
 # The plan
@@ -89,62 +111,60 @@ class Run:
         return "-".join([self.task.name, *(f"{name}-{value}" for name, value in self.point), f"seed-{self.seed}"])
 
 
-# What a grid may vary: type, and which values make sense.
-_GRID_AXES: Mapping[str, tuple[type, str, Callable[[float], bool]]] = {
-    "adam_beta2": (float, "between 0 and 1", lambda value: 0 < value < 1),
-    "gradient_accumulation_steps": (int, "at least 1", lambda value: value >= 1),
-    "label_smoothing_factor": (float, "from 0 to below 1", lambda value: 0 <= value < 1),
-    "layerwise_lr_decay": (float, "above 0 and at most 1", lambda value: 0 < value <= 1),
-    "learning_rate": (float, "above 0", lambda value: 0 < value < math.inf),
-    "max_grad_norm": (float, "above 0", lambda value: 0 < value < math.inf),
-    "num_train_epochs": (float, "above 0", lambda value: 0 < value < math.inf),
-    "per_device_train_batch_size": (int, "at least 1", lambda value: value >= 1),
-    "warmup_steps": (float, "at least 0", lambda value: 0 <= value < math.inf),
-    "weight_decay": (float, "at least 0", lambda value: 0 <= value < math.inf),
+# What a grid may vary: type, lowest and highest value.
+_GRID_AXES: Mapping[str, tuple[type, float, float]] = {
+    "adam_beta2": (float, 0, 1),
+    "gradient_accumulation_steps": (int, 1, math.inf),
+    "label_smoothing_factor": (float, 0, 1),
+    "layerwise_lr_decay": (float, 0, 1),
+    "learning_rate": (float, 0, math.inf),
+    "max_grad_norm": (float, 0, math.inf),
+    "num_train_epochs": (float, 0, math.inf),
+    "per_device_train_batch_size": (int, 1, math.inf),
+    "warmup_steps": (float, 0, math.inf),
+    "weight_decay": (float, 0, math.inf),
 }
 
 
 def grid_points(grid: Sequence[str] | None) -> list[tuple[tuple[str, Any], ...]]:
-    """All combinations of the values in `["learning_rate=2e-5,3e-5", ...]`, one empty point without a grid.
+    """Returns all combinations of the values in `["learning_rate=2e-5,3e-5", ...]`; without a grid one empty point.
 
     Raises:
-        ValueError: not of that form, a name that is not for grids, or a value that is twice there or makes no sense.
+        ValueError: a part has another form or a name that a grid cannot vary, or a value is repeated or out of range.
     """
     axes = {}
     for part in grid or ():
         name, _, values = part.partition("=")
         if not values or name not in _GRID_AXES or name in axes:
             raise ValueError(
-                f"--grid {part}: give, each once, names and values such as learning_rate=2e-5,3e-5 "
-                f"per_device_train_batch_size=16,32 num_train_epochs=3,5. Names are {', '.join(_GRID_AXES)}; seeds go "
-                "into --seeds."
+                f"--grid {part}: give names, each once, with values, as in learning_rate=2e-5,3e-5 "
+                f"num_train_epochs=3,5. Names are {', '.join(_GRID_AXES)}; seeds go to --seeds."
             )
-        kind, allowed, is_allowed = _GRID_AXES[name]
+        kind, lowest, highest = _GRID_AXES[name]
         try:
             axes[name] = [kind(value) for value in values.split(",")]
         except ValueError as error:
             raise ValueError(f"--grid {part}: {error}.") from error
-        if not all(map(is_allowed, axes[name])) or len(set(axes[name])) < len(axes[name]):
-            raise ValueError(f"--grid {part}: values are different numbers {allowed}.")
+        if not all(lowest <= value <= highest for value in axes[name]) or len(set(axes[name])) < len(axes[name]):
+            raise ValueError(f"--grid {part}: give different values from {lowest} to {highest}.")
     return [tuple(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
 
 
 def order_tasks(
     names: Sequence[str], mnli_checkpoint: str | None, tasks: Mapping[str, GlueTask] = GLUE_TASKS
 ) -> list[GlueTask]:
-    """The tasks in an order in which each comes after what it needs: ax uses models of mnli, others may begin there.
+    """Returns the tasks, those that start from this study's models of mnli last.
 
     Raises:
-        ValueError: a model of mnli is needed that is neither named nor trained in this study, or is named for nothing.
+        ValueError: a task needs a model of mnli that is neither given nor trained here, or the given one has no use.
     """
     served = [name for name in names if name == "ax" or name in FROM_MNLI]
     if mnli_checkpoint is not None and not served:
-        raise ValueError(f"--mnli_checkpoint is for {', '.join(FROM_MNLI)} and ax, none of which is among the tasks.")
+        raise ValueError(f"--mnli_checkpoint serves {', '.join(FROM_MNLI)} and ax; --task_name has none of them.")
     waiting = {"auto": served, None: [name for name in served if name == "ax"]}.get(mnli_checkpoint, [])
     if waiting and "mnli" not in names:
         raise ValueError(
-            f"{', '.join(waiting)} need{'s' if len(waiting) == 1 else ''} a model of mnli, which is not among the "
-            "tasks: add mnli, or name a model by --mnli_checkpoint."
+            f"A model of mnli is missing for {', '.join(waiting)}: add mnli to --task_name, or give --mnli_checkpoint."
         )
     return [tasks[name] for name in sorted(names, key=lambda name: name in waiting)]
 
@@ -152,22 +172,26 @@ def order_tasks(
 # Running
 
 
+def check_data(model_args: ModelArguments, glue_args: GlueArguments, args: GlueTrainingArguments) -> None:
+    """Raises ValueError if a run could not use its data."""
+    prepare_data(model_args, glue_args, args, choose_base_config(model_args, glue_args))
+
+
 @dataclass
 class Study:
-    """Makes the runs of a study.
+    """Makes the runs of a study, one after the other in this process.
 
-    All processes take part; what they do follows from what the first one finds on its disk.
+    If several processes share each run, all call the same methods and follow what the first one finds on its disk.
 
     Args:
-        model_args, glue_args, args, study_args: of the whole study.
-        fine_tune: makes one run, of the model, the data and the training that its arguments describe, and writes
-            `run.json` in the output directory.
-        check: looks at the data of a task, and raises ValueError where a run could not use them.
-        repositories: task -> repository on the Hub that its best model will be pushed to; for the model cards.
+        model_args, glue_args, args, study_args: arguments of the whole study.
+        fine_tune: makes one run from the arguments that it gets, and writes `run.json` into its output directory.
+        check: raises ValueError if a run could not use its data.
+        repositories: task -> repository on the Hub that its best model will be pushed to.
 
     Attributes:
         chosen: task -> its runs at the best point of the grid, one for each seed.
-        done: all runs that are finished.
+        done: all finished runs.
     """
 
     model_args: ModelArguments
@@ -175,17 +199,17 @@ class Study:
     args: GlueTrainingArguments
     study_args: StudyArguments
     fine_tune: Callable[[ModelArguments, GlueArguments, GlueTrainingArguments], Mapping[str, float]]
-    check: Callable[[ModelArguments, GlueArguments, GlueTrainingArguments], None]
+    check: Callable[[ModelArguments, GlueArguments, GlueTrainingArguments], None] = check_data
     repositories: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
         self.seeds = self.study_args.seeds or [self.args.seed]
         self.points = grid_points(self.study_args.grid)
         if len(self.points) > 1 and not (self.args.do_train and self.args.do_eval):
-            raise ValueError("--grid compares runs by their evaluation: it needs training and evaluation.")
+            raise ValueError("--grid compares runs by their evaluation: add --do_train and --do_eval.")
         names = list(self.glue_args.task_names())
         if not names:
-            raise ValueError("--seeds and --grid go with --task_name: local data without one are trained run by run.")
+            raise ValueError("--seeds and --grid need --task_name: fine-tune on other local data run by run.")
         self.tasks = order_tasks(names, self.study_args.mnli_checkpoint, self.glue_args.benchmark().tasks)
         self.chosen: dict[str, list[Run]] = {}
         self.done: list[Run] = []
@@ -193,10 +217,10 @@ class Study:
         self.total = points * len(self.seeds)
 
     def run(self, report: Callable[["Study"], None]) -> dict[str, list[Run]]:
-        """Makes all runs that are not there yet, and returns `chosen`.
+        """Makes all missing runs and returns `chosen`.
 
         Args:
-            report: called by the first process whenever a task is done.
+            report: the first process calls it whenever a task is done.
         """
         self._check_first()
         for task in self.tasks:
@@ -206,8 +230,29 @@ class Study:
                 report(self)
         return self.chosen
 
+    def check_repositories(self) -> None:
+        """Makes sure, before anything is computed, that `--push_to_hub` will be able to push."""
+        name = self.args.hub_model_id or Path(self.args.output_dir).absolute().name
+        self.repositories = {
+            task.name: check_push_destination(self._of_repository(f"{name}-{task.name}"))
+            for task in (self.tasks if self.args.push_to_hub else ())
+            if task.name != "ax"
+        }
+
+    def push(self) -> None:
+        """Pushes the best model of each task."""
+        for name, repo_id in self.repositories.items() if self.args.process_index == 0 else ():
+            best = best_run(self.chosen[name])
+            push_folder(repo_id, self._of_repository(repo_id, output_dir=str(best.output_dir)))
+            print(f"Pushed {best.output_dir} to {repo_id}.")
+
+    def _of_repository(self, repo_id: str, **changes: str) -> GlueTrainingArguments:
+        own = copy.copy(self.args)
+        vars(own).update(hub_model_id=repo_id, **changes)
+        return own
+
     def means(self) -> dict[str, float]:
-        """`<task>_<metric>` -> the mean over the seeds."""
+        """Returns `<task>_<metric>` -> the mean over the seeds."""
         return _of_first(self._means)
 
     def _means(self) -> dict[str, float]:
@@ -225,9 +270,9 @@ class Study:
         return [self.chosen["mnli"][0].point if "mnli" in self.chosen else ()]
 
     def _check_first(self) -> None:
-        """Looks at all data and all earlier runs before hours go into the first of the runs."""
+        """Checks all data and all earlier runs before the first run takes hours."""
         for task in self.tasks:
-            self._data_of(task)  # a folder that is missing shows before the files of others are read
+            self._data_of(task)  # finds a missing folder before any file is read
         for task in self.tasks:
             own = [self._run(task, point, seed) for point in self.points for seed in self.seeds]
             if self._waits_for_mnli(task):
@@ -271,7 +316,7 @@ class Study:
         glue_args: GlueArguments,
         args: GlueTrainingArguments,
     ) -> None:
-        if args.do_train and "trained" not in missing:  # the model is there, and is looked at again
+        if args.do_train and "trained" not in missing:  # the model exists; only evaluate it or predict
             args.do_train, args.do_eval, args.do_predict = False, "evaluated" in missing, "predicted" in missing
             own = {"model_name_or_path": str(run.output_dir)}
             own |= dict.fromkeys(("config_name", "model_type", "tokenizer_name", "config_overrides"))
@@ -282,29 +327,31 @@ class Study:
             )
             args.overwrite_output_dir, args.resume_from_checkpoint = not resumes, "auto" if resumes else None
         self.fine_tune(model_args, glue_args, args)
+        # The Trainer and its callbacks refer to each other, so only the collector frees the models of finished runs.
+        gc.collect()
 
     def _record_of(
         self, run: Run, model_args: ModelArguments, glue_args: GlueArguments, args: GlueTrainingArguments
     ) -> dict[str, Any] | None:
-        """What `run.json` says of a finished run; None where it is to be made, or to be ended.
+        """Returns the record of a finished run, None if it must be made or resumed.
 
         Raises:
-            ValueError: the directory holds a run, finished or not, that was made with other things.
+            ValueError: the directory holds a run, finished or not, that was made with other arguments.
         """
         record = _of_first(lambda: read_record(run.output_dir))
         if record is None or (self.args.overwrite_output_dir and run not in self.done):
             return None
         files = compared_files(model_args, glue_args)
         differing = compare_runs(record, describe_arguments((model_args, glue_args), args, files))
-        # Which model of mnli is the best may have changed with new seeds or points: then these are made again.
+        # New seeds or points may change which model of mnli is best: then the runs that start from it are repeated.
         if self._waits_for_mnli(run.task) and differing.keys() <= {"model_name_or_path", "weights of the checkpoint"}:
             if differing and self.args.process_index == 0:
                 remove_all_checkpoints(run.output_dir)
             return None if differing or record.get("status") != "finished" else record
         if differing:
             raise ValueError(
-                f"{run.output_dir} holds a run that was made with something else: {'; '.join(differing.values())}. "
-                "Take another --output_dir, or make all runs again with --overwrite_output_dir."
+                f"{run.output_dir} holds a run that was made with other arguments: {'; '.join(differing.values())}. "
+                "Give another --output_dir, or repeat all runs with --overwrite_output_dir."
             )
         return record if record.get("status") == "finished" else None
 
@@ -318,13 +365,13 @@ class Study:
         return model_args, glue_args, args
 
     def _start_of(self, run: Run) -> str | None:
-        """The model of mnli that a run begins with, None for that of the arguments."""
+        """Returns the model of mnli that a run starts from, None for the model of the arguments."""
         if self._waits_for_mnli(run.task):
             return str(self._run(GLUE_TASKS["mnli"], self.chosen["mnli"][0].point, run.seed).output_dir)
         return self.study_args.mnli_checkpoint if run.task.name in (*FROM_MNLI, "ax") else None
 
     def _waits_for_mnli(self, task: GlueTask) -> bool:
-        """Whether it begins with a model that this study trains."""
+        """Whether a task starts from a model that this study trains."""
         wanted = self.study_args.mnli_checkpoint
         return (task.name == "ax" and wanted in (None, "auto")) or (task.name in FROM_MNLI and wanted == "auto")
 
@@ -352,7 +399,7 @@ def _best_point(runs: Mapping[tuple, Sequence[Run]]) -> tuple:
 
 
 def _of_first(function: Callable[[], Any]) -> Any:
-    """What `function` returns in the first process, in all of them: each may see another disk, or later."""
+    """Gives all processes what `function` returns in the first one, since each may see another disk."""
     found = [function() if PartialState().is_main_process else None]
     return broadcast_object_list(found)[0]
 
@@ -361,11 +408,8 @@ def _comparable(score: float) -> float:
     return -math.inf if math.isnan(score) else score
 
 
-# What a run was made with
-
-
 def compared_files(model_args: ModelArguments, glue_args: GlueArguments) -> dict[str, Path]:
-    """Local files whose contents decide the results of a run, by the name they have in messages."""
+    """Returns the local files whose contents decide the results of a run, by their names in messages."""
     paths = {f"contents of {name}": Path(path) for name, path in glue_args.files().items()}
     if model_args.model_name_or_path:
         paths["weights of the checkpoint"] = Path(model_args.model_name_or_path) / SAFE_WEIGHTS_NAME
@@ -376,14 +420,14 @@ def compared_files(model_args: ModelArguments, glue_args: GlueArguments) -> dict
 
 
 def run_results(run: Run) -> dict[str, float]:
-    """The metrics of a finished run, as `run.json` holds them."""
+    """Returns the metrics of a finished run."""
     return read_record(run.output_dir)["results"]
 
 
 def run_score(run: Run) -> float:
-    """What GLUE counts for a task: its metric, the mean where there are two, and for mnli that of both splits.
+    """Returns what GLUE counts for a task: its metric, or the mean of two metrics, or for mnli of two splits.
 
-    NaN where there was no evaluation, or where a correlation is not defined.
+    NaN if there was no evaluation, or if a correlation is undefined.
     """
     results = run_results(run)
     values = [results.get(f"{prefix}_{run.task.key_metric}") for prefix in run.task.evaluation_splits]
@@ -396,5 +440,5 @@ def mean_score(runs: Sequence[Run]) -> float:
 
 
 def best_run(runs: Sequence[Run]) -> Run:
-    """That with the best score on the validation rows, whose predictions are handed in."""
+    """Returns the run with the best score on the validation rows; its predictions are submitted."""
     return max(runs, key=lambda run: _comparable(run_score(run)))

@@ -2,10 +2,9 @@
 """Fine-tuning with `transformers.Trainer`: arguments, layer-wise learning rates, and the metrics of a task."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from transformers import EarlyStoppingCallback, EvalPrediction, TrainerCallback
 from transformers.trainer_utils import IntervalStrategy, PredictionOutput, SaveStrategy
@@ -136,7 +135,6 @@ class GlueTrainer(RunTrainer):
     Args:
         task: of the data.
         label_names: classes in the order of the model's outputs. F1 is that of class 1 in the task's order.
-        check_labels: called with the predictions and references of an evaluation; raises where they cannot be meant.
         **arguments: the Trainer's.
     """
 
@@ -144,7 +142,6 @@ class GlueTrainer(RunTrainer):
         self,
         task: GlueTask,
         label_names: Sequence[str],
-        check_labels: Callable[[np.ndarray, np.ndarray], None] | None = None,
         **arguments,
     ):
         super().__init__(
@@ -157,7 +154,7 @@ class GlueTrainer(RunTrainer):
         # its like: gradients would grow with the steps of gradient accumulation and with the number of processes.
         self.model_accepts_loss_kwargs = False
         self.task = task
-        self.class_names, self.check_labels = tuple(label_names), check_labels
+        self.class_names = tuple(label_names)
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         if self.optimizer is None and self.args.layerwise_lr_decay != 1:
@@ -179,8 +176,6 @@ class GlueTrainer(RunTrainer):
         return self.task.predictions_from_logits(logits)
 
     def compute_task_metrics(self, evaluation: EvalPrediction) -> dict[str, float]:
-        if self.check_labels is not None:
-            self.check_labels(evaluation.predictions, evaluation.label_ids)
         return self.task.compute_metrics(evaluation.predictions, evaluation.label_ids, self.class_names)
 
     def predict(self, *args, **kwargs) -> PredictionOutput:

@@ -29,8 +29,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..glue.data import GlueArguments
-from ..glue.folders import task_files
+from ..glue.arguments import GlueArguments, task_files
 from ..glue.report import split_metrics
 from ..glue.study import StudyArguments, compared_files
 from ..glue.tasks import GLUE_TASKS

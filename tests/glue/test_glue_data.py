@@ -1,39 +1,40 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""Arguments of the data of fine-tuning, their splits, and tokenisation."""
+"""Arguments of the data, their splits from files and from the Hub, and tokenisation."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
-from datasets import Dataset, DatasetDict
+from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from torch.nn.functional import binary_cross_entropy_with_logits
 from transformers import BertTokenizer, DataCollatorWithPadding
 
 from modeling_gau import GAUConfig, GAUForSequenceClassification
 from modeling_gau.glue import data as glue_data
-from modeling_gau.glue.columns import ColumnOptions
-from modeling_gau.glue.data import (
-    GlueArguments,
+from modeling_gau.glue.arguments import ColumnOptions, GlueArguments, task_files
+from modeling_gau.glue.data import keep_labelled_rows, load_splits, tokenize_split
+from modeling_gau.glue.labels import (
     LabelEncoder,
-    check_splits,
+    check_labels,
+    has_hidden_labels,
     infer_task,
-    load_splits,
+    label_values,
     model_label_names,
-    tokenize_split,
 )
-from modeling_gau.glue.tasks import GLUE_TASKS
+from modeling_gau.glue.tasks import CLUE_TASKS, GLUE_TASKS
 from modeling_gau.glue.trainer import GlueTrainingArguments
 from modeling_gau.runs.recipes import parse_arguments
+from modeling_gau.text.files import FILE_FORMATS
 
 
 SENTENCES = ['it said "yes', "null", "a, b and c", "NA", "plain words"]
-FILE = {"train_file": "rows.csv"}
+FILE, CLUE = {"train_file": "rows.csv"}, {"dataset_name": "clue"}
 TRAIN, EVAL, PREDICT = {"do_train": True}, {"do_eval": True}, {"do_predict": True}
 
 
-@pytest.fixture(autouse=True)
-def private_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+pytestmark = pytest.mark.usefixtures("private_cache")
 
 
 @pytest.fixture(scope="module")
@@ -73,24 +74,34 @@ def sentence_rows(labels=(0, 1, 1, 0, 1)) -> list[dict]:
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"task_name": "SST-2"}, "--task_name SST-2: GLUE has no task.*did you mean sst2"),
-        ({"task_name": "boolq"}, "Give one of cola, sst2"),
+        ({"task_name": "SST-2"}, "GLUE has no task 'SST-2'.*did you mean 'sst2'"),
+        ({"task_name": "boolq"}, "Give one or more of cola, sst2"),
         ({}, "No data: give --task_name, or --train_file"),
         ({"task_name": "rte", "validation_mismatched_file": "a.csv"}, "mnli only"),
         ({"task_name": "rte", "max_seq_length": 2}, "--max_seq_length must be at least 3, got 2"),
         ({"task_name": "rte", "max_eval_samples": 0}, "--max_eval_samples must be at least 1, got 0"),
-        ({"task_name": "rte,cola", "text_column": "t"}, "names several tasks: options for columns are for one"),
-        ({**FILE, "text_pair_column": "t"}, "--text_pair_column t .*give --text_column as well"),
-        ({**FILE, "task_name": "sst2", "text_pair_column": "t"}, "--text_pair_column t .*sst2 has one text a row"),
-        ({**FILE, "problem_type": "multi"}, "--problem_type multi: give one of single_label, multi_label, regression"),
+        ({"task_name": "rte,cola", "text_column": "t"}, "names several tasks, but files and columns belong to one"),
+        ({**FILE, "text_pair_column": "t"}, "--text_pair_column t is the second text of pairs: add --text_column"),
+        ({**FILE, "task_name": "sst2", "text_pair_column": "t"}, "--text_pair_column t: sst2 has one text a row"),
         ({**FILE, "task_name": "stsb", "problem_type": "single_label"}, "single_label: stsb is a regression"),
         ({**FILE, "label_column": ["a", "b", "a"]}, "--label_column a b a names a column twice"),
-        (
-            {**FILE, "task_name": "sst2", "label_column": ["a", "b"]},
-            "multi-label problem, which --task_name sst2 is not",
-        ),
-        ({**FILE, "problem_type": "regression", "label_column": ["a", "b"]}, "which --problem_type regression is not"),
+        ({**FILE, "task_name": "sst2", "label_column": ["a", "b"]}, "several columns make a multi-label problem"),
+        ({**FILE, "problem_type": "regression", "label_column": ["a", "b"]}, "several columns make a multi-label"),
         ({**FILE, "label_separator": ""}, "--label_separator must not be empty"),
+        (
+            {"task_name": "rte,CSL"},
+            "GLUE has no task 'CSL': CLUE has it, give --dataset_name clue. Give one or more of co",
+        ),
+        ({**CLUE, "task_name": "mrpc"}, "CLUE has no task 'mrpc': GLUE has it, give --dataset_name glue.*afqmc"),
+        (
+            {**CLUE, "task_name": "tnew"},
+            r"CLUE has no task 'tnew' \(did you mean 'tnews'\?\). Give one or more of afqmc",
+        ),
+        ({**CLUE, "train_file": "a.json"}, "--dataset_name clue needs --task_name: give one of afqmc"),
+        (
+            {**CLUE, **FILE, "task_name": "csl", "text_column": "abst"},
+            "csl, whose texts are made from .*keyword and abst",
+        ),
     ],
 )
 def test_bad_arguments(arguments, message):
@@ -122,7 +133,7 @@ def test_columns_on_the_command_line():
 # Reading
 
 
-@pytest.mark.parametrize("suffix", glue_data.FILE_FORMATS)
+@pytest.mark.parametrize("suffix", FILE_FORMATS)
 def test_every_format_gives_the_same_rows(tmp_path, suffix):
     path = write_rows(tmp_path / f"rows{suffix}", sentence_rows())
     splits = load_splits(GlueArguments(train_file=path), training_arguments(tmp_path, **TRAIN), None, None)
@@ -148,7 +159,9 @@ def test_a_task_without_training_rows_can_be_evaluated(tmp_path):
     rows = write_rows(tmp_path / "rows.jsonl", [{"question": "one", "sentence": "two", "label": 0}])
     arguments = GlueArguments(task_name="qnli", validation_file=rows)
     assert list(load_splits(arguments, training_arguments(tmp_path, **EVAL), None, None)) == ["validation"]
-    with pytest.raises(ValueError, match=r"--do_train needs the split train.*there is validation. Give --train_file"):
+    with pytest.raises(
+        ValueError, match=r"--do_train needs the split train.*there is only validation. Give --train_file"
+    ):
         load_splits(arguments, training_arguments(tmp_path, **TRAIN), None, None)
 
 
@@ -187,10 +200,11 @@ def test_columns_of_other_names(tmp_path):
     arguments = GlueArguments(task_name="qnli", validation_file=rows, **columns)
     qnli = load_splits(arguments, training_arguments(tmp_path, **EVAL), None, None)
     assert qnli["validation"].to_list() == [{"question": "one", "sentence": "", "label": "entailment"}]
-    with pytest.raises(ValueError, match=r"rows\.csv, line 2 .*the label 'entailment' is not one of sst2"):
+    with pytest.raises(ValueError, match=r"rows\.csv, line 2 .*sst2 has no label 'entailment'"):
         arguments = GlueArguments(task_name="sst2", train_file=rows, text_column="question", label_column=["answer"])
         splits = load_splits(arguments, training_arguments(tmp_path, **TRAIN), None, None)
-        check_splits(GLUE_TASKS["sst2"], splits, LabelEncoder(GLUE_TASKS["sst2"], ("negative", "positive")))
+        encoder = LabelEncoder(GLUE_TASKS["sst2"], ("negative", "positive"))
+        check_labels(GLUE_TASKS["sst2"], splits, encoder, {"train": rows})
 
 
 def test_the_hub_has_the_columns_of_the_task(tmp_path):
@@ -199,13 +213,14 @@ def test_the_hub_has_the_columns_of_the_task(tmp_path):
         load_splits(arguments, training_arguments(tmp_path, **TRAIN), None, None)
 
 
-def hub(monkeypatch, **splits):
+def hub(monkeypatch, features: dict | None = None, **splits: list[dict]) -> list[tuple]:
     """Replaces the Hub by `splits` and records what was asked of it."""
     calls = []
 
     def load(*arguments, **options):
         calls.append(arguments)
-        return DatasetDict({name: Dataset.from_list(rows) for name, rows in splits.items()})
+        form = features and Features(features)
+        return DatasetDict({name: Dataset.from_list(rows, features=form) for name, rows in splits.items()})
 
     monkeypatch.setattr(glue_data, "load_dataset", load)
     return calls
@@ -225,12 +240,12 @@ def test_hub_task(tmp_path, monkeypatch):
         "test_matched": 1,
         "test_mismatched": 1,
     }
-    check_splits(GLUE_TASKS["mnli"], splits, LabelEncoder(GLUE_TASKS["mnli"], GLUE_TASKS["mnli"].label_names))
+    check_labels(GLUE_TASKS["mnli"], splits, LabelEncoder(GLUE_TASKS["mnli"], GLUE_TASKS["mnli"].label_names))
 
 
 def test_the_diagnostic_set_cannot_be_trained_on(tmp_path, monkeypatch):
     hub(monkeypatch, test=[{"premise": "one", "hypothesis": "two", "label": -1}])
-    with pytest.raises(ValueError, match=r"ax has none: there is test. Train on mnli"):
+    with pytest.raises(ValueError, match=r"there is only test in the Hub's ax. Train on mnli"):
         load_splits(GlueArguments(task_name="ax"), training_arguments(tmp_path, **TRAIN), None, None)
 
 
@@ -290,7 +305,7 @@ def test_a_model_learns_from_several_labels(tmp_path, tokenizer, suffix):
     task = infer_task(splits)
     names = model_label_names(task, ("joy", "fear"), do_train=True)
     encoder = LabelEncoder(task, names)
-    check_splits(task, splits, encoder)
+    check_labels(task, splits, encoder)
     inputs = tokenize_split(splits["train"], task, tokenizer, encoder, arguments)
     batch = DataCollatorWithPadding(tokenizer)([inputs[row] for row in range(3)])
     assert batch["labels"].tolist() == [[1.0, 1.0], [0.0, 0.0], [0.0, 1.0]]
@@ -304,3 +319,196 @@ def test_a_model_learns_from_several_labels(tmp_path, tokenizer, suffix):
     predictions = task.predictions_from_logits(outputs.logits)
     assert torch.equal(predictions, (outputs.logits.sigmoid() > 0.5).long())
     assert task.compute_metrics(batch["labels"].long().numpy(), batch["labels"].numpy(), names)["accuracy"] == 1.0
+
+
+# CLUE
+
+
+WSC_TEXT = "床边的手机响了，它响了很久"
+WSC_TARGET = {"span1_text": "手机", "span1_index": 3, "span2_text": "它", "span2_index": 8}
+WSC = {"text": WSC_TEXT, "target": WSC_TARGET}
+CSL = {"abst": "提出一种算法", "keyword": ["算法", "水声"]}
+PAIR = {"sentence1": "天在下雨", "sentence2": "天气不好"}
+TEXT, INDEX = Value("string"), Value("int32")
+CSL_FEATURES = {
+    "idx": INDEX, "corpus_id": INDEX, "abst": TEXT, "label": ClassLabel(names=["0", "1"]), "keyword": List(TEXT),
+}  # fmt: skip # fmt: skip
+WSC_FEATURES = {
+    "idx": INDEX,
+    "text": TEXT,
+    "label": ClassLabel(names=["true", "false"]),
+    "target": {"span1_text": TEXT, "span2_text": TEXT, "span1_index": INDEX, "span2_index": INDEX},
+}
+
+
+def clue(task_name: str, **options) -> GlueArguments:
+    return GlueArguments(dataset_name="clue", task_name=task_name, **options)
+
+
+def stages(tmp_path, *names: str) -> GlueTrainingArguments:
+    return training_arguments(tmp_path, **dict.fromkeys(names, True))
+
+
+def write(path: Path, rows: list[dict]) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def check(task_name: str, splits, files=None) -> None:
+    task = CLUE_TASKS[task_name]
+    check_labels(task, splits, LabelEncoder(task, task.label_names), files)
+
+
+def test_rows_of_the_hub_become_texts(tmp_path, monkeypatch):
+    row = CSL | {"idx": 0, "corpus_id": 1, "label": 1}
+    calls = hub(monkeypatch, CSL_FEATURES, train=[row], validation=[row], test=[row | {"label": -1}])
+    splits = load_splits(clue("csl"), stages(tmp_path, "do_train", "do_eval", "do_predict"), None, None)
+    assert calls == [("clue/clue", "csl")]
+    assert splits["train"][0] == {
+        "idx": 0,
+        "corpus_id": 1,
+        "abst": "提出一种算法",
+        "label": 1,
+        "keyword": "算法；水声",
+    }
+    assert has_hidden_labels(splits["test"]) and splits["test"]["keyword"][:] == ["算法；水声"]
+    check("csl", splits)
+
+    row = WSC | {"idx": 0, "label": 0}
+    hub(monkeypatch, WSC_FEATURES, validation=[row], test=[row | {"label": -1}])
+    splits = load_splits(clue("cluewsc2020"), stages(tmp_path, "do_eval", "do_predict"), None, None)
+    assert list(splits) == ["validation", "test"]
+    assert splits["validation"][0] == {"idx": 0, "label": 0, "text": "床边的_手机_响了，[它]响了很久"}
+    check("cluewsc2020", splits)
+
+
+def test_labels_of_the_hub_are_read_by_their_codes(tmp_path, monkeypatch):
+    """The Hub counts the classes of tnews from 0; what counts is that its class 5 is called 106."""
+    features = {"sentence": TEXT, "label": ClassLabel(names=list(CLUE_TASKS["tnews"].label_names)), "idx": INDEX}
+    hub(monkeypatch, features, validation=[{"sentence": "新闻", "label": 5, "idx": 0}])
+    splits = load_splits(clue("tnews"), stages(tmp_path, "do_eval"), None, None)
+    check("tnews", splits)
+    names = CLUE_TASKS["tnews"].label_names[::-1]
+    encoder = LabelEncoder(CLUE_TASKS["tnews"], names)
+    assert names[encoder(label_values(splits["validation"], features["label"]))[0]] == "106"
+
+
+def test_rows_of_the_hub_of_which_no_text_can_be_made(tmp_path, monkeypatch):
+    wrong = WSC | {"target": WSC_TARGET | {"span2_index": 7}}
+    hub(monkeypatch, WSC_FEATURES, validation=[row | {"idx": 0, "label": 0} for row in (WSC, wrong)])
+    with pytest.raises(ValueError, match=r"^Split validation, row 2 .*'span2_index' 7 points at"):
+        load_splits(clue("cluewsc2020"), stages(tmp_path, "do_eval"), None, None)
+
+
+FOLDERS = {
+    "afqmc": (PAIR | {"label": "1"}, PAIR | {"label": "1"}),
+    "tnews": (
+        {"label": "106", "label_desc": "news_house", "sentence": "房价", "keywords": "房"},
+        {"sentence": "房价", "label": "106"},
+    ),
+    "iflytek": (
+        {"label": "118", "label_des": "其他", "sentence": "一个应用"},
+        {"sentence": "一个应用", "label": "118"},
+    ),
+    "cmnli": (PAIR | {"label": "neutral"}, PAIR | {"label": "neutral"}),
+    "ocnli": (PAIR | {"level": "easy", "label": "entailment", "id": 7}, PAIR | {"label": "entailment"}),
+    "csl": (CSL | {"id": 1, "label": "0"}, {"keyword": "算法；水声", "abst": "提出一种算法", "label": "0"}),
+    "cluewsc2020": (WSC | {"label": "true"}, {"text": "床边的_手机_响了，[它]响了很久", "label": "true"}),
+}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_official_folders(tmp_path, name):
+    row, expected = FOLDERS[name]
+    hidden = {key: value for key, value in row.items() if key[:5] != "label"} | {"id": 0}
+    folder = tmp_path / "data" / (name if name == "afqmc" else f"{name}_public")
+    train = write(folder / ("train.50k.json" if name == "ocnli" else "train.json"), [row])
+    files = {"train_file": train, "validation_file": write(folder / "dev.json", [row, row])}
+    files["test_file"] = write(folder / "test.json", [hidden])
+    write(folder / "labels.json", [{"label": "100"}])
+    assert task_files(str(tmp_path / "data"), CLUE_TASKS[name]) == files
+    splits = load_splits(clue(name, **files), stages(tmp_path, "do_train", "do_eval", "do_predict"), None, None)
+    check(name, splits)
+    assert splits["train"].to_list() == [expected] and len(splits["validation"]) == 2
+    del expected["label"]
+    assert splits["test"].to_list() == [expected]
+
+
+def test_folders_that_are_not_there(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"tnews_public or .*/tnews has no files of tnews. Name them after the splits"
+    ):
+        task_files(str(tmp_path), CLUE_TASKS["tnews"])
+    for folder in ("tnews", "tnews_public"):
+        write(tmp_path / folder / "dev.json", [{}])
+    with pytest.raises(ValueError, match="two files for validation of tnews"):
+        task_files(str(tmp_path), CLUE_TASKS["tnews"])
+
+
+@pytest.mark.parametrize(
+    "name, rows, message",
+    [
+        (
+            "cluewsc2020",
+            [WSC, WSC | {"target": WSC_TARGET | {"span1_index": 0}}],
+            "line 2: 'span1_index' 0 points at",
+        ),
+        ("csl", [CSL | {"keyword": "算法"}], "line 1: 'keyword' must be a list of texts, got '算法'"),
+        ("csl", [CSL | {"abst": None}], "line 1: the text 'abst' is missing or null"),
+        ("csl", [{"abst": "一种算法"}], r"no column keyword .*needs keyword, abst; the file has label, abst. Rename"),
+        ("tnews", [{"sentence": "房价", "label": "105"}], r"line 1 .*tnews has no label '105'.*104, 106"),
+        (
+            "cluewsc2020",
+            [WSC | {"label": "yes"}],
+            r"line 1 .*cluewsc2020 has no label 'yes'.*0 \(true\), 1 \(false\)",
+        ),
+    ],
+)
+def test_files_of_which_no_rows_can_be_made(tmp_path, name, rows, message):
+    label = CLUE_TASKS[name].label_names[0]
+    path = write(tmp_path / "train.json", [{"label": label, **row} for row in rows])
+    with pytest.raises(ValueError, match=message):
+        check(
+            name, load_splits(clue(name, train_file=path), stages(tmp_path, "do_train"), None, None), {"train": path}
+        )
+
+
+def test_rows_without_agreement_are_left_out(tmp_path):
+    labels = ["neutral", "-", "entailment", "-"]
+    path = write(tmp_path / "dev.json", [PAIR | {"label": label} for label in labels])
+    splits = load_splits(clue("ocnli", validation_file=path), stages(tmp_path, "do_eval"), None, None)
+    check("ocnli", splits)
+    kept, messages = keep_labelled_rows(CLUE_TASKS["ocnli"], splits)
+    assert kept["validation"]["label"][:] == ["neutral", "entailment"]
+    assert messages == ["Split validation: 2 of 4 rows have the label '-' and are left out."]
+    with pytest.raises(ValueError, match="Split validation: every label is '-', which stands for no label"):
+        keep_labelled_rows(CLUE_TASKS["ocnli"], {"validation": splits["validation"].select([1, 3])})
+    # Elsewhere "-" is a label like others, and an error names the line in the file.
+    with pytest.raises(ValueError, match=r"dev\.json, line 2 \(Split validation, row 1 .*rte has no label '-'"):
+        encoder = LabelEncoder(
+            replace(GLUE_TASKS["rte"], label_names=("neutral", "entailment")), ("neutral", "entailment")
+        )
+        check_labels(GLUE_TASKS["rte"], splits, encoder, {"validation": path})
+
+
+@pytest.mark.parametrize("labels", [["neutral", "-", "neutral"], ["-", "-"], ["neutral"]])
+def test_test_rows_without_agreement_are_predicted(tmp_path, labels):
+    path = write(tmp_path / "test.json", [PAIR | {"label": label} for label in labels])
+    splits = load_splits(clue("ocnli", test_file=path), stages(tmp_path, "do_predict"), None, None)
+    check("ocnli", splits)
+    kept, messages = keep_labelled_rows(CLUE_TASKS["ocnli"], splits)
+    dashes = labels.count("-")
+    assert len(kept["test"]) == len(labels) and has_hidden_labels(kept["test"]) == bool(dashes)
+    text = f"Split test: {dashes} of {len(labels)} rows have the label '-'; all rows are predicted, without metrics."
+    assert messages == ([text] if dashes else [])
+
+
+def test_true_and_false_of_json_are_classes_of_these_names(tmp_path):
+    path = write(tmp_path / "dev.json", [WSC | {"label": value} for value in (False, True)])
+    splits = load_splits(clue("cluewsc2020", validation_file=path), stages(tmp_path, "do_eval"), None, None)
+    check("cluewsc2020", splits)
+    assert LabelEncoder(CLUE_TASKS["cluewsc2020"], ("false", "true"))(splits["validation"]["label"]) == [0, 1]
+    path = write(tmp_path / "csl.json", [CSL | {"label": True}])
+    with pytest.raises(ValueError, match="csl has no label True"):
+        check("csl", load_splits(clue("csl", train_file=path), stages(tmp_path, "do_train"), None, None))

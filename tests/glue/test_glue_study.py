@@ -1,8 +1,8 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""The plan of many fine-tuning runs, what is made again and what is not, and the tables of what came of them.
+"""The plan of a study, which runs it repeats, its tables and its submissions.
 
-The runs themselves are stood in for: a stand-in writes the record and the files of a run, and a score that the test
-knows. What real runs do is tested in `test_run_glue.py`.
+A stand-in replaces the runs: it writes the record and files of a run with a score that the test knows.
+`test_run_glue.py` tests real runs.
 """
 
 import csv
@@ -14,8 +14,18 @@ from pathlib import Path
 
 import pytest
 
-from modeling_gau.glue.data import GlueArguments
-from modeling_gau.glue.report import glue_averages, report_study, summarize, summary_rows
+from modeling_gau.glue.arguments import GlueArguments, task_files
+from modeling_gau.glue.data import load_splits
+from modeling_gau.glue.report import (
+    SUBMISSION_FORMATS,
+    glue_averages,
+    report_study,
+    submitted_value,
+    summarize,
+    summary_rows,
+    write_submission,
+    zip_submission,
+)
 from modeling_gau.glue.study import (
     Run,
     Study,
@@ -25,10 +35,8 @@ from modeling_gau.glue.study import (
     grid_points,
     order_tasks,
     run_score,
-    task_files,
 )
-from modeling_gau.glue.submission import SUBMISSION_FILES, submitted_value, write_submission, zip_submission
-from modeling_gau.glue.tasks import GLUE_TASKS
+from modeling_gau.glue.tasks import CLUE_TASKS, GLUE_TASKS
 from modeling_gau.glue.trainer import GlueTrainingArguments
 from modeling_gau.runs.arguments import ModelArguments
 from modeling_gau.runs.run_record import describe_arguments
@@ -58,7 +66,7 @@ def test_a_grid_is_all_values_with_all():
     ["learning_rate", "learning_rate=", "learnig_rate=1e-5", "seed=1,2", "early_stopping_patience=1", "bf16=1,0"],
 )
 def test_a_grid_of_other_things(grid):
-    with pytest.raises(ValueError, match=f"--grid {grid}: give, each once"):
+    with pytest.raises(ValueError, match=f"--grid {grid}: give names, each once"):
         grid_points([grid])
 
 
@@ -66,9 +74,9 @@ def test_a_grid_of_other_things(grid):
     "grid, message",
     [
         ("num_train_epochs=3,many", "could not convert"),
-        ("per_device_train_batch_size=16,0", "different numbers at least 1"),
-        ("layerwise_lr_decay=0.9,2", "different numbers above 0 and at most 1"),
-        ("learning_rate=2e-5,0.00002", "different numbers above 0"),
+        ("per_device_train_batch_size=16,0", "different values from 1"),
+        ("layerwise_lr_decay=0.9,2", "different values from 0 to 1"),
+        ("learning_rate=2e-5,0.00002", "different values from 0"),
     ],
 )
 def test_a_grid_of_values_that_make_no_sense(grid, message):
@@ -77,7 +85,7 @@ def test_a_grid_of_values_that_make_no_sense(grid, message):
 
 
 def test_a_name_is_given_once_in_a_grid():
-    with pytest.raises(ValueError, match="--grid learning_rate=1: give, each once"):
+    with pytest.raises(ValueError, match="--grid learning_rate=1: give names, each once"):
         grid_points(["learning_rate=2", "learning_rate=1"])
 
 
@@ -85,12 +93,12 @@ def test_tasks_come_after_what_they_need():
     names = ["ax", "rte", "cola", "mnli", "mrpc"]
     assert [task.name for task in order_tasks(names, None)] == ["rte", "cola", "mnli", "mrpc", "ax"]
     assert [task.name for task in order_tasks(names, "auto")] == ["cola", "mnli", "ax", "rte", "mrpc"]
-    with pytest.raises(ValueError, match="rte needs a model of mnli, which is not among the tasks"):
+    with pytest.raises(ValueError, match="A model of mnli is missing for rte"):
         order_tasks(["cola", "rte"], "auto")
-    with pytest.raises(ValueError, match="ax needs a model of mnli"):
+    with pytest.raises(ValueError, match="A model of mnli is missing for ax"):
         order_tasks(["ax"], None)
     assert [task.name for task in order_tasks(["ax", "rte"], "a_model")] == ["ax", "rte"]
-    with pytest.raises(ValueError, match="--mnli_checkpoint is for rte, mrpc, stsb and ax, none of which"):
+    with pytest.raises(ValueError, match="--mnli_checkpoint serves rte, mrpc, stsb and ax; --task_name has none"):
         order_tasks(["cola"], "a_model")
 
 
@@ -108,13 +116,13 @@ def test_files_are_found_by_their_splits(tmp_path):
     with pytest.raises(ValueError, match="has no files of cola"):
         task_files(str(tmp_path), GLUE_TASKS["cola"])
     (tmp_path / "rte/validation.csv").touch()
-    with pytest.raises(ValueError, match="validation of rte is there twice"):
+    with pytest.raises(ValueError, match="two files for validation of rte"):
         task_files(str(tmp_path), GLUE_TASKS["rte"])
 
 
 @pytest.mark.parametrize("seeds", [[], [1, 1]])
 def test_seeds_that_are_none(seeds):
-    with pytest.raises(ValueError, match="--seeds are different numbers"):
+    with pytest.raises(ValueError, match="--seeds must be one or more different numbers"):
         StudyArguments(seeds=seeds)
 
 
@@ -132,7 +140,7 @@ class Runs:
         self.configs.append(model_args.config_name)
         if args.run_name == self.fails_at:
             raise KeyboardInterrupt
-        task = GLUE_TASKS[glue_args.task_name]
+        task = glue_args.task()
         path = Path(args.output_dir)
         path.mkdir(parents=True, exist_ok=True)
         in_place = model_args.model_name_or_path == args.output_dir
@@ -155,7 +163,14 @@ class Runs:
 
 
 def make_study(
-    tmp_path, runs: Runs, tasks: str, flags=("do_train", "do_eval"), encoder="encoder", config=None, **options
+    tmp_path,
+    runs: Runs,
+    tasks: str,
+    flags=("do_train", "do_eval"),
+    encoder="encoder",
+    config=None,
+    check=lambda *_: None,
+    **options,
 ) -> Study:
     training = {
         name: options.pop(name)
@@ -173,7 +188,7 @@ def make_study(
         args,
         StudyArguments(**options),
         fine_tune=runs,
-        check=lambda *_: None,
+        check=check,
     )
 
 
@@ -421,10 +436,10 @@ def test_scores_that_are_not_defined_leave_a_mark_and_no_error(tmp_path):
 
 
 def test_every_file_that_the_benchmark_takes():
-    assert set(SUBMISSION_FILES) == set(GLUE_TASKS)
-    for name, splits in SUBMISSION_FILES.items():
+    assert set(SUBMISSION_FORMATS["glue"].files) == set(GLUE_TASKS)
+    for name, splits in SUBMISSION_FORMATS["glue"].files.items():
         assert set(splits) == set(GLUE_TASKS[name].test_splits.values())
-    assert len({file for splits in SUBMISSION_FILES.values() for file, _ in splits.values()}) == 11
+    assert len({file for splits in SUBMISSION_FORMATS["glue"].files.values() for file, _ in splits.values()}) == 11
 
 
 @pytest.mark.parametrize(
@@ -466,3 +481,124 @@ def test_the_diagnostic_set_is_handed_in_from_the_best_model_of_mnli(tmp_path):
         (run.output_dir / "predictions_test.tsv").write_text(f"index\tprediction\n0\t{label}\n")
     report_study(study)
     assert (tmp_path / "out/submission/AX.tsv").read_text().splitlines()[1] == "0\tneutral"
+
+
+# CLUE
+
+
+ONE_DOT_ONE = "CLUE 1.1 classification score (6 tasks, ocnli)"
+ONE_DOT_ZERO = "CLUE 1.0 classification score (6 tasks, cmnli)"
+STAGES = ("do_train", "do_eval", "do_predict")
+
+
+def clue_study(tmp_path, tasks: str, flags=STAGES, **options) -> Study:
+    """Makes all runs; the accuracy is the number of the task in tenths."""
+    runs = Runs(lambda task, args: list(CLUE_TASKS).index(task) / 10)
+    study = make_study(tmp_path, runs, tasks, flags, dataset_name="clue", seeds=[0], **options)
+    study.run(report_study)
+    return study
+
+
+def test_all_folders_are_looked_for_before_any_is_read(tmp_path):
+    (tmp_path / "data/afqmc_public").mkdir(parents=True)
+    (tmp_path / "data/afqmc_public/train.json").write_text("{}\n")
+    checked = []
+    options = {"data_dir": str(tmp_path / "data"), "check": lambda *arguments: checked.append(arguments)}
+    with pytest.raises(ValueError, match="has no files of tnews"):
+        clue_study(tmp_path, "afqmc,tnews", **options)
+    assert checked == []
+
+
+def test_each_version_of_clue_counts_six_tasks(tmp_path, capsys):
+    study = clue_study(tmp_path, "all")
+    assert glue_averages(study.chosen) == {
+        ONE_DOT_ONE: pytest.approx([(0 + 1 + 2 + 4 + 5 + 6) / 60]),
+        ONE_DOT_ZERO: pytest.approx([(0 + 1 + 2 + 3 + 5 + 6) / 60]),
+    }
+    report = (tmp_path / "out/clue_report.md").read_text(encoding="utf-8")
+    assert report.startswith("# CLUE results\n") and "GLUE" not in report and "Without" not in report
+    assert f"| {ONE_DOT_ONE} | score | 30.00 |" in report and f"| {ONE_DOT_ZERO} | score | 28.33 |" in report
+    assert set(json.loads((tmp_path / "out/clue_results.json").read_text())["averages"]) == {ONE_DOT_ONE, ONE_DOT_ZERO}
+    assert (tmp_path / "out/clue_results.csv").is_file()
+    with zipfile.ZipFile(tmp_path / "out/clue_submission.zip") as file:
+        assert set(file.namelist()) == set(SUBMISSION_FORMATS["clue"].names)
+        assert file.read("cluewsc11_predict.json") == b'{"id": 0, "label": "false"}\n'
+    printed = capsys.readouterr().out
+    assert "cluewsc11_predict.json has 1 rows, the official test set 2,574" in printed
+    # One folder may hold studies of both benchmarks.
+    assert not (tmp_path / "out/submission").exists() and not (tmp_path / "out/submission.zip").exists()
+
+
+@pytest.mark.parametrize(
+    "left_out, titles",
+    [
+        (["cmnli"], [ONE_DOT_ONE]),
+        (["ocnli"], [ONE_DOT_ZERO]),
+        (["csl"], ["mean of 6 tasks, not the CLUE classification score"]),
+        (["cmnli", "ocnli"], ["mean of 5 tasks, not the CLUE classification score"]),
+    ],
+)
+def test_a_score_needs_all_that_it_counts(tmp_path, left_out, titles):
+    study = clue_study(tmp_path, ",".join(name for name in CLUE_TASKS if name not in left_out))
+    assert list(glue_averages(study.chosen)) == titles
+    report = (tmp_path / "out/clue_report.md").read_text(encoding="utf-8")
+    assert (f"Without {', '.join(left_out)}." in report) == ("mean of" in titles[0])
+
+
+def test_there_is_no_score_of_clue_where_tasks_are_missing(tmp_path, capsys):
+    study = clue_study(tmp_path, "tnews,csl")
+    assert glue_averages(study.chosen) == {"mean of 2 tasks, not the CLUE classification score": pytest.approx([0.3])}
+    printed = capsys.readouterr().out
+    assert "Without afqmc, iflytek, cmnli, ocnli, cluewsc2020." in printed
+    assert "submission.zip lacks" not in printed  # CLUE takes the tasks that there are
+    assert glue_averages({"csl": [Run(CLUE_TASKS["csl"], (), 0, tmp_path)]}) == {} == glue_averages({})
+
+
+def test_every_test_set_has_its_file():
+    assert SUBMISSION_FORMATS["clue"].files == {
+        "afqmc": {"test": ("afqmc_predict.json", 3861)},
+        "tnews": {"test": ("tnews11_predict.json", 10_000)},
+        "iflytek": {"test": ("iflytek_predict.json", 2600)},
+        "cmnli": {"test": ("cmnli_predict.json", 13_880)},
+        "ocnli": {"test": ("ocnli_50k_predict.json", 3000)},
+        "csl": {"test": ("csl_predict.json", 3000)},
+        "cluewsc2020": {"test": ("cluewsc11_predict.json", 2574)},
+    }
+    assert {name: set(splits) for name, splits in SUBMISSION_FORMATS["clue"].files.items()} == {
+        name: set(task.test_splits.values()) for name, task in CLUE_TASKS.items()
+    }
+
+
+def test_a_submission_has_a_line_for_every_test_row(tmp_path):
+    folder = tmp_path / "submission"
+    path, problem = write_submission(folder, CLUE_TASKS["csl"], "test", ["1", "0"] * 1500)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert (path.name, problem, len(lines)) == ("csl_predict.json", "", 3000)
+    assert lines[:2] == ['{"id": 0, "label": "1"}', '{"id": 1, "label": "0"}']
+    path, problem = write_submission(folder, CLUE_TASKS["tnews"], "test", ["106"])
+    assert path.read_text(encoding="utf-8") == '{"id": 0, "label": "106"}\n'
+    assert problem == "tnews11_predict.json has 1 rows, the official test set 10,000"
+    (folder / "afqmc_predict.json").write_text("of an earlier submission")
+    archive, missing = zip_submission(folder, ["csl_predict.json"], "clue")
+    with zipfile.ZipFile(archive) as file:
+        assert file.namelist() == ["csl_predict.json"]
+    assert missing == [] and not (folder / "afqmc_predict.json").exists()
+
+
+@pytest.mark.parametrize("has_test", [True, False])
+def test_test_rows_are_predicted_by_default_if_there_are_any(tmp_path, private_cache, has_test):
+    folder = tmp_path / "data/tnews"
+    folder.mkdir(parents=True)
+    for name in ("train", "dev", *(["test"] if has_test else [])):
+        (folder / f"{name}.json").write_text('{"sentence": "news", "label": "104"}\n')
+    read = []
+    options = {"data_dir": str(tmp_path / "data")}
+    options["check"] = lambda model_args, glue_args, args: read.append(set(load_splits(glue_args, args, None, None)))
+    study = clue_study(tmp_path, "tnews", (), **options)
+    assert read == [{"train", "validation"} | ({"test"} if has_test else set())]
+    assert json.loads((study.done[0].output_dir / "run.json").read_text())["predicted"] == has_test
+    if not has_test:
+        with pytest.raises(
+            ValueError, match=r"--do_predict needs the split test, .*Give --test_file \(or .* --data_dir"
+        ):
+            clue_study(tmp_path / "asked", "tnews", ("do_train", "do_predict"), **options)

@@ -1,19 +1,31 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""What each task of GLUE is, and from a model's outputs to metrics and readable predictions."""
+"""The tasks of GLUE and CLUE: names, classes and texts, and from a model's outputs to metrics and predictions."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from modeling_gau.glue.metric import TASK_METRICS
-from modeling_gau.glue.tasks import GLUE_TASKS, LOCAL_TASK, PROBLEM_TYPES
+from modeling_gau.glue.metrics import TASK_METRICS
+from modeling_gau.glue.tasks import (
+    BENCHMARKS,
+    CLUE_TASKS,
+    GLUE_TASKS,
+    KEYWORD_SEPARATOR,
+    LOCAL_TASK,
+    PROBLEM_TYPES,
+    keywords_and_abstract,
+    text_with_marked_spans,
+)
 
 
 TAGS = replace(
     LOCAL_TASK, label_names=("fear", "joy"), metric="multi_label", problem_type=PROBLEM_TYPES["multi_label"]
 )
+
+
 SCORES = replace(LOCAL_TASK, label_names=("score",), metric="regression", problem_type=PROBLEM_TYPES["regression"])
 
 
@@ -80,3 +92,100 @@ def test_readable_predictions():
     assert TAGS.readable_prediction(np.array([1, 1]), ("joy", "fear")) == "joy,fear"
     assert TAGS.readable_prediction(np.array([0, 0]), ("joy", "fear")) == ""
     assert SCORES.readable_prediction(np.float32(2.5), ("score",)) == 2.5
+
+
+CSL = {"abst": "提出一种算法", "keyword": ["算法", "水声"]}
+WSC_TEXT = "床边的手机响了，它响了很久"
+
+
+WSC_TARGET = {"span1_text": "手机", "span1_index": 3, "span2_text": "它", "span2_index": 8}
+
+
+def test_tasks_are_those_of_clue():
+    assert tuple(CLUE_TASKS) == ("afqmc", "tnews", "iflytek", "cmnli", "ocnli", "csl", "cluewsc2020")
+    news = [code for code in range(100, 117) if code not in (105, 111)]  # codes of the benchmark, with their gaps
+    inference = ("neutral", "entailment", "contradiction")
+    assert {name: task.label_names for name, task in CLUE_TASKS.items()} == {
+        "afqmc": ("0", "1"),
+        "tnews": tuple(map(str, news)),
+        "iflytek": tuple(map(str, range(119))),
+        "cmnli": inference,
+        "ocnli": inference,
+        "csl": ("0", "1"),
+        "cluewsc2020": ("true", "false"),
+    }
+    assert all(task.metric_names == ("accuracy",) for task in CLUE_TASKS.values())
+
+
+def test_examples_are_written_as_the_model_reads_them():
+    for benchmark in BENCHMARKS.values():
+        for task in benchmark.tasks.values():
+            example = benchmark.example_of(task)
+            assert isinstance(example, tuple) == (len(task.text_columns) == 2)
+            texts = (example or "an example of the card's own",) if len(task.text_columns) == 1 else example
+            assert [text.isascii() for text in texts] == [benchmark.name == "glue"] * len(texts)
+            assert bool(task.input_format) == (task.prepare is not None)
+    keywords, _ = BENCHMARKS["clue"].example_of(CLUE_TASKS["csl"])
+    assert KEYWORD_SEPARATOR in keywords
+    assert re.search(r"_\w+_.*\[\w+\]", BENCHMARKS["clue"].example_of(CLUE_TASKS["cluewsc2020"]))
+
+
+def test_no_name_is_of_both_benchmarks():
+    assert not CLUE_TASKS.keys() & GLUE_TASKS.keys()
+    for benchmark in BENCHMARKS.values():
+        assert all(task.benchmark == benchmark.name for task in benchmark.tasks.values())
+
+
+def test_keywords_are_the_first_text_of_a_pair():
+    assert keywords_and_abstract(CSL) == {
+        "keyword": "算法；水声",
+        "abst": "提出一种算法",
+    }
+    assert keywords_and_abstract(CSL | {"keyword": ["算法"]})["keyword"] == "算法"
+    for keywords in ("算法", None, ["算法", 3]):
+        with pytest.raises(ValueError, match=f"'keyword' must be a list of texts, got .*{re.escape(str(keywords))}"):
+            keywords_and_abstract(CSL | {"keyword": keywords})
+
+
+def span(noun: str, at: int, pronoun: str, pronoun_at: int) -> dict:
+    return {"span1_text": noun, "span1_index": at, "span2_text": pronoun, "span2_index": pronoun_at}
+
+
+@pytest.mark.parametrize(
+    "text, target, marked",
+    [
+        (WSC_TEXT, WSC_TARGET, "床边的_手机_响了，[它]响了很久"),
+        ("它响了，是手机", span("手机", 5, "它", 0), "[它]响了，是_手机_"),
+        ("手机它", span("手机", 0, "它", 2), "_手机_[它]"),
+        ("它手机", span("手机", 1, "它", 0), "[它]_手机_"),
+        # One within the other: at its beginning, in the middle, at its end.
+        ("他的母亲", span("他的母亲", 0, "他", 0), "_[他]的母亲_"),
+        ("说他的母亲", span("说他的", 0, "他", 1), "_说[他]的_母亲"),
+        ("母亲爱他", span("他", 3, "爱他", 2), "母亲[爱_他_]"),
+        ("😀手机它", span("手机", 1, "它", 3), "😀_手机_[它]"),
+    ],
+)
+def test_noun_and_pronoun_are_marked_in_either_order(text, target, marked):
+    assert text_with_marked_spans({"text": text, "target": target}) == {"text": marked}
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"span1_index": 4}, "'span1_index' 4 points at '机响', not at 'span1_text' '手机'"),
+        ({"span2_index": 99}, "'span2_index' 99 points at '', not at 'span2_text' '它'"),
+        ({"span1_index": -10}, "'span1_index' of 'target' must be a number from 0, got -10"),
+        ({"span1_index": "3"}, "'span1_index' of 'target' must be a number from 0, got '3'"),
+        ({"span2_text": None}, "'span2_text' of 'target' must be text, got None"),
+    ],
+)
+def test_spans_that_are_elsewhere(changes, message):
+    with pytest.raises(ValueError, match=message):
+        text_with_marked_spans({"text": WSC_TEXT, "target": WSC_TARGET | changes})
+
+
+def test_what_is_no_text_and_no_target():
+    with pytest.raises(ValueError, match="'text' must be text, got None"):
+        text_with_marked_spans({"text": None, "target": WSC_TARGET})
+    with pytest.raises(ValueError, match=r"'target' must be an object with the spans .* got '手机'"):
+        text_with_marked_spans({"text": WSC_TEXT, "target": "手机"})

@@ -15,17 +15,14 @@ from transformers import AutoConfig, BertTokenizer
 import run_glue
 from modeling_gau import GAUConfig, GAUForMaskedLM
 from modeling_gau.glue import data as glue_data
-from modeling_gau.glue.benchmarks import BENCHMARKS
-from modeling_gau.glue.clue_tasks import CLUE_TASKS
+from modeling_gau.glue.tasks import BENCHMARKS, CLUE_TASKS
 
 
 CHARACTERS = "天下雨房价涨了不算法水声提出一种手机它响；，_[]"
 QUICK = {"use_cpu": True, "disable_tqdm": True, "save_strategy": "no", "per_device_train_batch_size": 4}
 
 
-@pytest.fixture(autouse=True)
-def private_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+pytestmark = pytest.mark.usefixtures("private_cache")
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +77,6 @@ def test_tnews_from_its_official_folder(tmp_path, pretrained):
     write(folder / "train.json", news(16))
     write(folder / "dev.json", news(6))
     write(folder / "test.json", hidden(news(4)))
-    write(folder / "test1.0.json", hidden(news(3)))
     results = run(
         output,
         "do_train",
@@ -97,7 +93,6 @@ def test_tnews_from_its_official_folder(tmp_path, pretrained):
     config = AutoConfig.from_pretrained(output)
     assert tuple(config.id2label.values()) == CLUE_TASKS["tnews"].label_names and config.label2id["106"] == 5
     assert predictions(output / "predictions_test.tsv") == ["106", "104"] * 2
-    assert predictions(output / "predictions_test1.0.tsv") == ["106", "104", "106"]
     card = ModelCard.load(output / "README.md")
     assert "with the columns of the CLUE task tnews" in card.text and "GLUE" not in card.text
     assert f'print(classify("{BENCHMARKS["clue"].example_text}"))' in card.text
@@ -123,7 +118,7 @@ def test_csl_from_the_hub(tmp_path, pretrained, monkeypatch):
         seen.append(tokenize(rows, *arguments))
         return seen[-1]
 
-    monkeypatch.setattr("modeling_gau.glue.preparation.tokenize_split", spy)
+    monkeypatch.setattr("modeling_gau.glue.data.tokenize_split", spy)
     output = tmp_path / "out"
     flags = ("do_train", "do_eval", "do_predict")
     results = run(output, *flags, task_name="csl", model_name_or_path=pretrained, max_steps=1)
@@ -137,7 +132,7 @@ def test_csl_from_the_hub(tmp_path, pretrained, monkeypatch):
     card = ModelCard.load(output / "README.md")
     assert card.data.datasets == ["clue/clue"]
     assert "Trained on csl of [CLUE](https://huggingface.co/datasets/clue/clue) (classes: 0, 1). An " in card.text
-    assert "first the keywords with `；` in between, then the abstract." in card.text
+    assert "a pair: the keywords, joined by `；`, and the abstract." in card.text
     assert '"text": "桥梁；裂缝；图像识别", "text_pair": "本文根据' in card.text
     (measured,) = card.data.eval_results
     assert (measured.dataset_type, measured.dataset_name, measured.dataset_config) == ("clue/clue", "CLUE", "csl")
@@ -164,10 +159,10 @@ def test_two_tasks_make_a_submission(tmp_path, pretrained, capsys):
     assert set(results) >= {"ocnli_eval_accuracy", "cluewsc2020_eval_accuracy"}
     assert (results["ocnli_eval_samples"], results["ocnli_test_samples"]) == (2, 3)
     printed = capsys.readouterr().out
-    assert "dev.json: 1 of 3 rows left out, whose label is '-'." in printed
+    assert "Split validation: 1 of 3 rows have the label '-' and are left out." in printed
     assert "mean of 2 tasks, not the CLUE classification score" in printed
     card = ModelCard.load(tmp_path / "out/cluewsc2020/seed-42/README.md")
-    assert "the noun is marked as `_noun_` and the pronoun as `[pronoun]`." in card.text
+    assert "the noun marked as `_noun_` and the pronoun as `[pronoun]`." in card.text
     assert '"小李把_雨伞_忘在车上了，回去的时候[它]还在座位下面"' in card.text
     with zipfile.ZipFile(tmp_path / "out" / "clue_submission.zip") as file:
         assert file.namelist() == ["ocnli_50k_predict.json", "cluewsc11_predict.json"]
@@ -184,7 +179,10 @@ def test_labelled_test_rows_without_agreement_are_predicted(tmp_path, pretrained
     results = run(tmp_path / "out", "do_train", "do_predict", **data, model_name_or_path=pretrained, max_steps=1)
     assert results["test_samples"] == 3 and "test_accuracy" not in results
     assert len(predictions(tmp_path / "out/predictions_test.tsv")) == 3
-    assert "rows.json: 1 of 3 rows have the label '-'; all are predicted, without metrics." in capsys.readouterr().out
+    assert (
+        "Split test: 1 of 3 rows have the label '-'; all rows are predicted, without metrics."
+        in capsys.readouterr().out
+    )
 
 
 def test_a_model_of_another_benchmark_is_not_evaluated(tmp_path, pretrained):

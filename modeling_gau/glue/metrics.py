@@ -1,17 +1,16 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""The metrics of the GLUE benchmark, and of other classes and scores, as an `evaluate.Metric` in numpy alone.
+"""The metrics of GLUE, CLUE and local data, as an `evaluate.Metric` that needs only numpy.
 
-`evaluate.load("glue", task)` fetches a script from the Hub, and that script needs scikit-learn and scipy. This module
-returns the same numbers under the same keys without either:
+`evaluate.load("glue", task)` fetches a script from the Hub that needs scikit-learn and scipy. This module returns the
+same numbers under the same keys without them:
 
     metric = GlueMetric("mrpc")                                                # imported from the package
-    metric = evaluate.load("modeling_gau/glue/metric.py", "mrpc")              # or loaded by path, without a network
+    metric = evaluate.load("modeling_gau/glue/metrics.py", "mrpc")             # or loaded by path, without a network
     metric.compute(predictions=[0, 1], references=[0, 1])                      # {"accuracy": 1.0, "f1": 1.0}
 
-Which task has which metric is stated in section 3 of Wang et al. 2018, "GLUE: A Multi-Task Benchmark and Analysis
-Platform for Natural Language Understanding" (arXiv 1804.07461). `clue` is for each of the tasks of CLUE. For data that
-are of neither there are `single_label` (one of any number of classes), `multi_label` (any number of them at once) and
-`regression`.
+Section 3 of Wang et al. 2018, "GLUE: A Multi-Task Benchmark and Analysis Platform for Natural Language Understanding"
+(arXiv 1804.07461), says which task has which metric. `clue` serves every task of CLUE. For other data there are
+`single_label` (one of any number of classes), `multi_label` (any number of classes at once) and `regression`.
 """
 
 import warnings
@@ -23,18 +22,18 @@ import numpy as np
 
 
 _DESCRIPTION = (
-    "Accuracy, F1, Matthews correlation, Pearson and Spearman correlation, as each task of GLUE asks; accuracy and F1 "
-    "over classes of one's own, one or several for each row."
+    "Accuracy, F1, Matthews, Pearson and Spearman correlation, as each task of GLUE asks; accuracy and F1 for other "
+    "classes, one or several a row."
 )
 
 _INPUTS = """
 Args:
-    predictions: one label id per row; for stsb and regression one score per row; for multi_label one list per row, a
-        1 for every class that applies and a 0 for every other one.
+    predictions: one label id per row; for stsb and regression one score per row; for multi_label one list per row,
+        with 1 for every class that applies and 0 for the others.
     references: the true label ids, scores or lists, in the same order.
 Returns:
-    a dictionary of floats: `accuracy`, `f1`, `matthews_correlation`, `pearson`, `spearmanr`, `f1_micro`, `f1_macro`,
-    as the task has them. The accuracy of multi_label counts the rows of which every class is right.
+    a dictionary of floats with those of `accuracy`, `f1`, `matthews_correlation`, `pearson`, `spearmanr`, `f1_micro`
+    and `f1_macro` that the task has. The accuracy of multi_label counts the rows with every class right.
 """
 
 _CITATION = """@inproceedings{wang2019glue,
@@ -57,7 +56,7 @@ def binary_f1(predictions: np.ndarray, references: np.ndarray) -> float:
 
 
 def macro_f1(predictions: np.ndarray, references: np.ndarray) -> float:
-    """Mean F1 of the classes that are predicted or true in some row, each class with the same weight."""
+    """Mean F1, each class with the same weight, of the classes that are predicted or true in some row."""
     classes, ids = np.unique(np.concatenate([references, predictions]), return_inverse=True)
     true, predicted = ids[: len(references)], ids[len(references) :]
     hits = np.bincount(true[true == predicted], minlength=len(classes))
@@ -66,12 +65,12 @@ def macro_f1(predictions: np.ndarray, references: np.ndarray) -> float:
 
 
 def subset_accuracy(predictions: np.ndarray, references: np.ndarray) -> float:
-    """Share of the rows of (rows, classes) arrays of which every class is right."""
+    """Share of rows, in (rows, classes) arrays, with every class right."""
     return float((predictions == references).all(axis=1).mean())
 
 
 def _hits_and_totals(predictions: np.ndarray, references: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of every class 2 TP and 2 TP + FP + FN, the parts of its F1."""
+    """2 TP and 2 TP + FP + FN of every class, whose quotient is its F1."""
     return 2.0 * (predictions * references).sum(axis=0), (predictions + references).sum(axis=0)
 
 
@@ -82,7 +81,7 @@ def multi_label_micro_f1(predictions: np.ndarray, references: np.ndarray) -> flo
 
 
 def multi_label_macro_f1(predictions: np.ndarray, references: np.ndarray) -> float:
-    """Mean F1 of all classes, the columns; that of a class which is neither predicted nor true anywhere is 0."""
+    """Mean F1 of all classes (columns); a class that is neither predicted nor true anywhere counts 0."""
     hits, totals = _hits_and_totals(predictions, references)
     return float((hits / np.maximum(totals, 1)).mean())
 
@@ -91,7 +90,7 @@ def matthews_correlation(predictions: np.ndarray, references: np.ndarray) -> flo
     """Matthews correlation for two or more classes (Gorodkin 2004); 0 when either side has one class only."""
     classes, ids = np.unique(np.concatenate([references, predictions]), return_inverse=True)
     true, predicted = ids[: len(references)], ids[len(references) :]
-    # float64: the product of two squared row counts leaves int64 behind at some fifty thousand rows.
+    # float64: the product of two squared row counts overflows int64 at about fifty thousand rows.
     true_counts = np.bincount(true, minlength=len(classes)).astype(np.float64)
     predicted_counts = np.bincount(predicted, minlength=len(classes)).astype(np.float64)
     rows = float(len(true))
@@ -104,10 +103,10 @@ def matthews_correlation(predictions: np.ndarray, references: np.ndarray) -> flo
 
 
 def pearson_correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Pearson's r in float64. NaN, with a warning, when one side is constant: the correlation is not defined then."""
+    """Pearson's r in float64. NaN, with a warning, when one side is constant, since r is undefined then."""
     first, second = first.astype(np.float64), second.astype(np.float64)
     if (first == first[0]).all() or (second == second[0]).all():
-        warnings.warn("A correlation with a constant is not defined: NaN is returned.", RuntimeWarning, stacklevel=2)
+        warnings.warn("The correlation with a constant is undefined: returning NaN.", RuntimeWarning, stacklevel=2)
         return float("nan")
     first, second = first - first.mean(), second - second.mean()
     correlation = (first / np.linalg.norm(first)) @ (second / np.linalg.norm(second))
@@ -164,7 +163,7 @@ class GlueMetric(evaluate.Metric):
         if self.config_name not in TASK_METRICS:
             raise ValueError(
                 f"GLUE has no task {self.config_name!r}. Give one of {', '.join(TASK_METRICS)} as the second "
-                'argument, for instance evaluate.load("modeling_gau/glue/metric.py", "sst2").'
+                'argument, for instance evaluate.load("modeling_gau/glue/metrics.py", "sst2").'
             )
         value = datasets.Value({"stsb": "float32", "regression": "float64"}.get(self.config_name, "int64"))
         value = datasets.Sequence(value) if self.config_name == "multi_label" else value
@@ -180,12 +179,14 @@ class GlueMetric(evaluate.Metric):
 
     def _compute(self, predictions: np.ndarray | list, references: np.ndarray | list) -> dict[str, float]:
         if len(references) == 0:
-            raise ValueError("There are no predictions to compare: the metric of an empty split is not defined.")
+            raise ValueError("There are no predictions: the metric of an empty split is undefined.")
         if self.config_name == "multi_label":
             predictions, references = _cells(predictions), _cells(references)
             if predictions.shape != references.shape:
-                classes = f"{predictions.shape[1]} classes, the references of {references.shape[1]}"
-                raise ValueError(f"The predictions are of {classes}: they must be of the same.")
+                raise ValueError(
+                    f"Predictions have {predictions.shape[1]} classes and references {references.shape[1]}: give both "
+                    "the same number."
+                )
         predictions, references = np.asarray(predictions), np.asarray(references)
         return {name: metric(predictions, references) for name, metric in TASK_METRICS[self.config_name].items()}
 
@@ -194,10 +195,10 @@ def _cells(rows: Sequence[Sequence[int]]) -> np.ndarray:
     widths = {len(row) for row in rows}
     if len(widths) != 1 or 0 in widths:
         raise ValueError(
-            "multi_label compares lists with a number for each class, so that all are of one length; these are of "
-            f"length {', '.join(map(str, sorted(widths)))}."
+            "multi_label compares lists with one number for each class, all of one length; got lengths "
+            f"{', '.join(map(str, sorted(widths)))}."
         )
     cells = np.array(rows)
     if not np.isin(cells, (0, 1)).all():
-        raise ValueError("multi_label takes 1 for a class that applies and 0 for one that does not, nothing else.")
+        raise ValueError("multi_label takes only 1, for a class that applies, and 0, for one that does not.")
     return cells

