@@ -22,7 +22,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.utils import logging
 
 from .kernels_gau import triton_attention
-from .unpadding_gau import Segment
+from .unpadding_gau import Segment, split_mask, within_window
 
 
 logger = logging.get_logger(__name__)
@@ -46,8 +46,8 @@ class AttentionNormalization:
 
     Args:
         family: `"softmax"` (softmax over scores) or `"squared_relu"` (relu(score)^2).
-        query_factor: maps the number of real keys n (float32) and the configuration to the factor on the query; `None`
-            where the normalization does not use n.
+        query_factor: maps the number of real keys n (floating) and the configuration to the factor on the query;
+            `None` where the normalization does not use n.
         sum_normalized: whether weights of the squared-ReLU family are divided by the sum over their row.
     """
 
@@ -121,49 +121,6 @@ ATTENTION_NORMALIZATIONS: dict[str, AttentionNormalization] = {
 # ------------------------------------------------------------------------------------------------------------ masks
 
 
-def split_mask(attention_mask: torch.Tensor | None) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """Splits a mask into what is added to the scores and what is visible.
-
-    Args:
-        attention_mask: `(batch or 1, 1, query or 1, key)`: boolean (`True` is visible) or additive, where values of
-            -10000 and less hide a key: transformers writes the dtype's minimum, others -inf, -1e9 or -1e4.
-
-    Returns:
-        (bias, visible), each of the mask's shape or `None`; `bias` is finite everywhere.
-    """
-    if attention_mask is None:
-        return None, None
-    if attention_mask.dtype == torch.bool:
-        return None, attention_mask
-    visible = attention_mask > -1e4
-    return attention_mask.masked_fill(~visible, 0.0), visible
-
-
-def key_count(attention_mask: torch.Tensor | None, seq_length: int, window: int | None = None) -> torch.Tensor:
-    """The number n of keys that each query sees, int64 `(batch or 1, seq or 1, 1)`.
-
-    Args:
-        attention_mask: `(batch, seq)`, not 0 for real tokens, or as in [`split_mask`]; `None`: every key is real.
-        window: tokens to either side that are seen; `None` for all.
-    """
-    if attention_mask is None:
-        if window is None:
-            return torch.full((1, 1, 1), seq_length)
-        attention_mask = torch.ones(1, seq_length, dtype=torch.bool)
-    if attention_mask.ndim == 4 and attention_mask.shape[2] == 1:
-        attention_mask = split_mask(attention_mask)[1][:, 0, 0]  # a mask of pairs would be quadratic
-    if attention_mask.ndim == 4:
-        mask = within_window(attention_mask, seq_length, seq_length, window and window + 1, attention_mask.device)
-        return split_mask(mask)[1].sum(-1).transpose(1, 2)
-    real = attention_mask != 0
-    if window is None:
-        return real.sum(-1)[:, None, None]
-    places = torch.arange(seq_length, device=real.device)
-    before = nn.functional.pad(real.cumsum(-1), (1, 0))
-    ends, begins = (places + window + 1).clamp(max=seq_length), (places - window).clamp(min=0)
-    return (before[:, ends] - before[:, begins]).unsqueeze(-1)
-
-
 def key_padding_mask(
     batch_size: int, q_length: int, kv_length: int, attention_mask: torch.Tensor | None = None, **kwargs
 ) -> torch.Tensor | None:
@@ -171,23 +128,6 @@ def key_padding_mask(
     if attention_mask is None:
         return None
     return attention_mask[:, None, None, :].to(torch.bool)
-
-
-def within_window(
-    attention_mask: torch.Tensor | None, queries: int, keys: int, sliding_window: int | None, device: torch.device
-) -> torch.Tensor | None:
-    """A mask `(batch or 1, 1, query or 1, key)` that hides keys at a distance of `sliding_window` or more as well."""
-    # What is traced at one length runs at others.
-    fixed = not (torch.compiler.is_exporting() or torch.jit.is_tracing())
-    if sliding_window is None or (fixed and sliding_window >= max(queries, keys)):
-        return attention_mask
-    rows, columns = torch.arange(queries, device=device), torch.arange(keys, device=device)
-    near = (rows[:, None] - columns).abs() < sliding_window
-    if attention_mask is None:
-        return near[None, None]
-    if attention_mask.dtype == torch.bool:
-        return attention_mask & near
-    return attention_mask.masked_fill(~near, torch.finfo(attention_mask.dtype).min)
 
 
 # --------------------------------------------------------------------------------------------------------- backends
@@ -657,14 +597,18 @@ class AttentionBackend:
         forward: its function.
         families: of normalizations that it can do.
         mask: its mask function for transformers' mask interface; `None` where transformers has one under its name.
-        takes_sequences: whether it can be called for sequences alone, with no mask, or for some laid end to end, with
-            a boolean one that keeps them apart, for what it computes in a padded batch.
+        takes_sequences: whether it computes packed sequences one by one, without a mask or with a boolean one that
+            separates them, and then gives what it gives in a padded batch.
+        takes_lengths: whether it computes packed sequences in one call, by FlashAttention's arguments.
+        separates_sequences: whether a mask can keep the sequences of one row apart.
     """
 
     forward: Callable
     families: tuple[str, ...] = ("softmax",)
     mask: Callable | None = None
     takes_sequences: bool = False
+    takes_lengths: bool = False
+    separates_sequences: bool = True
 
 
 _ALL_FAMILIES = ("softmax", "squared_relu")
@@ -672,9 +616,9 @@ _ALL_FAMILIES = ("softmax", "squared_relu")
 ATTENTION_BACKENDS: dict[str, AttentionBackend] = {
     "eager": AttentionBackend(eager_attention_forward, _ALL_FAMILIES, takes_sequences=True),
     "sdpa": AttentionBackend(sdpa_attention_forward, takes_sequences=True),
-    "flash_attention_2": AttentionBackend(_split_heads_forward("flash_attention_2")),
-    "flash_attention_3": AttentionBackend(_split_heads_forward("flash_attention_3")),
-    "flex_attention": AttentionBackend(flex_attention_forward),
+    "flash_attention_2": AttentionBackend(_split_heads_forward("flash_attention_2"), takes_lengths=True),
+    "flash_attention_3": AttentionBackend(_split_heads_forward("flash_attention_3"), takes_lengths=True),
+    "flex_attention": AttentionBackend(flex_attention_forward, separates_sequences=False),
     "gau_blocked": AttentionBackend(blocked_attention_forward, _ALL_FAMILIES, key_padding_mask, takes_sequences=True),
     "gau_triton": AttentionBackend(triton_attention_forward, _ALL_FAMILIES, key_padding_mask),
     "gau_auto": AttentionBackend(auto_attention_forward, _ALL_FAMILIES, key_padding_mask, takes_sequences=True),
@@ -709,6 +653,14 @@ def register_attention_backend(name: str, backend: AttentionBackend) -> None:
 
 for _name, _backend in list(ATTENTION_BACKENDS.items()):
     register_attention_backend(_name, _backend)
+
+
+def attention_backend(name: str) -> AttentionBackend:
+    """The backend's entry in the table; one that came through transformers or from the Hub is taken for a softmax."""
+    if name in ATTENTION_BACKENDS:
+        return ATTENTION_BACKENDS[name]
+    forward = ALL_ATTENTION_FUNCTIONS.get_interface(name, eager_attention_forward)
+    return AttentionBackend(forward, takes_lengths="flash" in name, separates_sequences="flex" not in name)
 
 
 def check_attention_backend(name: str, normalization: str) -> None:

@@ -2,14 +2,12 @@
 """The GAU encoder and its heads. Axes and widths are named as in `attention_gau.py`."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import nn
 from transformers import initialization as init
 from transformers.activations import ACT2FN
-from transformers.masking_utils import create_bidirectional_mask, create_bidirectional_sliding_window_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import (
     BaseModelOutput,
@@ -28,34 +26,18 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .attention_gau import (
     ALL_ATTENTION_FUNCTIONS,
-    ATTENTION_BACKENDS,
     ATTENTION_NORMALIZATIONS,
     DEFAULT_ATTENTION_BACKEND,
+    attention_backend,
     check_attention_backend,
     eager_attention_forward,
-    key_count,
     segmented_attention_forward,
-    split_mask,
 )
 from .configuration_gau import GAUConfig
-from .unpadding_gau import (
-    LayerCost,
-    PackedSequences,
-    Segment,
-    has_holes,
-    has_values,
-    laid_end_to_end,
-    packed_documents,
-    restarting_positions,
-    same_document,
-    visible_keys,
-    without_padding,
-)
+from .unpadding_gau import BatchPlan, Layers, Segment, packed_documents, plan_batch, split_mask
 
 
 logger = logging.get_logger(__name__)
-
-_FLASH_ARGUMENTS = ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")
 
 # Ratio between the standard deviation of a normal distribution and that of its truncation at two standard deviations.
 _TRUNCATED_NORMAL_STD = 0.8796256610342398
@@ -161,7 +143,7 @@ class GAURotaryEmbedding(nn.Module):
                 self.config, position_ids.device, seq_len=position_ids.max() + 1
             )
         dtype = _wide_dtype(hidden_states)
-        angles = position_ids[..., None].to(dtype) * inv_freq.to(hidden_states.device, dtype)
+        angles = position_ids[..., None].to(hidden_states.device, dtype) * inv_freq.to(hidden_states.device, dtype)
         return angles.cos() * attention_scaling, angles.sin() * attention_scaling
 
 
@@ -334,8 +316,8 @@ class GAUPreTrainedModel(PreTrainedModel):
         """The encoder's outputs, for a head."""
         inputs = input_ids if input_ids is not None else inputs_embeds
         if self._one_answer_per_row and inputs is not None:
-            documents = packed_documents(inputs.shape[:2], attention_mask, position_ids, kwargs)
-            if documents is not None:
+            packed = packed_documents(inputs.shape[:2], attention_mask, position_ids, kwargs) is not None
+            if packed or kwargs.get("document_ids") is not None:
                 raise ValueError(
                     f"{type(self).__name__} gives one answer per row, but this row packs several sequences. Give "
                     "padded rows with an attention_mask instead."
@@ -400,6 +382,11 @@ class GAUModel(GAUPreTrainedModel):
         token_type_ids: torch.LongTensor | None = None,
         position_ids: torch.LongTensor | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
+        document_ids: torch.LongTensor | None = None,
+        cu_seq_lens_q: torch.LongTensor | None = None,
+        cu_seq_lens_k: torch.LongTensor | None = None,
+        max_length_q: int | None = None,
+        max_length_k: int | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutput:
         r"""
@@ -410,13 +397,24 @@ class GAUModel(GAUPreTrainedModel):
             documents apart, each with its own n. Let `position_ids` restart with each document then.
             Hidden states at the padding of a 2-D mask are 0.
         position_ids (`torch.LongTensor` of shape `(batch_size or 1, sequence_length)`, *optional*):
-            Positions of the tokens. Without an `attention_mask`, positions that begin anew within a single row say
-            that it holds several sequences end to end, which do not see each other (`DataCollatorWithFlattening`). A
-            model that is compiled or traced cannot look at them: give it `cu_seq_lens_q`.
+            Positions of the tokens. Without an `attention_mask`, positions that restart within a single row mark it as
+            packed: its sequences do not see each other (`DataCollatorWithFlattening`). A compiled or traced model does
+            not read positions: give it `cu_seq_lens_q`.
+        document_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
+            Packed rows: equal numbers for the tokens of one document of a row, which stand together, and 0 for
+            padding. Documents do not see each other, each has its own n, and positions restart with each of them where
+            no `position_ids` are given. Replaces `attention_mask`. The model computes document by document where that
+            saves time, and with a mask elsewhere; hidden states at padding are 0.
         cu_seq_lens_q (`torch.IntTensor` of shape `(sequences + 1,)`, *optional*):
-            Where the sequences of a single row begin, and the end of the last one, as for FlashAttention: another way
-            to say the same, on every backend but `flex_attention`. Positions begin anew with each sequence where none
+            Marks the packed sequences of a single row by their first tokens and the end of the last one, as for
+            FlashAttention; any backend but `flex_attention` takes it. Positions restart with each sequence where none
             are given.
+        cu_seq_lens_k (`torch.IntTensor` of shape `(sequences + 1,)`, *optional*):
+            The same as `cu_seq_lens_q`.
+        max_length_q (`int`, *optional*):
+            Length of the longest sequence. Only a compiled or traced model with FlashAttention needs it.
+        max_length_k (`int`, *optional*):
+            The same as `max_length_q`.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give exactly one of input_ids and inputs_embeds.")
@@ -426,197 +424,65 @@ class GAUModel(GAUPreTrainedModel):
                 f"The batch is empty or not two-dimensional: its shape is {tuple(shape)}, (batch, seq) with at least "
                 "one sequence and one token is needed."
             )
-        if input_ids is not None:
+        if input_ids is not None and document_ids is None:
             self.warn_if_padding_and_no_attention_mask(input_ids, attention_mask)
-
         if not torch.compiler.is_compiling():
             # `model.config.fixed_n = 512` is the obvious way to change what is a property of the forward pass.
             self.config.validate_attention_normalization()
             check_attention_backend(self.config._attn_implementation, self.config.attention_normalization)
 
-        hidden_states = self.embeddings(input_ids, token_type_ids, inputs_embeds)
-        if attention_mask is not None:
-            self._check_attention_mask(attention_mask, *shape)
-        documents = packed_documents(shape, attention_mask, position_ids, kwargs)
-        if documents is not None:
-            attention_mask, documents = None, documents.to(hidden_states.device)  # the mask hides nothing
-        flash_arguments = {name: kwargs.pop(name) for name in _FLASH_ARGUMENTS if name in kwargs}
-        if position_ids is None:
-            position_ids = torch.arange(shape[1], device=hidden_states.device).unsqueeze(0)
-            if documents is not None:
-                position_ids = restarting_positions(documents)
-        position_embeddings = self.rotary_emb(hidden_states, position_ids)
+        layers = self._facts_of_layers(kwargs)
+        plan = plan_batch(
+            layers,
+            input_ids if input_ids is not None else inputs_embeds,
+            attention_mask,
+            position_ids,
+            document_ids,
+            cu_seq_lens_q=cu_seq_lens_q,
+            cu_seq_lens_k=cu_seq_lens_k,
+            max_length_q=max_length_q,
+            max_length_k=max_length_k,
+        )
+        hidden_states = self.embeddings(*plan.take_inputs(input_ids, token_type_ids, inputs_embeds))
+        position_embeddings = self.rotary_emb(hidden_states, plan.position_ids)
+        arguments = plan.attention_arguments(layers, hidden_states)
+        factors = {kind: self._query_factor(plan, window, hidden_states) for kind, window in layers.windows.items()}
 
-        packed = self._packed_sequences(attention_mask, documents, hidden_states, kwargs)
-        if packed is not None:
-            arguments = self._packed_arguments(packed, hidden_states.device)
-            hidden_states = packed.take(hidden_states)
-            position_embeddings = tuple(packed.take(part.expand(*shape, -1)) for part in position_embeddings)
-        elif documents is not None and self._uses_flash() and not self._wants_attentions(kwargs):
-            arguments = self._flash_arguments(documents, flash_arguments)
-        else:
-            if documents is not None:
-                self._check_mask_of_documents()
-                attention_mask = same_document(documents)
-            self._check_holes(attention_mask)
-            arguments = self._masked_arguments(attention_mask, hidden_states)
-
+        hidden_states, *position_embeddings = plan.take(hidden_states, *position_embeddings)
         for layer in self.layers:
             hidden_states = layer(
                 hidden_states,
-                position_embeddings=position_embeddings,
+                position_embeddings=tuple(position_embeddings),
+                query_factor=factors[layer.attention_type],
                 **arguments[layer.attention_type],
                 **kwargs,
             )
-        if packed is not None:
-            hidden_states = packed.put_back(hidden_states)
-        elif attention_mask is not None and attention_mask.ndim == 2:
-            # What stands at padding must not depend on whether it was computed.
-            is_padding = (attention_mask == 0).to(hidden_states.device).unsqueeze(-1)
-            hidden_states = hidden_states.masked_fill(is_padding, 0.0)
-        return BaseModelOutput(last_hidden_state=hidden_states)
+        return BaseModelOutput(last_hidden_state=plan.put_back(hidden_states))
 
-    @staticmethod
-    def _check_attention_mask(attention_mask: torch.Tensor, batch: int, seq: int) -> None:
-        shape = tuple(attention_mask.shape)
-        if shape == (batch, seq):
-            return
-        allowed = ((1, batch), (1,), (1, seq), (seq,))
-        if len(shape) != 4 or any(size not in sizes for size, sizes in zip(shape, allowed, strict=True)):
-            raise ValueError(
-                f"attention_mask has shape {shape}; for a batch of shape {(batch, seq)} it must be {(batch, seq)} or "
-                f"(batch or 1, 1, {seq} or 1, {seq})."
-            )
-        if attention_mask.dtype != torch.bool and not attention_mask.is_floating_point():
-            raise ValueError(
-                "A 4-D attention_mask must be boolean (True is visible) or floating (added to the scores), but its "
-                f"dtype is {attention_mask.dtype}. Convert 0 and 1 with attention_mask.bool()."
-            )
+    def _facts_of_layers(self, recorded: dict) -> Layers:
+        return Layers(
+            config=self.config,
+            backend=attention_backend(self.config._attn_implementation),
+            plain=all(map(_is_plain, self.layers)),
+            attentions=bool(recorded.get("output_attentions", self.config.output_attentions)),
+            hidden_states=bool(recorded.get("output_hidden_states", self.config.output_hidden_states)),
+        )
 
-    def _windows(self) -> dict[str, int | None]:
-        """Tokens to either side that the layers of each type see; `None` for all."""
-        windows = {"full_attention": None, "sliding_attention": self.config.sliding_window}
-        return {kind: windows[kind] for kind in sorted({layer.attention_type for layer in self.layers})}
+    def _query_factor(self, plan: BatchPlan, window: int | None, hidden_states: torch.Tensor) -> torch.Tensor | None:
+        """What the normalization does with n, `(batch or 1, seq or 1, 1)` in float32 or wider; `None` where nothing.
 
-    def _masked_arguments(self, attention_mask: torch.Tensor | None, hidden_states: torch.Tensor) -> dict[str, dict]:
-        """For each type of layers the mask, in the form that the backend takes, and the factor of the queries."""
-        make = {
-            "full_attention": create_bidirectional_mask,
-            "sliding_attention": create_bidirectional_sliding_window_mask,
-        }
-        seq_length, device = hidden_states.shape[1], hidden_states.device
-        return {
-            kind: {
-                "attention_mask": make[kind](self.config, hidden_states, attention_mask),
-                "query_factor": self._query_factor(key_count(attention_mask, seq_length, window), device),
-            }
-            for kind, window in self._windows().items()
-        }
-
-    def _packed_arguments(self, packed: PackedSequences, device: torch.device) -> dict[str, dict]:
-        """For each type of layers what stands in place of a mask, and the factor of the queries."""
-        if self._uses_flash():
-            return self._flash_arguments(packed.documents().to(device), packed.flash_arguments(device))
-        segments, documents = packed.segments(LayerCost.of(self.config, device), device), packed.documents()
-        return {
-            kind: {
-                "segments": segments,
-                "query_factor": self._query_factor(visible_keys(documents, window), device),
-            }
-            for kind, window in self._windows().items()
-        }
-
-    def _flash_arguments(self, documents: torch.LongTensor, given: dict) -> dict[str, dict]:
-        """For each type of layers FlashAttention's arguments in place of a mask, and the factor of the queries."""
-        missing = [name for name in _FLASH_ARGUMENTS if name not in given]
-        if missing:
-            raise ValueError(
-                f"A compiled or traced model with attn_implementation='{self.config._attn_implementation}' takes "
-                f"{', '.join(_FLASH_ARGUMENTS)} together, but {', '.join(missing)} is missing."
-            )
-        return {
-            kind: {
-                "attention_mask": None,
-                "query_factor": self._query_factor(visible_keys(documents, window), documents.device),
-                **given,
-            }
-            for kind, window in self._windows().items()
-        }
-
-    def _check_holes(self, attention_mask: torch.Tensor | None) -> None:
-        if attention_mask is None or attention_mask.ndim != 2 or not self._uses_flash():
-            return
-        if "sliding_attention" in self._windows() and has_values(attention_mask) and has_holes(attention_mask):
-            raise ValueError(
-                f"attn_implementation='{self.config._attn_implementation}' closes the gaps that an attention_mask has "
-                "between real tokens, which changes what a sliding_window shows. Use 'sdpa', 'gau_blocked' or 'eager'."
-            )
-
-    def _check_mask_of_documents(self) -> None:
-        name = self.config._attn_implementation
-        if "flex" in name:
-            raise ValueError(
-                f"attn_implementation='{name}' cannot keep sequences of one row apart. Use 'sdpa', 'gau_blocked', "
-                "'eager' or FlashAttention for sequences that are laid end to end."
-            )
-
-    def _query_factor(self, key_count: torch.Tensor, device: torch.device) -> torch.Tensor | None:
-        """What the normalization does with n, `(batch or 1, seq or 1, 1)` in float32; `None` where it does nothing.
-
-        n comes from the mask the caller gave: what backends get has other forms. It is at least 1, so that rows
-        without a real token stay finite (their weights are 0 all the same).
+        n is at least 1, so that rows without a real token stay finite (their weights are 0 all the same).
         """
         normalization = ATTENTION_NORMALIZATIONS[self.config.attention_normalization]
         if normalization.query_factor is None:
             return None
-        if self.config.fixed_n is not None:
-            key_count = torch.full((1, 1, 1), self.config.fixed_n)
-        return normalization.query_factor(key_count.to(device, torch.float32).clamp(min=1), self.config)
-
-    def _packed_sequences(
-        self,
-        attention_mask: torch.Tensor | None,
-        documents: torch.LongTensor | None,
-        hidden_states: torch.Tensor,
-        arguments: dict,
-    ) -> PackedSequences | None:
-        """The sequences, where they are or can be laid end to end; `None` for a batch that needs a mask or none."""
-        if documents is None and (attention_mask is None or attention_mask.ndim != 2):
-            return None
-        uses_flash = self._uses_flash()
-        if self._wants_attentions(arguments):
-            return None
-        if not (uses_flash or self.takes_sequences) or not has_values(hidden_states):
-            return None
-        if documents is not None:
-            return laid_end_to_end(documents) if has_values(documents) else None
-        if arguments.get("output_hidden_states", self.config.output_hidden_states) or not self.config.unpad_inputs:
-            return None
-        if not has_values(attention_mask) or not all(map(_is_as_made, self.layers)):
-            return None
-        cost = LayerCost.of(self.config, hidden_states.device)
-        if uses_flash:
-            cost = replace(cost, call=0.0)  # it is one call, whatever the lengths
-        elif hidden_states.device.type != "cpu":
-            return None  # many small products would cost more than the padding
-        attention_mask = attention_mask.to(hidden_states.device)
-        return without_padding(attention_mask, cost, keep_holes="sliding_attention" in self._windows())
-
-    @property
-    def takes_sequences(self) -> bool:
-        """Whether sequences laid end to end are computed by their lengths, without a mask of all pairs."""
-        backend = ATTENTION_BACKENDS.get(self.config._attn_implementation)
-        return backend is not None and backend.takes_sequences and all(map(_is_as_made, self.layers))
-
-    def _wants_attentions(self, arguments: dict) -> bool:
-        return bool(arguments.get("output_attentions", self.config.output_attentions))
-
-    def _uses_flash(self) -> bool:
-        return "flash" in self.config._attn_implementation
+        n = plan.key_count(window) if self.config.fixed_n is None else torch.full((1, 1, 1), self.config.fixed_n)
+        n = n.to(hidden_states.device, _wide_dtype(hidden_states))
+        return normalization.query_factor(n.clamp(min=1), self.config)
 
 
-def _is_as_made(layer: nn.Module) -> bool:
-    """Neither compiled nor wrapped: a compiler would make its code again for the lengths of each batch."""
+def _is_plain(layer: nn.Module) -> bool:
+    """Whether a layer is neither compiled nor wrapped."""
     if not isinstance(layer, GAULayer) or not isinstance(layer.gau, GatedAttentionUnit):
         return False
     return layer._compiled_call_impl is None and layer.gau._compiled_call_impl is None

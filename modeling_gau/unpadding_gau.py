@@ -1,20 +1,95 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""Sequences laid end to end in one row, `(1, tokens)`: a batch without its padding, or what a caller packed."""
+"""One plan per batch: where its tokens stand in the layers, which keys each of them sees, and how many (n).
+
+Layers compute a batch as it is, `(batch, seq)`, with a mask, or its sequences laid end to end in one row,
+`(1, tokens)`, without padding and without pairs of different sequences. Axes are named as in `attention_gau.py`.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
+from torch import nn
+from transformers import PreTrainedConfig
+from transformers.masking_utils import create_bidirectional_mask, create_bidirectional_sliding_window_mask
 from transformers.utils import is_tracing
 
+
+FLASH_ARGUMENTS = ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")
 
 # What one more call of the attention costs beside its arithmetic, in floating-point operations of a core, such that
 # taking out padding never costs time (benchmarks/benchmark_unpadding.py).
 _OPERATIONS_OF_A_CALL = 20e6
 # Estimated, not measured: some microseconds of an accelerator.
 _OPERATIONS_OF_A_CALL_ACCELERATOR = 10e9
+
+
+# Masks, and n
+
+
+def split_mask(attention_mask: torch.Tensor | None) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """Splits a mask into what is added to the scores and what is visible.
+
+    Args:
+        attention_mask: `(batch or 1, 1, query or 1, key)`: boolean (`True` is visible) or additive, where values of
+            -10000 and less hide a key: transformers writes the dtype's minimum, others -inf, -1e9 or -1e4.
+
+    Returns:
+        (bias, visible), each of the mask's shape or `None`; `bias` is finite everywhere.
+    """
+    if attention_mask is None:
+        return None, None
+    if attention_mask.dtype == torch.bool:
+        return None, attention_mask
+    visible = attention_mask > -1e4
+    return attention_mask.masked_fill(~visible, 0.0), visible
+
+
+def key_count(attention_mask: torch.Tensor | None, seq_length: int, window: int | None = None) -> torch.Tensor:
+    """The number n of keys that each query sees, int64 `(batch or 1, seq or 1, 1)`.
+
+    Args:
+        attention_mask: `(batch, seq)`, not 0 for real tokens, or as in [`split_mask`]; `None`: every key is real.
+        window: tokens to either side that are seen; `None` for all.
+    """
+    if attention_mask is None:
+        if window is None:
+            return torch.full((1, 1, 1), seq_length)
+        attention_mask = torch.ones(1, seq_length, dtype=torch.bool)
+    if attention_mask.ndim == 4 and attention_mask.shape[2] == 1:
+        attention_mask = split_mask(attention_mask)[1][:, 0, 0]  # a mask of pairs would be quadratic
+    if attention_mask.ndim == 4:
+        mask = within_window(attention_mask, seq_length, seq_length, window and window + 1, attention_mask.device)
+        return split_mask(mask)[1].sum(-1).transpose(1, 2)
+    real = attention_mask != 0
+    if window is None:
+        return real.sum(-1)[:, None, None]
+    places = torch.arange(seq_length, device=real.device)
+    before = nn.functional.pad(real.cumsum(-1), (1, 0))
+    ends, begins = (places + window + 1).clamp(max=seq_length), (places - window).clamp(min=0)
+    return (before[:, ends] - before[:, begins]).unsqueeze(-1)
+
+
+def within_window(
+    attention_mask: torch.Tensor | None, queries: int, keys: int, sliding_window: int | None, device: torch.device
+) -> torch.Tensor | None:
+    """A mask `(batch or 1, 1, query or 1, key)` that hides keys at a distance of `sliding_window` or more as well."""
+    # What is traced at one length runs at others.
+    fixed = not (torch.compiler.is_exporting() or torch.jit.is_tracing())
+    if sliding_window is None or (fixed and sliding_window >= max(queries, keys)):
+        return attention_mask
+    rows, columns = torch.arange(queries, device=device), torch.arange(keys, device=device)
+    near = (rows[:, None] - columns).abs() < sliding_window
+    if attention_mask is None:
+        return near[None, None]
+    if attention_mask.dtype == torch.bool:
+        return attention_mask & near
+    return attention_mask.masked_fill(~near, torch.finfo(attention_mask.dtype).min)
+
+
+# Sequences laid end to end
 
 
 @dataclass(frozen=True)
@@ -64,7 +139,7 @@ class PackedSequences:
     def take(self, tensor: torch.Tensor) -> torch.Tensor:
         """`(1, tokens, ...)` from `(batch, seq, ...)`."""
         flat = tensor.flatten(0, 1)
-        return (flat if self.positions is None else flat.index_select(0, self.positions)).unsqueeze(0)
+        return (flat if self.positions is None else flat.index_select(0, self.positions.to(flat.device))).unsqueeze(0)
 
     def put_back(self, tensor: torch.Tensor) -> torch.Tensor:
         """`(batch, seq, ...)` from `(1, tokens, ...)`, 0 where there is padding."""
@@ -204,7 +279,7 @@ def packed_documents(
     # Constant positions are no sequences of one token each: somebody leaves positions out.
     if not restarts.any() or restarts.all() or (position_ids[:, 1:] != position_ids[:, :1])[restarts].any():
         return None
-    return torch.nn.functional.pad(restarts.cumsum(-1), (1, 0))
+    return nn.functional.pad(restarts.cumsum(-1), (1, 0))
 
 
 def _check_edges(edges: object, others: object, shape: tuple[int, int], attention_mask: torch.Tensor | None) -> None:
@@ -230,12 +305,294 @@ def _check_edges(edges: object, others: object, shape: tuple[int, int], attentio
 
 
 def restarting_positions(documents: torch.LongTensor) -> torch.LongTensor:
-    """Positions that begin anew with each document, int64 `(1, seq)` for `documents` `(1, seq)`."""
+    """Positions that restart with each document, int64, of the shape of `documents`, `(batch, seq)`."""
     places = torch.arange(documents.shape[1], device=documents.device)
-    return (places - torch.searchsorted(documents[0], documents[0]))[None]
+    begins = nn.functional.pad(documents.diff(dim=-1) != 0, (1, 0), value=True)
+    return places - torch.where(begins, places, 0).cummax(-1).values
 
 
 def laid_end_to_end(documents: torch.LongTensor) -> PackedSequences:
     """The sequences of a row, `documents` `(1, seq)`."""
     lengths = torch.unique_consecutive(documents[0], return_counts=True)[1]
     return PackedSequences(tuple(lengths.tolist()), tuple(documents.shape))
+
+
+def documents_end_to_end(document_ids: torch.LongTensor) -> PackedSequences | None:
+    """The documents of a batch, row by row; `None` without any, or where one is not in one piece.
+
+    Args:
+        document_ids: `(batch, seq)`, equal for the tokens of one document of a row, 0 for padding.
+    """
+    size = document_ids.max() + 1
+    rows = torch.arange(document_ids.shape[0], device=document_ids.device)[:, None]
+    numbers = (document_ids + rows * size).flatten()
+    places = document_ids.flatten().nonzero().squeeze(1)
+    found, lengths = torch.unique_consecutive(numbers[places], return_counts=True)
+    pieces = (torch.unique_consecutive(numbers) % size != 0).sum()
+    if not len(found) or not len(found.unique()) == len(found) == pieces:
+        return None
+    return PackedSequences(tuple(lengths.tolist()), tuple(document_ids.shape), places)
+
+
+# The plan
+
+
+class Backend(Protocol):
+    """What a plan asks of an entry in the table of backends, `attention_gau.AttentionBackend`."""
+
+    takes_sequences: bool
+    takes_lengths: bool
+    separates_sequences: bool
+
+
+@dataclass(frozen=True)
+class Layers:
+    """What a plan depends on besides the batch.
+
+    Args:
+        config: of the model.
+        backend: of the attention.
+        plain: no layer is compiled or wrapped. A compiled one would recompile for every new set of lengths.
+        attentions, hidden_states: whether the caller asks for them.
+    """
+
+    config: PreTrainedConfig
+    backend: Backend
+    plain: bool
+    attentions: bool
+    hidden_states: bool
+
+    @property
+    def takes_packed(self) -> bool:
+        """Whether sequences laid end to end can be computed by their lengths."""
+        return not self.attentions and (self.backend.takes_lengths or (self.backend.takes_sequences and self.plain))
+
+    def cost(self, device: torch.device) -> LayerCost:
+        cost = LayerCost.of(self.config, device)
+        # Lengths are handed over in one call, however many there are.
+        return replace(cost, call=0.0) if self.backend.takes_lengths else cost
+
+    def gain_on(self, device: torch.device) -> bool:
+        """Whether laying rows end to end can save time: elsewhere many small products cost more than the padding."""
+        return self.backend.takes_lengths or device.type == "cpu"
+
+    @property
+    def windows(self) -> dict[str, int | None]:
+        """Tokens to either side that layers of each type see; `None` for all."""
+        windows = {"full_attention": None, "sliding_attention": self.config.sliding_window}
+        return {kind: windows[kind] for kind in sorted(set(self.config.layer_types or ["full_attention"]))}
+
+    def check_separation(self) -> None:
+        if not self.backend.separates_sequences:
+            raise ValueError(
+                f"attn_implementation='{self.config._attn_implementation}' cannot keep sequences of one row apart. "
+                "Use 'sdpa', 'gau_blocked', 'eager' or FlashAttention for packed sequences."
+            )
+
+    def check_holes(self, attention_mask: torch.Tensor) -> None:
+        if not self.backend.takes_lengths or "sliding_attention" not in self.windows:
+            return
+        if has_values(attention_mask) and has_holes(attention_mask):
+            raise ValueError(
+                f"attn_implementation='{self.config._attn_implementation}' closes the gaps that an attention_mask has "
+                "between real tokens, which changes what a sliding_window shows. Use 'sdpa', 'gau_blocked' or 'eager'."
+            )
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """Where the tokens of a batch stand in the layers, and which keys each of them sees.
+
+    Args:
+        shape: of the batch as given, (batch, seq).
+        position_ids: `(batch or 1, seq)`, or `(1, tokens)` where tokens are taken before the embeddings.
+        attention_mask: `(batch, seq)` or 4-D; `None` where nothing is hidden, or where `packed` or `lengths` says it.
+        packed: the sequences, where they are laid end to end.
+        takes_inputs: tokens are taken before the embeddings, not after them.
+        documents: the sequence of each token of a row, `(1, tokens)`, for `lengths`.
+        lengths: FlashAttention's arguments as the caller gave them.
+        padding: boolean `(batch, seq)`, True where hidden states become 0 in the end.
+    """
+
+    shape: tuple[int, int]
+    position_ids: torch.LongTensor
+    attention_mask: torch.Tensor | None = None
+    packed: PackedSequences | None = None
+    takes_inputs: bool = False
+    documents: torch.LongTensor | None = None
+    lengths: Mapping[str, object] | None = None
+    padding: torch.Tensor | None = None
+
+    def take_inputs(self, *tensors: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+        """What the embeddings compute, from tensors `(batch or 1, seq, ...)`."""
+        return tuple(map(self._taken, tensors)) if self.takes_inputs else tensors
+
+    def take(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """What the layers compute, from tensors `(batch or 1, seq, width)`."""
+        return tensors if self.packed is None or self.takes_inputs else tuple(map(self._taken, tensors))
+
+    def _taken(self, tensor: torch.Tensor | None) -> torch.Tensor | None:
+        return None if tensor is None else self.packed.take(tensor.expand(*self.shape, *tensor.shape[2:]))
+
+    def put_back(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """`(batch, seq, hidden)`, 0 at padding whether it was computed or not."""
+        if self.packed is not None:
+            return self.packed.put_back(hidden_states)
+        if self.padding is not None:
+            return hidden_states.masked_fill(self.padding.to(hidden_states.device).unsqueeze(-1), 0.0)
+        return hidden_states
+
+    def key_count(self, window: int | None = None) -> torch.Tensor:
+        """The number n of keys that each query sees, int64 `(batch or 1, seq or 1, 1)`.
+
+        It comes from what the caller gave: the masks of backends have other forms.
+        """
+        if self.packed is not None:
+            return visible_keys(self.packed.documents(), window)
+        if self.documents is not None:
+            return visible_keys(self.documents, window)
+        return key_count(self.attention_mask, self.shape[1], window)
+
+    def attention_arguments(self, layers: Layers, hidden_states: torch.Tensor) -> dict[str, dict]:
+        """For each type of layers the mask in the backend's form, or what replaces it."""
+        config, device = layers.config, hidden_states.device
+        if self.packed is not None and layers.backend.takes_lengths:
+            arguments = {"attention_mask": None, **self.packed.flash_arguments(device)}
+            return dict.fromkeys(layers.windows, arguments)
+        if self.packed is not None:
+            segments = self.packed.segments(LayerCost.of(config, device), device)
+            return {kind: {"segments": segments} for kind in layers.windows}
+        if self.lengths is not None:
+            return {kind: {"attention_mask": None, **self.lengths} for kind in layers.windows}
+        make = {
+            "full_attention": create_bidirectional_mask,
+            "sliding_attention": create_bidirectional_sliding_window_mask,
+        }
+        return {
+            kind: {"attention_mask": make[kind](config, hidden_states, self.attention_mask)} for kind in layers.windows
+        }
+
+
+def plan_batch(
+    layers: Layers,
+    inputs: torch.Tensor,
+    attention_mask: torch.Tensor | None = None,
+    position_ids: torch.LongTensor | None = None,
+    document_ids: torch.LongTensor | None = None,
+    **lengths: torch.Tensor | int | None,
+) -> BatchPlan:
+    """The plan of a batch from what the caller of the model gave.
+
+    Args:
+        layers: what computes it.
+        inputs: `(batch, seq)` or `(batch, seq, hidden)`.
+        attention_mask, position_ids, document_ids: see `GAUModel.forward`.
+        lengths: FlashAttention's arguments, `cu_seq_lens_q` and so on; `None` where not given.
+
+    Raises:
+        ValueError: they contradict each other, or the backend cannot compute them.
+    """
+    shape, lengths = tuple(inputs.shape[:2]), {name: given for name, given in lengths.items() if given is not None}
+    if attention_mask is not None:
+        _check_attention_mask(attention_mask, *shape)
+    if document_ids is not None:
+        _check_document_ids(document_ids, attention_mask, shape, lengths)
+        return _plan_of_documents(layers, inputs, document_ids, position_ids)
+    documents = packed_documents(shape, attention_mask, position_ids, lengths)
+    if documents is not None:
+        return _plan_of_row(layers, inputs, documents.to(inputs.device), position_ids, lengths)
+    if position_ids is None:
+        position_ids = torch.arange(shape[1], device=inputs.device).unsqueeze(0)
+    if attention_mask is None or attention_mask.ndim != 2:
+        return BatchPlan(shape, position_ids, attention_mask)
+    packed = _unpadded(layers, inputs, attention_mask)
+    if packed is not None:
+        return BatchPlan(shape, position_ids, packed=packed)
+    layers.check_holes(attention_mask)
+    return BatchPlan(shape, position_ids, attention_mask, padding=attention_mask == 0)
+
+
+def _plan_of_documents(
+    layers: Layers, inputs: torch.Tensor, document_ids: torch.LongTensor, position_ids: torch.LongTensor | None
+) -> BatchPlan:
+    shape = tuple(inputs.shape[:2])
+    if position_ids is None:
+        position_ids = restarting_positions(document_ids)
+    may = layers.takes_packed and not layers.hidden_states and layers.gain_on(inputs.device)
+    if may and (layers.config.unpad_inputs or layers.backend.takes_lengths) and has_values(inputs, document_ids):
+        packed = documents_end_to_end(document_ids)
+        if packed is not None and (layers.backend.takes_lengths or packed.pays(layers.cost(inputs.device))):
+            position_ids = packed.take(position_ids.expand(shape))
+            return BatchPlan(shape, position_ids, packed=packed, takes_inputs=True)
+    layers.check_separation()
+    return BatchPlan(shape, position_ids, same_document(document_ids), padding=document_ids == 0)
+
+
+def _plan_of_row(
+    layers: Layers,
+    inputs: torch.Tensor,
+    documents: torch.LongTensor,
+    position_ids: torch.LongTensor | None,
+    lengths: Mapping[str, object],
+) -> BatchPlan:
+    shape = tuple(inputs.shape[:2])
+    if position_ids is None:
+        position_ids = restarting_positions(documents)
+    if layers.takes_packed and has_values(inputs, documents):
+        return BatchPlan(shape, position_ids, packed=laid_end_to_end(documents))
+    if layers.backend.takes_lengths and not layers.attentions:
+        missing = [name for name in FLASH_ARGUMENTS if name not in lengths]
+        if missing:
+            raise ValueError(
+                f"A compiled or traced model with attn_implementation='{layers.config._attn_implementation}' takes "
+                f"{', '.join(FLASH_ARGUMENTS)} together, but {', '.join(missing)} is missing."
+            )
+        return BatchPlan(shape, position_ids, documents=documents, lengths=lengths)
+    layers.check_separation()
+    return BatchPlan(shape, position_ids, same_document(documents))
+
+
+def _unpadded(layers: Layers, inputs: torch.Tensor, attention_mask: torch.Tensor) -> PackedSequences | None:
+    may = layers.takes_packed and layers.plain and not layers.hidden_states and layers.gain_on(inputs.device)
+    if not may or not layers.config.unpad_inputs or not has_values(inputs, attention_mask):
+        return None
+    keep_holes = "sliding_attention" in layers.windows
+    return without_padding(attention_mask.to(inputs.device), layers.cost(inputs.device), keep_holes)
+
+
+def _check_attention_mask(attention_mask: torch.Tensor, batch: int, seq: int) -> None:
+    shape = tuple(attention_mask.shape)
+    if shape == (batch, seq):
+        return
+    allowed = ((1, batch), (1,), (1, seq), (seq,))
+    if len(shape) != 4 or any(size not in sizes for size, sizes in zip(shape, allowed, strict=True)):
+        raise ValueError(
+            f"attention_mask has shape {shape}; for a batch of shape {(batch, seq)} it must be {(batch, seq)} or "
+            f"(batch or 1, 1, {seq} or 1, {seq})."
+        )
+    if attention_mask.dtype != torch.bool and not attention_mask.is_floating_point():
+        raise ValueError(
+            "A 4-D attention_mask must be boolean (True is visible) or floating (added to the scores), but its "
+            f"dtype is {attention_mask.dtype}. Convert 0 and 1 with attention_mask.bool()."
+        )
+
+
+def _check_document_ids(
+    document_ids: torch.Tensor, attention_mask: torch.Tensor | None, shape: tuple[int, int], lengths: Mapping
+) -> None:
+    if tuple(document_ids.shape) != shape or document_ids.is_floating_point():
+        raise ValueError(
+            f"document_ids must be integers of the batch's shape {shape}, but are {document_ids.dtype} of shape "
+            f"{tuple(document_ids.shape)}."
+        )
+    if lengths:
+        raise ValueError(
+            f"Give document_ids or {', '.join(lengths)}, not both: each says which tokens see each other."
+        )
+    if attention_mask is None or (attention_mask.ndim == 2 and not has_values(attention_mask, document_ids)):
+        return
+    if attention_mask.ndim != 2 or not torch.equal(attention_mask != 0, document_ids != 0):
+        raise ValueError(
+            "attention_mask contradicts document_ids, which are 0 at padding and different in different documents. "
+            "Leave attention_mask out."
+        )

@@ -8,8 +8,9 @@ from functools import partial
 
 import torch
 
-from ..attention_gau import ATTENTION_NORMALIZATIONS, split_mask, within_window
+from ..attention_gau import ATTENTION_NORMALIZATIONS
 from ..modeling_gau import GatedAttentionUnit, GAUPreTrainedModel
+from ..unpadding_gau import split_mask, within_window
 
 
 # name -> what is averaged over the queries. Of weights that do not add up to 1 (squared_relu) the last three are those

@@ -8,7 +8,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call, grad, vmap
 from transformers import AttentionInterface, DataCollatorWithFlattening
 
-import modeling_gau.modeling_gau as modeling
 import modeling_gau.unpadding_gau as unpadding_gau
 from modeling_gau import (
     GAUConfig,
@@ -26,10 +25,10 @@ from modeling_gau.attention_gau import (
     eager_attention_forward,
     register_attention_backend,
 )
-from modeling_gau.text.batches import documents_end_to_end, documents_mask
 from modeling_gau.unpadding_gau import (
     LayerCost,
     PackedSequences,
+    documents_end_to_end,
     packed_documents,
     restarting_positions,
     same_document,
@@ -357,8 +356,8 @@ def test_by_a_mask_where_lengths_cannot_be(monkeypatch, without):
     inputs |= {"cu_seq_lens_q": edges(), "cu_seq_lens_k": edges()}
     expected = model(**inputs).last_hidden_state
     made = []
-    monkeypatch.setattr(GAUModel, "_packed_arguments", lambda *arguments: pytest.fail("laid end to end"))
-    monkeypatch.setattr(modeling, "same_document", lambda numbers: made.append(numbers) or same_document(numbers))
+    monkeypatch.setattr(PackedSequences, "segments", lambda *arguments: pytest.fail("laid end to end"))
+    monkeypatch.setattr(unpadding_gau, "same_document", lambda numbers: made.append(numbers) or same_document(numbers))
     if without == "recorded":
         outputs = model(**inputs, output_attentions=True)
         assert outputs.attentions[0].shape == (1, 1, 49, 49) and not outputs.attentions[0][0, 0, 0, 1:].any()
@@ -383,7 +382,7 @@ def test_by_a_mask_where_lengths_cannot_be(monkeypatch, without):
 def test_compiled_positions_cost_no_mask(monkeypatch):
     model = make_model()
     ids = torch.randint(5, 60, (2, 9), generator=torch.Generator().manual_seed(3))
-    monkeypatch.setattr(modeling, "same_document", lambda numbers: pytest.fail("a mask of all pairs"))
+    monkeypatch.setattr(unpadding_gau, "same_document", lambda numbers: pytest.fail("a mask of all pairs"))
     compiled = torch.compile(model, backend="eager")(ids[:1], position_ids=torch.arange(9)[None]).last_hidden_state
     torch.testing.assert_close(compiled, model(ids[:1]).last_hidden_state)
 
@@ -501,26 +500,66 @@ def test_the_collator_of_transformers():
         torch.testing.assert_close(model(**flattened).logits[0], expected)
 
 
-def test_documents_of_packed_rows():
-    """What the pretraining script does with `--packing documents`."""
+def packed_rows() -> dict[str, torch.Tensor]:
     numbers = torch.tensor([[1, 1, 1, 2, 2, 0], [1, 2, 2, 2, 3, 3], [1, 1, 1, 1, 1, 1]])
-    positions = torch.tensor([[0, 1, 2, 0, 1, 0], [0, 0, 1, 2, 0, 1], [0, 1, 2, 3, 4, 5]])
     ids = torch.randint(5, 60, numbers.shape, generator=torch.Generator().manual_seed(0))
     labels = ids.masked_fill(torch.rand(ids.shape, generator=torch.Generator().manual_seed(1)) < 0.6, -100)
-    labels[numbers == 0] = -100
-    batch = {"input_ids": ids, "labels": labels, "position_ids": positions}
-    packed = documents_end_to_end(batch | {"document_ids": numbers, "attention_mask": (numbers > 0).long()})
-    assert packed["cu_seq_lens_q"].tolist() == [0, 3, 5, 6, 9, 11, 17]
-    model = make_model(GAUForMaskedLM, sparse_prediction=True)
-    outputs, gradients = [], []
-    for inputs in (packed, batch | {"attention_mask": documents_mask(numbers)}):
+    return {"input_ids": ids, "labels": labels.masked_fill(numbers == 0, -100), "document_ids": numbers}
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("backend", ["eager", "gau_blocked"])
+def test_documents_of_packed_rows(small_models_count, backend, sparse):
+    """End to end where it pays, otherwise by a mask, and as the caller's own mask and positions give it."""
+    model, batch = make_model(GAUForMaskedLM, backend, sparse_prediction=sparse), packed_rows()
+    numbers = batch.pop("document_ids")
+    positions = torch.tensor([[0, 1, 2, 0, 1, 0], [0, 0, 1, 2, 0, 1], [0, 1, 2, 3, 4, 5]])
+    assert torch.equal(restarting_positions(numbers), positions)
+    by_mask = {"attention_mask": same_document(numbers), "position_ids": positions}
+    given = ({"document_ids": numbers}, {"document_ids": numbers, "attention_mask": (numbers > 0).long()}, by_mask)
+    shape = (1, 17) if small_models_count == "one by one" else (3, 6)  # rows too short to pay for calls that cost
+    assert shapes_in_layers(model.model, input_ids=batch["input_ids"], document_ids=numbers) == [shape]
+    results = []
+    for unpads, arguments in ((True, given[0]), (True, given[1]), (False, given[0]), (True, given[2])):
+        model.config.unpad_inputs = unpads
         model.zero_grad()
-        outputs.append(model(**inputs))
-        outputs[-1].loss.backward()
-        gradients.append(model.model.layers[1].gau.i_dense.weight.grad.clone())
-    torch.testing.assert_close(outputs[0].loss, outputs[1].loss)
-    torch.testing.assert_close(outputs[0].logits, outputs[1].logits)
-    torch.testing.assert_close(*gradients)
+        outputs = model(**batch, **arguments)
+        outputs.loss.backward()
+        logits = outputs.logits if sparse else outputs.logits[numbers > 0]
+        results.append((outputs.loss, logits, model.model.layers[1].gau.i_dense.weight.grad.clone()))
+    for other in results[:-1]:
+        torch.testing.assert_close(other, results[-1])
+
+
+def test_documents_that_stay_in_their_rows():
+    """Recorded states keep their shape, compiled models read no lengths, and documents in pieces need a mask."""
+    model, batch = make_model(), packed_rows()
+    inputs = {name: batch[name] for name in ("input_ids", "document_ids")}
+    expected = model(**inputs).last_hidden_state
+    assert not expected[0, 5].any()
+    recorded = model(**inputs, output_hidden_states=True)
+    assert recorded.hidden_states[1].shape[:2] == (3, 6)
+    torch.testing.assert_close(recorded.last_hidden_state, expected)
+    torch.testing.assert_close(torch.compile(model, backend="eager")(**inputs).last_hidden_state, expected)
+    for pieces in ([[1, 1, 2, 2, 1, 1]], [[1, 1, 0, 1, 2, 2]], [[0, 0, 0, 0, 0, 0]]):
+        assert documents_end_to_end(torch.tensor(pieces)) is None
+    assert documents_end_to_end(torch.tensor([[1, 1, 0], [0, 1, 2]])).lengths == (2, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"document_ids": torch.ones(3, 5).long()}, r"document_ids must be integers of the batch's shape \(3, 6\)"),
+        ({"document_ids": torch.ones(3, 6)}, "document_ids must be integers"),
+        ({"attention_mask": torch.ones(3, 6)}, "attention_mask contradicts document_ids"),
+        ({"cu_seq_lens_q": torch.tensor([0, 18])}, "Give document_ids or cu_seq_lens_q, not both"),
+    ],
+)
+def test_document_ids_that_cannot_be(changes, message):
+    batch = packed_rows()
+    del batch["labels"]
+    with pytest.raises(ValueError, match=message):
+        make_model()(**batch | changes)
 
 
 def test_flash_attention_gets_the_lengths(monkeypatch):
