@@ -1,31 +1,34 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""Figures of how encoders do at other lengths than their own, from the files of `length_generalization` alone.
+"""Draws figures from the CSV files of `modeling_gau.lengths`, and from nothing else.
 
     python -m modeling_gau.lengths.figures lengths.csv --output_dir figures/
 
-Writes the loss over the length (`<name>-loss.png`) and, of files with statistics of the attention, the normalizers
-over the length on logarithmic axes with the exponent of their growth (`<name>-normalizer.png`) and the entropy of the
-weights (`<name>-entropy.png`). Needs matplotlib (the extra `plot`).
+Writes the loss over the length (`<name>-loss.png`) and, for files with attention statistics, the normalizers on
+logarithmic axes with the exponents of their growth (`<name>-normalizer.png`) and the entropy of the weights
+(`<name>-entropy.png`). Needs the extra `plot`.
 """
 
 import argparse
+import importlib.util
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-
-from transformers.utils import is_matplotlib_available
 
 from ..attention_gau import ATTENTION_NORMALIZATIONS
 from .results import NORMALIZERS, describe_setting, growth_exponents, layer_values, mean_of_known, read_results
 
 
 Row = Mapping[str, str]
-# Label of a line -> its points, length and value.
+# Label of a line -> its points (length, value).
 Lines = dict[str, list[tuple[int, float]]]
+
+LINE = {"marker": "o", "markersize": 3.5, "linewidth": 1.4}
+LEGEND = {"facecolor": "white", "framealpha": 0.9, "edgecolor": "none", "fontsize": 7}
+NORMALIZER_TITLES = {"log_sum_exp": "softmax: Σ exp(a)", "sum_squared_relu": "squared ReLU: Σ relu(a)²"}
 
 
 def checkpoint_labels(rows: Sequence[Row]) -> dict[str, str]:
-    """Names of the checkpoints without the folders that all of them share; empty where there is only one."""
+    """Names of the checkpoints without the folders they all share; empty if there is only one."""
     names = list(dict.fromkeys(row["checkpoint"] for row in rows))
     if len(names) == 1:
         return {names[0]: ""}
@@ -37,8 +40,10 @@ def checkpoint_labels(rows: Sequence[Row]) -> dict[str, str]:
 
 
 def lines(rows: Sequence[Row], metric: str, labels: Mapping[str, str] | None = None) -> Lines:
-    """The lines of a metric: one for each checkpoint and setting, whose points are the lengths. What is of layers is
-    averaged over those that have a value. `labels` of the checkpoints are `checkpoint_labels` by default."""
+    """One line for each checkpoint and setting, averaged over the layers that have a value.
+
+    `labels` of the checkpoints default to [`checkpoint_labels`].
+    """
     labels, found = labels or checkpoint_labels(rows), {}
     for row in rows:
         if row["metric"] == metric:
@@ -55,13 +60,11 @@ def plot_length_results(rows: Sequence[Row], folder: Path, name: str) -> list[Pa
     """Draws all figures of some results, and returns the paths of the PNG files.
 
     Raises:
-        ImportError: matplotlib is missing.
-        ValueError: there are no results.
+        ValueError: there are no results, or matplotlib is missing.
     """
     if not rows:
-        raise ValueError(f"There are no results of {name} to draw.")
-    if not is_matplotlib_available():
-        raise ImportError("Figures need matplotlib: pip install 'modeling-gau[plot]'.")
+        raise ValueError(f"{name} holds no results to draw.")
+    require_plot_extra("matplotlib")
     folder.mkdir(parents=True, exist_ok=True)
     trained = sorted({int(row["trained_length"]) for row in rows})
     labels = checkpoint_labels(rows)
@@ -77,34 +80,33 @@ def plot_length_results(rows: Sequence[Row], folder: Path, name: str) -> list[Pa
 
 def plot_lines(found: Lines, trained: Sequence[int], path: Path, label: str) -> Path:
     """Draws lines over the length to a PNG file."""
-    figure, axes = _figure(1)
-    _draw(axes[0], found, trained)
-    axes[0].set_ylabel(label)
-    _legend(axes[0])
+    figure, (axis,) = make_figure(1)
+    _draw(axis, found, trained)
+    axis.set_ylabel(label)
+    axis.legend(**LEGEND)
     figure.savefig(path)
     return path
 
 
 def plot_normalizers(rows: Sequence[Row], labels: Mapping[str, str], trained: Sequence[int], path: Path) -> Path:
-    """Draws the normalizer that each family of attentions would need, on logarithmic axes: geometric means of the
-    layers, and in the legend the exponents of the growth up to the training length and from there on."""
-    figure, axes = _figure(2)
+    """Draws the normalizer of each family of attentions on logarithmic axes: geometric means over the layers, and in
+    the legend the exponents of the growth up to the training length and beyond it."""
+    figure, axes = make_figure(2)
     families = {"log_sum_exp": "softmax", "sum_squared_relu": "squared_relu"}
-    titles = {"log_sum_exp": "softmax: Σ exp(a)", "sum_squared_relu": "squared ReLU: Σ relu(a)²"}
     for axis, (metric, family) in zip(axes, families.items(), strict=True):
         own = [row for row in rows if ATTENTION_NORMALIZATIONS[row["attention_normalization"]].family == family]
         _draw(axis, normalizer_lines(own, metric, labels), trained)
         axis.set_yscale("log")
-        axis.set_title(titles[metric], fontsize=9)
+        axis.set_title(NORMALIZER_TITLES[metric], fontsize=9)
         axis.set_ylabel("geometric mean of queries and layers" if NORMALIZERS[metric] else "geometric mean of layers")
         if own:
-            _legend(axis)
+            axis.legend(**LEGEND)
     figure.savefig(path)
     return path
 
 
 def normalizer_lines(rows: Sequence[Row], metric: str, labels: Mapping[str, str]) -> Lines:
-    """Label with the exponents of the growth -> length and geometric mean of the layers."""
+    """Label, with the exponents of the growth -> (length, geometric mean over the layers)."""
     values, found = layer_values(rows), {}
     trained = {(row["checkpoint"], describe_setting(row)): int(row["trained_length"]) for row in rows}
     for (checkpoint, setting), length in trained.items():
@@ -121,39 +123,49 @@ def normalizer_lines(rows: Sequence[Row], metric: str, labels: Mapping[str, str]
     return found
 
 
-def _figure(panels: int) -> tuple:
-    # Not pyplot: it keeps figures in a global state, and would look for a screen.
+def require_plot_extra(*packages: str) -> None:
+    """Raises ValueError if one of the packages is missing."""
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(f"{' and '.join(missing)} not installed: pip install 'modeling-gau[plot]'.")
+
+
+def make_figure(panels: int) -> tuple:
+    """(figure, list of its axes side by side)"""
+    # pyplot would keep the figure in a global state and look for a screen.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.2 if panels == 1 else 11, 4.2), dpi=150, layout="constrained")
-    return figure, [figure.add_subplot(1, panels, number + 1) for number in range(panels)]
+    axes = [figure.add_subplot(1, panels, number + 1) for number in range(panels)]
+    for axis in axes:
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure, axes
 
 
-def _draw(axis, found: Lines, trained: Sequence[int]) -> None:
-    axis.set_xscale("log", base=2)
-    for label, points in found.items():
-        axis.plot(*zip(*points, strict=True), marker="o", markersize=3.5, linewidth=1.4, label=label)
+def scale_to_lengths(axis, lengths: Iterable[int], trained: Sequence[int] = ()) -> None:
+    """A logarithmic axis with a tick at each length, and a dashed line at each training length."""
     for number, length in enumerate(trained):
-        axis.axvline(
-            length, color="0.5", linestyle="--", linewidth=1, label="length of training" if not number else None
-        )
-    ticks = sorted({length for points in found.values() for length, _ in points})
+        label = None if number else "length of training"
+        axis.axvline(length, color="0.5", linestyle="--", linewidth=1, label=label)
+    ticks = sorted(set(lengths))
+    axis.set_xscale("log", base=2)
     axis.set_xticks(ticks, [str(length) for length in ticks], fontsize=8)
     axis.minorticks_off()
     axis.set_xlabel("length of a row (tokens)")
-    axis.grid(alpha=0.3)
-    axis.spines[["top", "right"]].set_visible(False)
 
 
-def _legend(axis) -> None:
-    axis.legend(facecolor="white", framealpha=0.9, edgecolor="none", fontsize=7)
+def _draw(axis, found: Lines, trained: Sequence[int]) -> None:
+    for label, points in found.items():
+        axis.plot(*zip(*points, strict=True), label=label, **LINE)
+    scale_to_lengths(axis, [length for points in found.values() for length, _ in points], trained)
 
 
 def main(argv: Sequence[str] | None = None) -> list[Path]:
-    """Runs the command with `argv` (the command line by default) and returns what it wrote."""
+    """Returns the files it wrote."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", type=Path, nargs="+", help="CSV files of modeling_gau.lengths.measuring")
-    parser.add_argument("--output_dir", type=Path, help="folder of the figures; that of each file by default")
+    parser.add_argument("results", type=Path, nargs="+", help="CSV files written by modeling_gau.lengths")
+    parser.add_argument("--output_dir", type=Path, help="folder for the figures; by default that of each file")
     args = parser.parse_args(argv)
     written = []
     for path in args.results:

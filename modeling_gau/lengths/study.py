@@ -1,5 +1,5 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""How attention normalizations transfer across lengths: trains and evaluates a whole grid of runs.
+"""Compares how attention normalizations transfer across lengths: trains and evaluates a grid of models.
 
     python -m modeling_gau.lengths.study --config configuration/recipes/study/study-small.yaml \
         --train_file "corpus/train-*.jsonl" --validation_file corpus/validation.jsonl --data_dir glue/ \
@@ -7,12 +7,11 @@
     python -m modeling_gau.lengths.study --config configuration/recipes/study/study-smoke.yaml \
         --output_dir outputs/smoke
 
-The study file says what is compared. Four stages follow on a tokenizer: `tune` chooses a learning rate for every
-training by short runs, `pretrain` trains with it from several seeds, `evaluate` measures the checkpoints at many
-lengths, `fine_tune` trains them on tasks of GLUE that lie in --data_dir. Every run is a process of its own, as many at
-a time as there are devices, with its output in a log beside its folder. The same command goes on where a study was
-interrupted: what is finished and was made with the same arguments is not made again. Without --train_file it is the
-embedded corpus that is trained on.
+The study file says what to compare. After training a tokenizer, the study has four stages: `tune` chooses a learning
+rate for every training by short runs, `pretrain` trains with it from several seeds, `evaluate` measures the
+checkpoints at many lengths, `fine_tune` trains them on the GLUE tasks in --data_dir. Every run is a process with a log
+beside its folder, and as many run at a time as there are devices. To continue an interrupted study, repeat its
+command: finished runs with the same arguments are kept. Without --train_file, the embedded corpus is used.
 """
 
 import argparse
@@ -61,9 +60,10 @@ ARGUMENTS = {"tune": PRETRAINING, "pretrain": PRETRAINING, "fine_tune": FINE_TUN
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_command_line(argv)
+    check_scripts(ROOT)
     study = Study(StudyFile.read(args.config), args)
     if "fine_tune" in args.stages and study.file.fine_tunings and not args.data_dir:
-        print("No fine-tuning: it needs --data_dir, a folder with the tasks.")
+        print("Skipping fine-tuning: pass --data_dir, a folder with the tasks.")
     finished = study.finished()
     selected = [job for job in study.jobs if job.stage in args.stages]
     if args.dry_run:
@@ -83,25 +83,29 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"Wrote {path}")
     if code:
         again = shlex.join(["python", *sys.argv])
-        print(f"The study is not finished: {len(runner.waiting)} runs are left. The same command goes on:\n{again}")
+        print(f"The study is not finished: {len(runner.waiting)} runs are left. To continue, run\n{again}")
         sys.exit(code)
 
 
 def parse_command_line(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, required=True, help="study file")
-    parser.add_argument("--train_file", nargs="+", help="as of run_pretrain.py; the embedded corpus by default")
-    parser.add_argument("--validation_file", nargs="+", help="as of run_pretrain.py")
-    parser.add_argument("--evaluation_file", nargs="+", help="long documents to measure on; by default the validation")
-    parser.add_argument("--data_dir", help="folder with the tasks, as of run_glue.py; without it none is fine-tuned")
+    parser.add_argument("--train_file", nargs="+", help="as for run_pretrain.py; by default the embedded corpus")
+    parser.add_argument("--validation_file", nargs="+", help="as for run_pretrain.py")
+    parser.add_argument(
+        "--evaluation_file", nargs="+", help="long documents to measure on; by default --validation_file"
+    )
+    parser.add_argument(
+        "--data_dir", help="folder with GLUE tasks, as for run_glue.py; without it, nothing is fine-tuned"
+    )
     parser.add_argument("--output_dir", type=Path, required=True)
-    parser.add_argument("--jobs", type=int, help="runs at a time; as many as GPUs by default, or as cores")
+    parser.add_argument("--jobs", type=int, help="runs at a time; by default one a GPU, or one a core")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
-    parser.add_argument("--dry_run", action="store_true", help="print the commands and which of them are finished")
+    parser.add_argument("--dry_run", action="store_true", help="print the commands and whether they are finished")
     args = parser.parse_args(argv)
     if args.jobs is not None and args.jobs < 1:
-        parser.error("--jobs is at least 1")
-    # The runs work in the folder of the repository.
+        parser.error(f"--jobs must be at least 1, got {args.jobs}.")
+    # The runs start in the repository, not in this directory.
     args.output_dir = Path(os.path.abspath(args.output_dir))
     for name in ("train_file", "validation_file", "evaluation_file"):
         paths = getattr(args, name)
@@ -110,22 +114,32 @@ def parse_command_line(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
+def check_scripts(folder: Path) -> None:
+    """Raises ValueError outside a clone of the repository: the wheel has no run_pretrain.py and no run_glue.py."""
+    missing = [name for name in ("run_pretrain.py", "run_glue.py") if not (folder / name).is_file()]
+    if missing:
+        raise ValueError(
+            f"A study runs {' and '.join(missing)}, not found in {folder}. Start it from a clone of the repository: "
+            "cd into the clone first."
+        )
+
+
 # The runs
 
 
 def words_of(arguments: Mapping[str, Any]) -> list[str]:
-    """Arguments as words of a command line; raises ValueError for what cannot be one."""
+    """Arguments as words of a command line. Raises ValueError for None and mappings."""
     words = []
     for name, value in arguments.items():
         items = value if isinstance(value, (list, tuple)) else [value]
         if any(item is None or isinstance(item, (dict, list)) for item in items):
-            raise ValueError(f"{name}: {value} cannot be given on a command line.")
+            raise ValueError(f"{name}: {value} cannot be passed on a command line.")
         words += [f"--{name}", *(str(item).lower() if isinstance(item, bool) else str(item) for item in items)]
     return words
 
 
 def joined(recipe: Path, *parts: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments beside a recipe; `config_overrides` of all of them count, the later ones winning."""
+    """Merged arguments on top of a recipe; later ones win, and their `config_overrides` are joined."""
     merged = {"config": str(recipe)}
     overrides = [part["config_overrides"] for part in (read_recipe(recipe), *parts) if "config_overrides" in part]
     for part in parts:
@@ -138,11 +152,7 @@ def without(arguments: Mapping[str, Any], *names: str) -> dict[str, Any]:
 
 
 class Study:
-    """The runs of a study file in an output directory, what they need, and what came of them.
-
-    Raises:
-        ValueError: a file that is needed is missing, or an argument is none of its script's.
-    """
+    """The runs of a study file in an output directory: their order, needs and results."""
 
     def __init__(self, file: StudyFile, args: argparse.Namespace):
         self.file, self.args, self.output_dir = file, args, args.output_dir
@@ -161,7 +171,7 @@ class Study:
         ]
 
     def _of_seed(self, seed: int) -> list[Job]:
-        """In this order they are started, so that a whole comparison is there early."""
+        """Jobs in the order they start, so that one seed gives a whole comparison early."""
         return [*self._pretrain(seed), *self._evaluate(seed), *self._fine_tune(seed)]
 
     def _pretrain(self, seed: int) -> Iterable[Job]:
@@ -203,24 +213,24 @@ class Study:
                 yield Job(name, "fine_tune", given, f"{name}/{task}/seed-{seed}/{RECORD_NAME}", (start,))
 
     def held_out_file(self) -> Path:
-        """The documents that run_pretrain.py holds out where it is given no validation text."""
+        """The documents that run_pretrain.py holds out if it gets no validation text."""
         return self.output_dir / "held-out.jsonl"
 
     def needs_cpu(self) -> bool:
         return bool(read_recipe(self.pretrain_recipe).get("use_cpu"))
 
     def words(self, job: Job) -> list[str]:
-        """The command of a job as it is now; `<tuned>` stands for a learning rate that is not chosen yet.
+        """The command of a job; `<tuned>` stands for a learning rate that is not chosen yet.
 
         Raises:
-            ValueError: the folder holds a run that was made with something else.
+            ValueError: the folder holds a run with other arguments.
         """
         arguments, is_finished = self._arguments(job), self.is_finished(job)
         if job.tuned_as and "learning_rate" not in arguments:
             arguments["learning_rate"] = "<tuned>"
         if ARGUMENTS[job.stage] == PRETRAINING and not is_finished:
             folder = self.output_dir / job.name
-            # Stopped after the last step, a run leaves a model without a checkpoint, which is not overwritten unasked.
+            # A run stopped after its last step leaves a model but no checkpoint to resume from.
             ended = (folder / "config.json").is_file() and not checkpoint_folders(folder)
             arguments |= {"overwrite_output_dir": True} if ended else {"resume_from_checkpoint": "auto"}
         return [sys.executable, *SCRIPTS[job.stage], *words_of(arguments)]
@@ -229,14 +239,13 @@ class Study:
         rate = job.tuned_as and self.best_rate(job.tuned_as)
         return dict(job.arguments) | ({"learning_rate": rate} if rate else {})
 
-    # What is there already
+    # Finished runs
 
     def finished(self) -> set[str]:
-        """Names of the jobs that are finished, as far as that is known: learning rates may still be open.
+        """Names of the finished jobs. Those that need a learning rate not chosen yet are left out.
 
         Raises:
-            ValueError: a folder holds another run than this study's (all such folders are named), or runs were trained
-                on other text than the others.
+            ValueError: folders hold runs with other arguments (all are named), or runs were trained on different text.
         """
         done, errors = set(), []
         for job in self.jobs:
@@ -253,7 +262,7 @@ class Study:
         return done
 
     def check_text(self, finished: set[str]) -> None:
-        """Raises ValueError where finished runs were not trained on the same text with the same tokenizer."""
+        """Raises ValueError if finished runs were trained on different text or with different tokenizers."""
         found = {}
         for job in self.jobs:
             if job.stage in ("tune", "pretrain") and job.name in finished:
@@ -261,25 +270,25 @@ class Study:
                 found.setdefault(json.dumps(data, sort_keys=True), []).append(job.name)
         if len(found) > 1:
             raise ValueError(
-                f"{self.output_dir} holds runs that were trained on different text or with different tokenizers: "
-                f"{'; '.join(', '.join(names) for names in found.values())}. Remove those of the text that is gone."
+                f"{self.output_dir} holds runs trained on different text or with different tokenizers: "
+                f"{'; '.join(', '.join(names) for names in found.values())}. Remove those with the old text."
             )
 
     def is_finished(self, job: Job) -> bool:
         now, record = self._compared(job), load(self.output_dir / job.record)
         if record is None:
             return False
-        if job.stage == "evaluate":  # looks itself at what it goes on with, and may be given more to measure
+        if job.stage == "evaluate":  # its file checks itself, and may get more cells
             return record["status"] == "finished" and record["arguments"] == now["arguments"]
         if differing := compare_runs(record, now, ROOT):
             raise ValueError(
-                f"{self.output_dir / job.name} holds a run that was made with something else: "
-                f"{'; '.join(differing.values())}. Take another --output_dir, or remove that folder."
+                f"{self.output_dir / job.name} holds a run with other arguments: "
+                f"{'; '.join(differing.values())}. Choose another --output_dir, or remove that folder."
             )
         return record["status"] == "finished"
 
     def _compared(self, job: Job) -> dict[str, Any]:
-        """A description of the run that the job would make."""
+        """Describes the run that the job would make."""
         arguments = self._arguments(job)
         parts = parse_quietly(job, words_of(arguments))
         if job.stage == "evaluate":
@@ -301,7 +310,7 @@ class Study:
 
     @staticmethod
     def _compared_fine_tuning(model_args, glue_args, card_args, study_args, args) -> dict[str, Any]:
-        """Of the one run that a study of run_glue.py has here."""
+        """Describes the single run of run_glue.py in a job."""
         vars(args)["seed"] = study_args.seeds[0]
         task = glue_args.task()
         for name, path in task_files(study_args.data_dir, task).items():
@@ -310,35 +319,38 @@ class Study:
         return describe_arguments((model_args, glue_args, card_args), args, compared_files(model_args, glue_args))
 
     def best_rate(self, training: str) -> float | None:
-        """The learning rate with the lowest loss; None as long as the tuning is not finished."""
+        """The learning rate with the lowest loss; None until the tuning is finished."""
         losses = {rate: self.tuning_result(training, rate).get("eval_loss") for rate in self.file.rates(training)}
         if None in losses.values():
             return None
         if all(map(math.isnan, losses.values())):
-            raise ValueError(f"{training} went to NaN at every learning rate: give it lower ones.")
+            raise ValueError(f"{training} diverged at every learning rate: list lower ones.")
         return min(losses, key=lambda rate: math.inf if math.isnan(losses[rate]) else losses[rate])
 
     def tuning_result(self, training: str, rate: float) -> dict[str, float]:
         record = load(self.output_dir / tune_name(training, rate) / RECORD_NAME) or {}
         results = record.get("results", {}) if record.get("status") == "finished" else {}
-        # A loss that is no number stands in the record as a word.
+        # JSON has no NaN: the record holds it as a string.
         return {name: float(results[name]) for name in ("eval_loss", "eval_accuracy") if name in results}
 
     def prepare_text(self) -> None:
-        """Trains the tokenizer, and keeps the documents that are held out, once for all runs.
+        """Trains the tokenizer and stores the held-out documents, once for all runs.
 
         Raises:
-            ValueError: the tokenizer that is there was trained with something else.
+            ValueError: the tokenizer in the folder was trained with other arguments.
         """
         folder, partial = self.output_dir / "tokenizer", self.output_dir / "tokenizer.partial"
         text = {key: vars(self.args)[key] for key in ("train_file", "validation_file") if vars(self.args)[key]}
         given = joined(self.pretrain_recipe, text, self.file.tokenizer, {"output_dir": str(partial)})
         _, data_args, *_ = parse_quietly(Job("tokenizer", "tune", {}, ""), words_of(given))
-        before = (load(folder / RECORD_NAME) or {}).get("arguments", {})  # one that was made by hand has none
+        before = (load(folder / RECORD_NAME) or {}).get("arguments", {})  # a tokenizer made by hand has no record
         now = for_json(self.file.tokenizer | text)
         if differing := compare_values(before, now):
             there = "; ".join(differing.values())
-            raise ValueError(f"{folder} holds a tokenizer that was trained with something else: {there}.")
+            raise ValueError(
+                f"{folder} holds a tokenizer trained with other arguments: {there}. Choose another --output_dir, or "
+                "remove that folder."
+            )
         given_text = self.args.evaluation_file or self.args.validation_file
         needs_held_out = bool(self.file.evaluations) and not (given_text or self.held_out_file().exists())
         if folder.is_dir() and not needs_held_out:
@@ -357,11 +369,10 @@ class Study:
             write_json(partial / RECORD_NAME, {"status": "finished", "arguments": now})
             partial.rename(folder)
 
-    # What came of it
+    # Results
 
     def job_ended(self, job: Job, finished: set[str]) -> str:
-        """Keeps what is known of a job that ended well, and returns its main number;
-        after the last run of the tuning, all that came of that."""
+        """Records a job that ended well. Returns its main number and, after the last tuning run, the tuning report."""
         if job.stage == "evaluate":
             write_json(self.output_dir / job.record, {"status": "finished", **self._compared(job)})
         return "\n".join([self.main_number(job), *(self.tuning_report(finished) if job.stage == "tune" else ())])
@@ -376,7 +387,7 @@ class Study:
         return f"loss {float(results['eval_loss']):.4f}, accuracy {results['eval_accuracy']:.4f}"
 
     def tuning_report(self, finished: set[str]) -> list[str]:
-        """Losses at all learning rates, and what they leave open; nothing as long as they are not all there."""
+        """A table of losses by learning rate, and warnings; empty until the tuning is finished."""
         if any(job.stage == "tune" and job.name not in finished for job in self.jobs):
             return []
         columns = sorted({rate for training in self.file.tuned() for rate in self.file.rates(training)})
@@ -385,7 +396,7 @@ class Study:
             rates = self.file.rates(training)
             try:
                 best = self.best_rate(training)
-            except ValueError as error:  # of an ablation nothing else depends on it
+            except ValueError as error:  # nothing depends on an ablation
                 best = None
                 warnings.append(f"Warning: {error}")
             results = {rate: self.tuning_result(training, rate) for rate in rates}
@@ -400,7 +411,7 @@ class Study:
         return [aligned(table), *warnings]
 
     def write_tables(self, finished: set[str]) -> list[Path]:
-        """Writes what all finished runs of each stage say to one CSV file, and returns the files."""
+        """Writes the results of all finished runs, one CSV file a stage, and returns the files."""
         makers = {"tuning": self._tuning_rows, "lengths": self._length_rows, "fine_tuning": self._glue_rows}
         written = []
         for name, rows in ((name, list(make(finished))) for name, make in makers.items()):
@@ -443,7 +454,7 @@ def tune_name(training: str, rate: float) -> str:
 
 
 def parse_quietly(job: Job, words: Sequence[str]) -> tuple:
-    """The arguments of a job in the classes of its script; raises ValueError for those that it does not take."""
+    """Parses the arguments of a job as its script would. Raises ValueError for those it does not accept."""
     said = io.StringIO()
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):

@@ -1,5 +1,5 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""The file that says what a study of lengths compares, for `length_study.py`."""
+"""The file that says what a study of lengths compares."""
 
 import re
 from dataclasses import dataclass, field, fields
@@ -11,14 +11,14 @@ from ..runs.recipes import read_recipe
 
 @dataclass
 class StudyFile:
-    """What is compared. Arguments of a script are mappings of names to values, as in a recipe.
+    """What to compare. Arguments of a script are mappings of names to values, as in a recipe.
 
     Attributes:
-        learning_rates: to choose from, where a training or an ablation has no `learning_rates` of its own.
-        trainings: name -> arguments of run_pretrain.py. `tuned_as` names the training whose learning rate is taken.
-        ablations: the same, of what is tuned only.
-        evaluations: name -> arguments of modeling_gau.lengths.measuring, and `trainings` that it is made of.
-        fine_tunings: name -> arguments of run_glue.py, and the `training` that it starts from.
+        learning_rates: to choose from, unless a training or an ablation has its own `learning_rates`.
+        trainings: name -> arguments of run_pretrain.py. `tuned_as` names the training whose learning rate it uses.
+        ablations: the same, for trainings that are only tuned.
+        evaluations: name -> arguments of `python -m modeling_gau.lengths`, and the `trainings` it measures.
+        fine_tunings: name -> arguments of run_glue.py, and the `training` it starts from.
         glue_tasks: name of a task -> arguments of run_glue.py for it.
     """
 
@@ -38,14 +38,14 @@ class StudyFile:
         names = [*self.trainings, *self.ablations, *self.evaluations, *self.fine_tunings]
         for name in names:
             if not re.fullmatch(r"\w[\w.-]*", name):
-                raise ValueError(f"{name!r} is no name of a folder: take letters, digits, '_', '-' and '.'.")
+                raise ValueError(f"{name!r} is not a folder name: use letters, digits, '_', '-' and '.'.")
         for name in self.trainings.keys() & self.ablations.keys():
             raise ValueError(f"{name} is both a training and an ablation.")
         numbers = {"seeds": self.seeds, "learning_rates": self.learning_rates}
         numbers |= {f"{name}: learning_rates": self.rates(name) for name in [*self.trainings, *self.ablations]}
         for kind, items in numbers.items():
             if not isinstance(items, list) or not items or len(set(items)) < len(items):
-                raise ValueError(f"{kind} are different numbers, at least one, got {items}.")
+                raise ValueError(f"{kind} must be one or more different numbers, got {items}.")
         for name, arguments in self.trainings.items():
             self._check_training(name, "tuned_as", [arguments.get("tuned_as", name)])
             if "tuned_as" in self.trainings[arguments.get("tuned_as", name)] and arguments["tuned_as"] != name:
@@ -59,22 +59,22 @@ class StudyFile:
 
     def _check_training(self, owner: str, key: str, names: Any) -> None:
         if not isinstance(names, list) or not set(names) <= self.trainings.keys():
-            raise ValueError(f"{owner}: {key} {names} is none of the trainings {', '.join(self.trainings)}.")
+            raise ValueError(f"{owner}: {key} {names} is not among the trainings {', '.join(self.trainings)}.")
 
     @classmethod
     def read(cls, path: Path) -> "StudyFile":
-        """Raises ValueError where the file cannot be read, or says what makes no study."""
+        """Raises ValueError if the file cannot be read or describes no valid study."""
         content = read_recipe(path)
         known = {entry.name for entry in fields(cls)}
         try:
             if unknown := sorted(content.keys() - known):
-                raise ValueError(f"there is no {', '.join(unknown)}. Known are {', '.join(sorted(known))}.")
+                raise ValueError(f"unknown {', '.join(unknown)}. Allowed: {', '.join(sorted(known))}.")
             return cls(**content)
         except (TypeError, ValueError) as error:
             raise ValueError(f"Study {path}: {error}") from error
 
     def rates(self, training: str) -> list[float]:
-        """The learning rates that a training or an ablation is tuned with."""
+        """The learning rates to tune a training or an ablation with."""
         arguments = self.ablations.get(training) or self.trainings.get(training) or {}
         return arguments.get("learning_rates", self.learning_rates)
 

@@ -5,10 +5,9 @@
     python -m modeling_gau.lengths.study_report --results benchmarks/results/NAME
 
 With --study the results of the finished runs are collected into the folder --results first. Then all tables are
-printed and written as Markdown and the figures drawn, into that folder and from its files alone. Differences are
-paired by seed, which decides on the initial weights and the order of the text, and all are asked for the same tokens.
-Intervals are 95 % intervals of Student's t over the seeds; they do not cover the choice of the text. Needs matplotlib
-and scipy.
+printed, written as Markdown into that folder, and the figures drawn, from its files alone. Differences are paired by
+seed, which decides the initial weights and the order of the text; all runs are asked for the same tokens. Intervals
+are 95 % intervals of Student's t over the seeds and do not cover the choice of the text. Needs the extra `plot`.
 """
 
 import argparse
@@ -17,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from ..runs.tables import markdown
+from .figures import LEGEND, LINE, NORMALIZER_TITLES, make_figure, require_plot_extra, scale_to_lengths
 from .results import NORMALIZERS, power_law_exponent
 from .settings import NOT_USED
 
@@ -31,7 +30,7 @@ them. Percent and nats, mean and standard deviation over seeds; differences are 
 """
 SETTING = ["training", "attention_normalization", "n", "position_scaling", "context"]
 KEPT_STATISTICS = [*NORMALIZERS, "weight_sum", "zero_share", "entropy", "keys_90", "distance"]
-# The arms that are compared: label -> training, normalization, n.
+# The arms compared: label -> training, normalization, n.
 ARMS = {
     "squared_relu, n fixed": ("squared_relu", "squared_relu", "train"),
     "squared_relu, n dynamic": ("squared_relu", "squared_relu", "dynamic"),
@@ -40,7 +39,7 @@ ARMS = {
     "softmax": ("softmax", "softmax", NOT_USED),
     "softmax_plus": ("softmax", "softmax_plus", "dynamic"),
 }
-# What is done with log n in training and at inference: label -> training, normalization, n.
+# Where log n is used, in training and at inference: label -> training, normalization, n.
 SOFTMAX_ARMS = {
     "softmax at 512, none": ("softmax", "softmax", NOT_USED),
     "softmax at 512, log n at inference": ("softmax", "softmax_plus", "dynamic"),
@@ -59,11 +58,12 @@ SOFTMAX_PAIRS = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--study", type=Path, help="output_dir of modeling_gau/lengths/study.py to collect from")
+    parser.add_argument("--study", type=Path, help="output_dir of modeling_gau.lengths.study")
     parser.add_argument(
-        "--results", type=Path, required=True, help="folder of the collected files, and of the figures"
+        "--results", type=Path, required=True, help="folder for the collected files, tables and figures"
     )
     args = parser.parse_args()
+    require_plot_extra("matplotlib", "scipy")
     if args.study:
         collect(args.study, args.results)
     lengths = pd.read_csv(args.results / "lengths.csv")
@@ -84,16 +84,18 @@ def main() -> None:
 
 
 def collect(study: Path, results: Path) -> None:
-    """Writes what the tables and figures need of a study: values of whole models, and of layers with unscaled
-    positions and n fixed or dynamic.
+    """Writes what the tables and figures need: values of whole models, and of layers with unscaled positions and n
+    fixed or dynamic.
 
     Raises:
-        ValueError: the evaluations were not asked for the same tokens in the same precision.
+        ValueError: the evaluations used different tokens or precisions.
     """
     rows = pd.read_csv(study / "lengths.csv", keep_default_na=False, dtype={"layer": str, "n": str, "fixed_n": str})
     if rows.corpus.nunique() > 1:
         asked = rows.groupby("corpus").evaluation.unique().map(", ".join)
-        raise ValueError(f"The evaluations do not compare, their text or precision differs: {' | '.join(asked)}.")
+        raise ValueError(
+            f"The evaluations cannot be compared because their text or precision differs: {' | '.join(asked)}."
+        )
     results.mkdir(parents=True, exist_ok=True)
     rows = rows.drop_duplicates(["training", "seed", *SETTING[1:], "length", "layer", "metric"])
     whole = rows[(rows.layer == "") & rows.metric.isin(["loss", "accuracy", "masked_tokens"])]
@@ -121,7 +123,9 @@ def values(lengths: pd.DataFrame, arm: Sequence[str], metric: str, scaling="none
 
 
 def interval(differences: Sequence[float]) -> tuple[float, float]:
-    """Mean of differences, and half of the width of its 95 % interval; NaN with one difference."""
+    """Mean of differences and half the width of its 95 % interval, which is NaN for one difference."""
+    from scipy import stats
+
     differences = np.asarray(differences, float)
     count = len(differences)
     if count < 2:
@@ -136,7 +140,7 @@ def mean_cell(column: pd.Series, percent: bool = True) -> str:
 
 
 def difference_cell(differences: pd.Series, percent: bool = True) -> str:
-    """Mean and 95 % interval of the pairs that are whole; without an interval where there is one pair only."""
+    """Mean and 95 % interval over the complete pairs; no interval for a single pair."""
     differences = differences.dropna()
     if differences.empty:
         return ""
@@ -243,7 +247,7 @@ def power_of(n: str) -> float:
 
 
 def powers(lengths: pd.DataFrame, training: str) -> dict[float, pd.DataFrame]:
-    """p -> seeds x lengths of the accuracy, for the lengths other than that of training at which all p were tried."""
+    """p -> accuracy (seeds x lengths), at the lengths where every p was tried, except that of training."""
     own = lengths[(lengths.training == training) & (lengths.attention_normalization == "squared_relu")]
     names = [n for n in own.n.unique() if n in ("train", "dynamic") or n.startswith("n^")]
     tables = {power_of(n): values(lengths, (training, "squared_relu", n), "accuracy") for n in names}
@@ -257,7 +261,7 @@ def trained_length(lengths: pd.DataFrame) -> int:
 
 
 def exponent_table(lengths: pd.DataFrame) -> list[list[str]]:
-    """Accuracies by p, the best one, and how far it is ahead of the second."""
+    """Accuracies by p, the best p, and its lead over the second."""
     table = []
     for training in ("squared_relu", "squared_relu_mixed"):
         tables = powers(lengths, training)
@@ -275,7 +279,7 @@ def exponent_table(lengths: pd.DataFrame) -> list[list[str]]:
 
 
 def growth(attention: pd.DataFrame, metric: str, lengths: Sequence[int]) -> pd.Series:
-    """The exponents of each seed and layer of one training and setting; no entry for one length."""
+    """Exponents by seed and layer for one training and setting; no entry if there is only one length."""
     own = attention[(attention.metric == metric) & attention.length.isin(lengths)].sort_values("length")
     result = {
         key: power_law_exponent(list(part.length), list(part.value), NORMALIZERS[metric])
@@ -365,36 +369,19 @@ def draw(lengths: pd.DataFrame, attention: pd.DataFrame, folder: Path) -> list[P
     ]
 
 
-def figure_with_panels(count: int):
-    # Not pyplot: it keeps figures in a global state, and would look for a screen.
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.2 if count == 1 else 11, 4.2), dpi=130, layout="constrained")
-    panels = [figure.add_subplot(1, count, number + 1) for number in range(count)]
-    for axis in panels:
-        axis.grid(alpha=0.3)
-        axis.spines[["top", "right"]].set_visible(False)
-    return figure, panels
-
-
 def over_lengths(axis, lines: dict[str, pd.DataFrame], trained: int, label: str) -> None:
-    """Means of seeds over the length, and the range of the seeds behind them."""
-    axis.set_xscale("log", base=2)
+    """Means over the seeds by length, on the range of the seeds."""
+    lines = {name: table for name, table in lines.items() if len(table)}
     for name, table in lines.items():
-        if len(table):
-            (line,) = axis.plot(table.columns, table.mean(), marker="o", markersize=3.5, linewidth=1.4, label=name)
-            axis.fill_between(table.columns, table.min(), table.max(), color=line.get_color(), alpha=0.15, linewidth=0)
-    axis.axvline(trained, color="0.5", linestyle="--", linewidth=1, label="length of training")
-    ticks = sorted({length for table in lines.values() for length in table.columns})
-    axis.set_xticks(ticks, [str(length) for length in ticks], fontsize=8)
-    axis.minorticks_off()
-    axis.set_xlabel("length of a row (tokens)")
+        (line,) = axis.plot(table.columns, table.mean(), label=name, **LINE)
+        axis.fill_between(table.columns, table.min(), table.max(), color=line.get_color(), alpha=0.15, linewidth=0)
+    scale_to_lengths(axis, [length for table in lines.values() for length in table.columns], [trained])
     axis.set_ylabel(label)
-    axis.legend(frameon=False, fontsize=7)
+    axis.legend(**LEGEND)
 
 
 def draw_lengths(lines: dict[str, pd.DataFrame], trained: int, label: str, path: Path) -> Path:
-    figure, (axis,) = figure_with_panels(1)
+    figure, (axis,) = make_figure(1)
     over_lengths(axis, lines, trained, label)
     figure.savefig(path)
     return path
@@ -405,7 +392,7 @@ def draw_exponents(lengths: pd.DataFrame, path: Path) -> Path:
     titles = {"squared_relu": "trained at one length", "squared_relu_mixed": "trained at mixed lengths"}
     from matplotlib import colormaps
 
-    figure, panels = figure_with_panels(2)
+    figure, panels = make_figure(2)
     colors = colormaps["plasma"]
     for axis, training in zip(panels, titles, strict=True):
         tables = powers(lengths, training)
@@ -425,9 +412,8 @@ def draw_exponents(lengths: pd.DataFrame, path: Path) -> Path:
 
 def draw_normalizers(attention: pd.DataFrame, trained: int, path: Path) -> Path:
     """The normalizers over n on logarithmic axes: geometric means of layers and seeds, 1 at the training length."""
-    figure, panels = figure_with_panels(2)
-    titles = {"log_sum_exp": "softmax: Σ exp(a)", "sum_squared_relu": "squared ReLU: Σ relu(a)²"}
-    for axis, (metric, title) in zip(panels, titles.items(), strict=True):
+    figure, panels = make_figure(2)
+    for axis, (metric, title) in zip(panels, NORMALIZER_TITLES.items(), strict=True):
         own = attention[
             (attention.metric == metric) & (attention.attention_normalization.map(normalizer_of) == metric)
         ]
@@ -440,18 +426,15 @@ def draw_normalizers(attention: pd.DataFrame, trained: int, path: Path) -> Path:
                 for half in (relative.loc[:trained], relative.loc[trained:])
             )
             label = f"{arm_label(*arm)}: {', then '.join(f'n^{slope:.2f}' for slope in slopes)}"
-            axis.plot(relative.index, relative, marker="o", markersize=3.5, linewidth=1.4, label=label)
+            axis.plot(relative.index, relative, label=label, **LINE)
         ticks = sorted(own.length.unique())
         axis.plot(
             ticks, [tick / trained for tick in ticks], color="0.5", linestyle=":", label="n^1, as dynamic n supposes"
         )
-        axis.set_xscale("log", base=2)
+        scale_to_lengths(axis, ticks)
         axis.set_yscale("log")
-        axis.set_xticks(ticks, [str(tick) for tick in ticks], fontsize=8)
-        axis.minorticks_off()
-        axis.set_xlabel("n: length of a row (tokens)")
         axis.set_title(title, fontsize=9)
-        axis.legend(frameon=False, fontsize=7)
+        axis.legend(**LEGEND)
     panels[0].set_ylabel(f"normalizer, relative to n = {trained}")
     figure.savefig(path)
     return path

@@ -56,14 +56,14 @@ def write(path, rows):
 @pytest.fixture
 def drawn(monkeypatch):
     """The axes of every figure in turn."""
-    figures, make = [], length_figures._figure
+    figures, make = [], length_figures.make_figure
 
     def keeping(panels):
         figure, axes = make(panels)
         figures.append(axes)
         return figure, axes
 
-    monkeypatch.setattr(length_figures, "_figure", keeping)
+    monkeypatch.setattr(length_figures, "make_figure", keeping)
     return figures
 
 
@@ -195,9 +195,9 @@ def test_what_cannot_be_drawn(tmp_path, monkeypatch):
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match=r"other.csv is no file of length results"):
         main([str(tmp_path / "other.csv")])
-    with pytest.raises(ValueError, match="There are no results of empty to draw"):
+    with pytest.raises(ValueError, match="empty holds no results to draw"):
         main([str(write(tmp_path / "empty.csv", []))])
-    monkeypatch.setattr(length_figures, "is_matplotlib_available", lambda: False)
-    with pytest.raises(ImportError, match=r"pip install 'modeling-gau\[plot\]'"):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"matplotlib not installed: pip install 'modeling-gau\[plot\]'"):
         plot_length_results(results("a"), tmp_path / "figures", "x")
     assert not list(tmp_path.glob("**/*.png")) and not (tmp_path / "figures").exists()

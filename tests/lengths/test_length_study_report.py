@@ -142,6 +142,8 @@ def test_evaluations_of_different_text_do_not_compare(report, study, rows, tmp_p
     other = cell("softmax", "softmax", "not used", 0, 16, 0.4, corpus="text-bf16")
     mixed = pd.concat([rows, pd.DataFrame(other, columns=COLUMNS).assign(evaluation="other")])
     mixed.to_csv(study / "lengths.csv", index=False)
-    with pytest.raises(ValueError, match=r"do not compare, their text or precision differs: lengths \| other"):
+    with pytest.raises(
+        ValueError, match=r"cannot be compared because their text or precision differs: lengths \| other"
+    ):
         report.collect(study, tmp_path / "results")
     assert not (tmp_path / "results").exists()
