@@ -28,12 +28,13 @@ from ..text.batches import (
     check_lengths,
     parse_length_schedule,
 )
-from ..text.documents import arrow_columns, documents_fingerprint, read_documents
+from ..text.documents import arrow_columns, read_documents
 from ..text.evaluation_rows import make_length_evaluations, most_frequent_token_accuracy
+from ..text.fingerprints import documents_fingerprint, tokenizer_fingerprint
 from ..text.masking import Masking
 from ..text.packing import FRAME, TokenStream, make_pages
 from ..text.streaming import DocumentStream, open_stream
-from ..text.tokenization import encode_texts, tokenize_documents, tokenizer_fingerprint, train_tokenizer
+from ..text.tokenization import encode_texts, tokenize_documents, train_tokenizer
 from .trainer import PretrainingArguments
 
 

@@ -107,23 +107,6 @@ def read_documents(
     return Documents(splits, bad_rows)
 
 
-def documents_fingerprint(documents: Dataset) -> str:
-    """Digest of the column "text": the same for the same texts in the same order, wherever they came from.
-
-    All text is read, in Arrow's buffers and without a Python string for each document, at the speed of BLAKE2b.
-    """
-    lengths, texts = hashlib.blake2b(digest_size=16), hashlib.blake2b(digest_size=16)
-    for column in arrow_columns(documents, "text"):
-        # Of documents that were selected every one is a chunk.
-        values = column.cast(pa.large_string()).combine_chunks()
-        _, offsets, data = values.buffers()
-        offsets = np.frombuffer(offsets, np.int64, len(values) + 1, values.offset * 8)
-        lengths.update(np.diff(offsets))
-        if offsets[-1] > offsets[0]:
-            texts.update(memoryview(data)[offsets[0] : offsets[-1]])
-    return digest(f"{len(documents)} {lengths.hexdigest()} {texts.hexdigest()}")
-
-
 def split_documents(documents: Dataset, percentage: float, seed: int) -> dict[str, Dataset]:
     """Splits documents into "train" and "validation" after `is_held_out` of the text, or of the column "id" if any.
 

@@ -4,7 +4,6 @@ They are a stream of joined documents (`make_length_evaluations`), or windows, e
 (`MaskedWindows`).
 """
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from .documents import arrow_columns
-from .fingerprints import digest
+from .fingerprints import array_digest, digest
 from .masking import IGNORED_LABEL, Masking
 from .tokenization import frame_ids
 
@@ -48,10 +47,6 @@ def _framed_rows(content: np.ndarray, width: int, first: int, last: int) -> pa.L
         rest[0], rest[1:-1], rest[-1] = first, content[full * width :], last
     offsets = np.minimum(np.arange(rows + 1) * (width + 2), len(flat))
     return pa.ListArray.from_arrays(offsets.astype(np.int32), flat)
-
-
-def _content_digest(content: np.ndarray) -> str:
-    return hashlib.blake2b(np.ascontiguousarray(content), digest_size=8).hexdigest()
 
 
 def _dataset(columns: dict[str, pa.ChunkedArray], description: str) -> Dataset:
@@ -99,7 +94,7 @@ def make_length_evaluations(
             "add validation text or raise --eval_mlm_probability."
         )
     ones, frame = np.ones(len(stream), np.int8), frame_ids(masking.tokenizer)
-    identity = f"{_content_digest(masked)} {_content_digest(labels)} {frame}"
+    identity = f"{array_digest(masked)} {array_digest(labels)} {frame}"
     return {
         length: _dataset(
             {
@@ -165,7 +160,7 @@ class MaskedWindows:
         return rows[0], rows[1]
 
     def fingerprint(self) -> str:
-        return _content_digest(np.concatenate([self.inputs.ravel(), self.labels.ravel(), self.inputs.shape]))
+        return array_digest(np.concatenate([self.inputs.ravel(), self.labels.ravel(), self.inputs.shape]))
 
 
 def mask_windows(

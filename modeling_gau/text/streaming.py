@@ -1,7 +1,5 @@
 """Documents of files that are read while training: in a fixed, seeded order, from any position, without a cache."""
 
-import json
-import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -15,7 +13,7 @@ from transformers.utils import logging
 from .arguments import DataArguments
 from .documents import choose_splits, dataset_folder, find_files, is_held_out, is_saved_dataset, split_files
 from .files import Row, file_size, kind_of, read_rows, suffix_of
-from .fingerprints import digest
+from .fingerprints import digest, files_fingerprint
 
 
 logger = logging.get_logger(__name__)
@@ -164,23 +162,16 @@ class DocumentStream:
     def fingerprint(self) -> str:
         """Digest of what decides on the documents and their order.
 
-        These are the files (for local ones their names below the folder that they share and their sizes; for the Hub
-        their URLs, which name the commit), the column, `text_unit`, the seeds and what is held out; also those of the
-        validation files. A local file that changes and keeps its size goes unnoticed.
+        These are the files, as in `files_fingerprint`, the column, `text_unit`, the seeds, the held-out share and the
+        validation files.
         """
-        local = [Path(file) for file in self.files if "://" not in file]
-        root = os.path.commonpath([file.parent for file in local]) if local else ""
-        names = [
-            [file] if "://" in file else [Path(file).relative_to(root).as_posix(), Path(file).stat().st_size]
-            for file in self.files
-        ]
         order_seed = self.seed if self.order_seed is None else self.order_seed
         settings = [self.column, self.text_unit, order_seed, self.held_out_percentage]
         if self.held_out_percentage:
             settings.append(self.seed)
         own_validation = self.validation is not None and self.held_out_percentage == 0
         settings.append(self.validation.fingerprint() if own_validation else None)
-        return digest(json.dumps([names, settings]))
+        return files_fingerprint(self.files, settings)
 
     def _check_request(self, position: Sequence[int], consumer: int, consumers: int):
         if len(position) != 2 or any(type(number) is not int or number < 0 for number in position):

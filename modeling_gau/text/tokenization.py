@@ -1,7 +1,5 @@
 """Tokenizers trained on the documents, and documents as one stream of tokens, joined by [SEP]."""
 
-import hashlib
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,7 +10,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from .documents import column_values
-from .fingerprints import digest
+from .fingerprints import digest, tokenizer_fingerprint
 from .packing import TokenStream
 
 
@@ -173,15 +171,6 @@ def tokenize_documents(
         desc=description,
     )
     return TokenStream(tokenized)
-
-
-def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
-    """A digest of the vocabulary and of what is done to text; the same for a tokenizer that was saved and loaded."""
-    content = sorted(tokenizer.get_vocab().items())
-    if tokenizer.is_fast:
-        # Without what the last call left there.
-        content = json.loads(tokenizer.backend_tokenizer.to_str()) | {"truncation": None, "padding": None}
-    return hashlib.blake2b(json.dumps(content).encode(), digest_size=8).hexdigest()
 
 
 def _tokenize(batch: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase, separator: int) -> dict[str, list]:

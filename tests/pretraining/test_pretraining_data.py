@@ -20,8 +20,9 @@ from modeling_gau.pretraining.trainer import PretrainingArguments
 from modeling_gau.runs.arguments import ModelArguments
 from modeling_gau.text.arguments import DataArguments
 from modeling_gau.text.batches import IndexedBatches, Stage
+from modeling_gau.text.fingerprints import tokenizer_fingerprint
 from modeling_gau.text.streaming import DocumentStream
-from modeling_gau.text.tokenization import tokenize_documents, tokenizer_fingerprint, train_tokenizer
+from modeling_gau.text.tokenization import tokenize_documents, train_tokenizer
 
 
 WORDS = "the cat dog house garden sees likes builds leaves small green old quickly never often and or with".split()

@@ -13,7 +13,6 @@ from datasets import Dataset, DatasetDict, Value, concatenate_datasets
 from modeling_gau.text import documents as reading
 from modeling_gau.text.arguments import DataArguments
 from modeling_gau.text.documents import (
-    documents_fingerprint,
     find_files,
     is_held_out,
     load_documents,
@@ -21,7 +20,7 @@ from modeling_gau.text.documents import (
     split_documents,
 )
 from modeling_gau.text.files import Row
-from modeling_gau.text.fingerprints import digest
+from modeling_gau.text.fingerprints import digest, documents_fingerprint
 
 
 WORDS = "the old sea captain saw a white whale near his small boat and called every sailor to look at it".split()

@@ -12,7 +12,8 @@ from transformers import AutoTokenizer
 from modeling_gau.text import tokenization
 from modeling_gau.text.arguments import DataArguments
 from modeling_gau.text.documents import load_documents
-from modeling_gau.text.tokenization import encode_texts, tokenize_documents, tokenizer_fingerprint, train_tokenizer
+from modeling_gau.text.fingerprints import tokenizer_fingerprint
+from modeling_gau.text.tokenization import encode_texts, tokenize_documents, train_tokenizer
 
 
 WORDS = "the old sea captain saw a white whale near his small boat and called every sailor to look at it".split()
