@@ -703,15 +703,12 @@ def tags(count: int) -> list[dict]:
     ]
 
 
-@pytest.mark.parametrize("form", ["lists", "cells", "columns"])
+@pytest.mark.parametrize("form", ["lists", "columns"])
 def test_several_labels_a_row(tmp_path, pretrained, form):
     rows, options = tags(48), ["--text_column=text"]
     if form == "lists":
         data = write(tmp_path / "rows.jsonl", rows)
         options += ["--label_column=tags"]
-    elif form == "cells":
-        data = write(tmp_path / "rows.csv", [{**row, "tags": ",".join(row["tags"])} for row in rows])
-        options += ["--label_column=tags", "--problem_type=multi_label"]
     else:
         columns = [
             {"text": row["text"]} | {name: int(name in row["tags"]) for name in ("nice", "movie")} for row in rows
