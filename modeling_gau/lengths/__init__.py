@@ -1,4 +1,4 @@
-"""How a checkpoint does at other lengths than its own, and how normalizations compare.
+"""Measures checkpoints at lengths other than their own, and compares normalizations.
 
 Imports every other room but `gau_alpha`.
 """

@@ -1,5 +1,5 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""What the attention of a model does: the normalizers that its scores would need, and how its weights are spread."""
+"""Statistics of a model's attention: the normalizers of its scores, and how its weights are spread."""
 
 import math
 from collections import defaultdict
@@ -13,34 +13,33 @@ from ..modeling_gau import GatedAttentionUnit, GAUPreTrainedModel
 from ..unpadding_gau import split_mask, within_window
 
 
-# name -> what is averaged over the queries. Of weights that do not add up to 1 (squared_relu) the last three are those
-# of the weights divided by their sum, over the queries that have any.
+# name -> quantity averaged over the queries. The last three are of the weights divided by their sum (squared_relu does
+# not sum to 1), over the queries that have any weight.
 ATTENTION_STATISTICS = {
-    "sum_exp": "sum over the keys of exp(score), the normalizer of a softmax; few queries rule its mean",
-    "log_sum_exp": "its logarithm, of which every query counts the same",
+    "sum_exp": "sum over the keys of exp(score), the normalizer of a softmax; few queries dominate its mean",
+    "log_sum_exp": "its logarithm, in which every query counts the same",
     "sum_squared_relu": "sum over the keys of relu(score)^2, the normalizer of a squared ReLU",
     "weight_sum": "sum of the weights",
     "empty": "1 for a query whose weights are all 0",
-    "zero_share": "share of the weights that are exactly 0",
+    "zero_share": "share of weights that are exactly 0",
     "entropy": "entropy of the weights in nats",
-    "keys_90": "number of keys, the heaviest first, that hold 90 percent of the weight",
-    "distance": "distance between query and key in tokens, averaged with the weights",
+    "keys_90": "smallest number of keys that hold 90 percent of the weight",
+    "distance": "distance between query and key in tokens, averaged by weight",
 }
 
 
 class AttentionStatistics:
     """Collects the statistics of every layer while a model runs, as a context manager.
 
-    Scores are a_ij = q_i . k_j / sqrt(key_dim), before anything that the normalization does with n. They and the
-    weights are computed again in float32 for some queries of each row, so that memory stays linear in the length. Rows
-    must have no padding.
+    Scores are a_ij = q_i . k_j / sqrt(key_dim), before the normalization uses n. Scores and weights are recomputed in
+    float32 for some queries of each row, so memory stays linear in the length. Rows must have no padding.
 
     Args:
         model: any model of this package.
-        queries_per_row: how many queries of each row are looked at, spread evenly over it.
+        queries_per_row: how many evenly spread queries of each row to use.
 
     Raises:
-        ValueError: while the model runs, for rows with padding or several sequences end to end.
+        ValueError: while the model runs, for padded or packed rows.
     """
 
     def __init__(self, model: GAUPreTrainedModel, queries_per_row: int = 64):
@@ -83,10 +82,10 @@ class AttentionStatistics:
     ) -> None:
         seq, window = hidden_states.shape[1], unit.sliding_window
         if segments is not None or "cu_seq_lens_q" in kwargs or _hides_more(attention_mask, window):
-            raise ValueError("Statistics of the attention are taken of rows without padding, one sequence a row.")
+            raise ValueError("Attention statistics need rows without padding, with one sequence a row.")
         base = unit.activation(unit.i_dense(hidden_states)).split(unit.widths, dim=-1)[-1]
         query, key = unit.query_and_key(base, position_embeddings)
-        # In the middles of equal parts: the first and the last token, which are special, would weigh too much else.
+        # The middles of equal parts: otherwise the special tokens at both ends would weigh too much.
         count = min(seq, self.queries_per_row)
         places = ((torch.arange(count, device=query.device) + 0.5) * seq / count).long()
         with torch.autocast(query.device.type, enabled=False):
@@ -105,7 +104,7 @@ class AttentionStatistics:
     def _measure(
         scores: torch.Tensor, weights: torch.Tensor, places: torch.Tensor, visible: torch.Tensor | None
     ) -> dict[str, torch.Tensor]:
-        """A value for each query; `scores` and `weights` are `(batch, query, key)`, `places` those of the queries."""
+        """A value for each query. `scores` and `weights` are `(batch, query, key)`, `places` `(query,)` positions."""
         if visible is not None:
             scores = scores.masked_fill(~visible, -torch.inf)
         total = weights.sum(-1)
@@ -129,11 +128,10 @@ class AttentionStatistics:
 
 
 def _hides_more(attention_mask: object, window: int | None) -> bool:
-    """Whether a mask, in the form that the backend takes, hides a key that the layer's window shows, or adds something
-    to the scores."""
-    if not isinstance(attention_mask, torch.Tensor):  # a BlockMask of FlexAttention, which windows need, too
+    """Whether a mask, in any backend's form, hides a key inside the layer's window or adds to the scores."""
+    if not isinstance(attention_mask, torch.Tensor):  # a BlockMask of FlexAttention, which windows need as well
         return attention_mask is not None and window is None
-    if attention_mask.ndim == 2:  # of FlashAttention
+    if attention_mask.ndim == 2:  # FlashAttention
         return not bool(attention_mask.all())
     bias, seen = split_mask(attention_mask)
     if seen.shape[2] > 1:

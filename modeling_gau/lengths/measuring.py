@@ -1,13 +1,13 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""How a pretrained encoder does at other lengths than its own, and what its attention does there.
+"""Measures a pretrained encoder, and its attention, at lengths other than its own.
 
     python -m modeling_gau.lengths --model_name_or_path outputs/quickstart --corpus_file "docs/*.txt" \\
         --fixed_n dynamic train n^0.5 --output_file lengths.csv
     python -m modeling_gau.lengths.figures lengths.csv
 
-The same tokens of the same documents are masked at every length, so that results differ by the context alone. A cell
-is a checkpoint at one length in one setting: an n, a normalization, a scaling of the rotary positions, a context.
-Cells that the output file holds are not measured again.
+The same tokens of the same documents are masked at every length, so results differ only by the context. A cell is a
+checkpoint at one length in one setting: an n, a normalization, a scaling of the rotary positions, a context. Cells
+that the output file already has are not measured again.
 """
 
 import hashlib
@@ -43,8 +43,8 @@ from .settings import NOT_USED, POSITION_SCALINGS, Cell, Settings, resolve_fixed
 logger = logging.get_logger(__name__)
 
 SHORTEST_LENGTH = 16
-LONGEST_FACTOR = 8  # times the length of training
-# Fields of a configuration that do not change what is measured, or that every cell sets itself.
+LONGEST_FACTOR = 8  # times the training length
+# Configuration fields that do not change the results, or that every cell sets.
 _NOT_OF_THE_MODEL = {
     "_name_or_path", "architectures", "attention_normalization", "auto_map", "dtype", "fixed_n", "id2label",
     "label2id", "sparse_prediction", "transformers_version", "unpad_inputs",
@@ -53,7 +53,7 @@ _NOT_OF_THE_MODEL = {
 
 @dataclass
 class LengthArguments:
-    """What is measured, on which text."""
+    """What to measure, on which text."""
 
     model_name_or_path: list[str] | None = field(
         default=None, metadata={"help": "Checkpoints of a GAU masked language model: directories or names on the Hub."}
@@ -65,21 +65,21 @@ class LengthArguments:
     dataset_name: str | None = field(
         default=None,
         metadata={
-            "help": "Data set of text files on the Hub instead: its validation split, or where it has none the 5 "
-            "percent of the documents that run_pretrain.py holds out by default."
+            "help": "Data set of text files on the Hub instead: its validation split, or without one the 5 percent of "
+            "documents that run_pretrain.py holds out."
         },
     )
     dataset_config_name: str | None = field(default=None, metadata={"help": "Configuration of that data set."})
     text_column: str = field(default="text", metadata={"help": "Column that holds the text."})
     text_unit: Literal["document", "paragraph", "line"] = field(
-        default="document", metadata={"help": "What one document of a txt file is."}
+        default="document", metadata={"help": "What counts as a document in a txt file."}
     )
-    skip_bad_rows: bool = field(default=False, metadata={"help": "Leave out rows that cannot be read."})
+    skip_bad_rows: bool = field(default=False, metadata={"help": "Skip rows that cannot be read."})
     revision: str = field(default="main", metadata={"help": "Branch, tag or commit of checkpoints on the Hub."})
     token: str | None = field(
-        default=None, metadata={"help": "Access token for the Hub, where it is not the one of the login."}
+        default=None, metadata={"help": "Access token for the Hub; by default that of the login."}
     )
-    cache_dir: str | None = field(default=None, metadata={"help": "Where downloads from the Hub are kept."})
+    cache_dir: str | None = field(default=None, metadata={"help": "Folder for downloads from the Hub."})
     lengths: list[int] | None = field(
         default=None,
         metadata={"help": "Lengths of the rows; powers of two from 16 to 8 times the training length by default."},
@@ -87,10 +87,9 @@ class LengthArguments:
     fixed_n: list[str] | None = field(
         default=None,
         metadata={
-            "help": "What the normalization takes for n: 'dynamic' (the keys that are seen, in a full layer the row's "
-            "length), 'train' (the training length N), a number, or 'n^0.5' for N (n / N)^0.5 with the row's length "
-            "n, or 'own' (the checkpoint's fixed_n). dynamic and train by default. Of no account where the "
-            "normalization does not use n."
+            "help": "What the normalization uses as n: 'dynamic' (visible keys; in a full layer the row's length), "
+            "'train' (the training length N), a number, 'n^0.5' for N (n / N)^0.5 with the row's length n, or 'own' "
+            "(the checkpoint's fixed_n). Default: dynamic and train. Ignored by normalizations without n."
         },
     )
     attention_normalization: list[str] | None = field(
@@ -98,34 +97,36 @@ class LengthArguments:
     )
     position_scaling: list[str] = field(
         default_factory=lambda: ["none"],
-        metadata={"help": "Of the rotary positions beyond the training length: none, linear, ntk, yarn."},
+        metadata={"help": "Scaling of rotary positions beyond the training length: none, linear, ntk, yarn."},
     )
     context: list[str] = field(
         default_factory=lambda: ["intact"],
-        metadata={"help": "'intact', and 'shuffled' for rows whose tokens that are not asked for change places."},
+        metadata={"help": "'intact', or 'shuffled': all tokens but those to predict change places."},
     )
     trained_length: int | None = field(
         default=None,
-        metadata={"help": "Training length N that fixed_n and positions refer to; its reference_length by default."},
+        metadata={
+            "help": "Training length N for fixed_n and positions; by default the checkpoint's reference_length."
+        },
     )
     max_tokens: int = field(default=65_536, metadata={"help": "Tokens of text to measure on."})
     mlm_probability: float = field(default=0.15, metadata={"help": "Share of the tokens to predict."})
-    batch_tokens: int = field(default=8192, metadata={"help": "Tokens of a batch, or one row if that has more."})
+    batch_tokens: int = field(default=8192, metadata={"help": "Tokens of a batch; at least one row."})
     bf16: bool = field(default=False, metadata={"help": "Compute in bfloat16 under autocast, float32 otherwise."})
     statistics: Literal["all", "none"] = field(
-        default="all", metadata={"help": "Whether the statistics of the attention of each layer are taken."}
+        default="all", metadata={"help": "Whether to collect attention statistics of each layer."}
     )
-    device: str | None = field(default=None, metadata={"help": "cpu, cuda, ...; a GPU where there is one by default."})
-    seed: int = field(default=0, metadata={"help": "Of the masks and of shuffled contexts."})
+    device: str | None = field(default=None, metadata={"help": "cpu, cuda, ...; by default a GPU if there is one."})
+    seed: int = field(default=0, metadata={"help": "Seed of masks and shuffled contexts."})
     output_file: str | None = field(
-        default=None, metadata={"help": "CSV file of all results, which a run that was interrupted goes on with."}
+        default=None, metadata={"help": "CSV file for the results; an interrupted run continues it."}
     )
 
     def __post_init__(self):
         if not self.model_name_or_path:
-            raise ValueError("Give one or more checkpoints as --model_name_or_path.")
+            raise ValueError("Name one or more checkpoints with --model_name_or_path.")
         if bool(self.corpus_file) == bool(self.dataset_name):
-            raise ValueError("Give the text to measure on as --corpus_file or as --dataset_name, one of them.")
+            raise ValueError("Name the text to measure on with either --corpus_file or --dataset_name.")
         for name in ("max_tokens", "batch_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}.")
@@ -137,7 +138,7 @@ class LengthArguments:
             raise ValueError(f"--mlm_probability must lie between 0 and 1, got {self.mlm_probability}.")
 
     def settings(self) -> "Settings":
-        """Raises ValueError for a setting that is unknown."""
+        """Raises ValueError for an unknown setting."""
         return Settings(
             fixed_n=tuple(self.fixed_n or ("dynamic", "train")),
             attention_normalization=tuple(self.attention_normalization or ()),
@@ -146,12 +147,12 @@ class LengthArguments:
         )
 
 
-# ---------------------------------------------------------------------------------------------------------- one model
+# One model
 
 
 @dataclass(frozen=True)
 class Computation:
-    """How a cell is computed."""
+    """How to compute a cell."""
 
     bf16: bool = False
     batch_tokens: int = 8192
@@ -159,23 +160,22 @@ class Computation:
 
 
 class LoadedCheckpoint:
-    """A model that can be put into one setting after the other.
+    """A model that can be configured for one cell after another.
 
     Args:
         name: a directory or a name on the Hub.
-        device: of the model.
-        trained_length: N; the checkpoint's `reference_length` if None.
-        hub: `revision`, `token` and `cache_dir`, as `from_pretrained` takes them.
+        trained_length: N; by default the checkpoint's `reference_length`.
+        hub: `revision`, `token` and `cache_dir` for `from_pretrained`.
 
     Raises:
-        ValueError: the checkpoint is none of a GAU masked language model.
+        ValueError: the checkpoint is not a GAU masked language model.
     """
 
     def __init__(self, name: str, device: str, trained_length: int | None = None, **hub: Any):
         self.name, self.device = name, device
         config = read_config(name, **hub)
         self.model, misfits = load_with_misfits(GAUForMaskedLM, name, dtype="float32", **hub)
-        check_fit(name, misfits, "Give a masked language model, not one that was fine-tuned for another task.")
+        check_fit(name, misfits, "Name a masked language model, not one fine-tuned for another task.")
         self.model.to(device).eval()
         self.model.config.sparse_prediction = True
         self.own_normalization, self.own_fixed_n = config.attention_normalization, config.fixed_n
@@ -184,7 +184,7 @@ class LoadedCheckpoint:
         self._fields = {key: value for key, value in config.to_dict().items() if key not in _NOT_OF_THE_MODEL}
 
     def fingerprint(self) -> str:
-        """Of the weights, and of what the configuration says beside them."""
+        """Hash of the weights and of the configuration fields that change results."""
         total = hashlib.blake2b(json.dumps(self._fields, sort_keys=True, default=str).encode(), digest_size=8)
         for name, tensor in sorted(self.model.state_dict().items()):
             total.update(name.encode())
@@ -195,7 +195,7 @@ class LoadedCheckpoint:
         return self.own_fixed_n if cell.n == "own" else resolve_fixed_n(cell.n, self.trained_length, cell.length)
 
     def configure(self, cell: Cell) -> int | None:
-        """Puts the model into the setting of a cell and returns its `fixed_n`."""
+        """Configures the model for a cell and returns the cell's `fixed_n`."""
         config, trained = self.model.config, self.trained_length
         config.attention_normalization = cell.attention_normalization
         config.fixed_n = self.fixed_n(cell)
@@ -203,7 +203,7 @@ class LoadedCheckpoint:
         config.reference_length = self.own_reference_length if is_own else trained
         changes = POSITION_SCALINGS[cell.position_scaling](trained, cell.length)
         if changes:
-            config.max_position_embeddings = trained  # what transformers takes for the length of training
+            config.max_position_embeddings = trained  # transformers takes it for the training length
         config.rope_parameters = {**self.own_rope_parameters, **changes}
         config.validate()
         self.model.model.rotary_emb = GAURotaryEmbedding(config).to(self.device)
@@ -211,7 +211,7 @@ class LoadedCheckpoint:
 
     @torch.no_grad()
     def measure(self, cell: Cell, windows: MaskedWindows, run: Computation, progress, seed: int) -> list[Measurement]:
-        """Measures a cell, in whose setting the model is; `seed` is that of a shuffled context."""
+        """Measures the cell that the model is configured for; `seed` shuffles its context."""
         inputs, labels = windows.rows(cell.length)
         if cell.context == "shuffled":
             inputs = shuffle_context(inputs, labels, seed)
@@ -236,20 +236,20 @@ class LoadedCheckpoint:
 
 
 def read_config(name: str, **hub: Any) -> GAUConfig:
-    """The configuration of a checkpoint; raises ValueError where it is none of a GAU."""
+    """The configuration of a checkpoint. Raises ValueError if it is not a GAU."""
     config = AutoConfig.from_pretrained(name, **hub)
     if not isinstance(config, GAUConfig):
-        raise ValueError(f"{name} is a checkpoint of {config.model_type}: lengths are measured of GAU models alone.")
+        raise ValueError(f"{name} is a {config.model_type} checkpoint; only GAU models can be measured.")
     if config.architectures and not any(kind.endswith("ForMaskedLM") for kind in config.architectures):
-        logger.warning_once(  # a configuration is read before a checkpoint is, and with it
-            f"{name} was saved as {', '.join(config.architectures)}: as a masked language model it may have been "
-            "changed by fine-tuning."
+        logger.warning_once(  # the configuration is read twice
+            f"{name} was saved as {', '.join(config.architectures)}: fine-tuning may have changed its masked language "
+            "model."
         )
     return config
 
 
 def check_cells(name: str, config: GAUConfig, cells: Iterable[Cell]) -> None:
-    """Raises ValueError where cells are to scale rotary positions that are scaled already."""
+    """Raises ValueError if cells would scale rotary positions that are scaled already."""
     is_scaled = config.rope_parameters["rope_type"] != "default"
     if is_scaled and any(cell.position_scaling != "none" for cell in cells):
         raise ValueError(
@@ -259,7 +259,7 @@ def check_cells(name: str, config: GAUConfig, cells: Iterable[Cell]) -> None:
 
 
 def shuffle_context(inputs: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
-    """Rows in which the tokens that are not asked for, [CLS] and [SEP] apart, have changed places at random."""
+    """Rows with their tokens at random places, except [CLS], [SEP] and those to predict."""
     generator, shuffled = np.random.default_rng(seed), inputs.copy()
     for row, asked in zip(shuffled, labels, strict=True):
         free = np.flatnonzero(asked[1:-1] == IGNORED_LABEL) + 1
@@ -267,11 +267,11 @@ def shuffle_context(inputs: np.ndarray, labels: np.ndarray, seed: int) -> np.nda
     return shuffled
 
 
-# ---------------------------------------------------------------------------------------------------------- the whole
+# All checkpoints
 
 
 def default_lengths(trained: int) -> list[int]:
-    """Powers of two from 16 to 8 times the training length, and that length."""
+    """Powers of two from 16 to 8 times the training length, and the training length."""
     last = int(math.log2(LONGEST_FACTOR * trained))
     return sorted({trained, *(2**power for power in range(int(math.log2(SHORTEST_LENGTH)), last + 1))})
 
@@ -296,30 +296,29 @@ def measure_length_generalization(
     """Measures masked-token prediction and attention of checkpoints at several lengths.
 
     Args:
-        checkpoints: directories or names on the Hub. Those to compare need the same tokenizer, and the same longest
-            length: else they are asked for other tokens.
-        documents: texts, read until there are enough tokens; those with fewer tokens than the longest row are passed
-            over. They are tokenized with each checkpoint's own tokenizer.
-        settings: what is tried at each length; n dynamic and fixed at N by default.
-        lengths: of the rows, [CLS] and [SEP] included; by default powers of two from 16 to 8 times the training
-            length, and that length.
-        trained_length: the training length N that `fixed_n` and scaled positions refer to; each checkpoint's
-            `reference_length` by default.
+        checkpoints: directories or names on the Hub. To be comparable they need the same tokenizer and the same
+            longest length; otherwise other tokens are masked.
+        documents: texts, read until there are enough tokens; those shorter than the longest row are skipped. Each
+            checkpoint's own tokenizer is used.
+        settings: what to try at each length; by default n dynamic and fixed at N.
+        lengths: of the rows, with [CLS] and [SEP]; by default [`default_lengths`].
+        trained_length: the training length N for `fixed_n` and scaled positions; by default each checkpoint's
+            `reference_length`.
         max_tokens: of the text.
         mlm_probability: share of the tokens to predict, 80/10/10 as in BERT.
-        computation: precision and size of the batches, and whether statistics of the attention are taken.
-        device: a GPU where there is one by default.
-        seed: of the masks and of shuffled contexts.
-        output_file: CSV file that is written cell by cell, and whose cells are not measured again.
-        revision, token, cache_dir: of checkpoints on the Hub, as `from_pretrained` takes them.
+        computation: precision, batch size, and whether to collect attention statistics.
+        device: by default a GPU if there is one.
+        seed: of masks and shuffled contexts.
+        output_file: CSV file, written cell by cell; its cells are not measured again.
+        revision, token, cache_dir: for `from_pretrained`.
 
     Returns:
-        Rows of `COLUMNS` for what was asked for, all as text: one for each metric of each cell (`loss` in nats,
-        `accuracy`, `masked_tokens`), and of each layer of each cell those of `ATTENTION_STATISTICS`.
+        Rows of `COLUMNS` as text: `loss` in nats, `accuracy` and `masked_tokens` of each cell, and
+        `ATTENTION_STATISTICS` of each layer.
 
     Raises:
-        ValueError: an unknown setting, a checkpoint that is none of a GAU masked language model, documents that are
-            too short, or a file with results of other weights or other text.
+        ValueError: an unknown setting, a checkpoint that is not a GAU masked language model, documents that are too
+            short, or a file with results of other weights or text.
     """
     hub = {"revision": revision, "token": token, "cache_dir": cache_dir}
     settings, computation = settings or Settings(), computation or Computation()
@@ -328,57 +327,65 @@ def measure_length_generalization(
     file = ResultFile(Path(output_file)) if output_file is not None else None
     plans = {name: _plan(name, settings, lengths, trained_length, hub) for name in checkpoints}
     shortest = min(max(cell.length for cell in cells) for cells in plans.values())
-    documents, results = _LongTexts(documents, shortest - 2), {}
+    documents, rows = _LongTexts(documents, shortest - 2), []
     for name, cells in plans.items():
         loaded = LoadedCheckpoint(name, device, trained_length, **hub)
         windows = _windows(loaded, cells, documents, max_tokens, mlm_probability, seed, hub)
-        facts = {
-            "checkpoint": name,
-            "weights": loaded.fingerprint(),
-            "corpus": windows.fingerprint() + ("-bf16" if computation.bf16 else ""),
-            "trained_length": loaded.trained_length,
-        }
+        rows += _measure_checkpoint(loaded, cells, windows, computation, seed, file)
+    return rows
+
+
+def _measure_checkpoint(
+    loaded: LoadedCheckpoint,
+    cells: Sequence[Cell],
+    windows: MaskedWindows,
+    computation: Computation,
+    seed: int,
+    file: ResultFile | None,
+) -> list[dict[str, str]]:
+    """The rows of all cells, measured or taken from the file."""
+    name, held = loaded.name, []
+    facts = {
+        "checkpoint": name,
+        "weights": loaded.fingerprint(),
+        "corpus": windows.fingerprint() + ("-bf16" if computation.bf16 else ""),
+        "trained_length": loaded.trained_length,
+    }
+    if file is not None:
+        file.check(facts)
+        held = [cell for cell in cells if file.holds(name, cell, loaded.fixed_n(cell), computation.statistics)]
+    print(
+        f"{name}: {windows.masked_tokens:,} masked tokens in {len(windows.inputs)} windows of "
+        f"{windows.inputs.shape[1]:,} tokens from {windows.documents} documents; {len(cells) - len(held)} of "
+        f"{len(cells)} cells to measure."
+    )
+    results = {cell: file.rows_of(name, cell) for cell in held}
+    missing = [cell for cell in cells if cell not in held]
+    for cell, fixed_n, measurements in _measure_cells(loaded, missing, windows, computation, seed):
+        results[cell] = result_rows(facts | {"fixed_n": number_or_none(fixed_n)}, cell, measurements)
         if file is not None:
-            file.check(facts)
-        held = [
-            cell
-            for cell in cells
-            if file is not None and file.holds(name, cell, loaded.fixed_n(cell), computation.statistics)
-        ]
-        print(
-            f"{name}: {windows.masked_tokens:,} masked tokens in {len(windows.inputs)} windows of "
-            f"{windows.inputs.shape[1]:,} tokens from {windows.documents} documents; {len(cells) - len(held)} of "
-            f"{len(cells)} cells to measure."
-        )
-        missing = [cell for cell in cells if cell not in held]
-        for cell, fixed_n, measurements in _measure_cells(loaded, missing, windows, computation, seed):
-            rows = result_rows(facts | {"fixed_n": number_or_none(fixed_n)}, cell, measurements)
-            results[name, cell] = rows
-            if file is not None:
-                file.add(rows)
-        results |= {(name, cell): file.rows_of(name, cell) for cell in held}
-    return [row for name, cells in plans.items() for cell in cells for row in results[name, cell]]
+            file.add(results[cell])
+    return [row for cell in cells for row in results[cell]]
 
 
 def _plan(
     name: str, settings: Settings, lengths: Sequence[int] | None, trained_length: int | None, hub: dict[str, Any]
 ) -> list[Cell]:
-    """The cells of a checkpoint; what is wrong with it shows before hours go into another one."""
+    """The cells of a checkpoint. Planning all checkpoints first shows errors before hours go into one of them."""
     config = read_config(name, **hub)
     trained = trained_length or config.reference_length
     cells = list(settings.cells(config, trained, lengths or default_lengths(trained)))
     check_cells(name, config, cells)
     if not cells:
         raise ValueError(
-            f"There is nothing to measure of {name}: positions are scaled beyond its training length of {trained} "
-            "only."
+            f"Nothing to measure for {name}: positions are scaled only beyond its training length of {trained}."
         )
     if config.fixed_n not in (None, trained) and "own" not in settings.fixed_n:
-        logger.warning(f"{name} has a fixed_n of {config.fixed_n}, which is measured as fixed_n 'own'.")
+        logger.warning(f"{name} has a fixed_n of {config.fixed_n}: add --fixed_n own to measure it.")
     if config.sliding_window is not None and any(cell.n not in ("dynamic", "own", NOT_USED) for cell in cells):
         logger.warning(
-            f"{name} has layers of local attention, whose n is what a token sees there: a fixed_n of the whole row's "
-            "size is another model in them."
+            f"{name} has layers of local attention, where n counts the keys in the window: a fixed_n of the whole "
+            "row's size makes them another model."
         )
     return cells
 
@@ -399,13 +406,13 @@ def _windows(
     if windows.inputs.size < max_tokens:
         logger.warning(
             f"The documents with {windows.inputs.shape[1] + 2:,} tokens or more give {windows.inputs.size:,} tokens, "
-            f"fewer than the {max_tokens:,} asked for."
+            f"fewer than the {max_tokens:,} requested."
         )
     return windows
 
 
 class _LongTexts:
-    """Texts that may have so many tokens, which are read once, as far as needed, and kept for those who ask later."""
+    """Texts that may have at least `tokens` tokens, read once, on demand, and kept for the next checkpoint."""
 
     def __init__(self, source: Iterable[str], tokens: int):
         self._source, self._tokens, self._kept = iter(source), tokens, []
@@ -414,7 +421,7 @@ class _LongTexts:
         yield from self._kept
         with tqdm(self._source, desc="Reading documents", unit=" documents", leave=False) as progress:
             for text in progress:
-                if len(text.encode()) >= self._tokens:  # a token has a byte at least
+                if len(text.encode()) >= self._tokens:  # a token has at least one byte
                     self._kept.append(text)
                     yield text
 
@@ -422,7 +429,7 @@ class _LongTexts:
 def _measure_cells(
     loaded: LoadedCheckpoint, cells: Sequence[Cell], windows: MaskedWindows, computation: Computation, seed: int
 ) -> Iterator[tuple[Cell, int | None, list[Measurement]]]:
-    # Attention takes longer in long rows, but the number of tokens is what can be told beforehand.
+    # Tokens, although attention takes longer in long rows: they are known beforehand.
     total = sum(windows.rows(cell.length)[0].size for cell in cells)
     with tqdm(
         total=total, desc=Path(loaded.name).name, unit=" tokens", unit_scale=True, disable=not cells
@@ -433,11 +440,11 @@ def _measure_cells(
             yield cell, fixed_n, loaded.measure(cell, windows, computation, progress, seed)
 
 
-# ------------------------------------------------------------------------------------------------------ command line
+# Command line
 
 
 def read_texts(args: LengthArguments) -> Iterator[str]:
-    """Documents of the corpus, read as they are asked for, from its files in turn."""
+    """Documents of the corpus, read on demand from its files in turn."""
     source = {"dataset_name": args.dataset_name, "dataset_config_name": args.dataset_config_name}
     if args.corpus_file:
         source = {"train_file": args.corpus_file, "validation_file": args.corpus_file}
@@ -452,7 +459,7 @@ def read_texts(args: LengthArguments) -> Iterator[str]:
 
 
 def main(argv: list[str] | None = None) -> list[dict[str, str]]:
-    """Runs the command with `argv` (the command line by default) and returns the rows of what was asked for."""
+    """Runs the command and returns the requested rows."""
     (args,) = parse_arguments((LengthArguments,), argv, description=__doc__)
     rows = measure_length_generalization(
         args.model_name_or_path,

@@ -1,5 +1,5 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""Results of `length_generalization`: the file that they are kept in, and the tables that are printed of them."""
+"""The CSV file of length measurements, and tables of it."""
 
 import csv
 import io
@@ -15,24 +15,24 @@ from ..runs.tables import aligned
 from .settings import NOT_USED, Cell
 
 
-# Layer (None for what is of the whole model), metric, value.
+# Layer (None for the whole model), metric, value.
 Measurement = tuple[int | None, str, float]
 
 COLUMNS = (
     "checkpoint", "weights", "corpus", "trained_length", "attention_normalization", "n", "fixed_n",
     "position_scaling", "context", "length", "layer", "metric", "value",
 )  # fmt: skip
-# The last row of a cell: a cell without it was interrupted.
+# The last row of a cell; a cell without it was interrupted.
 _LAST_METRIC = "masked_tokens"
-# What all results of a checkpoint have in common, and words for it.
+# Columns that must be equal in all rows of a checkpoint -> their names in messages.
 _IDENTITY = {"weights": "weights", "corpus": "masked text or precision", "trained_length": "training length"}
 
 
 def read_results(path: str | Path) -> list[dict[str, str]]:
-    """The rows of a file of results, without a last line that is cut short.
+    """The rows of a file, without a truncated last line.
 
     Raises:
-        ValueError: its columns are others.
+        ValueError: a column is missing.
     """
     return _read(path)[1]
 
@@ -43,25 +43,24 @@ def _read(path: str | Path) -> tuple[list[str], list[dict[str, str]]]:
     whole = whole[: whole.rfind(b"\n") + 1]
     reader = csv.DictReader(io.StringIO(whole.decode("utf-8", errors="replace"), newline=""))
     if reader.fieldnames is None or not set(COLUMNS) <= set(reader.fieldnames):
-        raise ValueError(f"{path} is no file of length results: its first line is not {','.join(COLUMNS)}.")
+        raise ValueError(f"{path} is not a file of length results: its first line is not {','.join(COLUMNS)}.")
     return list(reader.fieldnames), list(reader)
 
 
 def cell_key(row: Mapping[str, object]) -> tuple[str, ...]:
-    """What tells a cell of a checkpoint from the others."""
+    """Identifies a cell of a checkpoint."""
     names = ("checkpoint", "attention_normalization", "n", "position_scaling", "context", "length")
     return tuple(str(row[name]) for name in names)
 
 
 class ResultFile:
-    """A CSV file that grows by whole cells, and knows those that it holds.
+    """A CSV file that grows by whole cells.
 
     Args:
-        path: of the file, which stays as it is until a cell is added; what it holds of cells that were interrupted is
-            then removed from it.
+        path: the file. It is not touched until a cell is added, which also removes interrupted cells from it.
 
     Raises:
-        ValueError: the file is not one of results.
+        ValueError: the file has other columns.
     """
 
     def __init__(self, path: Path):
@@ -70,7 +69,7 @@ class ResultFile:
         if set(columns) != set(COLUMNS):
             others = ", ".join(sorted(set(columns) - set(COLUMNS)))
             raise ValueError(
-                f"{path} has other columns ({others}) and cannot be added to: take another --output_file."
+                f"{path} has other columns ({others}), so nothing can be added: choose another --output_file."
             )
         self._ended = {cell_key(row): row["fixed_n"] for row in rows if row["metric"] == _LAST_METRIC}
         self._with_statistics = {cell_key(row) for row in rows if row["layer"]}
@@ -79,20 +78,19 @@ class ResultFile:
         self._is_clean = False
 
     def check(self, facts: Mapping[str, object]) -> None:
-        """Raises ValueError where the file holds results of other weights under that name, on other text or for
-        another training length."""
+        """Raises ValueError if the file has results of this checkpoint with other weights, text or training length."""
         own = [str(facts[name]) for name in _IDENTITY]
         before = self._identities.get(facts["checkpoint"], own)
         for what, there, here in zip(_IDENTITY.values(), before, own, strict=True):
             if there != here:
                 raise ValueError(
-                    f"{self.path} holds results of {facts['checkpoint']} with other {what} ({there} there, {here} "
-                    "here): take another --output_file, or remove that one."
+                    f"{self.path} has results of {facts['checkpoint']} with other {what} ({there} there, {here} "
+                    "here): choose another --output_file, or remove this one."
                 )
 
     def holds(self, checkpoint: str, cell: Cell, fixed_n: int | None, statistics: bool) -> bool:
-        """Whether a cell is there, measured with that `fixed_n` (n 'own' may be another one by now), and with
-        statistics of the attention where they are asked for."""
+        """Whether the file has the cell, with this `fixed_n` (n 'own' may have changed) and, if asked for, with
+        attention statistics."""
         key = cell_key({"checkpoint": checkpoint} | asdict(cell))
         is_there = self._ended.get(key) == number_or_none(fixed_n)
         return is_there and (not statistics or key in self._with_statistics)
@@ -102,7 +100,7 @@ class ResultFile:
         return [row for row in self.rows if cell_key(row) == key]
 
     def add(self, rows: Sequence[Mapping[str, str]]) -> None:
-        """Appends the rows of a cell, in place of those that it has."""
+        """Appends the rows of a cell, replacing old ones."""
         key = cell_key(rows[-1])
         if key in self._ended:
             self.rows = [row for row in self.rows if cell_key(row) != key]
@@ -136,7 +134,7 @@ def _number(value: float) -> str:
 
 
 def result_rows(facts: Mapping[str, object], cell: Cell, measurements: Iterable[Measurement]) -> list[dict[str, str]]:
-    """The rows of a cell, as they are written."""
+    """The rows of a cell, in the form of the file."""
     common = {name: str(value) for name, value in (facts | asdict(cell)).items()}
     return [
         common | {"layer": "" if layer is None else str(layer), "metric": metric, "value": _number(value)}
@@ -148,13 +146,13 @@ def result_rows(facts: Mapping[str, object], cell: Cell, measurements: Iterable[
 
 
 def power_law_exponent(lengths: Sequence[float], values: Sequence[float], are_logarithms: bool = False) -> float:
-    """The p of the power law values ~ lengths^p that fits best: the slope by least squares on logarithmic axes.
+    """p of the best fit values ~ lengths^p: the least-squares slope on logarithmic axes.
 
     Args:
-        values: or their logarithms; those that are not positive are left out.
+        values: positive ones count; or their logarithms.
 
     Returns:
-        NaN with fewer than two lengths.
+        NaN for fewer than two lengths.
     """
     pairs = zip(lengths, values, strict=True)
     if are_logarithms:
@@ -167,7 +165,7 @@ def power_law_exponent(lengths: Sequence[float], values: Sequence[float], are_lo
 
 
 def describe_setting(row: Mapping[str, str]) -> str:
-    """Words for what distinguishes the settings of a checkpoint: 'squared_relu, n dynamic'."""
+    """A setting in words, such as 'squared_relu, n dynamic'."""
     words = [row["attention_normalization"]]
     words += [f"n {row['n']}"] if row["n"] != NOT_USED else []
     words += [row["position_scaling"]] if row["position_scaling"] != "none" else []
@@ -176,7 +174,7 @@ def describe_setting(row: Mapping[str, str]) -> str:
 
 
 def length_tables(rows: Sequence[Mapping[str, str]], metric: str = "accuracy") -> str:
-    """A line for each checkpoint and setting, a column for each length, in aligned text."""
+    """An aligned table: a line for each checkpoint and setting, a column for each length."""
     values = {
         (row["checkpoint"], describe_setting(row), int(row["length"])): float(row["value"])
         for row in rows
@@ -191,14 +189,16 @@ def length_tables(rows: Sequence[Mapping[str, str]], metric: str = "accuracy") -
 
 
 def mean_of_known(values: Iterable[float]) -> float:
-    """The mean without NaN, which stands for layers whose queries all have no weight."""
+    """The mean without NaN, the value of layers in which no query has any weight."""
     known = [value for value in values if not math.isnan(value)]
     return sum(known) / len(known) if known else math.nan
 
 
 def statistics_table(rows: Sequence[Mapping[str, str]]) -> str:
-    """The mean over the layers of each statistic of the attention by length, in aligned text; for the normalizers the
-    exponents p of their growth as n^p up to the training length and from there on. Contexts are intact."""
+    """An aligned table of attention statistics by length, averaged over the layers, for intact contexts.
+
+    For normalizers it adds the exponents p of their growth as n^p, up to the training length and beyond it.
+    """
     values = layer_values(rows)
     lengths = sorted({length for *_, length, _ in values})
     trained = {(row["checkpoint"], describe_setting(row)): int(row["trained_length"]) for row in rows}
@@ -214,7 +214,7 @@ def statistics_table(rows: Sequence[Mapping[str, str]]) -> str:
 
 
 def layer_values(rows: Sequence[Mapping[str, str]]) -> dict[tuple, float]:
-    """(checkpoint, setting, metric, length, layer) -> value, of intact contexts."""
+    """(checkpoint, setting, metric, length, layer) -> value, for intact contexts."""
     return {
         (row["checkpoint"], describe_setting(row), row["metric"], int(row["length"]), row["layer"]): float(
             row["value"]
@@ -224,20 +224,19 @@ def layer_values(rows: Sequence[Mapping[str, str]]) -> dict[tuple, float]:
     }
 
 
-# The normalizers whose growth is told, and whether they are logarithms. Few queries rule the mean of sum_exp.
+# Normalizers to fit -> whether they are logarithms. sum_exp is missing: few queries dominate its mean.
 NORMALIZERS = {"log_sum_exp": True, "sum_squared_relu": False}
 
 
 def growth_exponents(values: Mapping[tuple[int, str], float], metric: str, trained: int) -> tuple[float, float]:
-    """The exponents p of a normalizer's growth as n^p, up to the training length and from there on: means over the
-    layers of the slopes on logarithmic axes.
+    """Exponents p of a normalizer's growth as n^p, up to the training length and beyond it, averaged over the layers.
 
     Args:
         values: (length, layer) -> value of `metric`.
         trained: the training length.
 
     Returns:
-        NaN where there are fewer than two lengths, and of metrics that are no `NORMALIZERS`.
+        NaN for fewer than two lengths, and for metrics outside `NORMALIZERS`.
     """
     if metric not in NORMALIZERS:
         return math.nan, math.nan

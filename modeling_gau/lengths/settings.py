@@ -1,5 +1,5 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""Settings in which a checkpoint is tried at other lengths than its own: n, normalization, positions, context."""
+"""Settings to measure a checkpoint in: n, normalization, positions, context."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -10,8 +10,8 @@ from ..attention_gau import ATTENTION_NORMALIZATIONS
 from ..configuration_gau import GAUConfig
 
 
-# Of the rotary positions, for rows longer than those of training: what `rope_parameters` become, given the length of
-# training and that of the rows.
+# Scalings of rotary positions for rows longer than in training: (training length, row length) -> changes to
+# `rope_parameters`.
 POSITION_SCALINGS = {
     "none": lambda trained, length: {},
     "linear": lambda trained, length: {"rope_type": "linear", "factor": length / trained},
@@ -27,10 +27,10 @@ POSITION_SCALINGS = {
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings to measure, all with all. No normalization means the checkpoint's own.
+    """The settings to measure, in all combinations. No normalization means the checkpoint's own.
 
     Raises:
-        ValueError: one is unknown.
+        ValueError: a setting is unknown.
     """
 
     fixed_n: tuple[str, ...] = ("dynamic", "train")
@@ -53,8 +53,8 @@ class Settings:
                 resolve_fixed_n(value, 512, 512)
 
     def cells(self, config: GAUConfig, trained: int, lengths: Iterable[int]) -> Iterator["Cell"]:
-        """The cells of a checkpoint, without those that would repeat another: positions are scaled beyond the training
-        length only, and an n matters only where the normalization uses it."""
+        """The cells of a checkpoint, without repetitions: positions are scaled only beyond the training length, and n
+        varies only if the normalization uses it."""
         names = self.attention_normalization or (config.attention_normalization,)
         axes = (names, self.position_scaling, self.context, lengths)
         for name, scaling, context, length in product(*map(dict.fromkeys, axes)):
@@ -79,10 +79,10 @@ class Cell:
 
 
 def resolve_fixed_n(text: str, trained: int, length: int) -> int | None:
-    """`fixed_n` that 'dynamic', 'train', a number or 'n^p' stands for, with n = `length` and N = `trained`.
+    """Resolves 'dynamic', 'train', a number or 'n^p' to a `fixed_n`, with n = `length` and N = `trained`.
 
-    n^p is N (n / N)^p, rounded and at least 1: p = 0 is 'train', p = 1 'dynamic' (but in layers of local attention,
-    where 'dynamic' is what a token sees).
+    n^p is N (n / N)^p, rounded and at least 1: p = 0 is 'train' and p = 1 'dynamic' (except in layers of local
+    attention, where dynamic n counts the keys in the window).
 
     Raises:
         ValueError: it is none of these.

@@ -193,7 +193,7 @@ def test_lines_leave_out_layers_without_a_value():
 
 def test_what_cannot_be_drawn(tmp_path, monkeypatch):
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(ValueError, match=r"other.csv is no file of length results"):
+    with pytest.raises(ValueError, match=r"other.csv is not a file of length results"):
         main([str(tmp_path / "other.csv")])
     with pytest.raises(ValueError, match="empty holds no results to draw"):
         main([str(write(tmp_path / "empty.csv", []))])

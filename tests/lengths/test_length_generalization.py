@@ -361,7 +361,7 @@ def test_softmax_plus_in_place_of_another_refers_to_the_training_length(checkpoi
 
 def test_own_fixed_n(tmp_path, tokenizer, windows, checkpoints, caplog):
     path = save_checkpoint(tmp_path / "of 5", tokenizer, "squared_relu", fixed_n=5)
-    warning = "has a fixed_n of 5, which is measured as fixed_n 'own'"
+    warning = "has a fixed_n of 5: add --fixed_n own to measure it"
     rows = measure(path, Settings(fixed_n=("dynamic", "own", "5")), mlm_probability=0.2)
     assert warning not in caplog.text
     for length in LENGTHS:
@@ -395,7 +395,7 @@ def test_windows_have_an_n_of_their_own(tmp_path, tokenizer, caplog, normalizati
     local = {"sliding_window": 3, "layer_types": ["full_attention", "sliding_attention"]}
     path = save_checkpoint(tmp_path, tokenizer, normalization, **local)
     measure(path, Settings(fixed_n=(fixed_n,)), lengths=[8])
-    assert ("layers of local attention, whose n is what a token sees there" in caplog.text) == warns
+    assert ("layers of local attention, where n counts the keys in the window" in caplog.text) == warns
 
 
 # ------------------------------------------------------------------------------------------------- loss and accuracy
@@ -576,7 +576,7 @@ def test_too_little_text_is_warned_of(checkpoints, caplog):
     assert not caplog.records
     measure(name, max_tokens=1000, **settings)
     (record,) = caplog.records
-    expected = "The documents with 32 tokens or more give 720 tokens, fewer than the 1,000 asked for."
+    expected = "The documents with 32 tokens or more give 720 tokens, fewer than the 1,000 requested."
     assert record.getMessage() == expected
 
 
@@ -593,7 +593,7 @@ def test_what_cannot_be_measured(tmp_path, checkpoints, tokenizer):
     bert = BertForMaskedLM(BertConfig(vocab_size=60, hidden_size=8, num_hidden_layers=1, num_attention_heads=1))
     bert.save_pretrained(tmp_path / "bert")
     tokenizer.save_pretrained(tmp_path / "bert")
-    with pytest.raises(ValueError, match=r"bert is a checkpoint of bert: lengths are measured of GAU models alone"):
+    with pytest.raises(ValueError, match=r"bert is a bert checkpoint; only GAU models can be measured"):
         measure(str(tmp_path / "bert"), output_file=tmp_path / "out.csv")
     assert not (tmp_path / "out.csv").exists()
 
@@ -606,11 +606,11 @@ def test_all_checkpoints_are_looked_at_before_the_first_is_measured(tmp_path, ch
     longer = save_checkpoint(tmp_path / "longer", tokenizer, reference_length=64)
     settings = Settings(position_scaling=("yarn",))
     for second, message in (
-        (str(tmp_path / "bert"), "bert is a checkpoint of bert"),
+        (str(tmp_path / "bert"), "bert is a bert checkpoint"),
         (other, "scaled already"),
         (
             longer,
-            "There is nothing to measure of .*longer: positions are scaled beyond its training length of 64 only",
+            "Nothing to measure for .*longer: positions are scaled only beyond its training length of 64",
         ),
     ):
         texts = (pytest.fail("Text was read.") for _ in range(1))
@@ -626,7 +626,7 @@ def test_all_checkpoints_are_looked_at_before_the_first_is_measured(tmp_path, ch
 
 def test_nothing_to_measure_raises(checkpoints, forwards, tmp_path):
     settings = Settings(position_scaling=("linear", "ntk"))
-    with pytest.raises(ValueError, match=f"nothing to measure of .*softmax: .* training length of {TRAINED} only"):
+    with pytest.raises(ValueError, match=f"Nothing to measure for .*softmax: .* training length of {TRAINED}"):
         measure(checkpoints["softmax"], settings, lengths=[8, 16], output_file=tmp_path / "out.csv")
     assert not forwards and not list(tmp_path.iterdir())
     assert measure(checkpoints["softmax"], settings, lengths=[8, 16, 17])
@@ -644,7 +644,7 @@ def test_checkpoints_of_other_heads(tmp_path, tokenizer, forwards, case, caplog)
     path = save_checkpoint(tmp_path / "untied", tokenizer, kind=kind, tie_word_embeddings=False)
     if case == "missing":
         without_decoder(tmp_path / "untied")
-    message = r"decoder.weight \(missing\)\. Give a masked language model, not one that was fine-tuned"
+    message = r"decoder.weight \(missing\)\. Name a masked language model, not one fine-tuned"
     for act in (lambda: measure(path, output_file=tmp_path / "out.csv"), lambda: LoadedCheckpoint(path, "cpu")):
         with pytest.raises(ValueError, match=message):
             act()
@@ -659,7 +659,7 @@ def test_checkpoints_of_other_heads(tmp_path, tokenizer, forwards, case, caplog)
 def test_tied_embeddings_of_another_task_are_warned_of(tmp_path, tokenizer, kind, caplog):
     path = save_checkpoint(tmp_path, tokenizer, kind=kind)
     rows = measure(path, lengths=[8])
-    warning = f"{path} was saved as {kind.__name__}: as a masked language model it may have been changed"
+    warning = f"{path} was saved as {kind.__name__}: fine-tuning may have changed its masked language model"
     assert caplog.text.count(warning) == (kind is not GAUForMaskedLM)
     assert len(rows) == 2 * (2 * len(ATTENTION_STATISTICS) + 3)
 
@@ -814,7 +814,7 @@ def test_results_of_something_else_raise(finished, tmp_path, tokenizer, monkeypa
         monkeypatch.setattr(LoadedCheckpoint, "__init__", other_weights)
     with pytest.raises(ValueError) as error:
         measure(checkpoint, **arguments)
-    assert f"holds results of {checkpoint} with other {what} (" in str(error.value)
+    assert f"has results of {checkpoint} with other {what} (" in str(error.value)
     assert path.read_bytes() == content[: len(content) - cut] and len(list(tmp_path.iterdir())) == 1
 
 
@@ -842,7 +842,7 @@ def test_the_same_weights_in_another_model_raise(finished, tmp_path, forwards, c
             measure(checkpoint, output_file=path)
     finally:
         (Path(checkpoint) / "config.json").write_bytes(before)
-    assert f"holds results of {checkpoint} with other weights (" in str(error.value)
+    assert f"has results of {checkpoint} with other weights (" in str(error.value)
     assert path.read_bytes() == content and not forwards
     measure(checkpoint, output_file=path)
     assert not forwards
@@ -937,7 +937,9 @@ def test_a_file_of_something_else_raises(checkpoints, tmp_path, content):
     path = tmp_path / "notes.csv"
     path.write_bytes(content)
     for action in (lambda: measure(checkpoints["softmax"], output_file=path), lambda: read_results(path)):
-        with pytest.raises(ValueError, match=r"notes.csv is no file of length results: its first line is not check"):
+        with pytest.raises(
+            ValueError, match=r"notes.csv is not a file of length results: its first line is not check"
+        ):
             action()
     assert path.read_bytes() == content and len(list(tmp_path.iterdir())) == 1
 
@@ -1229,8 +1231,8 @@ def test_what_the_hub_is_asked_for(checkpoints, corpus, monkeypatch):
     ("arguments", "message"),
     [
         ({"--model_name_or_path": None}, "--model_name_or_path"),
-        ({"--corpus_file": None}, "--corpus_file or as --dataset_name"),
-        ({"--dataset_name": "some/text"}, "--corpus_file or as --dataset_name"),
+        ({"--corpus_file": None}, "--corpus_file or --dataset_name"),
+        ({"--dataset_name": "some/text"}, "--corpus_file or --dataset_name"),
         ({"--max_tokens": "0"}, "--max_tokens must be at least 1, got 0"),
         ({"--batch_tokens": "-1"}, "--batch_tokens must be at least 1, got -1"),
         ({"--mlm_probability": "1"}, "--mlm_probability must lie between 0 and 1, got 1.0"),
@@ -1242,7 +1244,7 @@ def test_what_the_hub_is_asked_for(checkpoints, corpus, monkeypatch):
         ({"--attention_normalization": "relu"}, "attention_normalization 'relu'. Allowed: softmax, softmax_plus"),
         ({"--position_scaling": "dynamic"}, "position_scaling 'dynamic'. Allowed: none, linear, ntk, yarn"),
         ({"--context": "random"}, "context 'random'. Allowed: intact, shuffled"),
-        ({"--position_scaling": "yarn"}, "There is nothing to measure of"),
+        ({"--position_scaling": "yarn"}, "Nothing to measure for"),
         ({"--lengths": "5000"}, "Lower the largest length to"),
         ({"--text_column": "text"}, "text"),
         ({"--corpus_file": "/nowhere/*.txt"}, "/nowhere"),
