@@ -1,6 +1,6 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""Reads checkpoints of GAU-alpha, from the folder of its PyTorch port or the release for bert4keras in TensorFlow, and
-says what the port's configuration of a model is."""
+"""Reads GAU-alpha checkpoints of its PyTorch port and of the TensorFlow release for bert4keras, and makes the
+configuration for the port."""
 
 import json
 import math
@@ -25,11 +25,11 @@ from .tokenizer import VOCABULARY_NAME, read_vocabulary
 
 PORT_CONFIG, TENSORFLOW_CONFIG = "config.json", "bert_config.json"
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-# log 512 stands in the code of both: the length that softmax_plus equals softmax at.
+# Both hard-code log 512, the length at which softmax_plus equals softmax.
 REFERENCE_LENGTH = 512
 
 _PORT_ACTIVATIONS: Mapping[str, str] = {"swish": "silu"}
-# Fields of the port's configuration -> ours, and the value where it has none.
+# Fields of the port's configuration -> ours, and the default.
 _PORT_FIELDS: Mapping[str, tuple[str, Any]] = {
     "vocab_size": ("vocab_size", 12000),
     "hidden_size": ("hidden_size", 768),
@@ -50,7 +50,7 @@ _PORT_FIELDS: Mapping[str, tuple[str, Any]] = {
     "tie_word_embeddings": ("tie_word_embeddings", True),
 }
 _FLOATING = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-# What `torch.load` raises for files that are no pickles of tensors.
+# Errors of `torch.load` for files that are not pickles of tensors.
 _UNREADABLE = (
     pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, TypeError, AssertionError, AttributeError,
     struct.error,
@@ -61,13 +61,13 @@ PORT_NORMALIZATIONS = ("softmax", "softmax_plus", "squared_relu")
 
 @dataclass(frozen=True)
 class GAUAlphaCheckpoint:
-    """A checkpoint as it was read.
+    """A checkpoint in memory.
 
     Args:
         source: "PyTorch port" or "TensorFlow release".
-        config: what the model here is to be.
-        state: tensors by the names they have here.
-        has_head: whether they are those of `GAUForMaskedLM`, not of `GAUModel`.
+        config: of the converted model.
+        state: tensors by their names in this package.
+        has_head: whether they belong to `GAUForMaskedLM`, not to `GAUModel`.
         vocabulary: token -> id.
         lowercase: whether text is lower-cased.
     """
@@ -82,10 +82,10 @@ class GAUAlphaCheckpoint:
 
 @dataclass(frozen=True)
 class Overrides:
-    """What a user knows of a checkpoint beyond its files.
+    """Facts about a checkpoint that its files do not state.
 
     Args:
-        attention_normalization: of a TensorFlow checkpoint, whose configuration does not say it.
+        attention_normalization: for TensorFlow checkpoints, whose configuration lacks it.
         softmax_plus_min_length: the shortest length for the scale of softmax_plus: 1 in bert4keras 0.11.3 and in the
             port, 16 in bert4keras 0.11.5.
     """
@@ -95,10 +95,10 @@ class Overrides:
 
 
 def read_checkpoint(directory: Path, overrides: Overrides) -> GAUAlphaCheckpoint:
-    """Reads the checkpoint in a directory, whichever format it has.
+    """Reads the checkpoint in a directory, in either format.
 
     Raises:
-        ValueError: there is none, there are both, or something is wrong with it.
+        ValueError: the directory has no checkpoint, has both kinds, or a faulty one.
     """
     port, tensorflow = directory / PORT_CONFIG, directory / TENSORFLOW_CONFIG
     found = [read for path, read in ((port, _read_port), (tensorflow, _read_tensorflow)) if path.is_file()]
@@ -153,7 +153,7 @@ def _read_port(directory: Path, overrides: Overrides) -> GAUAlphaCheckpoint:
 
 
 def _load_weights(directory: Path) -> dict[str, torch.Tensor]:
-    """The tensors of the first of `WEIGHT_FILES` that is there, in one file or in several with an index."""
+    """The tensors of the first existing `WEIGHT_FILES`, in one file or in shards with an index."""
     for name in WEIGHT_FILES:
         path, index = directory / name, directory / f"{name}.index.json"
         paths = [path] if path.is_file() else []
@@ -208,7 +208,7 @@ def _from_port(
     theirs, ours = (PORT_ENCODER, ENCODER) if has_head else ("", "")
     names = {theirs + tensor.port: ours + tensor.ours for tensor in encoder}
     wanted = {theirs + tensor.port: tensor.shape for tensor in encoder}
-    # Tied weights may have been kept once: safetensors does so.
+    # safetensors stores tied weights once.
     if has_head and (PORT_HEAD in tensors or not config.tie_word_embeddings):
         names[PORT_HEAD], wanted[PORT_HEAD] = HEAD, (config.vocab_size, config.hidden_size)
     check_tensors(
@@ -236,7 +236,7 @@ def _same_bytes(first: torch.Tensor, second: torch.Tensor) -> bool:
 
 
 def _fold_scale(config: GAUConfig, state: dict[str, torch.Tensor]) -> None:
-    """Lets the queries undo the division by sqrt(s), where a checkpoint was trained without it."""
+    """Folds sqrt(key size) into the queries of a checkpoint that was trained without the scale."""
     if next(iter(state.values())).itemsize < 4:
         raise ValueError(
             '"attention_scale": false is put into the weights of the queries, which in half precision would round '
@@ -309,7 +309,7 @@ def _config(values: Mapping[str, Any], overrides: Overrides, path: Path) -> GAUC
 
 
 def _lowercase(directory: Path) -> bool:
-    """What `tokenizer_config.json` says, if it is there: of the release, yes."""
+    """`do_lower_case` of `tokenizer_config.json`; true without the file, as in the release."""
     path = directory / "tokenizer_config.json"
     value = read_json(path).get("do_lower_case", True) if path.is_file() else True
     if not isinstance(value, bool):
@@ -318,7 +318,7 @@ def _lowercase(directory: Path) -> bool:
 
 
 def _check_types(fields: Mapping[str, Any], path: Path) -> None:
-    """Of the fields that are read before `GAUConfig` looks at them."""
+    """Checks the fields that are used before `GAUConfig` can check them."""
     kinds = {"hidden_act": str, "normalization": str, "attention_scale": bool}
     for name, kind in kinds.items():
         if name in fields and not isinstance(fields[name], kind):
@@ -326,7 +326,7 @@ def _check_types(fields: Mapping[str, Any], path: Path) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The table in a file; raises ValueError, with the name of the file, where there is none."""
+    """The JSON object in a file. Raises ValueError, naming the file, if there is none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -347,7 +347,7 @@ def port_config(config: GAUConfig, has_head: bool) -> dict[str, Any]:
     fields = {theirs: getattr(config, ours) for theirs, (ours, _) in _PORT_FIELDS.items()}
     fields["hidden_act"] = activations.get(config.hidden_act, config.hidden_act)
     if config.initializer_range is None:
-        # It has no word for the formula; the value serves new layers only.
+        # The port cannot express the formula; the value only matters for new layers.
         del fields["initializer_range"]
     if config.classifier_dropout is None:
         fields["classifier_dropout"] = config.hidden_dropout_prob

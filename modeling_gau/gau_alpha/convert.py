@@ -1,13 +1,13 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""Checkpoints of GAU-alpha, the published Chinese model (kexue.fm/archives/9052), to this package's format and back.
+"""Converts GAU-alpha, the published Chinese model (kexue.fm/archives/9052), to this package's format and back.
 
     python -m modeling_gau.gau_alpha --input chinese_GAU-alpha-char_L-24_H-768 --output gau-alpha
     python -m modeling_gau.gau_alpha --to-port --input gau-alpha --output gau-alpha-port
 
 `--input` is the folder of the PyTorch port (`config.json`, `pytorch_model.bin` or `model.safetensors`, `vocab.txt`),
 that of the TensorFlow release (`bert_config.json`, `bert_model.ckpt.*`, `vocab.txt`; TensorFlow is not needed), or the
-name of the port's repository on the Hub. Written are the configuration, the weights as safetensors, a fast tokenizer,
-the model's code and a model card; or, with `--to-port`, what the port reads.
+name of the port's repository on the Hub. The output is the configuration, the weights as safetensors, a fast
+tokenizer, the model's code and a model card; or, with `--to-port`, the files that the port reads.
 """
 
 import argparse
@@ -71,11 +71,11 @@ def convert(source: str | Path, output_dir: str | Path, overrides: Overrides | N
 
     Args:
         source: directory of the checkpoint, or the port's name on the Hub.
-        output_dir: must not exist, or be empty. It appears when everything in it is written.
-        overrides: what the checkpoint does not say.
+        output_dir: must be missing or empty. It appears when all its files are written.
+        overrides: facts that the checkpoint does not state.
 
     Returns:
-        The model: `GAUForMaskedLM`, or `GAUModel` where the checkpoint has the encoder alone.
+        The model: `GAUForMaskedLM`, or `GAUModel` if the checkpoint has only the encoder.
 
     Raises:
         ValueError: something is wrong with the checkpoint; the message says what.
@@ -102,14 +102,14 @@ def convert_to_port(
 
     Args:
         source: directory of the checkpoint, or its name on the Hub.
-        output_dir: must not exist, or be empty. It appears when everything in it is written.
-        softmax_plus_min_length: 1 drops the limit of a checkpoint that has one, since the port has none.
+        output_dir: must be missing or empty. It appears when all its files are written.
+        softmax_plus_min_length: 1 drops the checkpoint's limit, which the port does not have.
 
     Returns:
-        The tensors that were written, by their names there.
+        The written tensors by their names in the port.
 
     Raises:
-        ValueError: the port cannot compute the model, or its tokenizer is no WordPiece.
+        ValueError: the port cannot compute the model, or its tokenizer is not WordPiece.
         FileExistsError: `output_dir` holds files.
     """
     output_dir = Path(output_dir).resolve()
@@ -131,7 +131,7 @@ def convert_to_port(
 
 
 def _load_ours(source: str | Path, softmax_plus_min_length: int | None) -> GAUPreTrainedModel:
-    """The model of a checkpoint of this package, every tensor accounted for."""
+    """Loads a checkpoint of this package and accounts for every tensor."""
     for name in (PORT_CONFIG, TENSORFLOW_CONFIG):
         path = Path(source) / name
         if path.is_file() and read_json(path).get("model_type") != GAUConfig.model_type:
@@ -162,7 +162,7 @@ def _load_ours(source: str | Path, softmax_plus_min_length: int | None) -> GAUPr
 
 
 def _directory(source: str | Path) -> Path:
-    """The directory itself, or what the Hub has under that name."""
+    """The directory itself, or a snapshot from the Hub."""
     if Path(source).is_dir():
         return Path(source)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)):
@@ -214,10 +214,10 @@ def _card_facts(
 
 @contextmanager
 def _whole_directory(path: Path) -> Iterator[Path]:
-    """A directory beside the one that is wanted, whose files appear there when all is well; else it is removed.
+    """A temporary directory that becomes `path` if the block ends well, and is removed otherwise.
 
     Raises:
-        FileExistsError: there are files already.
+        FileExistsError: `path` holds files already.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise FileExistsError(f"--output {path} is there and not empty: give another one, or remove it.")
@@ -229,7 +229,7 @@ def _whole_directory(path: Path) -> Iterator[Path]:
         if not path.exists():
             inside.rename(path)
             return
-        # An empty directory may be one that cannot be replaced, such as a mount. What makes a checkpoint comes last.
+        # An empty directory may be irreplaceable, such as a mount. The file that marks a checkpoint comes last.
         for file in sorted(inside.iterdir(), key=lambda file: file.name == PORT_CONFIG):
             shutil.move(file, path / file.name)
 

@@ -1,10 +1,10 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""Reads checkpoints of TensorFlow without TensorFlow.
+"""Reads TensorFlow checkpoints without TensorFlow.
 
 A checkpoint is a "tensor bundle": `PREFIX.index`, a table in LevelDB's format from names to descriptions, and the
 bytes of the tensors in `PREFIX.data-00000-of-00001` and on. Sources of the formats: tensorflow/core/protobuf/
-tensor_bundle.proto, tensorflow/core/lib/io/format.h and leveldb's table_format.md. Sums of the table's blocks and of
-the tensors are checked.
+tensor_bundle.proto, tensorflow/core/lib/io/format.h and leveldb's table_format.md. Checksums of blocks and tensors are
+verified.
 """
 
 import struct
@@ -17,21 +17,21 @@ import numpy as np
 
 _MAGIC = 0xDB4775248B80FB57
 _FOOTER, _TRAILER = 48, 5  # bytes
-# DataType of tensorflow/core/framework/types.proto. bfloat16 (14) has no type in NumPy; weights are not kept in it.
+# DataType of tensorflow/core/framework/types.proto, without bfloat16 (14), which NumPy lacks.
 _DTYPES: Mapping[int, str] = {1: "<f4", 2: "<f8", 3: "<i4", 4: "u1", 5: "<i2", 6: "i1", 9: "<i8", 10: "?", 19: "<f2"}
 _CRC32C = 0x82F63B78  # the polynomial, reflected
 
 
 @dataclass(frozen=True)
 class BundleEntry:
-    """Where a tensor lies.
+    """The place of a tensor.
 
     Args:
-        dtype: NumPy's name of its type, or the number TensorFlow has for it if NumPy has none.
+        dtype: NumPy's name of its type, or TensorFlow's number if NumPy has no such type.
         shape: sizes of its axes.
-        shard, offset, size: number of the data file, first byte and number of bytes there.
+        shard, offset, size: number of the data file, first byte, number of bytes.
         checksum: masked CRC-32C of its bytes.
-        is_sliced: whether it is kept in parts, as partitioned variables are.
+        is_sliced: whether it is stored in parts, as partitioned variables are.
     """
 
     dtype: str | int
@@ -44,13 +44,13 @@ class BundleEntry:
 
 
 class TensorBundle:
-    """A TensorFlow checkpoint, its index in memory, its tensors read one by one.
+    """A TensorFlow checkpoint with its index in memory; tensors are read one by one.
 
     Args:
         prefix: path of the checkpoint without `.index`.
 
     Raises:
-        ValueError: the file is no index of a checkpoint, or damaged.
+        ValueError: the file is not an index of a checkpoint, or is damaged.
     """
 
     def __init__(self, prefix: str | Path):
@@ -66,10 +66,10 @@ class TensorBundle:
         self.entries = {name.decode(): _bundle_entry(value) for name, value in content.items()}
 
     def read(self, name: str) -> np.ndarray:
-        """The tensor of that name, read-only; a view of the file where the system allows it.
+        """The tensor of that name, as a read-only view of the file.
 
         Raises:
-            ValueError: it has a type or form that cannot be read, or its bytes are not those that were written.
+            ValueError: its type or form is not supported, or its checksum is wrong.
             FileNotFoundError: a data file is missing.
         """
         entry = self.entries[name]
@@ -95,13 +95,13 @@ class TensorBundle:
         """The keys and values of a table, in order."""
         if len(table) < _FOOTER or struct.unpack("<Q", table[-8:])[0] != _MAGIC:
             raise self._damaged("it does not end in the number that marks tables")
-        # Place and size of the block of meta data, of which there is none, and those of the index of blocks.
+        # Place and size of the meta data block, which is empty, and of the index of blocks.
         _, _, *index = _varints(table[-_FOOTER:], 4)
         for _, handle in self._block(table, *index):
             yield from self._block(table, *_varints(handle, 2))
 
     def _block(self, table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
-        """The keys and values of one block: each key says how much of the last one it begins with."""
+        """The keys and values of one block; each key is stored as a suffix to a prefix of the last one."""
         end = offset + size
         if end + _TRAILER > len(table) or size < 4:
             raise self._damaged("a block lies beyond its end")
@@ -120,7 +120,7 @@ class TensorBundle:
 
 
 def checkpoint_prefixes(directory: Path) -> list[Path]:
-    """The checkpoints in a directory, as the names that TensorFlow has for them."""
+    """The checkpoints in a directory, by TensorFlow's names for them."""
     return [path.with_suffix("") for path in sorted(directory.glob("*.index"))]
 
 
@@ -181,21 +181,21 @@ def _read_varints(data: bytes, position: int, count: int) -> tuple[list[int], in
     return numbers, position
 
 
-# CRC-32C (RFC 3720), whose register is a polynomial over two elements: advancing it over zeros is linear, so stretches
-# of the data are gone through side by side and put together.
+# CRC-32C (RFC 3720). Its register is a polynomial over GF(2), and advancing it over zeros is linear: stretches of the
+# data are processed side by side and then combined.
 
 
 def masked(checksum: int) -> int:
-    """What is written for a sum, since sums of data that hold sums are weak (leveldb/util/crc32c.h)."""
+    """The stored form of a checksum: checksums of data that hold checksums are weak (leveldb/util/crc32c.h)."""
     return ((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def crc32c(data: bytes | np.ndarray) -> int:
-    """The CRC-32C of bytes, an array of uint8 or anything that has a buffer, at some 70 million bytes a second."""
+    """The CRC-32C of bytes or a uint8 array, at about 70 million bytes a second."""
     data = np.frombuffer(data, np.uint8)
     stretches = 1 << max(0, min(16, len(data).bit_length() - 8))
     length = -(-len(data) // stretches)
-    # Zeros in front change nothing in a register that begins with zero.
+    # Leading zeros do not change a register that starts at zero.
     padded = np.zeros(stretches * length, np.uint8)
     padded[len(padded) - len(data) :] = data
     steps = np.ascontiguousarray(padded.reshape(stretches, length).T)
@@ -206,13 +206,13 @@ def crc32c(data: bytes | np.ndarray) -> int:
     while len(registers) > 1:
         registers = _apply(advance, registers[0::2]) ^ registers[1::2]
         advance = _apply(advance, advance)
-    # The register really begins with ones, and is turned over at the end.
+    # The register starts with ones, and is inverted at the end.
     start = _apply(_power(_zero_byte(), len(data)), np.array([0xFFFFFFFF], np.uint32))
     return int(registers[0] ^ start[0] ^ 0xFFFFFFFF)
 
 
 def _table_of_bytes() -> np.ndarray:
-    """What the register becomes over eight zero bits, for each of its lowest bytes; uint32 `(256,)`."""
+    """The register after eight zero bits, for each value of its lowest byte; uint32 `(256,)`."""
     table = np.arange(256, dtype=np.uint32)
     for _ in range(8):
         table = np.where(table & 1, table >> 1 ^ np.uint32(_CRC32C), table >> 1)

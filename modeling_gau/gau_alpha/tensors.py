@@ -1,5 +1,5 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""The tensors of a GAU by the names they have here, in GAU-alpha's PyTorch port and in its TensorFlow release."""
+"""Names of a GAU's tensors in this package, in GAU-alpha's PyTorch port and in its TensorFlow release."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -65,15 +65,15 @@ def _in_unit(index: int, name: str, variable: str, shape: tuple[int, ...], is_tr
 def check_tensors(
     wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, Sequence[int]], source: str, hint: str = ""
 ) -> None:
-    """Holds a checkpoint to what its configuration describes.
+    """Checks that a checkpoint has exactly the tensors its configuration describes.
 
     Args:
         wanted, found: name -> shape.
-        source: what the checkpoint is called in the message.
-        hint: what the user may do.
+        source: name of the checkpoint in messages.
+        hint: the way out.
 
     Raises:
-        ValueError: tensors are missing, unknown or have another shape; all of them are named, up to eight of a kind.
+        ValueError: tensors are missing, unknown or of another shape; names up to eight of each kind.
     """
     shapes = [
         f"{name} is {tuple(found[name])}, not {tuple(shape)}"
@@ -95,7 +95,7 @@ def check_tensors(
 
 
 def check_precision(dtypes: Mapping[str, object], floating: Collection[object], source: str) -> None:
-    """Raises ValueError where tensors are not all of one of the floating types: nothing is to be rounded silently."""
+    """Raises ValueError unless all tensors share one floating type: nothing is rounded silently."""
     kinds = {kind: [name for name in dtypes if dtypes[name] == kind] for kind in set(dtypes.values())}
     if len(kinds) > 1 or not kinds.keys() <= set(floating):
         found = "; ".join(f"{kind}: {_some(names)}" for kind, names in sorted(kinds.items(), key=lambda k: len(k[1])))

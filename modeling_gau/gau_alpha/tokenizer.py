@@ -1,5 +1,5 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""The tokenizer of GAU-alpha: BERT's WordPiece on its vocabulary, one token a Chinese character."""
+"""GAU-alpha's tokenizer: BERT's WordPiece with its vocabulary, one token for each Chinese character."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ def read_vocabulary(path: Path, vocab_size: int, pad_token_id: int) -> dict[str,
     """Token -> id, from a file of one token a line.
 
     Raises:
-        ValueError: no file, not UTF-8, repeated tokens, more tokens than embeddings, or special ones missing.
+        ValueError: no file, not UTF-8, repeated tokens, more tokens than embeddings, or missing special tokens.
     """
     if not path.is_file():
         raise ValueError(f"There is no {path.name} in {path.parent}: copy the vocabulary of the checkpoint there.")
@@ -45,9 +45,8 @@ def read_vocabulary(path: Path, vocab_size: int, pad_token_id: int) -> dict[str,
 def gau_alpha_tokenizer(
     vocabulary: dict[str, int], model_max_length: int, lowercase: bool = True
 ) -> PreTrainedTokenizerFast:
-    """A fast tokenizer that gives what the port's does, which is not quite what BERT's gives: both texts of a pair
-    have the token type 0. GAU-alpha was pretrained with that type alone, so that of the other one its embedding has
-    learned nothing."""
+    """A fast tokenizer equal to the port's. Unlike BERT's, it gives both texts of a pair the token type 0: GAU-alpha
+    was pretrained with this type only, and the other one's embedding is untrained."""
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=SPECIAL_TOKENS["unk_token"]))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -65,10 +64,10 @@ def gau_alpha_tokenizer(
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase, vocab_size: int, pad_token_id: int | None) -> bool:
-    """Whether a tokenizer lower-cases, if it is one that the port has.
+    """Returns whether a tokenizer lower-cases, after checking that the port has it.
 
     Raises:
-        ValueError: it does something to text that BERT's WordPiece does not, or does not fit the model.
+        ValueError: it differs from BERT's WordPiece, or does not fit the model.
     """
     if not tokenizer.is_fast or not isinstance(tokenizer.backend_tokenizer.model, models.WordPiece):
         raise ValueError("The port's tokenizer is BERT's WordPiece, the checkpoint's is another.")
@@ -89,7 +88,7 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, vocab_size: int, pad_tok
 
 
 def _parts(tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
-    """What decides which tokens come of a text, the vocabulary apart."""
+    """All that determines the tokens of a text, except the vocabulary."""
     content = json.loads(tokenizer.backend_tokenizer.to_str())
     model = {name: value for name, value in content["model"].items() if name != "vocab"}
     added = sorted(token["content"] for token in content["added_tokens"])
@@ -97,7 +96,7 @@ def _parts(tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
 
 
 def vocabulary_lines(tokenizer: PreTrainedTokenizerBase) -> str:
-    """The content of a `vocab.txt`; raises ValueError where the ids have holes."""
+    """The content of a `vocab.txt`. Raises ValueError if ids are missing."""
     tokens = sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
     if [index for _, index in tokens] != list(range(len(tokens))):
         raise ValueError("The ids of the tokenizer have holes, which a vocab.txt cannot say.")
