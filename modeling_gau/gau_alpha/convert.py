@@ -148,13 +148,11 @@ def _load_ours(source: str | Path, softmax_plus_min_length: int | None) -> GAUPr
             f"{source} is a {architecture}: {' and '.join(classes)} can be converted, other heads cannot."
         )
     changes = {} if softmax_plus_min_length is None else {"softmax_plus_min_length": softmax_plus_min_length}
-    try:
-        model, report = classes[architecture].from_pretrained(
-            source, dtype="auto", output_loading_info=True, **changes
-        )
-    except RuntimeError as error:
-        raise ValueError(str(error)) from error
+    model, report = classes[architecture].from_pretrained(
+        source, dtype="auto", output_loading_info=True, ignore_mismatched_sizes=True, **changes
+    )
     faults = {"missing": report["missing_keys"], "unknown": report["unexpected_keys"]}
+    faults["of another shape"] = {name for name, *_ in report["mismatched_keys"]}
     if any(faults.values()):
         found = "; ".join(f"{kind}: {', '.join(sorted(names))}" for kind, names in faults.items() if names)
         raise ValueError(f"{source} does not hold the tensors that its configuration describes. {found}.")

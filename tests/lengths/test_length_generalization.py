@@ -911,7 +911,7 @@ def test_a_file_with_more_columns_raises_before_anything_is_measured(finished, t
     texts = (pytest.fail("Text was read.") for _ in range(1))
     with pytest.raises(ValueError) as error:
         measure_length_generalization([checkpoint], texts, device="cpu", output_file=path)
-    assert f"{path} has other columns (also, mine) and cannot be added to: take another --output_file" in str(
+    assert f"{path} has other columns (also, mine), so nothing can be added: choose another --output_file" in str(
         error.value
     )
     assert path.read_text() == more and not forwards and len(list(tmp_path.iterdir())) == 1
