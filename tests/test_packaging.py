@@ -104,7 +104,10 @@ def test_core_requirements_are_six_and_have_floors(metadata):
     requirements = [Requirement(text) for text in metadata.get_all("Requires-Dist")]
     core = {requirement.name for requirement in requirements if requirement.marker is None}
     assert core == {"transformers", "torch", "accelerate", "datasets", "evaluate", "safetensors"}
-    assert all([clause.operator for clause in requirement.specifier] == [">="] for requirement in requirements)
+    for requirement in requirements:
+        # transformers has a ceiling too: its Trainer's private methods are overridden.
+        operators = {">=", "<"} if requirement.name == "transformers" else {">="}
+        assert {clause.operator for clause in requirement.specifier} == operators
 
 
 def test_extra_all_holds_every_other_extra(metadata):

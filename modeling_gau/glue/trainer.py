@@ -18,8 +18,8 @@ from .tasks import GlueTask
 class GlueTrainingArguments(RunArguments):
     """[`RunArguments`] in which the best model is the one with the best key metric of the task.
 
-    With none of `do_train`, `do_eval` and `do_predict`, a run trains and evaluates; one of several runs predicts test
-    rows as well, where there are any.
+    Without `do_train`, `do_eval` and `do_predict`, a run trains and evaluates; each of several runs also predicts test
+    rows, if there are any.
     """
 
     KEY_METRIC = "key_metric"
@@ -35,12 +35,12 @@ class GlueTrainingArguments(RunArguments):
     early_stopping_patience: int | None = field(
         default=None,
         metadata={
-            "help": "Stop after so many evaluations in a row without a better metric, and keep the best model. "
+            "help": "Stop after this many evaluations in a row without a better metric, and keep the best model. "
             "Evaluates and saves once an epoch, unless eval_strategy says otherwise."
         },
     )
     early_stopping_threshold: float = field(
-        default=0.0, metadata={"help": "By how much the metric must be better to count as better."}
+        default=0.0, metadata={"help": "Smallest improvement of the metric that counts."}
     )
 
     def __post_init__(self):
@@ -49,9 +49,9 @@ class GlueTrainingArguments(RunArguments):
         if self.stages_by_default:
             self.do_train = self.do_eval = True
         if not 0 < self.layerwise_lr_decay <= 1:
-            raise ValueError(f"--layerwise_lr_decay lies above 0 and at most at 1, got {self.layerwise_lr_decay}.")
+            raise ValueError(f"--layerwise_lr_decay must be above 0 and at most 1, got {self.layerwise_lr_decay}.")
         self._prepare_early_stopping()
-        # The Trainer's own default is the loss. It is replaced here and resolved when the task is known.
+        # The Trainer defaults to the loss. The task's metric is filled in when the task is known.
         if self.metric_for_best_model is None and (self.load_best_model_at_end or self.save_strategy == "best"):
             self.metric_for_best_model = self.KEY_METRIC
         super().__post_init__()
@@ -62,16 +62,16 @@ class GlueTrainingArguments(RunArguments):
         if self.early_stopping_patience < 1:
             raise ValueError(f"--early_stopping_patience must be at least 1, got {self.early_stopping_patience}.")
         self.load_best_model_at_end = True
-        # How many evaluations brought nothing has to be known to a run that is resumed.
+        # A resumed run must know how many evaluations brought nothing.
         self.restore_callback_states_from_checkpoint = True
         if self.eval_strategy in ("no", IntervalStrategy.NO):
             self.eval_strategy = "epoch"
-        # The best model has to be saved when it is found. What is already a strategy of its own stays.
+        # The best model must be saved when it is found. An explicit strategy stays.
         if self.save_strategy in ("steps", SaveStrategy.STEPS) and self.eval_strategy in ("epoch", "EPOCH"):
             self.save_strategy = self.eval_strategy
 
     def callbacks(self) -> list[TrainerCallback]:
-        """What the arguments ask to be added to the Trainer."""
+        """Returns the callbacks that these arguments ask for."""
         if self.early_stopping_patience is None:
             return []
         return [PatienceCallback(self.early_stopping_patience, self.early_stopping_threshold)]
@@ -100,20 +100,20 @@ class PatienceCallback(EarlyStoppingCallback):
 
 
 def layer_depths(model: torch.nn.Module) -> dict[str, int]:
-    """Parameter name -> how many steps of depth it lies below the classifier.
+    """Maps each parameter to its depth below the classifier.
 
-    0 for what is put on top of the encoder, 1 for its last layer, and one more for each layer below; the embeddings
-    are a step below the first layer.
+    0 for the head on top of the encoder, 1 for its last layer, one more for each layer below, and one more again for
+    the embeddings.
 
     Raises:
-        ValueError: the layers are not numbered in the parameters' names, as in a model that shares its layers.
+        ValueError: parameter names do not number the layers, as in a model that shares its layers.
     """
     names = [name for name, _ in model.named_parameters()]
     numbers = {name: int(found.group(1)) for name in names if (found := _LAYER_NUMBER.search(name))}
     if not numbers:
         raise ValueError(
-            f"--layerwise_lr_decay: {type(model).__name__} has no parameters of numbered layers, to which rates could "
-            "be given. Leave it out."
+            f"--layerwise_lr_decay: the layers of {type(model).__name__} are not numbered in its parameters' names. "
+            "Leave it out."
         )
     layers = max(numbers.values()) + 1
     outside = {name: layers + 1 if "embed" in name else 0 for name in names}
@@ -130,11 +130,11 @@ def _by_depth(parameters: Sequence, depth_of: dict) -> list[tuple[int, list]]:
 
 
 class GlueTrainer(RunTrainer):
-    """[`Trainer`] that reports the metrics of a task and, where there are two, their mean as `combined_score`.
+    """[`RunTrainer`] that reports the metrics of a task and, if there are two, their mean as `combined_score`.
 
     Args:
-        task: of the data.
-        label_names: classes in the order of the model's outputs. F1 is that of class 1 in the task's order.
+        task: the task of the data.
+        label_names: classes in the order of the model's outputs. F1 belongs to class 1 in the task's order.
         **arguments: the Trainer's.
     """
 
@@ -149,9 +149,9 @@ class GlueTrainer(RunTrainer):
             preprocess_logits_for_metrics=self.predictions_from_logits,
             **arguments,
         )
-        # A forward method with `**kwargs` makes the Trainer take the loss for a sum over the rows of the whole step,
-        # already divided by their number. A regression's is the mean of its batch, and so is every loss of BERT and
-        # its like: gradients would grow with the steps of gradient accumulation and with the number of processes.
+        # If a forward method has `**kwargs`, the Trainer assumes a loss already divided by the rows of the whole step.
+        # A regression's loss is the mean of its batch, and so is every loss of BERT: gradients would grow with the
+        # accumulation steps and with the number of processes.
         self.model_accepts_loss_kwargs = False
         self.task = task
         self.class_names = tuple(label_names)
@@ -170,7 +170,7 @@ class GlueTrainer(RunTrainer):
         return super().create_optimizer(model)
 
     def predictions_from_logits(self, logits: torch.Tensor | tuple, labels: torch.Tensor | None) -> torch.Tensor:
-        """(batch, labels) logits -> (batch,) scores or class ids, so that no logits are kept over an evaluation."""
+        """(batch, labels) logits -> (batch,) scores or class ids, so that an evaluation keeps no logits."""
         if isinstance(logits, tuple):  # models that return hidden states or attentions as well
             logits = logits[0]
         return self.task.predictions_from_logits(logits)
@@ -179,6 +179,6 @@ class GlueTrainer(RunTrainer):
         return self.task.compute_metrics(evaluation.predictions, evaluation.label_ids, self.class_names)
 
     def predict(self, *args, **kwargs) -> PredictionOutput:
-        # The Trainer groups the rows of evaluations by length too, and would return predictions in that order.
+        # The Trainer would group these rows by length too, and return predictions in that order.
         with replaced(self.args, train_sampling_strategy="random"):
             return super().predict(*args, **kwargs)

@@ -1,8 +1,8 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""Masked-language-model pretraining with `transformers.Trainer`: only what the Trainer does not already do.
+"""Masked-language-model pretraining: what it adds to the Trainer of every run.
 
-That is: batches that know their number, exact token-weighted evaluation metrics, evaluation of one model at several
-sequence lengths, and what a log says of accuracy and speed.
+Batches that know their number, exact token-weighted evaluation metrics, evaluation at several sequence lengths, and
+accuracy and speed in the log.
 """
 
 import copy
@@ -48,8 +48,8 @@ class PretrainingArguments(RunArguments):
     decay_steps: float = field(
         default=0.1,
         metadata={
-            "help": "Length of the decay of lr_scheduler_type warmup_stable_decay: a number of steps, or below 1 a "
-            "share of them."
+            "help": "Length of the decay of lr_scheduler_type warmup_stable_decay: a number of steps or, below 1, a "
+            "share of all steps."
         },
     )
     decay_type: Literal["1-sqrt", "linear", "cosine"] = field(
@@ -57,13 +57,13 @@ class PretrainingArguments(RunArguments):
     )
     accept_changed_data: bool = field(
         default=False,
-        metadata={"help": "Let a resumed run go on with other text or another tokenizer than its checkpoint had."},
+        metadata={"help": "Let a run resume with other text or another tokenizer than before."},
     )
     fill_mask_example: str | None = field(
         default=None,
         metadata={
-            "help": "Text with one mask token that the trained model fills in at the end of the run. By default a "
-            "piece of the validation text."
+            "help": "Text with one mask token for the trained model to fill in at the end. Default: a piece of the "
+            "validation text."
         },
     )
 
@@ -89,8 +89,7 @@ class PretrainingArguments(RunArguments):
             raise ValueError(f"--decay_steps must not be negative, got {self.decay_steps}.")
 
     def fill_schedule(self) -> None:
-        """Puts `decay_steps` and `decay_type` into the arguments of the schedule, once `max_steps` is known. What
-        `lr_scheduler_kwargs` states itself stays."""
+        """Copies `decay_steps` and `decay_type` into `lr_scheduler_kwargs`, whose entries win. Needs `max_steps`."""
         if self.lr_scheduler_type != SchedulerType.WARMUP_STABLE_DECAY:
             return
         steps = self.decay_steps if self.decay_steps >= 1 else self.decay_steps * self.max_steps
@@ -98,8 +97,7 @@ class PretrainingArguments(RunArguments):
         warm, decay = self.get_warmup_steps(self.max_steps), kwargs["num_decay_steps"]
         if warm + decay > self.max_steps:
             raise ValueError(
-                f"A warm-up of {warm} steps and a decay of {decay} are more than the {self.max_steps} steps of the "
-                "run: "
+                f"A warm-up of {warm} steps and a decay of {decay} exceed the {self.max_steps} steps of the run: "
                 "lower --warmup_steps or --decay_steps."
             )
         self.lr_scheduler_kwargs = kwargs
@@ -111,8 +109,8 @@ def masked_lm_loss(
     num_items_in_batch: torch.Tensor | int | None = None,
     label_smoothing: float = 0.0,
 ) -> torch.Tensor:
-    """Cross entropy in nats of `(batch, seq, vocab)` logits: the sum over the labelled positions by
-    `num_items_in_batch`, those of a whole step, or their mean; 0 where there are none."""
+    """Cross entropy in nats of `(batch, seq, vocab)` logits: its sum over labelled positions, divided by
+    `num_items_in_batch` (the labelled positions of the whole step) or by their number here; 0 if there are none."""
     labelled = labels != IGNORED_LABEL
     logits = outputs["logits"][labelled].float()
     total = F.cross_entropy(logits, labels[labelled], reduction="sum", label_smoothing=label_smoothing)
@@ -125,15 +123,15 @@ def masked_lm_row_totals(logits: torch.Tensor | tuple[torch.Tensor, ...], labels
 
     Args:
         logits: `(batch, seq, vocab)`, or `(labelled positions, vocab)` in reading order (sparse prediction), or a
-            tuple of model outputs that begins with one of them.
-        labels: `(batch, seq)`, -100 where there is nothing to predict.
+            tuple of model outputs that begins with either.
+        labels: `(batch, seq)`, -100 at positions without a label.
     """
     logits = logits[0] if isinstance(logits, tuple) else logits
     labelled = labels != IGNORED_LABEL
     if logits.dim() == 3:
         logits = logits[labelled]
     targets = labels[labelled]
-    # A row of `logits` in bfloat16 has 8 bits of mantissa: too few to sum exponentials over a vocabulary.
+    # bfloat16 has 8 bits of mantissa: too few to sum exponentials over a vocabulary.
     losses = F.cross_entropy(logits.float(), targets, reduction="none")
     hits = (logits.argmax(dim=-1) == targets).float()
     totals = torch.zeros(labels.shape[0], 3, device=labels.device)
@@ -166,24 +164,23 @@ def _exp(value: float) -> float:
 
 
 class MaskedLMTrainer(RunTrainer):
-    """[`Trainer`] for masked language models: its own training batches, and evaluations that are exact.
+    """[`RunTrainer`] for masked language models, with its own training batches and exact evaluations.
 
-    The Trainer's own `eval_loss` is a mean of batch means, which weights tokens by the batch they fall into; here
-    every labelled token counts the same, with any batch size and number of processes. Logits are reduced to three
-    numbers a row as soon as they are there, dense or sparse.
+    The Trainer's own `eval_loss` is a mean of batch means, so a token's weight depends on its batch. Here, each
+    labelled token counts the same, whatever the batch size and number of processes. Logits, dense or sparse, shrink to
+    three numbers a row at once.
 
-    Evaluation rows come masked (columns `input_ids`, `attention_mask`, `labels`), so that every evaluation asks for
-    the same tokens.
+    Evaluation rows come masked (columns `input_ids`, `attention_mask`, `labels`): every evaluation asks for the same
+    tokens.
 
     Args:
         tokenizer: saved with every checkpoint; pads the evaluation rows.
         loader: batches of the whole run, for this process; `args.max_steps` is their number of steps.
-        flops: of the model, for the model FLOP utilisation.
-        saved_sparse_prediction: value of `config.sparse_prediction` in saved checkpoints, where it should be another
-            than in training. None leaves the configuration as it is.
-        description: of the run, for JSON; kept in every checkpoint for those who resume from it.
-        kwargs: those of [`Trainer`], but `train_dataset`, `data_collator`, `processing_class`, `compute_metrics` and
-            `preprocess_logits_for_metrics`.
+        flops: counts of the model, for its FLOP utilisation.
+        saved_sparse_prediction: `config.sparse_prediction` of saved checkpoints, if it should differ from training.
+        description: of the run, as JSON; saved in every checkpoint and compared on resume.
+        kwargs: the arguments of [`Trainer`], except `train_dataset`, `data_collator`, `processing_class`,
+            `compute_metrics` and `preprocess_logits_for_metrics`.
     """
 
     def __init__(
@@ -198,8 +195,8 @@ class MaskedLMTrainer(RunTrainer):
         **kwargs,
     ):
         args, config = kwargs["args"], kwargs["model"].config.to_dict()
-        # Those of transformers that predict densely return a mean over the batch, whatever `num_items_in_batch` says:
-        # with accumulated batches or several processes the gradients would be of another size.
+        # Dense models of transformers return the mean of a batch and ignore `num_items_in_batch`: accumulated batches
+        # or several processes would change the size of the gradients.
         loss = partial(masked_lm_loss, label_smoothing=args.label_smoothing_factor)
         loss = None if "sparse_prediction" in config else loss
         super().__init__(
@@ -207,7 +204,7 @@ class MaskedLMTrainer(RunTrainer):
             compute_metrics=masked_lm_metrics,
             preprocess_logits_for_metrics=masked_lm_row_totals,
             compute_loss_func=loss,
-            # Before those of the caller: one that stops the run has the last word.
+            # Before the caller's: one that stops the run has the last word.
             callbacks=[_RunOfBatches(self), *(callbacks or [])],
             **kwargs,
         )
@@ -228,13 +225,13 @@ class MaskedLMTrainer(RunTrainer):
         return len(dataloader) * self.args.train_batch_size * self.args.world_size
 
     def get_decay_parameter_names(self, model):
-        """Matrices alone: scales and offsets are no weights to keep small."""
+        """Only matrices decay; scales and offsets do not."""
         return [name for name, parameter in model.named_parameters() if parameter.ndim >= 2]
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         if "document_ids" in inputs:
             inputs = self._kept_apart(dict(inputs))
-        labels = inputs["labels"]  # which a loss of the Trainer takes out
+        labels = inputs["labels"]  # the Trainer pops them for its own loss
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if model.training:
             self.speed.count_hits(outputs["logits"], labels)
@@ -270,14 +267,14 @@ class MaskedLMTrainer(RunTrainer):
         return self.speed.paused()
 
     def totals(self) -> dict[str, Any]:
-        """What all processes have trained on since the run began: positions, tokens, what was left out. Collective."""
+        """Counts what all processes have trained on since the run began: positions, tokens, omissions. Collective."""
         return asdict(sum_totals(gather_object([asdict(self.loader.totals)])))
 
     def run_state(self):
         totals, is_first = self.totals(), self.args.process_index == 0
         self.state.num_input_tokens_seen = totals["tokens"]
         state = super().run_state() | {"data": self.loader.state(), "speed": self.speed.state()}
-        # With the first process, so that the sum survives another number of processes.
+        # Only the first process: the sum must survive a change in their number.
         return state | ({"totals": totals, "description": self.description} if is_first else {})
 
     def load_run_state(self, state):
@@ -295,7 +292,7 @@ class MaskedLMTrainer(RunTrainer):
     # ---- Evaluating and saving ----
 
     def get_eval_dataloader(self, eval_dataset=None):
-        # The collator of the training rows would mask these a second time.
+        # The collator of training rows would mask these again.
         with replaced(self, data_collator=self.eval_collator):
             return super().get_eval_dataloader(eval_dataset)
 
@@ -306,20 +303,20 @@ class MaskedLMTrainer(RunTrainer):
             return super().save_model(output_dir, _internal_call)
 
     def evaluate_lengths(self, datasets: Mapping[int, Dataset], tokens_per_batch: int) -> list[dict[str, float]]:
-        """Evaluate on rows of several lengths, the shortest first.
+        """Evaluates rows of several lengths, shortest first.
 
         Args:
             datasets: evaluation rows by their length in tokens.
-            tokens_per_batch: tokens in a batch of one device. The number of rows follows from the length (at least
-                one), so that short lengths are quick and long ones fit.
+            tokens_per_batch: tokens in a batch of one device (at least one row), so that short lengths are quick and
+                long ones fit.
 
         Returns:
-            A row `length, sequences, masked_tokens, loss, perplexity, accuracy, runtime` per length, runtime in
-            seconds. The metrics are logged as `eval_length_<length>_<metric>`.
+            A row `length, sequences, masked_tokens, loss, perplexity, accuracy, runtime` (seconds) per length. Metrics
+            are logged as `eval_length_<length>_<metric>`.
         """
         rows = []
         for length, dataset in sorted(datasets.items()):
-            # The Trainer keeps a persistent loader under one name for all data sets that are handed to it.
+            # The Trainer keeps one persistent loader for all data sets handed to it.
             settings = {
                 "per_device_eval_batch_size": max(1, tokens_per_batch // length),
                 "dataloader_persistent_workers": False,
@@ -335,11 +332,11 @@ class MaskedLMTrainer(RunTrainer):
 
 
 def check_packing(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raises ValueError where a model does not keep the documents of a row apart: where two documents in one row do
-    not get the logits that each gets alone.
+    """Raises ValueError if a model does not keep the documents of a row apart: if two documents in one row do not get
+    the logits that each gets alone.
 
-    What models do with a mask of their caller's differs (local attention, positions that cannot be given), so it is
-    tried, on documents long enough to leave a window of local attention.
+    Models treat a caller's mask differently (local attention, fixed positions), so this tries it, on documents longer
+    than a window of local attention.
     """
     generator = torch.Generator().manual_seed(0)
     vocabulary = min(len(tokenizer), model.get_input_embeddings().num_embeddings)
@@ -349,7 +346,7 @@ def check_packing(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
     numbers = torch.repeat_interleave(torch.arange(1, 3), torch.tensor(sizes))[None]
     positions = torch.cat([torch.arange(size) for size in sizes])[None]
     was_training = model.training
-    # With 8 bits of mantissa rounding changes a new model's logits more than attention does.
+    # In bfloat16, rounding changes a new model's logits more than attention does.
     tried = (model if model.dtype == torch.float32 else copy.deepcopy(model).float()).eval()
     try:
         with torch.no_grad():
@@ -359,22 +356,22 @@ def check_packing(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
             alone = torch.cat(
                 [tried(input_ids=ids, attention_mask=torch.ones_like(ids)).logits for ids in documents], 1
             )
-        # Attention of a new model is nearly even: what a fault would change is known only beside what no mask changes.
+        # A new model attends almost evenly: compare the error with the change that no mask at all makes.
         problem = "their logits change" if (apart - alone).norm() > 0.02 * (joined - alone).norm() else None
     except (TypeError, ValueError, RuntimeError, IndexError) as error:
-        problem = f"it does not take such a row ({error})"
+        problem = f"it rejects such a row ({error})"
     finally:
         model.train(was_training)
     if problem is not None:
         raise ValueError(
             f"--packing documents: {type(model).__name__} does not keep the documents of a row apart: {problem}. Take "
-            "--packing concat or none for this model, or another --attn_implementation: sdpa, say."
+            "--packing concat or none for this model, or another --attn_implementation, such as sdpa."
         )
 
 
 class _RunOfBatches(TrainerCallback):
-    """What follows from batches that are those of the whole run, which is a single epoch to the Trainer: the epoch of
-    the data, what happens once an epoch, and the RoPE base of a stage."""
+    """The Trainer sees the batches of the whole run as one epoch: this keeps the epoch of the data, what happens once
+    an epoch, and the RoPE base of a stage."""
 
     def __init__(self, trainer: MaskedLMTrainer):
         self.trainer = trainer
@@ -408,13 +405,13 @@ class _RunOfBatches(TrainerCallback):
             control.should_save |= args.save_strategy == SaveStrategy.EPOCH
 
     def on_epoch_end(self, args, state, control, **kwargs):
-        # That of the Trainer, with the run. Where one of the data ended with it, all is done.
+        # The Trainer's epoch ends with the run. If one of the data ended too, all is done.
         if self.ended == state.global_step:
             control.should_log = control.should_evaluate = control.should_save = False
 
 
 def set_rope_theta(model: torch.nn.Module, rope_theta: float) -> None:
-    """Gives the rotary positions of a GAU model another base, in its configuration too."""
+    """Changes the RoPE base of a GAU model, also in its configuration."""
     for module in model.modules():
         # By name: the class may come from remote code.
         if type(module).__name__ == "GAURotaryEmbedding" and module.config.rope_parameters["rope_theta"] != rope_theta:

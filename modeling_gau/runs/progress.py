@@ -1,5 +1,5 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""What a run shows of itself: speed against the machine's measured peak, and a progress bar that says it."""
+"""Speed of a run against the machine's measured peak, and a progress bar that shows it."""
 
 import copy
 import time
@@ -22,20 +22,20 @@ from ..text.masking import IGNORED_LABEL
 
 logger = logging.get_logger(__name__)
 
-# What models of transformers raise that look at values, of which there are none without memory.
+# Raised by models of transformers that look at values: on the meta device there are none.
 _FAILURES = (AssertionError, AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError)
 
 
 class ModelFlops:
-    """Floating-point operations of a training step by row length, counted on a model without memory.
+    """Floating-point operations of a training step by row length, counted on the meta device.
 
-    Counts the matrix products of the forward pass as `torch.utils.flop_counter` does, attention included, with the
-    vocabulary projection for the labelled share of the positions where the model computes no more, and twice as many
-    for the backward pass (Chowdhery et al. 2022, arXiv:2204.02311, appendix B). Recomputation does not count.
+    Counts the matrix products of the forward pass, attention included, as `torch.utils.flop_counter` does, and twice
+    as many for the backward pass (Chowdhery et al. 2022, arXiv:2204.02311, appendix B). With sparse prediction, the
+    vocabulary projection counts for labelled positions only. Recomputation does not count.
 
     Args:
-        config: of a masked language model.
-        labelled: share of the positions that have a label.
+        config: configuration of a masked language model.
+        labelled: share of positions with a label.
     """
 
     def __init__(self, config: PreTrainedConfig, labelled: float):
@@ -47,13 +47,13 @@ class ModelFlops:
 
     @lru_cache(maxsize=64)  # noqa: B019 - one object a run
     def row(self, length: int) -> float | None:
-        """Of one row of `length` tokens, forward and backward; None where the model does not run without memory."""
+        """Counts a row of `length` tokens, forward and backward; None if the model cannot run on the meta device."""
         try:
             with torch.device("meta"), torch.no_grad():
                 if self._model is None:
                     self._model = AutoModelForMaskedLM.from_config(self._config, attn_implementation="eager").eval()
                 with FlopCounterMode(display=False) as counter:
-                    # A mask in its final form: in another, some models look for padding, at values there are none of.
+                    # A 4-D mask: given a 2-D one, some models look for padding in its values.
                     mask = torch.zeros(1, 1, length, length)
                     self._model(input_ids=torch.zeros(1, length, dtype=torch.long), attention_mask=mask)
         except _FAILURES as error:
@@ -64,7 +64,7 @@ class ModelFlops:
         return 3 * (counter.get_total_flops() - (1 - self._dense) * projection - self._outside_windows(length))
 
     def _outside_windows(self, length: int) -> float:
-        """What was counted in layers of local attention and is not computed; 0 for other models than ours."""
+        """What local attention counted but does not compute; 0 for models of other types."""
         config = self._config
         if config.model_type != GAUConfig.model_type or "sliding_attention" not in (config.layer_types or ()):
             return 0.0
@@ -75,8 +75,8 @@ class ModelFlops:
 
 
 def measure_matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float = 0.4) -> float:
-    """Floating-point operations a second of this process in a matrix product large enough to be bound by arithmetic:
-    the best of repeated products for about `seconds`."""
+    """Measures the floating-point operations a second of this process: the best of repeated large matrix products in
+    about `seconds`."""
     size = 1024 if device.type == "cpu" else 8192
     left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     best, end = float("inf"), time.perf_counter() + seconds
@@ -95,7 +95,7 @@ def _finish(device: torch.device) -> None:
 
 
 class Stopwatch:
-    """Seconds of training: evaluations and checkpoints do not count."""
+    """Counts seconds of training, without evaluations and checkpoints."""
 
     def __init__(self):
         self.reset()
@@ -116,11 +116,11 @@ class Stopwatch:
 
 
 class Speedometer:
-    """Accuracy and speed of training since the last log, over all processes.
+    """Measures accuracy and speed of training since the last log, over all processes.
 
     Args:
-        trainer: with a `loader` that sums up what it gave.
-        flops: of the model; without it there is no utilisation.
+        trainer: one whose `loader` keeps totals.
+        flops: counts of the model; without them, utilisation is not reported.
     """
 
     def __init__(self, trainer: Trainer, flops: ModelFlops | None):
@@ -133,7 +133,7 @@ class Speedometer:
         self._resumed: Mapping[str, Any] = {}
 
     def begin(self) -> None:
-        """At the beginning of the training, after a checkpoint was loaded."""
+        """Starts the clocks. Called when training begins, after a checkpoint is loaded."""
         args = self.trainer.args
         dtype = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else self.trainer.model.dtype
         if self.flops is not None:
@@ -143,30 +143,29 @@ class Speedometer:
         self._began, self._tokens_before = time.time(), self.trainer.loader.totals.tokens
         self._hits, self._labelled = self._resumed.get("hits", 0), self._resumed.get("labelled", 0)
         self._earlier_seconds = self._resumed.get("window_seconds", 0.0)
-        # The first process took over what all have trained on.
+        # The first process holds the totals of all.
         if "window_begin" in self._resumed and self.trainer.args.process_index == 0:
             self._before = sum_totals([self._resumed["window_begin"]])
 
     def seconds(self) -> float:
-        """Of training since the run began, evaluations and checkpoints included, breaks left out."""
+        """Seconds since the run began, with evaluations and checkpoints, without interruptions."""
         return self._resumed.get("seconds", 0.0) + time.time() - self._began
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """What is done meanwhile is no training."""
+        """Stops the clocks while the block runs."""
         with self._window.paused(), self._session.paused():
             yield
 
     def session_tokens_per_second(self, tokens: int) -> float:
-        """Since training began or was resumed; `tokens` are those of the whole run. To be asked of the first process,
-        which alone knows what was trained on before."""
+        """Speed since training began or resumed; `tokens` counts the whole run. Only the first process knows it."""
         return (tokens - self._tokens_before) / self._session_seconds
 
     def end(self) -> None:
         self._session_seconds = self._session.seconds()
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint, where the log line that comes next has to count on from. Collective."""
+        """State for a checkpoint, from which the next line of the log counts on. Collective."""
         return {
             "hits": int(self._hits),
             "labelled": int(self._labelled),
@@ -240,7 +239,7 @@ class Speedometer:
 
 
 class PretrainingProgress(ProgressCallback):
-    """The Trainer's progress bar, with the last log behind it in place of a line for each; evaluations get a line."""
+    """The Trainer's progress bar, which shows the last log at its end; evaluations get a line each."""
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if not state.is_world_process_zero or self.training_bar is None:
@@ -255,7 +254,7 @@ class PretrainingProgress(ProgressCallback):
 
 
 def describe_log(logs: Mapping[str, float]) -> str:
-    """`loss 3.427, accuracy 44.6%, ...` of what the trainer logs in training."""
+    """Formats a training log: `loss 3.427, accuracy 44.6%, ...`."""
     formats = {
         "loss": "loss {:.4f}",
         "masked_accuracy": "accuracy {:.1%}",

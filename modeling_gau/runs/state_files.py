@@ -1,6 +1,6 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""What a run has to remember, in files that nobody unpickles: JSON that is whole at any moment, state dictionaries as
-safetensors and JSON, and the states of random number generators."""
+"""State in files without pickles: JSON that is always whole, state dictionaries as safetensors and JSON, and the
+states of random number generators."""
 
 import json
 import math
@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes `content` so that the file of that name is at any moment the old one or the new one, whole."""
-    # Numbers that JSON has no word for would make a file that other readers refuse.
+    """Writes `content` so that the file is always whole: the old one or the new one."""
+    # Other readers refuse NaN and infinity, which JSON does not have.
     text = json.dumps(content, indent=1, allow_nan=False) + "\n"
     temporary = path.with_name(path.name + ".tmp")
     try:
@@ -33,7 +33,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def for_json(content: Any) -> Any:
-    """`content` with texts in place of what JSON does not have: infinity, NaN, and objects of other kinds."""
+    """Replaces what JSON does not have by strings: infinity, NaN and other objects."""
     return json.loads(json.dumps(content, default=str), parse_constant=str)
 
 
@@ -44,11 +44,11 @@ def save_state(folder: Path, name: str, state: Any) -> None:
     """Writes a nested state as `<name>.json`, and its tensors, if any, as `<name>.safetensors`.
 
     Args:
-        state: dicts, lists, tuples, numbers, strings, None and dense tensors, nested in any way. Every number and
-            every bit of a tensor comes back from [`load_state`].
+        state: dicts, lists, tuples, numbers, strings, None and dense tensors, nested at will. [`load_state`] returns
+            every number and every bit.
 
     Raises:
-        TypeError: something else is in it; the message says where.
+        TypeError: `state` holds something else; the message says where.
     """
     tensors: dict[str, torch.Tensor] = {}
     content = state_to_json(state, name, tensors)
@@ -58,13 +58,13 @@ def save_state(folder: Path, name: str, state: Any) -> None:
 
 
 def load_state(folder: Path, name: str) -> Any:
-    """What [`save_state`] wrote; tensors are on the CPU."""
+    """Reads what [`save_state`] wrote; tensors are on the CPU."""
     content = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     path = folder / f"{name}.safetensors"
     if not path.is_file():
         return state_from_json(content, {})
     with safe_open(path, framework="pt", device="cpu") as file:
-        # Copies: a tensor that is mapped from the file would keep a deleted checkpoint on the disk.
+        # Copies, because a mapped tensor would keep a deleted checkpoint on the disk.
         return state_from_json(content, {key: file.get_tensor(key).clone() for key in file.keys()})
 
 
@@ -86,8 +86,8 @@ def state_to_json(value: Any, place: str, tensors: dict[str, torch.Tensor]) -> A
         plain = all(isinstance(key, str) and not key.startswith("__") for key in value)
         return dict(items) if plain else {"__items__": [list(item) for item in items]}
     raise TypeError(
-        f"{place} is a {type(value).__name__}, which a checkpoint of safetensors and JSON cannot hold. Its optimizer "
-        "or scheduler can be used with --save_only_model, without resuming."
+        f"{place} is a {type(value).__name__}, which a checkpoint of safetensors and JSON cannot hold. Take "
+        "another optimizer or scheduler, or --save_only_model, which cannot resume."
     )
 
 
@@ -108,7 +108,7 @@ def state_from_json(content: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
 
 
 def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Tensors as safetensors takes them: contiguous, and no two in one piece of memory."""
+    """Makes tensors fit for safetensors: contiguous, and no two in one piece of memory."""
     seen, apart = set(), {}
     for name, tensor in tensors.items():
         storage = tensor.untyped_storage().data_ptr()
@@ -118,7 +118,7 @@ def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def without_callables(state: Any) -> Any:
-    """The state of a scheduler that its constructor does not restore anyway."""
+    """Drops the functions of a scheduler's state; its constructor restores them."""
     if isinstance(state, dict):
         return {key: without_callables(value) for key, value in state.items() if not callable(value)}
     if isinstance(state, (list, tuple)):
@@ -127,10 +127,10 @@ def without_callables(state: Any) -> Any:
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """`optimizer.load_state_dict`, with every tensor in the precision it was saved in.
+    """Calls `optimizer.load_state_dict`, but keeps the saved precision of every tensor.
 
-    torch casts the state to the precision of the parameter, so that float32 statistics of bfloat16 weights, as of
-    Adafactor, would lose bits at every resume.
+    torch casts the state to the precision of the parameter: float32 statistics of bfloat16 weights (Adafactor) would
+    lose bits at every resume.
     """
     optimizer.load_state_dict(state)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -147,7 +147,7 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]
 
 
 def random_state(device: torch.device, all_devices: bool = False) -> dict[str, Any]:
-    """States of the generators of Python, numpy, torch and `device` (`all_devices`: all of its kind), for JSON."""
+    """Returns the generator states of Python, numpy, torch and `device` (or all of its kind), as JSON."""
     name, keys, *rest = np.random.get_state(legacy=True)
     state = {
         "python": random.getstate(),
@@ -164,7 +164,7 @@ def random_state(device: torch.device, all_devices: bool = False) -> dict[str, A
 
 
 def set_random_state(state: Mapping[str, Any], device: torch.device, all_devices: bool = False) -> None:
-    """Puts back what [`random_state`] returned. Generators of another kind of device are left alone."""
+    """Restores what [`random_state`] returned. Leaves generators of other kinds of device alone."""
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers), gauss))
     name, keys, *rest = state["numpy"]

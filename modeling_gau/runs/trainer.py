@@ -149,7 +149,19 @@ class RunTrainer(Trainer):
                 raise ValueError(f"{resume_from_checkpoint} is not a whole checkpoint: {problem}.")
         self._resumed_log_window, self._evaluation_due = None, False
         self._step_losses: list[torch.Tensor] = []
-        return super().train(resume_from_checkpoint, *args, **kwargs)
+        self._first_step = 0
+        output = super().train(resume_from_checkpoint, *args, **kwargs)
+        return output._replace(training_loss=output.metrics["train_loss"])
+
+    def log(self, logs, *args, **kwargs):
+        if "train_loss" in logs:
+            # transformers before 5.20 takes the steps of the whole run here. In place: `train` returns this dict.
+            steps = self.state.global_step - self._first_step
+            rows, seconds = self.get_total_train_batch_size(self.args), max(logs["train_runtime"], 1e-4)
+            logs["train_loss"] = self._total_loss_scalar / max(steps, 1)
+            logs["train_samples_per_second"] = round(steps * rows / seconds, 3)
+            logs["train_steps_per_second"] = round(steps / seconds, 3)
+        super().log(logs, *args, **kwargs)
 
     def _newest_whole_checkpoint(self) -> str:
         path, passed_over = find_whole_checkpoint(self.args.output_dir)
@@ -430,6 +442,7 @@ class RunTrainer(Trainer):
         return {pair.partition("=")[0].strip() for text in texts for pair in text.split(",")} - {"", "lr"}
 
     def _read_run_state(self, folder: Path) -> None:
+        self._first_step = self.state.global_step
         own, first = (_read_state_file(folder, index) for index in (self.args.process_index, 0))
         self.resumed_world_size = own.get("world_size")
         if self.resumed_world_size not in (None, self.args.world_size):

@@ -54,8 +54,8 @@ def test_unknown_best_metric(tmp_path):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"layerwise_lr_decay": 0.0}, "--layerwise_lr_decay lies above 0 and at most at 1, got 0.0"),
-        ({"layerwise_lr_decay": 1.1}, "--layerwise_lr_decay lies above 0 and at most at 1, got 1.1"),
+        ({"layerwise_lr_decay": 0.0}, "--layerwise_lr_decay must be above 0 and at most 1, got 0.0"),
+        ({"layerwise_lr_decay": 1.1}, "--layerwise_lr_decay must be above 0 and at most 1, got 1.1"),
         ({"early_stopping_patience": 0}, "--early_stopping_patience must be at least 1, got 0"),
     ],
 )
@@ -99,7 +99,7 @@ def test_depths_of_a_bert():
 
 def test_a_model_that_shares_its_layers_has_no_depths():
     config = AlbertConfig(vocab_size=10, embedding_size=8, hidden_size=8, num_attention_heads=2, intermediate_size=8)
-    with pytest.raises(ValueError, match="AlbertModel has no parameters of numbered layers"):
+    with pytest.raises(ValueError, match="the layers of AlbertModel are not numbered"):
         layer_depths(AlbertModel(config))
 
 

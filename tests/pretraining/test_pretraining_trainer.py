@@ -382,7 +382,7 @@ class Narrow(BertForMaskedLM):
     ("make", "problem"),
     [
         (lambda: RoFormerForMaskedLM(RoFormerConfig(embedding_size=32, **other_sizes())), "their logits change"),
-        (lambda: Narrow(BertConfig(**other_sizes())), "it does not take such a row .*position_ids"),
+        (lambda: Narrow(BertConfig(**other_sizes())), "it rejects such a row .*position_ids"),
         # Adds a boolean mask to the scores.
         (
             lambda: BertForMaskedLM._from_config(BertConfig(**other_sizes()), attn_implementation="eager"),
@@ -487,7 +487,7 @@ def test_the_decay_of_a_schedule(tmp_path, settings, expected):
 
 def test_schedules_that_cannot_be(tmp_path):
     args = arguments(tmp_path, lr_scheduler_type="warmup_stable_decay", max_steps=100, warmup_steps=60, decay_steps=50)
-    with pytest.raises(ValueError, match="warm-up of 60 steps and a decay of 50 are more than the 100 steps"):
+    with pytest.raises(ValueError, match="warm-up of 60 steps and a decay of 50 exceed the 100 steps"):
         args.fill_schedule()
     with pytest.raises(ValueError, match="--decay_steps must not be negative, got -1"):
         arguments(tmp_path, decay_steps=-1)
