@@ -32,7 +32,6 @@ from modeling_gau.text.batches import (
     LengthPlan,
     Stage,
     TrainingLoader,
-    documents_end_to_end,
 )
 from modeling_gau.text.masking import Masking
 from modeling_gau.text.packing import TokenStream, make_pages
@@ -113,8 +112,6 @@ def bare_block(args: argparse.Namespace, model, tokenizer) -> list[float]:
     model.train()
     ends = []
     for batch in batches:
-        if "document_ids" in batch:
-            batch = documents_end_to_end(batch)
         with torch.autocast(device.type, torch.bfloat16, enabled=not args.float32):
             loss = model(**batch).loss
         loss.backward()

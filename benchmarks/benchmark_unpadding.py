@@ -18,7 +18,7 @@ import torch
 from tqdm import tqdm
 
 from modeling_gau import GAUConfig, GAUForMaskedLM
-from modeling_gau.text.batches import documents_end_to_end, documents_mask
+from modeling_gau.text.batches import documents_mask
 from modeling_gau.unpadding_gau import LayerCost, without_padding
 
 
@@ -73,7 +73,7 @@ def measure(
     packed = {name: tensor[:full].view(-1, longest) for name, tensor in flat.items()}
     numbers = numbers[:full].view(-1, longest)
     by_mask = packed | {"attention_mask": documents_mask(numbers)}
-    end_to_end = documents_end_to_end(packed | {"document_ids": numbers})
+    end_to_end = packed | {"document_ids": numbers}
 
     unpadded = without_padding(mask, LayerCost.of(config, CPU))
     result = {

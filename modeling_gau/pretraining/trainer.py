@@ -33,9 +33,8 @@ from ..configuration_gau import GAUConfig
 from ..runs.arguments import RunArguments
 from ..runs.progress import ModelFlops, PretrainingProgress, Speedometer
 from ..runs.trainer import RunTrainer, replaced
-from ..text.batches import TrainingLoader, documents_end_to_end, documents_mask, sum_totals
+from ..text.batches import TrainingLoader, documents_mask, sum_totals
 from ..text.masking import IGNORED_LABEL
-from ..unpadding_gau import LayerCost, PackedSequences
 
 
 logger = logging.get_logger(__name__)
@@ -238,16 +237,11 @@ class MaskedLMTrainer(RunTrainer):
         return (loss, outputs) if return_outputs else loss
 
     def _kept_apart(self, inputs: dict) -> dict:
-        """A batch whose documents do not see each other: end to end where that is quicker, by a mask elsewhere."""
-        config, device = self.model.config, self.args.device
-        if config.model_type == GAUConfig.model_type and not self.args.torch_compile and inputs["document_ids"].any():
-            end_to_end = documents_end_to_end(inputs)
-            lengths = tuple(end_to_end["cu_seq_lens_q"].diff().tolist())
-            packed = PackedSequences(lengths, tuple(inputs["input_ids"].shape))
-            may = device.type == "cpu" and config.unpad_inputs and self.model.base_model.takes_sequences
-            if (may and packed.pays(LayerCost.of(config, device))) or "flash" in config._attn_implementation:
-                return end_to_end
-        inputs["attention_mask"] = documents_mask(inputs.pop("document_ids"))
+        """A batch whose documents do not see each other: a GAU model is told of them, others get a mask."""
+        if self.model.config.model_type == GAUConfig.model_type:
+            inputs.pop("attention_mask", None)
+        else:
+            inputs["attention_mask"] = documents_mask(inputs.pop("document_ids"))
         return inputs
 
     def log(self, logs, start_time=None):

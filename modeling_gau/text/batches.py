@@ -284,24 +284,6 @@ def documents_mask(document_ids: torch.Tensor) -> torch.Tensor:
     return same_document(document_ids)
 
 
-def documents_end_to_end(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The documents of a batch in a single row, `(1, tokens)`, without padding, and `cu_seq_lens_q`, which says where
-    each begins: no pair of tokens of different documents is computed then, as with a mask.
-
-    Args:
-        batch: tensors `(rows, length)`, `document_ids` among them.
-    """
-    numbers = batch["document_ids"]
-    real = numbers.flatten().nonzero().squeeze(1)
-    rows = torch.arange(numbers.shape[0], device=numbers.device)[:, None]
-    document = (numbers + rows * (numbers.max() + 1)).flatten()[real]
-    sizes = torch.unique_consecutive(document, return_counts=True)[1]
-    edges = torch.nn.functional.pad(sizes.cumsum(0), (1, 0)).int()
-    others = {name: tensor for name, tensor in batch.items() if name not in ("document_ids", "attention_mask")}
-    tokens = {name: tensor.flatten()[real][None] for name, tensor in others.items()}
-    return tokens | {"cu_seq_lens_q": edges, "cu_seq_lens_k": edges}
-
-
 # Sources of batches
 
 

@@ -23,7 +23,7 @@ from transformers import (
     RoFormerForMaskedLM,
 )
 
-from modeling_gau import GAUConfig, GAUForMaskedLM, unpadding_gau
+from modeling_gau import GAUConfig, GAUForMaskedLM
 from modeling_gau.glue.trainer import GlueTrainingArguments
 from modeling_gau.pretraining.trainer import (
     MaskedLMTrainer,
@@ -42,6 +42,7 @@ from modeling_gau.text.batches import (
     LengthPlan,
     Stage,
     TrainingLoader,
+    documents_mask,
     parse_length_schedule,
 )
 from modeling_gau.text.masking import Masking
@@ -317,31 +318,21 @@ def first_inputs(tmp_path, tokenizer, model) -> dict[str, torch.Tensor]:
     return seen[0]
 
 
-def test_documents_of_a_row_are_trained_apart(monkeypatch, tmp_path, tokenizer):
-    monkeypatch.setattr(unpadding_gau, "_OPERATIONS_OF_A_CALL", 0.0)
-    inputs = first_inputs(tmp_path, tokenizer, make_model(sparse=True))
-    positions, edges = inputs["position_ids"], inputs["cu_seq_lens_q"]
-    assert positions.shape == inputs["input_ids"].shape == inputs["labels"].shape == (1, 32)
-    assert inputs.get("attention_mask") is None and len(edges) > 3 and edges[-1] == 32
-    assert (positions[0] == 0).nonzero()[:, 0].tolist() == edges[:-1].tolist()
-
-
-@pytest.mark.parametrize("kind", ["gau", "gau, asked", "gau, compiled layers", "bert"])
-def test_documents_of_a_row_by_a_mask(monkeypatch, tmp_path, tokenizer, kind):
-    """Rows so short that a call for each document would cost more; a model that does, or knows, no such thing."""
+@pytest.mark.parametrize("kind", ["gau", "bert"])
+def test_documents_of_a_row_are_trained_apart(tmp_path, tokenizer, kind):
+    """GAU models are told of them; others get a mask."""
     model = BertForMaskedLM(BertConfig(**other_sizes())) if kind == "bert" else make_model(sparse=True)
-    if kind in ("gau, asked", "gau, compiled layers"):
-        monkeypatch.setattr(unpadding_gau, "_OPERATIONS_OF_A_CALL", 0.0)
-    if kind == "gau, asked":
-        model.config.unpad_inputs = False
-    if kind == "gau, compiled layers":
-        model.model.layers[0].compile(backend="eager")
     inputs = first_inputs(tmp_path, tokenizer, model)
-    mask, positions = inputs["attention_mask"], inputs["position_ids"]
+    positions = inputs["position_ids"]
+    if kind == "gau":
+        assert "attention_mask" not in inputs
+        mask = documents_mask(inputs["document_ids"])
+    else:
+        assert "document_ids" not in inputs
+        mask = inputs["attention_mask"]
     assert mask.shape == (2, 1, 16, 16) and mask.dtype == torch.bool
     for row in range(2):
-        starts = (positions[row] == 0).nonzero()[:, 0].tolist()
-        border = starts[1]
+        border = (positions[row] == 0).nonzero()[1, 0]
         assert mask[row, 0, :border, :border].all() and not mask[row, 0, :border, border:].any()
 
 
