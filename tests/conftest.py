@@ -1,6 +1,11 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """Fixtures that several rooms' tests share, each defined once."""
 
+import os
+import socket
+import subprocess
+import sys
+import uuid
 from collections.abc import Callable, Iterable
 
 import pytest
@@ -68,3 +73,34 @@ def tokenizer(make_tokenizer) -> PreTrainedTokenizerFast:
 def private_cache(tmp_path, monkeypatch) -> None:
     """An empty cache of `datasets` for one test."""
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+@pytest.fixture
+def in_two_processes(tmp_path) -> Callable:
+    """`in_two_processes(script, argv)`: runs it as a launcher with two processes of Gloo would; returns its output.
+
+    torch.distributed.run would take seconds longer to start and to end.
+    """
+
+    def run(script: str, argv: list[str]) -> str:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
+        offline = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(tmp_path / "cache")}
+        logs, processes = [tmp_path / f"{uuid.uuid4()}.log" for _ in range(2)], []
+        for rank, log in enumerate(logs):
+            environment = os.environ | offline | place | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            words = [sys.executable, script, *argv]
+            with log.open("w") as file:
+                process = subprocess.Popen(words, env=environment, stdout=file, stderr=subprocess.STDOUT)
+            processes.append(process)
+        try:
+            codes = [process.wait(timeout=240) for process in processes]
+        finally:
+            for process in processes:
+                process.kill()
+        printed = "".join(log.read_text() for log in logs)
+        assert codes == [0, 0], printed[-5000:]
+        return printed
+
+    return run

@@ -9,7 +9,7 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from torch.nn.functional import binary_cross_entropy_with_logits
-from transformers import BertTokenizer, DataCollatorWithPadding
+from transformers import DataCollatorWithPadding
 
 from modeling_gau import GAUConfig, GAUForSequenceClassification
 from modeling_gau.glue import data as glue_data
@@ -38,9 +38,8 @@ pytestmark = pytest.mark.usefixtures("private_cache")
 
 
 @pytest.fixture(scope="module")
-def tokenizer():
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "one", "two", "three", "four", "five"]
-    return BertTokenizer(vocab={word: index for index, word in enumerate(words)})
+def tokenizer(make_tokenizer):
+    return make_tokenizer(["one", "two", "three", "four", "five"])
 
 
 def training_arguments(tmp_path, **arguments) -> GlueTrainingArguments:

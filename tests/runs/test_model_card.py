@@ -3,8 +3,10 @@ import dataclasses
 import re
 
 import pytest
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, ModelCardData, metadata_load
+from huggingface_hub.utils import validate_repo_id
 from transformers import BertConfig, PreTrainedTokenizerFast
+from transformers.pipelines import get_supported_tasks
 
 from modeling_gau import GAUConfig, GAUForMaskedLM, GAUForSequenceClassification
 from modeling_gau.attention_gau import ATTENTION_NORMALIZATIONS
@@ -122,6 +124,16 @@ def test_front_matter_of_a_fine_tuned_model(tmp_path):
     assert {(r.dataset_type, r.dataset_config, r.dataset_split) for r in data.eval_results} == {
         ("nyu-mll/glue", "mrpc", "validation")
     }
+
+
+@pytest.mark.parametrize("make_facts", [pretraining_facts, glue_facts])
+def test_front_matter_passes_the_checks_of_huggingface_hub(tmp_path, make_facts):
+    facts = make_facts(datasets=["nyu-mll/glue"], license="apache-2.0")
+    front_matter = metadata_load(write_model_card(tmp_path, facts))
+    assert ModelCardData(**front_matter).to_dict() == front_matter  # the model index is read without a complaint
+    assert front_matter["pipeline_tag"] in get_supported_tasks()
+    for name in [*front_matter["datasets"], front_matter.get("base_model", "gau")]:
+        validate_repo_id(name)
 
 
 def test_what_is_unknown_is_left_out(tmp_path):
