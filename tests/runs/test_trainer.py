@@ -136,13 +136,13 @@ def test_private_methods_of_the_trainer_are_overridden_for_a_promise_only():
 THIRD_STEP = [HEALTHY] * 5
 
 
-@pytest.mark.parametrize("max_grad_norm", [1.0, 0.0])
 @pytest.mark.parametrize(
-    ("factor", "words"),
+    ("factor", "words", "max_grad_norm"),
     [
-        (POISONED, "Step 3: the loss of micro-batch 2 of 2 is nan."),
-        (math.inf, "Step 3: the loss of micro-batch 2 of 2 is inf."),
-        (STEEP, "Step 3: the norm of the gradient is "),
+        (POISONED, "Step 3: the loss of micro-batch 2 of 2 is nan.", 0.0),
+        (math.inf, "Step 3: the loss of micro-batch 2 of 2 is inf.", 1.0),
+        (STEEP, "Step 3: the norm of the gradient is ", 1.0),
+        (STEEP, "Step 3: the norm of the gradient is ", 0.0),
     ],
 )
 def test_stop_names_step_and_batch_before_any_harm(tmp_path, factor, words, max_grad_norm):
@@ -253,36 +253,46 @@ PLATEAU = {"lr_scheduler_type": "reduce_lr_on_plateau", "lr_scheduler_kwargs": {
 BEST = {"load_best_model_at_end": True, "metric_for_best_model": "loss", "greater_is_better": True}
 
 
-@pytest.mark.parametrize("step", [2, 4, 6])
-@pytest.mark.parametrize("recipe", [{}, BEST, BEST | {"save_total_limit": 1}, PLATEAU, {"eval_strategy": "epoch"}])
-def test_evaluation_left_out_is_made_up(tmp_path, step, recipe):
-    # An epoch is 2 steps. The loss falls, and with BEST the greatest counts: the first.
+# An epoch is 2 steps. Each recipe stops at a first, middle or last evaluation: the run makes up those before the last
+# step when it resumes, and that of the last step at the end.
+@pytest.mark.parametrize(
+    ("recipe", "stops"),
+    [
+        ({}, [4]),
+        (BEST, [2, 6]),
+        (BEST | {"save_total_limit": 1}, [4, 6]),
+        (PLATEAU, [2, 4]),
+        ({"eval_strategy": "epoch"}, [4, 6]),
+    ],
+)
+def test_evaluation_left_out_is_made_up(tmp_path, recipe, stops):
+    # The loss falls, and with BEST the greatest counts: the first.
     settings = {"rows": 8, "eval_strategy": "steps", "eval_steps": 2, "save_steps": 2} | recipe
     whole = make_trainer(tmp_path / "whole", **settings)
     whole.train()
-    stopped = make_trainer(
-        tmp_path / "run", callbacks=[Send(**{f"step_{step - 1}": [signal.SIGTERM]}), TerminationCallback()], **settings
-    )
-    stopped.train()
-    assert stopped.state.global_step == step
-    assert len([row for row in history(stopped) if "eval_loss" in row]) == step // 2 - 1
-    assert (tmp_path / "run" / f"checkpoint-{step}").is_dir()
-    resumed = make_trainer(tmp_path / "run", callbacks=[TerminationCallback()], **settings)
-    resumed.train(resume_from_checkpoint=True)
-    assert history(resumed) == history(whole)
-    assert [row["step"] for row in history(resumed) if "eval_loss" in row] == [2, 4, 6]
-    assert resumed.state.best_metric == whole.state.best_metric
-    assert resumed.state.best_global_step == whole.state.best_global_step
-    names = [
-        run.state.best_model_checkpoint and Path(run.state.best_model_checkpoint).name for run in (whole, resumed)
-    ]
-    assert names[0] == names[1]
-    assert names[0] == "checkpoint-2" or "load_best_model_at_end" not in recipe
-    assert same(snapshot(resumed), snapshot(whole))
-    if settings["eval_strategy"] == "steps":  # by epoch, the Trainer saves before it evaluates
-        again = make_trainer(tmp_path / "run", **settings)
-        again.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-6"))
-        assert history(again) == history(whole)
+    expected = snapshot(whole)
+    for stop in stops:
+        output_dir = tmp_path / f"run-{stop}"
+        send = Send(**{f"step_{stop - 1}": [signal.SIGTERM]})
+        stopped = make_trainer(output_dir, callbacks=[send, TerminationCallback()], **settings)
+        stopped.train()
+        assert stopped.state.global_step == stop
+        assert len([row for row in history(stopped) if "eval_loss" in row]) == stop // 2 - 1
+        assert (output_dir / f"checkpoint-{stop}").is_dir()
+        resumed = make_trainer(output_dir, callbacks=[TerminationCallback()], **settings)
+        resumed.train(resume_from_checkpoint=True)
+        assert history(resumed) == history(whole)
+        assert [row["step"] for row in history(resumed) if "eval_loss" in row] == [2, 4, 6]
+        assert resumed.state.best_metric == whole.state.best_metric
+        assert resumed.state.best_global_step == whole.state.best_global_step
+        names = [Path(run.state.best_model_checkpoint or "none").name for run in (whole, resumed)]
+        assert names[0] == names[1]
+        assert names[0] == "checkpoint-2" or "load_best_model_at_end" not in recipe
+        assert same(snapshot(resumed), expected)
+        if settings["eval_strategy"] == "steps":  # by epoch, the Trainer saves before it evaluates
+            again = make_trainer(output_dir, **settings)
+            again.train(resume_from_checkpoint=str(output_dir / "checkpoint-6"))
+            assert history(again) == history(whole)
 
 
 def test_no_evaluation_is_made_up_where_none_is_wanted_any_more(tmp_path):
@@ -390,15 +400,7 @@ def run_as_script(path: str, mode: str) -> None:
     """What the processes of the tests below run: a training in `path`."""
     rank = int(os.environ.get("RANK", "0"))
     termination = TerminationCallback()
-    if mode == "signal":
-
-        class Announce(TrainerCallback):
-            def on_step_end(self, args, state, control, **kwargs):
-                if state.global_step == 3:
-                    print("at step 3", flush=True)
-
-        trainer = make_trainer(path, callbacks=[Announce(), termination], max_steps=100_000, logging_strategy="no")
-    elif mode == "signal to one":
+    if mode == "signal to one":
         sends = [Send(step_2=[signal.SIGTERM])] if rank == 1 else []
         trainer = make_trainer(path, callbacks=[*sends, termination])
     elif mode == "poison on one":
@@ -423,23 +425,6 @@ ENVIRONMENT = os.environ | {
     "HF_HUB_OFFLINE": "1",
     "PYTHONPATH": str(Path(__file__).parents[2]),
 }
-
-
-def test_sigterm_to_a_process(tmp_path):
-    command = [sys.executable, __file__, str(tmp_path), "signal"]
-    with subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
-        for line in run.stdout:
-            if "at step 3" in line:
-                break
-        run.send_signal(signal.SIGTERM)
-        _, said = run.communicate(timeout=60)
-    assert run.returncode == 143, said[-2000:]
-    assert "SIGTERM: the run saves a checkpoint and stops" in said
-    found, passed_over = find_whole_checkpoint(tmp_path)
-    last = max(int(name.removeprefix("checkpoint-")) for name in steps_saved(tmp_path))
-    assert found == tmp_path / f"checkpoint-{last}"
-    assert passed_over == []
-    assert last >= 3
 
 
 def launch(path: Path, mode: str) -> subprocess.CompletedProcess:
