@@ -18,8 +18,7 @@ import torch
 from tqdm import tqdm
 
 from modeling_gau import GAUConfig, GAUForMaskedLM
-from modeling_gau.text.batches import documents_mask
-from modeling_gau.unpadding_gau import LayerCost, without_padding
+from modeling_gau.unpadding_gau import LayerCost, documents_end_to_end, same_document, without_padding
 
 
 CPU = torch.device("cpu")
@@ -72,8 +71,10 @@ def measure(
     full = len(numbers) // longest * longest
     packed = {name: tensor[:full].view(-1, longest) for name, tensor in flat.items()}
     numbers = numbers[:full].view(-1, longest)
-    by_mask = packed | {"attention_mask": documents_mask(numbers)}
-    end_to_end = packed | {"document_ids": numbers}
+    by_mask = packed | {"attention_mask": same_document(numbers)}
+    lengths = torch.tensor(documents_end_to_end(numbers).lengths)
+    end_to_end = {name: tensor.view(1, -1) for name, tensor in packed.items()}
+    end_to_end["cu_seq_lens_q"] = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
 
     unpadded = without_padding(mask, LayerCost.of(config, CPU))
     result = {

@@ -162,6 +162,8 @@ class Batches:
 
 def digest_of(inputs: dict) -> str:
     found = hashlib.sha256()
+    if "document_ids" in inputs:  # older batches held both
+        inputs = {"attention_mask": inputs["document_ids"] != 0, **inputs}
     for name in ("input_ids", "labels", "attention_mask", "position_ids", "document_ids"):
         if name in inputs:
             value = inputs[name].long()

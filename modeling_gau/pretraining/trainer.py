@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from transformers import (
     DataCollatorForTokenClassification,
     EvalPrediction,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     ProgressCallback,
@@ -33,8 +34,9 @@ from ..configuration_gau import GAUConfig
 from ..runs.arguments import RunArguments
 from ..runs.progress import ModelFlops, PretrainingProgress, Speedometer
 from ..runs.trainer import RunTrainer, replaced
-from ..text.batches import TrainingLoader, documents_mask, sum_totals
+from ..text.batches import TrainingLoader, sum_totals
 from ..text.masking import IGNORED_LABEL
+from ..unpadding_gau import same_document
 
 
 logger = logging.get_logger(__name__)
@@ -229,20 +231,13 @@ class MaskedLMTrainer(RunTrainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         if "document_ids" in inputs:
-            inputs = self._kept_apart(dict(inputs))
+            inputs = dict(inputs)
+            inputs |= keep_apart(self.model.config, inputs.pop("document_ids"))
         labels = inputs["labels"]  # the Trainer pops them for its own loss
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if model.training:
             self.speed.count_hits(outputs["logits"], labels)
         return (loss, outputs) if return_outputs else loss
-
-    def _kept_apart(self, inputs: dict) -> dict:
-        """A batch whose documents do not see each other: a GAU model is told of them, others get a mask."""
-        if self.model.config.model_type == GAUConfig.model_type:
-            inputs.pop("attention_mask", None)
-        else:
-            inputs["attention_mask"] = documents_mask(inputs.pop("document_ids"))
-        return inputs
 
     def log(self, logs, start_time=None):
         if "loss" in logs:
@@ -325,6 +320,14 @@ class MaskedLMTrainer(RunTrainer):
         return rows
 
 
+def keep_apart(config: PreTrainedConfig, document_ids: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The argument that tells a model which tokens of a batch share a document: a GAU model takes `document_ids`,
+    `(batch, seq)`, as they are, others a boolean mask `(batch, 1, seq, seq)`."""
+    if config.model_type == GAUConfig.model_type:
+        return {"document_ids": document_ids}
+    return {"attention_mask": same_document(document_ids)}
+
+
 def check_packing(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raises ValueError if a model does not keep the documents of a row apart: if two documents in one row do not get
     the logits that each gets alone.
@@ -345,7 +348,7 @@ def check_packing(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
     try:
         with torch.no_grad():
             row = {"input_ids": torch.cat(documents, dim=1), "position_ids": positions}
-            apart = tried(**row, attention_mask=documents_mask(numbers)).logits
+            apart = tried(**row, **keep_apart(model.config, numbers)).logits
             joined = tried(**row, attention_mask=torch.ones_like(numbers)).logits
             alone = torch.cat(
                 [tried(input_ids=ids, attention_mask=torch.ones_like(ids)).logits for ids in documents], 1

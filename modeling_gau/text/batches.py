@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from ..unpadding_gau import same_document
 from .masking import IGNORED_LABEL, Masking
 from .packing import FRAME, PackingReport, cut_page, frame_row, pack_section
 from .streaming import DocumentStream
@@ -215,8 +214,8 @@ class BatchMaker:
     Args:
         masking: made of the tokenizer.
         page_length: positions of a page.
-        apart: keep the contents of a row apart: adds `position_ids` that begin anew with each, and `document_ids` (1,
-            2, ... in a row, 0 for padding), from which the trainer makes the mask.
+        apart: keep the documents of a row apart: `document_ids` (1, 2, ... in a row, 0 for padding) replace the mask,
+            and `position_ids` restart with each document.
         fixed_shape: pad every row to the length asked for, not to the longest one that is there.
         seed: of cuts and masks.
     """
@@ -253,35 +252,25 @@ class BatchMaker:
         batch = self._stack(rows, width)
         facts.rows, facts.positions = batch["input_ids"].shape[0], batch["input_ids"].numel()
         facts.tokens = sum(len(inputs) for _, inputs, _ in rows)
-        if not self.apart and facts.tokens == facts.positions:
-            del batch["attention_mask"]  # nothing is hidden: attention has less to do without it
+        if facts.tokens == facts.positions:
+            batch.pop("attention_mask", None)  # without a mask attention has less to do
         return batch | {"facts": facts}
 
     def _stack(self, rows: list[tuple[list[np.ndarray], np.ndarray, np.ndarray]], width: int) -> dict:
         shape = (len(rows), width)
-        arrays = {
-            "input_ids": np.full(shape, self.pad),
-            "attention_mask": np.zeros(shape, np.int64),
-            "labels": np.full(shape, IGNORED_LABEL),
-        }
-        if self.apart:
-            arrays |= {"position_ids": np.zeros(shape, np.int64), "document_ids": np.zeros(shape, np.int64)}
+        arrays = {"input_ids": np.full(shape, self.pad), "labels": np.full(shape, IGNORED_LABEL)}
+        others = ("position_ids", "document_ids") if self.apart else ("attention_mask",)
+        arrays |= {name: np.zeros(shape, np.int64) for name in others}
         for number, (framed, inputs, labels) in enumerate(rows):
-            size = len(inputs)
-            arrays["input_ids"][number, :size] = inputs
-            arrays["attention_mask"][number, :size] = 1
-            arrays["labels"][number, :size] = labels
+            row = number, slice(len(inputs))
+            arrays["input_ids"][row], arrays["labels"][row] = inputs, labels
             if self.apart:
                 lengths = [len(part) for part in framed]
-                arrays["position_ids"][number, :size] = np.concatenate([np.arange(length) for length in lengths])
-                arrays["document_ids"][number, :size] = np.repeat(np.arange(1, len(framed) + 1), lengths)
+                arrays["position_ids"][row] = np.concatenate([np.arange(length) for length in lengths])
+                arrays["document_ids"][row] = np.repeat(np.arange(1, len(framed) + 1), lengths)
+            else:
+                arrays["attention_mask"][row] = 1
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
-
-
-def documents_mask(document_ids: torch.Tensor) -> torch.Tensor:
-    """Boolean `(batch, 1, seq, seq)`, True where query and key are of the same document; a padding position sees
-    padding alone, so that no row of the mask is empty."""
-    return same_document(document_ids)
 
 
 # Sources of batches

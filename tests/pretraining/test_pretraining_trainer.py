@@ -42,10 +42,10 @@ from modeling_gau.text.batches import (
     LengthPlan,
     Stage,
     TrainingLoader,
-    documents_mask,
     parse_length_schedule,
 )
 from modeling_gau.text.masking import Masking
+from modeling_gau.unpadding_gau import same_document
 
 
 SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
@@ -318,22 +318,15 @@ def first_inputs(tmp_path, tokenizer, model) -> dict[str, torch.Tensor]:
     return seen[0]
 
 
-@pytest.mark.parametrize("kind", ["gau", "bert"])
-def test_documents_of_a_row_are_trained_apart(tmp_path, tokenizer, kind):
-    """GAU models are told of them; others get a mask."""
-    model = BertForMaskedLM(BertConfig(**other_sizes())) if kind == "bert" else make_model(sparse=True)
-    inputs = first_inputs(tmp_path, tokenizer, model)
-    positions = inputs["position_ids"]
-    if kind == "gau":
-        assert "attention_mask" not in inputs
-        mask = documents_mask(inputs["document_ids"])
-    else:
-        assert "document_ids" not in inputs
-        mask = inputs["attention_mask"]
-    assert mask.shape == (2, 1, 16, 16) and mask.dtype == torch.bool
-    for row in range(2):
-        border = (positions[row] == 0).nonzero()[1, 0]
-        assert mask[row, 0, :border, :border].all() and not mask[row, 0, :border, border:].any()
+def test_documents_of_a_row_are_trained_apart(tmp_path, tokenizer):
+    """A GAU model gets the documents of a batch; others get their mask."""
+    documents = first_inputs(tmp_path, tokenizer, make_model(sparse=True))
+    assert documents.get("attention_mask") is None and documents["document_ids"].shape == (2, 16)
+    assert ((documents["position_ids"] == 0).sum(-1) == documents["document_ids"].max(-1).values).all()
+    by_mask = first_inputs(tmp_path, tokenizer, BertForMaskedLM(BertConfig(**other_sizes())))
+    assert by_mask.get("document_ids") is None and torch.equal(by_mask["position_ids"], documents["position_ids"])
+    assert torch.equal(by_mask["attention_mask"], same_document(documents["document_ids"]))
+    assert documents["document_ids"].max() > 1
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,6 @@ from modeling_gau.text.batches import (
     StreamedBatches,
     Totals,
     TrainingLoader,
-    documents_mask,
     parse_length_schedule,
     sum_totals,
 )
@@ -295,8 +294,8 @@ def test_rows_of_a_batch(tokenizer):
     first = [CLS, *range(10, 20), SEP, CLS, *range(30, 35), SEP]
     second = [CLS, *range(40, 52), SEP]
     assert text_of(batch).tolist() == [first + [PAD] * 5, second + [PAD] * 10]
-    assert batch["attention_mask"].tolist() == [[1] * 19 + [0] * 5, [1] * 14 + [0] * 10]
     assert batch["position_ids"].tolist() == [[*range(12), *range(7), *[0] * 5], [*range(14), *[0] * 10]]
+    assert "attention_mask" not in batch  # one statement of which tokens see each other
     assert batch["document_ids"].tolist() == [[1] * 12 + [2] * 7 + [0] * 5, [1] * 14 + [0] * 10]
     assert {tensor.dtype for tensor in batch.values()} == {torch.int64}
     special = torch.isin(text_of(batch), torch.tensor([PAD, CLS, SEP]))
@@ -319,7 +318,6 @@ def test_full_rows_need_no_mask(tokenizer):
     pages = [((number,), page) for number, page in enumerate(full_pages(3, 24))]
     facts = BatchFacts(0, 24, 0.0)
     assert make_maker(tokenizer, 24)(pages, facts).keys() == {"input_ids", "labels", "facts"}
-    assert "attention_mask" in make_maker(tokenizer, 24, apart=True)(pages, BatchFacts(0, 24, 0.0))
     assert facts.tokens == facts.positions == 72
 
 
@@ -333,7 +331,7 @@ def test_totals_are_those_of_the_batches(tokenizer):
         assert "facts" not in batch
     assert len(batches) == len(loader) == 12 and set(by_length) == {8, 32}
     assert totals.positions_by_length == by_length and totals.positions == by_length.total()
-    assert totals.tokens == sum(int((batch["attention_mask"]).sum()) for batch in batches)
+    assert totals.tokens == sum(int((batch["document_ids"] > 0).sum()) for batch in batches)
     there = sum(int((text_of(batch) >= 5).sum()) for batch in batches)
     pages = [source.pages[source._page(number)] for number in range(48)]
     assert totals.left_out == sum(len(part) for page in pages for part in page) - there > 0
@@ -393,9 +391,7 @@ def test_documents_of_a_row_are_as_each_alone(tokenizer, normalization, implemen
     masking.masking.ordinary = np.arange(5, 80, dtype=np.int32)  # the model's vocabulary
     batch = masking(pages, BatchFacts(0, 104, 0.0))
     ids, documents = batch["input_ids"], batch["document_ids"]
-    together = model(
-        input_ids=ids, attention_mask=documents_mask(documents), position_ids=batch["position_ids"]
-    ).logits
+    together = model(input_ids=ids, document_ids=documents, position_ids=batch["position_ids"]).logits
     spans = [
         (row, (documents[row] == number).nonzero()[:, 0])
         for row in range(len(ids))
@@ -415,24 +411,12 @@ def test_documents_of_a_row_are_as_each_alone(tokenizer, normalization, implemen
         if one is not None:
             torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-8, msg=name)
     # Without the mask, or with the row's n in place of the document's, it would have shown.
-    seeing = model(input_ids=ids, attention_mask=batch["attention_mask"], position_ids=batch["position_ids"]).logits
+    seeing = model(input_ids=ids, attention_mask=(documents > 0).long(), position_ids=batch["position_ids"]).logits
     assert (seeing - together)[0, :99].abs().max() > 0.1
     if normalization != "normalized_squared_relu":
         model.config.fixed_n = 99
-        fixed = model(input_ids=ids, attention_mask=documents_mask(documents), position_ids=batch["position_ids"])
+        fixed = model(input_ids=ids, document_ids=documents, position_ids=batch["position_ids"])
         assert (fixed.logits - together)[0, :99].abs().max() > 0.01
-
-
-def test_the_mask_of_documents():
-    mask = documents_mask(torch.tensor([[1, 1, 2, 0, 0]]))
-    assert mask.dtype == torch.bool and mask.shape == (1, 1, 5, 5)
-    assert mask[0, 0].int().tolist() == [
-        [1, 1, 0, 0, 0],
-        [1, 1, 0, 0, 0],
-        [0, 0, 1, 0, 0],
-        [0, 0, 0, 1, 1],
-        [0, 0, 0, 1, 1],
-    ]
 
 
 # Going on
