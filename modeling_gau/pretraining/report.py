@@ -227,5 +227,5 @@ def describe_data(data_args: DataArguments) -> str:
         return f"Pretrained on local text ({', '.join(f'`{name}`' for name in names)})."
     return (
         "Pretrained on the embedded corpus: the topics of the Python manual and the docstrings of the standard "
-        "library and of the installed packages."
+        "library and of the packages that this one requires."
     )

@@ -1,9 +1,9 @@
-"""A corpus that is on every machine that can run this package: the documentation inside its own software.
+"""A corpus on every machine that runs this package: the documentation inside its own software.
 
-Some twelve megabytes of English technical prose with code, taken from the topics of the Python manual and from the
-docstrings of the standard library and of the packages that a core installation of this one brings. Files are read and
-parsed; nothing is imported or run. What the corpus holds depends on the versions installed, so results on it compare
-only on one and the same installation: `corpus_fingerprint` tells installations apart.
+About eleven megabytes of English technical prose with code: the topics of the Python manual, and the docstrings of the
+standard library and of the packages that every installation brings. Files are parsed; nothing is imported or run. The
+text depends on the installed versions, so compare results within one installation: `corpus_fingerprint` tells
+installations apart.
 """
 
 import ast
@@ -17,17 +17,19 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 from tqdm.auto import tqdm
 
 from .fingerprints import digest
 
 
-CORE_DISTRIBUTIONS = ("transformers", "torch", "accelerate", "datasets", "evaluate", "safetensors")
+# Required by setup.py, the last three through the others.
+DISTRIBUTIONS = (
+    "transformers", "torch", "accelerate", "datasets", "evaluate", "safetensors", "numpy", "tokenizers",
+    "huggingface_hub",
+)  # fmt: skip
 MAX_BYTES = 12_000_000
 MIN_DOCUMENT_CHARACTERS = 200
-# Parsing is the slow part. A file with a smaller share of triple-quoted text has little to say for the time it takes.
+# Parsing is slow: files with a smaller share of triple-quoted text are not worth the time.
 MIN_DOCSTRING_SHARE = 0.25
 SKIPPED_FOLDERS = frozenset(
     """__pycache__ _bundled _vendor dist-packages extern externals idlelib lib2to3 site-packages test testing tests
@@ -35,27 +37,25 @@ SKIPPED_FOLDERS = frozenset(
 )
 
 _TRIPLE_QUOTED = re.compile(rb'"""(.*?)"""', re.DOTALL)
-_SURROGATES = re.compile("[\ud800-\udfff]")  # legal in a literal of Python, but not in UTF-8
-_VERSION_OF_RULES = 1  # raise it with every change to what the corpus holds
+_SURROGATES = re.compile("[\ud800-\udfff]")  # legal in Python literals, but not in UTF-8
+_VERSION_OF_RULES = 2  # raise it whenever the rules below change the corpus
 
 
 def embedded_documents(max_bytes: int = MAX_BYTES) -> list[dict[str, str]]:
-    """Collects the documents of the embedded corpus: `{"id", "text"}`, in the order of their ids.
+    """Collects the documents of the embedded corpus: `{"id", "text"}`, sorted by id.
 
-    One document is one topic of the Python manual ("manual/assert") or all docstrings of one module in the order of
-    the source, joined by blank lines ("networkx/networkx/algorithms/clique.py"). A docstring that occurs in several
-    modules is kept once. Tests and vendored copies of other packages are left out. Modules are visited in the order of
-    a hash of their ids, so that the cap takes its share of every package, and stays with the same modules when one of
-    them changes.
+    A document is a topic of the Python manual ("manual/assert"), or all docstrings of a module in source order, joined
+    by blank lines ("torch/torch/nn/modules/conv.py"). A docstring that several modules repeat is kept once. Tests and
+    vendored copies of other packages are left out. Modules are visited in hash order, so a cap takes a share of every
+    package, and keeps the same modules when one of them changes.
 
     Args:
-        max_bytes: documents are added until the next one would go beyond this many bytes of UTF-8.
+        max_bytes: stop before the document that would exceed this many bytes of UTF-8.
 
     Raises:
         ValueError: no documentation is found (an installation stripped of its sources).
     """
-    documents, size = [], 0
-    seen = set()
+    documents, size, seen = [], 0, set()
     files = sorted(_module_files().items(), key=lambda item: digest(item[0]))
     with tqdm(total=max_bytes, desc="Reading the embedded corpus", unit="B", unit_scale=True) as progress:
         for identifier, text in _candidates(files, seen):
@@ -66,15 +66,13 @@ def embedded_documents(max_bytes: int = MAX_BYTES) -> list[dict[str, str]]:
             size += added
             progress.update(added)
     if not documents:
-        raise ValueError(
-            "The embedded corpus is empty: this Python installation carries no documentation. Give --train_file."
-        )
+        raise ValueError("The embedded corpus is empty: this installation has no documentation. Give --train_file.")
     return sorted(documents, key=lambda document: document["id"])
 
 
 def corpus_fingerprint() -> str:
-    """Identifies what `embedded_documents` returns here: by the versions that it reads and by its rules."""
-    versions = {name: distribution.version for name, distribution in _distributions().items()}
+    """Identifies what `embedded_documents` returns here, by the installed versions and the rules."""
+    versions = {name: importlib.metadata.version(name) for name in DISTRIBUTIONS}
     rules = [_VERSION_OF_RULES, MAX_BYTES, MIN_DOCUMENT_CHARACTERS, MIN_DOCSTRING_SHARE]
     return digest(json.dumps([sys.version, str(_standard_library()), versions, rules], sort_keys=True))
 
@@ -110,39 +108,20 @@ def _standard_library() -> Path:
 def _module_files() -> dict[str, Path]:
     library = _standard_library()
     paths = {f"python/{path.relative_to(library).as_posix()}": path for path in library.rglob("*.py")}
-    for name, distribution in _distributions().items():
-        for entry in distribution.files or []:
+    for name in DISTRIBUTIONS:
+        for entry in importlib.metadata.files(name) or []:
             if entry.suffix == ".py":
-                paths[f"{name}/{entry.as_posix()}"] = Path(distribution.locate_file(entry))
+                paths[f"{name}/{entry.as_posix()}"] = Path(entry.locate())
     return {identifier: path for identifier, path in paths.items() if not SKIPPED_FOLDERS & set(identifier.split("/"))}
 
 
-def _distributions() -> dict[str, importlib.metadata.Distribution]:
-    """Finds what a core installation brings: the core distributions and, in turn, what each of them requires."""
-    found, waiting = {}, list(CORE_DISTRIBUTIONS)
-    while waiting:
-        name = canonicalize_name(waiting.pop())
-        if name in found:
-            continue
-        try:
-            distribution = importlib.metadata.distribution(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        found[name] = distribution
-        requirements = map(Requirement, distribution.requires or [])
-        waiting += [
-            entry.name for entry in requirements if entry.marker is None or entry.marker.evaluate({"extra": ""})
-        ]
-    return dict(sorted(found.items()))
-
-
 def _docstrings(path: Path) -> Iterator[str]:
-    """Yields the docstrings of a source file in order, or nothing where it has few of them or cannot be parsed."""
+    """Yields the docstrings of a source file in order; none if it has few or cannot be parsed."""
     try:
         source = path.read_bytes()
         if sum(map(len, _TRIPLE_QUOTED.findall(source))) < MIN_DOCSTRING_SHARE * len(source):
             return
-        with warnings.catch_warnings(action="ignore", category=SyntaxWarning):  # invalid escapes of other people's
+        with warnings.catch_warnings(action="ignore", category=SyntaxWarning):  # invalid escapes
             tree = ast.parse(source)
     except (OSError, SyntaxError, ValueError):
         return
