@@ -1,12 +1,13 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """Fixtures that several rooms' tests share, each defined once."""
 
+import contextlib
+import multiprocessing
 import os
 import socket
-import subprocess
-import sys
 import uuid
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import pytest
 import torch
@@ -77,30 +78,37 @@ def private_cache(tmp_path, monkeypatch) -> None:
 
 @pytest.fixture
 def in_two_processes(tmp_path) -> Callable:
-    """`in_two_processes(script, argv)`: runs it as a launcher with two processes of Gloo would; returns its output.
+    """`in_two_processes(main, argv)`: calls it in two processes of Gloo, as a launcher would; returns what they print.
 
-    torch.distributed.run would take seconds longer to start and to end.
+    They are forked, because a new process needs many seconds to import torch and transformers.
     """
 
-    def run(script: str, argv: list[str]) -> str:
+    def work(main: Callable, argv: list[str], log: Path, environment: dict[str, str]) -> None:
+        os.environ.update(environment)
+        torch.set_num_threads(1)  # the threads of OpenMP do not survive a fork
+        with log.open("w", buffering=1) as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+            with contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+                main(argv)
+
+    def run(main: Callable, argv: list[str]) -> str:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
-        offline = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(tmp_path / "cache")}
         logs, processes = [tmp_path / f"{uuid.uuid4()}.log" for _ in range(2)], []
         for rank, log in enumerate(logs):
-            environment = os.environ | offline | place | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-            words = [sys.executable, script, *argv]
-            with log.open("w") as file:
-                process = subprocess.Popen(words, env=environment, stdout=file, stderr=subprocess.STDOUT)
+            environment = place | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            process = multiprocessing.get_context("fork").Process(target=work, args=(main, argv, log, environment))
+            process.start()
             processes.append(process)
-        try:
-            codes = [process.wait(timeout=240) for process in processes]
-        finally:
-            for process in processes:
-                process.kill()
+        for process in processes:
+            process.join(timeout=120)
+            process.kill()
+        for process in processes:
+            process.join()
         printed = "".join(log.read_text() for log in logs)
-        assert codes == [0, 0], printed[-5000:]
+        assert [process.exitcode for process in processes] == [0, 0], printed[-5000:]
         return printed
 
     return run
