@@ -24,7 +24,7 @@ from modeling_gau.pretraining.data import PretrainingData, length_stages, make_l
 from modeling_gau.pretraining.trainer import PretrainingArguments
 from modeling_gau.runs.tables import aligned
 from modeling_gau.text.arguments import DataArguments
-from modeling_gau.text.documents import load_documents
+from modeling_gau.text.documents import read_documents
 from modeling_gau.text.streaming import open_stream
 from modeling_gau.text.tokenization import tokenize_documents, train_tokenizer
 
@@ -85,7 +85,7 @@ def training_speed(model, optimizer, batches) -> float:
 def main() -> None:
     args = parse_arguments()
     with tempfile.TemporaryDirectory() as folder:
-        documents = load_documents(DataArguments(train_file=args.train_file), seed=0, cache_dir=folder)["train"]
+        documents = read_documents(DataArguments(train_file=args.train_file), seed=0, cache_dir=folder).splits["train"]
         tokenizer = train_tokenizer(documents, "wordpiece", 8192)
         begin = time.perf_counter()
         stream = tokenize_documents(documents, tokenizer)

@@ -48,12 +48,12 @@ class DataArguments:
     skip_bad_rows: bool = field(
         default=False,
         metadata={
-            "help": "Leave out rows that cannot be read (not JSON, no text, not UTF-8, wrong number of columns), "
-            "count and report them; without it the first one is an error that names file and line."
+            "help": "Leave out unreadable rows (not JSON, no text, not UTF-8, wrong number of columns), count and "
+            "report them; by default the first one is an error that names file and line."
         },
     )
     validation_split_percentage: float = field(
-        default=5.0, metadata={"help": "Percentage of the documents held out where there is no validation text."}
+        default=5.0, metadata={"help": "Percentage of the documents to hold out if no validation text is given."}
     )
     max_seq_length: int = field(default=512, metadata={"help": "Tokens of a training row, [CLS] and [SEP] included."})
     packing: Literal["none", "concat", "documents"] = field(
@@ -66,8 +66,8 @@ class DataArguments:
     long_documents: Literal["split", "truncate"] = field(
         default="split",
         metadata={
-            "help": "What becomes of a document longer than a row with --packing none or documents: it is split into "
-            "parts that count as documents, or all but its first part is left out. Both are counted and reported."
+            "help": "What happens to a document longer than a row with --packing none or documents: split cuts it "
+            "into parts that count as documents, truncate keeps its first part only. Both are counted and reported."
         },
     )
     mixed_lengths: list[int] | None = field(
@@ -103,7 +103,7 @@ class DataArguments:
     )
     word_segmenter: Literal["jieba", "none"] | None = field(
         default=None,
-        metadata={"help": "What finds the words of Chinese text for whole_word_masking (extra `chinese`), or none."},
+        metadata={"help": "Finds the words of Chinese for whole_word_masking (needs the extra `chinese`), or none."},
     )
     eval_lengths: list[int] | None = field(
         default=None,
@@ -112,11 +112,9 @@ class DataArguments:
             "text and the model reach."
         },
     )
-    max_train_samples: int | None = field(default=None, metadata={"help": "Use the first so many training documents."})
-    max_eval_samples: int | None = field(
-        default=None, metadata={"help": "Use the first so many validation documents."}
-    )
-    max_eval_tokens: int | None = field(default=None, metadata={"help": "Use the first so many validation tokens."})
+    max_train_samples: int | None = field(default=None, metadata={"help": "Use only the first N training documents."})
+    max_eval_samples: int | None = field(default=None, metadata={"help": "Use only the first N validation documents."})
+    max_eval_tokens: int | None = field(default=None, metadata={"help": "Use only the first N validation tokens."})
     preprocessing_num_workers: int | None = field(default=None, metadata={"help": "Processes that tokenise."})
     overwrite_cache: bool = field(default=False, metadata={"help": "Read and tokenise again what is in the cache."})
     tokenizer_type: Literal["wordpiece", "bpe"] = field(
@@ -124,7 +122,7 @@ class DataArguments:
     )
     vocab_size: int = field(default=8192, metadata={"help": "Entries of the tokenizer to train."})
     tokenizer_characters: int = field(
-        default=50_000_000, metadata={"help": "Train it on documents of so many characters, if there are more."}
+        default=50_000_000, metadata={"help": "Train it on at most this many characters of text."}
     )
     tokenizer_lowercase: bool = field(default=False, metadata={"help": "Lower-case text in the tokenizer to train."})
 
@@ -176,8 +174,8 @@ class DataArguments:
             )
         if self.long_documents == "truncate" and self.packing == "concat":
             raise ValueError(
-                "--long_documents truncate needs --packing none or documents: with concat no document is too long for "
-                "a row, since rows go on with it."
+                "--long_documents truncate needs --packing none or documents: with concat a long document simply "
+                "continues in the next row."
             )
         option = "mixed_lengths" if self.mixed_lengths else "length_schedule" if self.length_schedule else None
         if option and self.packing == "none":
@@ -200,6 +198,6 @@ class DataArguments:
             )
         if self.streaming and self.max_train_samples is not None:
             raise ValueError(
-                "--max_train_samples cannot be had with --streaming, which knows no first documents: limit the run "
-                "with --max_steps, or leave --streaming out."
+                "--max_train_samples is not supported with --streaming: a stream has no fixed first documents. Limit "
+                "the run with --max_steps, or leave --streaming out."
             )

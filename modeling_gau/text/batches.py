@@ -1,11 +1,11 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""Training batches: which text stands in which batch, at which length, and where a resumed run goes on.
+"""Training batches: the text and length of each, and where a resumed run continues.
 
-A batch is a function of the seed, its number and the text, nothing else. With an index (map-style data) the pages of
-an epoch are a permutation of all pages, every step takes the next ones of an endless sequence of epochs, and processes
-and accumulated batches divide the pages of a step; so one process and several see the same steps, and a run resumes by
-counting. A stream has no index: every consumer (a process's data loader worker) reads its own documents section by
-section, and each batch brings along the place to go on from.
+A batch depends only on the seed, its number and the text. With an index (map-style data), an epoch is a permutation of
+all pages, steps take pages from an endless sequence of epochs, and processes and accumulated batches divide the pages
+of a step: any number of processes sees the same steps, and a run resumes by counting. A stream has no index: every
+consumer (a data loader worker of a process) reads its own documents section by section, and each batch carries the
+place to continue from.
 """
 
 import os
@@ -21,9 +21,9 @@ from .packing import FRAME, PackingReport, cut_page, frame_row, pack_section
 from .streaming import DocumentStream
 
 
-# Streams of random numbers that must not run in parallel, told apart by their first seed.
+# First seeds of independent streams of random numbers.
 _LENGTHS, _ORDER, _SECTIONS, _PAGES = range(1, 5)
-# So many in a row may be empty for a reader of a stream: which documents fall to it, changes with every epoch.
+# A reader of a stream may get no documents for this many epochs in a row: its share changes with every epoch.
 _EMPTY_EPOCHS = 64
 
 
@@ -32,8 +32,8 @@ _EMPTY_EPOCHS = 64
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of a run: row lengths and how often each is taken, its share of the steps, and its RoPE base (None keeps
-    the one before)."""
+    """A part of a run: row lengths and their frequencies, its share of the steps, and its RoPE base (None keeps the
+    previous one)."""
 
     lengths: tuple[int, ...]
     weights: tuple[float, ...]
@@ -61,7 +61,7 @@ def parse_length_schedule(text: str) -> tuple[Stage, ...]:
     "128+512:0.9" mixes lengths in a stage.
 
     Raises:
-        ValueError: not of that form, or shares that do not add up to 1.
+        ValueError: another form, or the shares do not add up to 1.
     """
     stages = []
     for part in text.split(","):
@@ -84,9 +84,9 @@ def parse_length_schedule(text: str) -> tuple[Stage, ...]:
 
 
 class LengthPlan:
-    """The row length of every step: all batches of a step have the same one.
+    """The row length of every step, shared by all its batches.
 
-    Lengths of a stage are drawn independently for each step, so that they do not depend on how long the run is.
+    Each step draws its length independently, so lengths do not depend on the duration of the run.
 
     Args:
         stages: in the order of training, their shares adding up to 1.
@@ -117,7 +117,7 @@ class LengthPlan:
         return min(int(np.searchsorted(self._ends, step, "right")), len(self.stages) - 1)
 
     def rope_theta(self, step: int) -> float | None:
-        """The base that holds at a step; None before the first stage that states one."""
+        """The base in effect at a step; None before the first stage that states one."""
         begun = self.stages[: self._stage_number(step) + 1]
         stated = [stage.rope_theta for stage in begun if stage.rope_theta is not None]
         return stated[-1] if stated else None
@@ -131,8 +131,8 @@ class LengthPlan:
 
 
 def check_lengths(stages: Sequence[Stage], positions: int) -> None:
-    """Raises ValueError where a length does not divide the longest one, or the longest does not divide `positions`,
-    those of a batch of one process."""
+    """Raises ValueError if a length does not divide the longest one, or the longest does not divide `positions`, the
+    batch size of one process in tokens."""
     lengths = sorted({length for stage in stages for length in stage.lengths})
     longest = lengths[-1]
     odd = [length for length in lengths if longest % length]
@@ -193,7 +193,7 @@ class BatchShape:
 
 @dataclass
 class BatchFacts:
-    """What a batch holds beside its tensors. `place` is where the consumer of a stream goes on after it."""
+    """Facts about a batch. `place` is where the consumer of a stream continues after it."""
 
     batch: int
     length: int
@@ -216,7 +216,7 @@ class BatchMaker:
         page_length: positions of a page.
         apart: keep the documents of a row apart: `document_ids` (1, 2, ... in a row, 0 for padding) replace the mask,
             and `position_ids` restart with each document.
-        fixed_shape: pad every row to the length asked for, not to the longest one that is there.
+        fixed_shape: pad every row to the step's length, not to the longest row.
         seed: of cuts and masks.
     """
 
@@ -319,15 +319,14 @@ class Place:
 class StreamedBatches(IterableDataset):
     """Batches from documents as they come, divided among processes and their workers.
 
-    A section of about `section_tokens` is read, packed, and its pages are put in a random order: the state is the
-    section's beginning and a count, and going on means reading one section again. A shuffle buffer would need its
-    content saved.
+    Reads and packs a section of about `section_tokens`, and shuffles its pages. The state is the section's beginning
+    and a count, and resuming reads one section again; a shuffle buffer would have to be saved.
 
     Args:
         stream: the documents.
         encode: texts -> int32 tokens of each, without special tokens.
         packing, long_documents: as in `make_pages`.
-        places: worker -> fields of [`Place`] to go on from.
+        places: worker -> fields of [`Place`] to continue from.
         first: number of the first batch.
     """
 
@@ -347,7 +346,7 @@ class StreamedBatches(IterableDataset):
         self.packing, self.long_documents = packing, long_documents
         self.places, self.first = dict(places or {}), first
         self._open = None
-        # Enough pages that those left short at the end of a section do not count.
+        # So many pages that the few short ones at a section's end hardly matter.
         self.section_tokens = section_tokens or max(2**19, 256 * maker.page_length)
 
     def __iter__(self) -> Iterator[dict]:
@@ -404,14 +403,14 @@ class StreamedBatches(IterableDataset):
         """Tokens of the section that begins at `place`, and the place of the next one."""
         contents, texts, tokens, characters = [], [], 0, 0
         section = place.section + 1
-        # Kept open: to come back to a place, all of its file is passed over.
+        # Kept open: returning to a place means reading its file from the beginning.
         beginning, documents = self._open or (None, None)
         if beginning != (place.epoch, tuple(place.position)):
             documents = self.stream.documents(place.epoch, list(place.position), consumer, consumers)
         for position, text in documents:
             texts.append(text)
             characters += len(text)
-            # Several documents at once are encoded faster; a token has at least one character.
+            # Encoding many documents at once is faster; a token has at least one character.
             if characters >= max(2**16, self.section_tokens - tokens):
                 contents += [ids for ids in self.encode(texts) if len(ids)]
                 tokens, texts, characters = sum(map(len, contents)), [], 0
@@ -450,7 +449,7 @@ class Totals:
 
 
 def sum_totals(parts: Sequence[Mapping]) -> Totals:
-    """The sum of totals given as dictionaries, also those that were JSON."""
+    """The sum of totals given as dictionaries, also if read from JSON."""
     total = Totals()
     for part in parts:
         for name in ("positions", "tokens", "left_out"):
@@ -462,9 +461,9 @@ def sum_totals(parts: Sequence[Mapping]) -> Totals:
 
 
 class TrainingLoader:
-    """Batches of one process to the end of the run, in order, without their facts, which it sums up.
+    """Batches of one process to the end of the run, in order, without their facts, which it adds up.
 
-    Handed to the Trainer as it is: every process makes its own batches, so there is nothing for Accelerate to divide.
+    The Trainer takes it as it is: every process makes its own batches, so Accelerate has nothing to divide.
 
     Args:
         source: where batches come from.
@@ -482,10 +481,10 @@ class TrainingLoader:
         return self.source.shape.batches
 
     def resume(self, first: int, state: Mapping | None, totals: Mapping | None) -> None:
-        """Goes on with batch `first`, from what [`state`] returned then (None where there is no such state).
+        """Continues with batch `first`, from what [`state`] returned then (None without such a state).
 
         Raises:
-            ValueError: a stream cannot go on: the state is missing, or of another number of processes or workers.
+            ValueError: a stream's state is missing, or from another number of processes or workers.
         """
         self.first = first
         if totals is not None:
@@ -514,7 +513,7 @@ class TrainingLoader:
         return {"readers": self._readers(), "places": {str(worker): place for worker, place in self.places.items()}}
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
-        # A generator of its own: the loader would draw from that of the dropout, once more in a run that is resumed.
+        # Its own generator: the loader would draw from dropout's, once more in a resumed run.
         options = {"generator": torch.Generator(), **self.options}
         if isinstance(self.source, StreamedBatches):
             self.source.places, self.source.first = self.places, self.first
@@ -523,8 +522,7 @@ class TrainingLoader:
         loader = DataLoader(self.source, batch_size=None, collate_fn=_as_it_is, worker_init_fn=_one_thread, **options)
         early, batches = {}, iter(loader)
         for number in range(self.first, len(self)):
-            # The loader asks its workers in turn, beginning with the first. After a resume in the middle of a round
-            # the turn is another's.
+            # The loader asks its workers in turn, from the first. A run resumed in mid-round begins with another.
             while number not in early:
                 batch = next(batches)
                 early[batch["facts"].batch] = batch
@@ -550,6 +548,6 @@ def _as_it_is(batch: dict) -> dict:
 
 
 def _one_thread(worker: int) -> None:
-    # A worker is one process of several: threads of the tokenizer would get in each other's way.
+    # Workers run side by side: threads of their tokenizers would compete.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     torch.set_num_threads(1)

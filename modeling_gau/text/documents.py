@@ -44,19 +44,12 @@ class Documents:
 
     Attributes:
         splits: "train" and "validation", with the single column "text".
-        bad_rows: how many rows were left out because they cannot be read, for each split that was read ("train"
-            alone where validation documents are held out of it).
+        bad_rows: number of unreadable rows left out of each split that was read ("train" alone if the validation
+            documents are held out of it).
     """
 
     splits: DatasetDict
     bad_rows: dict[str, int]
-
-
-def load_documents(
-    data_args: DataArguments, seed: int, cache_dir: str | None = None, token: str | None = None
-) -> DatasetDict:
-    """As `read_documents`, without the counts."""
-    return read_documents(data_args, seed, cache_dir, token).splits
 
 
 def read_documents(
@@ -64,22 +57,20 @@ def read_documents(
 ) -> Documents:
     """Reads the documents to pretrain on.
 
-    A row of a json, jsonl, csv, tsv or parquet file (or of a dataset) is one document. A txt file is one document, or
-    with `text_unit` one a paragraph or a line. Files may be compressed (`.txt.gz`; also .bz2, .xz and, with the
-    package zstandard, .zst). Without any source the embedded corpus is taken. Documents of white space only are
-    dropped.
+    Each row of a json, jsonl, csv, tsv or parquet file (or of a dataset) is a document. A txt file is one document,
+    or one per paragraph or line, as `text_unit` says. Files may be compressed (`.txt.gz`; also .bz2, .xz and, with
+    the package zstandard, .zst). The embedded corpus is the default. Documents of white space are dropped.
 
-    Rows that cannot be read are an error, which names the first one, or with `skip_bad_rows` are left out, counted
-    and reported: see `read_rows` for what they are. Of datasets that `datasets` has loaded itself (from the Hub or a
-    save_to_disk folder) they are the rows without a text.
+    The first unreadable row (see `parse_file`) is an error; `skip_bad_rows` leaves such rows out, counts and reports
+    them. In datasets that `datasets` loads itself (from the Hub or a save_to_disk folder) these are rows without text.
 
-    Without validation text, about `validation_split_percentage` of the documents are held out, as `split_documents`
-    says; with --streaming they are the same ones.
+    Without validation text, `split_documents` holds out about `validation_split_percentage` of the documents, the
+    same ones as with --streaming.
 
     Args:
         data_args: the source, the column, the limits.
         seed: of the choice of validation documents.
-        cache_dir: where `datasets` keeps what it has read; its own default if None.
+        cache_dir: cache of `datasets`; its own default if None.
         token: access token for the Hub.
 
     Raises:
@@ -108,14 +99,15 @@ def read_documents(
 
 
 def split_documents(documents: Dataset, percentage: float, seed: int) -> dict[str, Dataset]:
-    """Splits documents into "train" and "validation" after `is_held_out` of the text, or of the column "id" if any.
+    """Splits documents into "train" and "validation" by `is_held_out` of the column "id" if there is one, else of the
+    text.
 
-    The share is about `percentage`: of n documents, it varies by chance with a standard deviation of
-    sqrt(percentage * (100 - percentage) / n). Where none or all of the documents would be held out, the last part of
-    every document is.
+    The held-out share of n documents is `percentage` with a standard deviation of
+    sqrt(percentage * (100 - percentage) / n). If it would be none or all of them, the end of every document is held
+    out instead.
 
     Raises:
-        ValueError: there is too little text for that.
+        ValueError: there is too little text to hold out any.
     """
     key = "id" if "id" in documents.column_names else "text"
     values = column_values(documents, key)
@@ -129,12 +121,12 @@ def split_documents(documents: Dataset, percentage: float, seed: int) -> dict[st
 
 
 def is_held_out(content: str, percentage: float, seed: int) -> bool:
-    """Whether a document is one of the `percentage` that are validation text, after a hash of its content and `seed`.
+    """Whether a document is validation text, by a hash of its content and `seed`: true for about `percentage` of all.
 
-    So equal texts share a side, and it is known of each document without the others, in whatever order they are read.
+    Equal texts share a side, and each document is decided without the others, whatever the reading order.
     """
     salt = (seed % 2**64).to_bytes(hashlib.blake2b.SALT_SIZE, "big")
-    # A hash of its own: the embedded corpus is those documents whose plain one is low.
+    # Not `digest`: a capped embedded corpus holds the documents with the lowest ones.
     number = hashlib.blake2b(content.encode("utf-8"), digest_size=8, salt=salt, person=b"held out").digest()
     return int.from_bytes(number, "big") < percentage / 100 * 2**64
 
@@ -198,7 +190,7 @@ def _load_path(data_args: DataArguments, options: dict) -> dict[str, Dataset]:
 
 
 def dataset_folder(data_args: DataArguments) -> Path:
-    """The directory that `dataset_path` names; raises ValueError where it is none."""
+    """The directory that `dataset_path` names; raises ValueError if it is not a directory."""
     path = Path(data_args.dataset_path).expanduser()
     if not path.is_dir():
         raise ValueError(f"--dataset_path {path} is not a directory; a file is given as --train_file.")
@@ -211,12 +203,12 @@ def is_saved_dataset(path: Path) -> bool:
 
 
 def split_files(path: Path, cache_dir: str | None = None) -> dict[str, list[Path]]:
-    """The files of "train" and, if there are any, of "validation" in a folder, after the names that `datasets` knows.
+    """The files of "train" and, if any, of "validation" in a folder, by the names that `datasets` recognizes.
 
     Raises:
         ValueError: the folder has no data files, or several splits but no train.
     """
-    find_files([str(path)])  # raises where there is none
+    find_files([str(path)])  # raises if there is none
     files = load_dataset_builder(str(path), cache_dir=cache_dir).config.data_files
     return choose_splits({str(name): [Path(file) for file in found] for name, found in files.items()}, str(path))
 
@@ -253,10 +245,10 @@ def choose_splits(splits: dict, source: str) -> dict:
 
 
 def find_files(patterns: Sequence[str]) -> list[Path]:
-    """Expands files, globs and directories (searched in depth, hidden files left out) into a sorted list of files.
+    """Expands files, globs and directories (recursively, without hidden files) into a sorted list of files.
 
     Raises:
-        ValueError: a pattern matches nothing, or a file is of a kind that is not read.
+        ValueError: a pattern matches nothing, or a file is of an unknown kind.
     """
     found = []
     for pattern in patterns:
@@ -282,9 +274,9 @@ def _is_data_file(path: Path, root: Path) -> bool:
 
 
 def _load_files(files: list[Path], data_args: DataArguments, options: dict) -> Dataset:
-    """Reads files row by row into the columns "text" and, null where there is a text, "problem".
+    """Reads files row by row into the columns "text" and "problem", one of them null.
 
-    Without `skip_bad_rows` reading stops at the first bad row.
+    Without `skip_bad_rows`, reading stops at the first bad row.
     """
     paths = [str(path.absolute()) for path in files]
     reading = {
@@ -317,8 +309,8 @@ def _generate_rows(
     for row in itertools.chain.from_iterable(read_rows(path, column, text_unit) for path in paths):
         yield {"text": row.text, "problem": row.problem}
         if row.problem and not skip_bad_rows:
-            return  # not an error: from another process, `datasets` would pass on its traceback alone
-    if row is None:  # datasets does not load what has no rows; blank texts are dropped later
+            return  # an error raised in another process would reach the user as a traceback
+    if row is None:  # `datasets` cannot load an empty table; blank texts are dropped later
         yield {"text": "", "problem": None}
 
 
@@ -338,7 +330,7 @@ def _drop_unusable(name: str, documents: Dataset, data_args: DataArguments) -> t
 
 
 def _problems(documents: Dataset) -> list[str]:
-    """What is wrong with each row that has no text."""
+    """The problem of each row without text."""
     bad = np.flatnonzero(np.concatenate([_is_null(texts) for texts in arrow_columns(documents, "text")] or [[]]))
     if "problem" in documents.column_names:
         return documents.select(bad)["problem"][:]
@@ -359,7 +351,7 @@ def _report_problems(name: str, problems: Sequence[str]) -> None:
 
 
 def _text_of(documents: Dataset, data_args: DataArguments, source: str) -> Dataset:
-    """Keeps the column of the text, under the name "text"; raises ValueError where it is missing or not text."""
+    """Keeps the text column, renamed to "text"; raises ValueError if it is missing or not text."""
     column = data_args.text_column
     if column not in documents.column_names:
         names = ", ".join(documents.column_names)

@@ -1,9 +1,9 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""Which tokens a masked language model has to predict, and what it sees in their place.
+"""Which tokens a masked language model predicts, and what it sees in their place.
 
-transformers' collator draws from one generator for a whole batch, so that a mask depends on the batches before it and
-on how they were divided among processes. Here the caller hands over a generator, one for each page of text, and whole
-words are known from the tokens themselves, without offsets.
+transformers' collator draws from one generator for all batches, so a mask depends on earlier batches and on their
+division among processes. Here the caller passes a generator for each page of text, and whole words follow from the
+tokens themselves, without offsets.
 """
 
 from dataclasses import dataclass, field
@@ -21,21 +21,21 @@ IGNORED_LABEL = -100
 class Masking:
     """BERT's masking (Devlin et al. 2019, section 3.1).
 
-    Of the tokens, `probability` are chosen, never special ones. Of the chosen, `mask_share` become [MASK] and
-    `random_share` any token that is not special; the rest stays as it is.
+    Chooses each token with `probability`, never special ones. Of the chosen tokens, `mask_share` become [MASK],
+    `random_share` become a random token that is not special, and the rest stay unchanged.
 
     Args:
         tokenizer: with a [MASK] token.
         probability: share of the tokens to predict.
         mask_share, random_share: of the chosen tokens.
-        whole_words: choose words with that probability, and all tokens of a chosen word (the fate of each token is
-            still its own). Works for WordPiece, and for BPE and Unigram vocabularies that mark white space.
-        segmenter: what finds the words of Chinese, which has no spaces: a key of `SEGMENTERS`. Without one a Chinese
-            character is a word of its own in WordPiece, and what stands between punctuation is one in the others.
+        whole_words: choose whole words with that probability; each token of a chosen word is still replaced on its
+            own. Works for WordPiece, and for BPE and Unigram vocabularies that mark white space.
+        segmenter: finds the words of Chinese, which has no spaces: a key of `SEGMENTERS`. Without one, every Chinese
+            character is a word in WordPiece; elsewhere a word is the text between punctuation.
 
     Raises:
-        ValueError: no [MASK] token; whole words cannot be told from the vocabulary; the segmenter is not known.
-        ImportError: it is not installed.
+        ValueError: no [MASK] token; the vocabulary does not mark words; the segmenter is unknown.
+        ImportError: the segmenter is not installed.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -55,7 +55,7 @@ class Masking:
                 f"The tokenizer {tokenizer.name_or_path or type(tokenizer).__name__} has no [MASK] token."
             )
         self.mask_id = tokenizer.mask_token_id
-        # Some vocabularies have holes: ids that stand for no token are not to be drawn.
+        # Some vocabularies have holes: never draw an id without a token.
         ids = list(tokenizer.get_vocab().values())
         self.special = np.ones(max(ids) + 1, bool)
         self.special[ids] = False
@@ -66,7 +66,7 @@ class Masking:
             self.words = SegmentedWords(tokenizer, self.segmenter) if self.segmenter else WordBorders(tokenizer)
 
     def __call__(self, tokens: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Inputs and labels, both int32 `(tokens,)`, the latter -100 where there is nothing to predict."""
+        """Inputs and labels, both int32 `(tokens,)`; labels are -100 where nothing is predicted."""
         if self.words is None:
             chosen = generator.random(len(tokens), dtype=np.float32) < self.probability
         else:

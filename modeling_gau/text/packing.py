@@ -23,8 +23,8 @@ PACKINGS = ("none", "concat", "documents")
 FRAME = 2  # [CLS] and [SEP]
 SMALLEST = FRAME + 1
 
-# Documents are packed together with their neighbours: that bounds the time and memory of packing, and the few pages
-# that are not full at the end of a window do not count in so many.
+# Packing by windows of neighbouring documents bounds time and memory; the few short pages at a window's end hardly
+# matter among so many.
 _WINDOW = 2**17
 # Fewer positions than these are left empty rather than filled with a splinter of a document.
 _WORTH_FILLING = 8
@@ -32,8 +32,7 @@ _WORTH_FILLING = 8
 
 @dataclass
 class PackingReport:
-    """What became of the documents. Positions are those of all pages; the used ones hold a token, [CLS] and [SEP]
-    included."""
+    """What became of the documents. Positions count all pages; used ones hold a token, including [CLS] and [SEP]."""
 
     documents: int = 0
     tokens: int = 0
@@ -50,17 +49,15 @@ class PackingReport:
         return self.used_positions / max(self.positions, 1)
 
     def __str__(self) -> str:
-        text = (
-            f"{self.pages:,} rows of {self.positions // max(self.pages, 1):,}, {self.used:.2%} of the positions used"
-        )
+        length = self.positions // max(self.pages, 1)
+        text = f"{self.pages:,} rows of {length:,}, {self.used:.2%} of the positions used"
         if self.split_documents:
             text += f"; {self.split_documents:,} documents are longer than a row and continue in others"
         if self.truncated_documents:
             share = self.truncated_tokens / max(self.tokens, 1)
             text += (
                 f"; {self.truncated_documents:,} documents are longer than a row and were cut: "
-                f"{self.truncated_tokens:,} "
-                f"tokens ({share:.1%}) are left out"
+                f"{self.truncated_tokens:,} tokens ({share:.1%}) are left out"
             )
         return text
 
@@ -69,8 +66,8 @@ class TokenStream:
     """Tokenised documents one after the other, each closed by [SEP], read from the file behind a dataset.
 
     Args:
-        dataset: with the column `input_ids` (lists of int32), one row a document. What `datasets` memory-maps stays on
-            disk: this holds 8 bytes a document.
+        dataset: one row per document, with the column `input_ids` (lists of int32). Memory-mapped data stays on disk:
+            a stream takes 8 bytes per document.
     """
 
     def __init__(self, dataset: Dataset):
@@ -83,7 +80,7 @@ class TokenStream:
         if lengths:
             np.cumsum(np.concatenate(lengths), out=self.offsets[1:])
 
-    # To a worker that is spawned goes the name of the file, not what it holds.
+    # Pickling for a spawned worker passes the file's name, not its content.
     def __getstate__(self) -> dict:
         return {"dataset": self._dataset}
 
@@ -99,7 +96,7 @@ class TokenStream:
         return np.maximum(np.diff(self.offsets) - 1, 0)
 
     def __getitem__(self, span: slice) -> np.ndarray:
-        """int32 tokens `[span.start, span.stop)`; no copy where one chunk of the file holds them."""
+        """int32 tokens `[span.start, span.stop)`, without a copy if one chunk of the file holds them."""
         start, stop, _ = span.indices(len(self))
         first = int(np.searchsorted(self._starts, start, "right")) - 1
         pieces = []
@@ -112,7 +109,7 @@ class TokenStream:
         return np.concatenate(pieces) if pieces else np.zeros(0, np.int32)
 
     def counts(self) -> np.ndarray:
-        """How often every token occurs, up to the highest one that does."""
+        """How often each token occurs, up to the highest one in the text."""
         total = np.zeros(0, np.int64)
         for part in map(np.bincount, self._parts):
             total, part = (total, part) if len(total) >= len(part) else (part, total)
@@ -177,8 +174,8 @@ def make_pages(
         stream: tokenised documents.
         length: positions of a page.
         packing: one of `PACKINGS`.
-        long_documents: "split" documents that are longer than a page into parts that follow each other, each treated
-            as a document; "truncate" leaves all but the first part out. `concat` needs neither.
+        long_documents: "split" cuts documents longer than a page into consecutive parts, each treated as a document;
+            "truncate" keeps only the first part. `concat` needs neither.
 
     Raises:
         ValueError: no text, or with `concat` too little to fill one row.
@@ -199,7 +196,7 @@ def make_pages(
 def pack_section(
     contents: Sequence[np.ndarray], length: int, packing: str, long_documents: str, separator: int
 ) -> tuple[list[list[np.ndarray]], PackingReport]:
-    """The same for a few documents in memory, a section of a data set that is streamed. The last pages may be short.
+    """Packs a section of a stream, a few documents in memory, as `make_pages` does; the last pages may be short.
 
     Args:
         contents: int32 tokens of every document, without special tokens.
@@ -228,7 +225,7 @@ def pack_section(
 def cut_documents(
     starts: np.ndarray, sizes: np.ndarray, width: int, long_documents: str
 ) -> tuple[np.ndarray, np.ndarray, PackingReport]:
-    """Starts and sizes of the parts, at most `width` tokens each, into which documents at `starts` are cut."""
+    """Cuts documents at `starts` into parts of at most `width` tokens; returns the parts' starts and sizes."""
     report = PackingReport(documents=int((sizes > 0).sum()), tokens=int(sizes.sum()))
     long = int((sizes > width).sum())
     if long_documents == "truncate":
@@ -288,11 +285,11 @@ def cut_page(
 ) -> tuple[list[list[np.ndarray]], int]:
     """Cuts a page into at most `rows` rows of `length` positions.
 
-    Shorter rows need more frames for the same text, so a little of a full page finds no place. What that is, is left
-    to chance, so that it is other text in every epoch.
+    Shorter rows need more frames, so some text of a full page does not fit. The dropped text is random and differs
+    every epoch.
 
     Returns:
-        The contents of every row, and how many tokens found no place.
+        The contents of every row, and the number of dropped tokens.
     """
     if len(contents) == 1:
         surplus = max(len(contents[0]) - rows * (length - FRAME), 0)
@@ -307,7 +304,7 @@ def cut_page(
 
 
 def _place_parts(parts: Sequence[np.ndarray], length: int, limit: int) -> tuple[list[list[np.ndarray]], int]:
-    """Each part where it fits first; those that fit nowhere are split over what is left, if that is worth it."""
+    """First fit; parts that fit nowhere are split over the remaining space, where that is worth filling."""
     rows, spaces, homeless = [[] for _ in range(limit)], [length] * limit, []
     for part in parts:
         home = next((row for row in range(limit) if spaces[row] >= len(part) + FRAME), None)

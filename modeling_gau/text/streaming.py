@@ -1,4 +1,4 @@
-"""Documents of files that are read while training: in a fixed, seeded order, from any position, without a cache."""
+"""Documents read from files while training: in a seeded order, from any position, without a cache."""
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -30,9 +30,9 @@ _OPEN_FILES = 64
 class DocumentStream:
     """Documents of files, in an order that depends on the seed and the epoch alone.
 
-    An epoch passes over every file once, in a shuffled order; within a file documents keep their order. What a stream
-    returns depends on its arguments only, so that any number of copies, in other processes too, agree with each other.
-    Nothing is kept open or remembered between calls except the sizes of the files and the count of bad rows.
+    An epoch reads every file once, in a shuffled order; within a file documents keep their order. A stream depends on
+    its arguments alone, so copies in other processes agree. Between calls it keeps nothing open and remembers only the
+    sizes of the files and the count of bad rows.
 
     Made by `open_stream`.
 
@@ -71,28 +71,26 @@ class DocumentStream:
     ) -> Iterator[tuple[Position, str]]:
         """Yields a consumer's documents of an epoch from a position on; every document has one consumer.
 
-        Consumer c reads files c, c + consumers, ... of the epoch's order where that gives all of them about as much,
-        to 10 percent: else those with little would come to its end early and take it again, and the documents of
-        small files would be seen more often than the others. Otherwise all consumers pass over all files, and row r
-        of file f goes to consumer (r + f) mod consumers: rows of others are decompressed and cut at line ends, but not
-        parsed where their kind allows (csv is parsed). Many files of one size are read fastest. Which way an epoch
-        goes, the sizes of the files decide, of each kind and compression by itself, or the number of files where a
-        server does not tell its size. Consumers need not come to the end of an epoch after equally many documents.
+        If the shares differ by at most 10 percent, consumer c reads files c, c + consumers, ... of the epoch's order.
+        With uneven shares, consumers with small ones would begin the next epoch early and see their documents more
+        often, so all consumers pass over all files instead, and row r of file f goes to consumer (r + f) mod
+        consumers: they decompress each other's rows and find the line ends, but parse only csv. Many files of one size
+        are read fastest. Shares are compared by file size, for each kind and compression separately, or by the number
+        of files if a server does not report sizes. Consumers may end an epoch after different numbers of documents.
 
         Args:
             epoch: any number from 0.
-            position: where to begin: [0, 0], or what came with the last document that is not wanted again. It is of
-                use with the same files, seeds, epoch and number of consumers.
-            consumer: which one asks, from 0.
-            consumers: how many there are.
+            position: where to begin: [0, 0], or the position yielded with the last document already seen. Valid for
+                the same files, seeds, epoch and number of consumers.
+            consumer: number of the reader, from 0.
+            consumers: number of readers.
 
         Yields:
             The position after the document, [place of the file in the epoch's order, row], and its text. Documents of
             white space only are left out.
 
         Raises:
-            ValueError: a bad row without `skip_bad_rows` (file and line are named), or a position or a consumer that
-                cannot be.
+            ValueError: a bad row without `skip_bad_rows` (names file and line); an invalid position or consumer.
             OSError: a file cannot be reached.
         """
         self._check_request(position, consumer, consumers)
@@ -106,9 +104,9 @@ class DocumentStream:
     ) -> Dataset:
         """Collects validation documents from the files in turn until a limit, with a progress bar.
 
-        Every file gives its first document, then every file its second, and so on (from more than 64 files, which are
-        not kept open, first one document each, then two, then four), in an order of the files that has nothing to do
-        with their names: so a part is of all sources. It does not depend on `order_seed`.
+        Every file gives its first document, then every file its second, and so on, so that a part covers all sources
+        (more than 64 files are not kept open and give one document each, then two, then four). The order of the files
+        depends neither on their names nor on `order_seed`.
 
         Args:
             max_documents: how many at most; `max_eval_samples` of the arguments by default.
@@ -160,7 +158,7 @@ class DocumentStream:
         )
 
     def fingerprint(self) -> str:
-        """Digest of what decides on the documents and their order.
+        """Digest of what determines the documents and their order.
 
         These are the files, as in `files_fingerprint`, the column, `text_unit`, the seeds, the held-out share and the
         validation files.
@@ -185,14 +183,14 @@ class DocumentStream:
         return self.sizes
 
     def _shares_are_even(self, order: Sequence[int], consumers: int) -> bool:
-        """Whether consumers that take the files of this order in turn get about equally much."""
+        """Whether consumers that take the files of this order in turn get about equal shares."""
         if consumers == 1 or len(order) < consumers:
             return consumers == 1
         sizes = self._file_sizes()
         sizes = [1] * len(sizes) if None in sizes else sizes
         shares = {}
         for place, file in enumerate(order):
-            # What a size holds in text depends on the kind and the compression.
+            # The text in a byte depends on the kind and the compression.
             kind = suffix_of(self.files[file]), PurePosixPath(self.files[file]).suffix
             shares.setdefault(kind, [0] * consumers)[place % consumers] += sizes[file]
         return all(max(share) <= _EVEN * min(share) for share in shares.values())
@@ -218,7 +216,7 @@ class DocumentStream:
                 if row.problem is None:
                     if not row.text.isspace() and row.text and self._is_mine(row.text):
                         yield [index, row.number + 1], row.text
-                elif row.number is not None or turn == 0:  # all consumers come upon the damage of a file
+                elif row.number is not None or turn == 0:  # all consumers meet the damage of a file
                     self._note_bad_row(row.problem)
 
     def _rows(self, path: str, start: int, step: int) -> Iterator[Row]:
@@ -253,7 +251,7 @@ class DocumentStream:
         return texts
 
     def _in_turn(self, files: Sequence[str]) -> Generator[str, None, None]:
-        """A document of each file, then the next one of each, with all of them open."""
+        """One document of each file, then the next of each, with all files open."""
         with ExitStack() as stack:
             readers = [stack.enter_context(closing(self._read([file]))) for file in files]
             while readers:
@@ -265,9 +263,9 @@ class DocumentStream:
                 readers = going_on
 
     def _in_growing_turns(self, files: Sequence[str]) -> Generator[str, None, None]:
-        """One document of each file, then two, then four, with one of them open.
+        """One document of each file, then two, then four, with one file open.
 
-        A file that is opened again has to be passed over to its place: thanks to the growth, once in all.
+        Reopening a file means skipping to its place; as the turns double, that costs about one extra pass in all.
         """
         turns, documents = [(file, [0, 0]) for file in files], 1
         while turns:
@@ -293,7 +291,7 @@ def open_stream(
     """Makes the stream of the documents that `data_args` describes.
 
     Sources are files, a folder of data files, or a dataset on the Hub that consists of such files (txt, json, jsonl,
-    csv, tsv, parquet; compressed or not). Nothing is read yet beside names and sizes.
+    csv, tsv, parquet; compressed or not). Reads only names and sizes.
 
     Args:
         data_args: the source, the column, the limits.
@@ -342,8 +340,8 @@ def _source_files(data_args: DataArguments, token: str | None) -> dict[str, list
         path = dataset_folder(data_args)
         if is_saved_dataset(path):
             raise ValueError(
-                f"--dataset_path {path} was written by save_to_disk: it is in Arrow's form already and is read in any "
-                "order without being loaded. Leave --streaming out."
+                f"--dataset_path {path} was written by save_to_disk and is memory-mapped, so it needs no streaming. "
+                "Leave --streaming out."
             )
         files = {split: _absolute(found) for split, found in split_files(path).items()}
     elif data_args.dataset_name:
@@ -370,7 +368,7 @@ def _hub_files(data_args: DataArguments, token: str | None) -> dict[str, list[st
 
 
 def _absolute(files: Iterable[Path]) -> list[str]:
-    # Links stay as they are: in the cache of the Hub they alone have the names that tell the kind.
+    # Keep links: in the Hub's cache only their names show the kind.
     return [str(file.absolute()) for file in files]
 
 

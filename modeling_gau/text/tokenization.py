@@ -147,7 +147,7 @@ def tokenize_documents(
     byte-level BPE.
 
     Args:
-        documents: one split of `load_documents`.
+        documents: one split of `read_documents`.
         tokenizer: with a [CLS] and a [SEP] token.
         num_proc: processes; a fast tokenizer uses all cores by itself.
         overwrite_cache: tokenise again what is in the cache.

@@ -1,5 +1,5 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""Where words begin in a sequence of tokens: as the vocabulary says, and for Chinese as a segmenter does."""
+"""Where words begin in a sequence of tokens, by the vocabulary or, in Chinese, by a segmenter."""
 
 import importlib.util
 import json
@@ -13,20 +13,20 @@ from transformers import PreTrainedTokenizerBase
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 
-# Han characters of all blocks, and the two that stand for one: the mark of repetition and the zero.
+# Han characters of all blocks, the iteration mark and the zero.
 _CHINESE = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff\u3005\u3007]+")
-# What special tokens are spelled as: no word goes on across them.
+# Special tokens are spelled like this: no word continues across it.
 _NO_TEXT = b"\n"
-# What SentencePiece writes for a byte of a character that is not in the vocabulary.
+# SentencePiece's token for a byte of a character outside the vocabulary.
 _FALLBACK_BYTE = re.compile("<0x([0-9A-F]{2})>")
 
 
 class WordBorders:
-    """Numbers the words of a sequence of tokens by what the vocabulary says of each token.
+    """Numbers the words of a sequence of tokens by the vocabulary.
 
-    In WordPiece a token continues a word where it has the prefix (`##`). In vocabularies that mark white space (`Ġ`,
-    `▁`) it does where it brings none, is no punctuation and follows neither: in scripts without spaces a word is what
-    stands between punctuation.
+    In WordPiece, a token with the prefix `##` continues a word. In vocabularies that mark white space (`Ġ`, `▁`), a
+    token continues one if neither white space nor punctuation starts it or ends the token before; in scripts without
+    spaces a word then is the text between punctuation.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase):
@@ -63,10 +63,10 @@ class WordBorders:
 
 
 class SegmentedWords(WordBorders):
-    """Numbers the words of a sequence of tokens; those of Chinese as a segmenter finds them.
+    """Numbers the words of a sequence of tokens, using a segmenter for Chinese.
 
-    The characters of Chinese that follow each other are put together from the tokens and segmented, whatever the
-    vocabulary: tokens may be characters, several of them, or bytes. A token that stretches over two words joins them.
+    Runs of Chinese characters are reassembled from the tokens and segmented, whether tokens are characters, several
+    characters or bytes. A token that spans two words joins them.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, segmenter: str):
@@ -89,16 +89,16 @@ class SegmentedWords(WordBorders):
         starts, before = starts[:-1], np.maximum(starts[:-1] - 1, 0)
         inside = chinese[starts]
         begins[inside] = borders[starts[inside]]
-        # Letters of another script that follow, in vocabularies that would go on.
+        # Some vocabularies would continue a Chinese word with the letters that follow it.
         begins |= ~inside & chinese[before] & (starts > 0)
         begins[:1] = True
         return begins
 
     def _borders(self, text: bytes) -> tuple[np.ndarray, np.ndarray]:
-        """Which bytes belong to Chinese characters, and which begin a word of them; bool `(bytes + 1,)` both."""
+        """Which bytes belong to Chinese characters, and which of those begin a word; both bool `(bytes + 1,)`."""
         chinese, borders = np.zeros((2, len(text) + 1), bool)
         position = end = 0
-        # A character that was cut through stays as bytes, which are no Chinese.
+        # A character cut in two stays bytes, which do not count as Chinese.
         characters = text.decode("utf-8", "surrogateescape")
         for run in _CHINESE.finditer(characters):
             position += len(characters[end : run.start()].encode("utf-8", "surrogateescape"))
@@ -117,8 +117,8 @@ def _rjieba(text: str) -> list[str]:
     return rjieba.cut(text)
 
 
-# What `--word_segmenter` may be -> the package that it needs, and the function. jieba by its port to Rust: the
-# original has had no release since 2020 and no wheels.
+# Values of `--word_segmenter` -> the package each needs, and its function. jieba is the port to Rust: the original
+# has had no release since 2020 and no wheels.
 SEGMENTERS: Mapping[str, tuple[str, Callable[[str], list[str]]]] = {"jieba": ("rjieba", _rjieba)}
 
 
@@ -126,8 +126,8 @@ def find_segmenter(name: str) -> Callable[[str], list[str]]:
     """The function that cuts a run of Chinese characters into words.
 
     Raises:
-        ValueError: there is none of that name.
-        ImportError: the package is not installed.
+        ValueError: the name is unknown.
+        ImportError: its package is not installed.
     """
     if name not in SEGMENTERS:
         raise ValueError(f"Unknown word segmenter {name!r}: give one of {', '.join(SEGMENTERS)}.")
@@ -139,8 +139,8 @@ def find_segmenter(name: str) -> Callable[[str], list[str]]:
 
 @dataclass(frozen=True)
 class _Marks:
-    """How a vocabulary marks words: `prefix` stands before what continues one (`##`), or white space is part of the
-    tokens, spelled by bytes (`Ġ`, `byte_level`) or as `▁` (`spaces`)."""
+    """How a vocabulary marks words: by a `prefix` of continuing tokens (`##`), or by white space inside tokens,
+    spelled in bytes (`Ġ`, `byte_level`) or as `▁` (`spaces`)."""
 
     prefix: str | None
     byte_level: bool
@@ -154,7 +154,7 @@ def _marks(tokenizer: PreTrainedTokenizerBase, vocabulary: Mapping[str, int]) ->
         return _Marks(prefix, not spaces and any(token.startswith("Ġ") for token in vocabulary), spaces)
     content = json.loads(tokenizer.backend_tokenizer.to_str())
     prefix = content["model"]["continuing_subword_prefix"] if content["model"]["type"] == "WordPiece" else None
-    # A Ġ alone says nothing: it is a letter of Maltese.
+    # A Ġ alone proves nothing: it is a Maltese letter.
     parts = json.dumps([content["pre_tokenizer"], content["decoder"]], separators=(",", ":"))
     return _Marks(prefix, '"type":"ByteLevel"' in parts, spaces)
 
@@ -163,27 +163,27 @@ def _outer_characters(token: str, byte_level: bool) -> tuple[str, str]:
     byte = None if byte_level else _FALLBACK_BYTE.fullmatch(token)
     if byte is None:
         return token[0], token[-1]
-    # Of bytes above 127 nothing is known but that they are part of a character: most are part of words.
+    # A byte above 127 is part of some character, most likely a letter.
     character = chr(int(byte[1], 16))
     return (character, character) if character.isascii() else ("a", "a")
 
 
 def _inside_word(character: str, byte_level: bool) -> bool:
     if byte_level:
-        # Spells space, newline, tab and carriage return with four letters, and bytes above 127, taken for parts of
-        # words, with characters beyond ASCII.
+        # Four letters spell space, newline, tab and carriage return; characters beyond ASCII spell bytes above 127,
+        # which count as parts of words.
         return character not in "ĠĊĉč" and (character.isalnum() or character == "'" or ord(character) > 127)
-    # Letters, the marks that belong to them in many scripts, and digits; ▁ is none of them.
+    # Letters, the marks that many scripts add to them, and digits; not ▁.
     return character in "'’" or unicodedata.category(character)[0] in "LMN"
 
 
 def _spelling(marks: _Marks) -> Callable[[str], bytes]:
-    """What gives the bytes of text that a token stands for."""
+    """A function from a token to the bytes of text it stands for."""
     if marks.prefix is not None:
         return lambda token: token.removeprefix(marks.prefix).encode()
     if marks.byte_level:
         byte_of = {character: byte for byte, character in bytes_to_unicode().items()}
-        # Added tokens are not spelled in this way.
+        # Added tokens are spelled as they are.
         return lambda token: bytes(byte_of[c] for c in token) if byte_of.keys() >= set(token) else token.encode()
 
     def spell(token: str) -> bytes:

@@ -15,7 +15,6 @@ from modeling_gau.text.arguments import DataArguments
 from modeling_gau.text.documents import (
     find_files,
     is_held_out,
-    load_documents,
     read_documents,
     split_documents,
 )
@@ -38,13 +37,13 @@ def documents():
 
 @pytest.fixture
 def load(tmp_path, monkeypatch):
-    """Runs load_documents in a folder of its own, with its own cache."""
+    """Runs read_documents in a folder of its own, with its own cache."""
     folder = tmp_path / "files"
     folder.mkdir()
     monkeypatch.chdir(folder)
 
     def load(**arguments):
-        return load_documents(DataArguments(**arguments), seed=0, cache_dir=str(tmp_path / "cache"))
+        return read_documents(DataArguments(**arguments), seed=0, cache_dir=str(tmp_path / "cache")).splits
 
     return load
 

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from modeling_gau.text import streaming
 from modeling_gau.text.arguments import DataArguments
-from modeling_gau.text.documents import load_documents
+from modeling_gau.text.documents import read_documents
 from modeling_gau.text.streaming import DocumentStream, open_stream
 
 
@@ -309,7 +309,7 @@ def test_the_same_documents_are_held_out_without_streaming(tmp_path, seed):
     Path("e.csv").write_text('text\n"e ""1"""\n' + "".join(f"e {row}\n" for row in range(50)), encoding="utf-8")
     names = sorted(path.name for path in Path().glob("*.*"))
     arguments = {"train_file": names, "validation_split_percentage": 20.0, "text_unit": "paragraph"}
-    splits = load_documents(DataArguments(**arguments), seed, cache_dir=str(tmp_path / "cache"))
+    splits = read_documents(DataArguments(**arguments), seed, cache_dir=str(tmp_path / "cache")).splits
     one = open_stream(DataArguments(streaming=True, **arguments), seed, order_seed=3)
     assert sorted(one.validation_documents()["text"]) == sorted(splits["validation"]["text"])
     assert sorted(text for _, text in one.documents(0)) == sorted(splits["train"]["text"])
@@ -466,7 +466,10 @@ def test_datasets_of_the_hub_that_cannot_be_streamed(hub, data_files, message):
     [
         ({"streaming": True}, "The embedded corpus is small and cannot be streamed: leave --streaming out"),
         ({}, "The embedded corpus cannot be streamed"),
-        ({"streaming": True, "train_file": ["a.jsonl"], "max_train_samples": 5}, "--max_train_samples cannot be had"),
+        (
+            {"streaming": True, "train_file": ["a.jsonl"], "max_train_samples": 5},
+            "--max_train_samples is not supported with --streaming",
+        ),
         ({"train_file": ["nowhere.txt"]}, "nowhere.txt: there is no such file"),
         ({"train_file": ["a.pdf"]}, "a.pdf is of an unknown kind"),
         ({"dataset_path": "nowhere"}, "--dataset_path nowhere is not a directory"),

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 
 from modeling_gau.text import tokenization
 from modeling_gau.text.arguments import DataArguments
-from modeling_gau.text.documents import load_documents
+from modeling_gau.text.documents import read_documents
 from modeling_gau.text.fingerprints import tokenizer_fingerprint
 from modeling_gau.text.tokenization import encode_texts, tokenize_documents, train_tokenizer
 
@@ -193,7 +193,7 @@ def test_tokens_on_disk_are_cached(tokenizer, monkeypatch, tmp_path):
     path.write_text("".join(json.dumps({"text": story(number)}) + "\n" for number in range(200)), encoding="utf-8")
 
     def load():
-        return load_documents(DataArguments(train_file=[str(path)]), seed=0, cache_dir=str(tmp_path / "cache"))
+        return read_documents(DataArguments(train_file=[str(path)]), seed=0, cache_dir=str(tmp_path / "cache")).splits
 
     first = tokens_of(load()["train"], tokenizer)
     monkeypatch.setattr(tokenization, "_pieces", None)  # would fail
