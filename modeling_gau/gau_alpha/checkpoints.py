@@ -104,8 +104,8 @@ def read_checkpoint(directory: Path, overrides: Overrides) -> GAUAlphaCheckpoint
     found = [read for path, read in ((port, _read_port), (tensorflow, _read_tensorflow)) if path.is_file()]
     if len(found) == 2:
         raise ValueError(
-            f"{directory} holds {PORT_CONFIG} (the PyTorch port's) and {TENSORFLOW_CONFIG} (the TensorFlow "
-            "release's): which of them is meant? Put the files of one into a directory of their own."
+            f"{directory} has both {PORT_CONFIG} (the PyTorch port's) and {TENSORFLOW_CONFIG} (the "
+            "TensorFlow release's). Move the files of one into their own directory."
         )
     if not found:
         raise ValueError(_describe_nothing(directory))
@@ -114,9 +114,9 @@ def read_checkpoint(directory: Path, overrides: Overrides) -> GAUAlphaCheckpoint
 
 def _describe_nothing(directory: Path) -> str:
     inside = [path.parent for name in (PORT_CONFIG, TENSORFLOW_CONFIG) for path in directory.glob(f"*/{name}")]
-    hint = f" There is one in {inside[0]}: give that." if inside else ""
+    hint = f" {inside[0]} has one: pass that directory." if inside else ""
     return (
-        f"{directory} holds no checkpoint of GAU-alpha: neither {PORT_CONFIG} with pytorch_model.bin or "
+        f"{directory} has no GAU-alpha checkpoint: neither {PORT_CONFIG} with pytorch_model.bin or "
         f"model.safetensors (the PyTorch port) nor {TENSORFLOW_CONFIG} with bert_model.ckpt.* (TensorFlow).{hint}"
     )
 
@@ -137,11 +137,11 @@ def _read_port(directory: Path, overrides: Overrides) -> GAUAlphaCheckpoint:
     values = {ours: fields.get(theirs, default) for theirs, (ours, default) in _PORT_FIELDS.items()}
     stated = values["attention_normalization"]
     if stated not in PORT_NORMALIZATIONS:
-        raise ValueError(f"{path}: normalization is {stated!r}; the port has {', '.join(PORT_NORMALIZATIONS)}.")
+        raise ValueError(f"{path}: unknown normalization {stated!r}. Allowed: {', '.join(PORT_NORMALIZATIONS)}.")
     if overrides.attention_normalization not in (None, stated):
         raise ValueError(
-            f"--attention_normalization {overrides.attention_normalization}: {path} says {stated}. Leave it out; a "
-            "checkpoint can be loaded with another one, from_pretrained(..., attention_normalization=...)."
+            f"--attention_normalization {overrides.attention_normalization}: {path} says {stated}. Drop the "
+            "option; to use another one, pass attention_normalization=... to from_pretrained."
         )
     config = _config(values, overrides, path)
     vocabulary = read_vocabulary(directory / VOCABULARY_NAME, config.vocab_size, config.pad_token_id)
@@ -163,16 +163,16 @@ def _load_weights(directory: Path) -> dict[str, torch.Tensor]:
             read: Callable = _load_safetensors if name.endswith(".safetensors") else _load_pickle
             tensors = [entry for path in paths for entry in read(path).items()]
             if len(dict(tensors)) < len(tensors):
-                raise ValueError(f"{index}: the files it names hold tensors of the same name.")
+                raise ValueError(f"{index}: several of its files have a tensor of the same name.")
             return dict(tensors)
-    raise ValueError(f"{directory} holds no weights: {' or '.join(WEIGHT_FILES)}.")
+    raise ValueError(f"{directory} has no weights: expected {' or '.join(WEIGHT_FILES)}.")
 
 
 def _shards(index: Path) -> list[Path]:
     weight_map = read_json(index).get("weight_map")
     names = sorted(set(weight_map.values())) if isinstance(weight_map, dict) else []
     if not names or any(not isinstance(name, str) or Path(name).name != name for name in names):
-        raise ValueError(f"{index} must have a `weight_map` from tensors to names of files beside it.")
+        raise ValueError(f"{index} needs a `weight_map` from tensor names to files in the same directory.")
     missing = [name for name in names if not (index.parent / name).is_file()]
     if missing:
         raise ValueError(f"{index} names files that are missing: {', '.join(missing)}.")
@@ -191,12 +191,14 @@ def _load_pickle(path: Path) -> dict[str, torch.Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
         raise ValueError(
-            f"{path} cannot be read: it is damaged, or holds more than tensors, which is not loaded since it could "
-            f"run code ({(str(error).splitlines() or [type(error).__name__])[0]})."
+            f"{path} cannot be read: it is damaged, or contains objects other than tensors, which could run "
+            f"code ({(str(error).splitlines() or [type(error).__name__])[0]})."
         ) from error
     entries = state.items() if isinstance(state, dict) else [(None, None)]
     if not all(isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in entries):
-        raise ValueError(f"{path} is no table of tensors, as `torch.save(model.state_dict(), ...)` writes it.")
+        raise ValueError(
+            f"{path} must contain a dict of tensors, as written by `torch.save(model.state_dict(), ...)`."
+        )
     return state
 
 
@@ -215,7 +217,7 @@ def _from_port(
         wanted,
         {name: tensor.shape for name, tensor in tensors.items()},
         f"The checkpoint in {directory}",
-        "The masked language model and the bare encoder can be converted, other heads cannot." if has_head else "",
+        "Only the masked language model and the bare encoder can be converted." if has_head else "",
     )
     dtypes = {
         name: tensor.dtype if tensor.layout is torch.strided else tensor.layout for name, tensor in tensors.items()
@@ -225,8 +227,8 @@ def _from_port(
     tied = config.tie_word_embeddings and HEAD in state
     if tied and not _same_bytes(state[HEAD], state[f"{ours}embeddings.word_embeddings.weight"]):
         raise ValueError(
-            f"{directory}: {PORT_HEAD} differs from the word embeddings, which take its place in the port since its "
-            f'configuration ties them. If the head is meant, write "tie_word_embeddings": false into {PORT_CONFIG}.'
+            f"{directory}: {PORT_HEAD} differs from the word embeddings, but the configuration ties them, so that the "
+            f'port ignores it. To use it, set "tie_word_embeddings": false in {PORT_CONFIG}.'
         )
     return state, has_head
 
@@ -239,8 +241,8 @@ def _fold_scale(config: GAUConfig, state: dict[str, torch.Tensor]) -> None:
     """Folds sqrt(key size) into the queries of a checkpoint that was trained without the scale."""
     if next(iter(state.values())).itemsize < 4:
         raise ValueError(
-            '"attention_scale": false is put into the weights of the queries, which in half precision would round '
-            "them: save the checkpoint in float32."
+            '"attention_scale": false changes the query weights, which half precision would round: '
+            "save the checkpoint in float32."
         )
     for name in list(state):
         if ".q_scaleoffset." in name:
@@ -256,12 +258,14 @@ def _read_tensorflow(directory: Path, overrides: Overrides) -> GAUAlphaCheckpoin
     prefixes = checkpoint_prefixes(directory)
     if len(prefixes) != 1:
         there = f"{len(prefixes)} ({', '.join(prefix.name for prefix in prefixes)})" if prefixes else "none"
-        raise ValueError(f"{directory} must hold one checkpoint, bert_model.ckpt.index and .data-*; there is {there}.")
+        raise ValueError(
+            f"{directory} must have exactly one checkpoint (bert_model.ckpt.index and .data-*), found {there}."
+        )
     bundle = TensorBundle(prefixes[0])
     required = ("vocab_size", "hidden_size", "intermediate_size", "attention_key_size", "num_hidden_layers")
     missing = [name for name in required if not isinstance(fields.get(name), int)]
     if missing:
-        raise ValueError(f"{path} lacks {', '.join(missing)}, or they are no whole numbers.")
+        raise ValueError(f"{path}: {', '.join(missing)} must be whole numbers.")
     _check_types(fields, path)
     values = {name: fields[name] for name in required} | {
         "hidden_act": fields.get("hidden_act", "swish"),
@@ -332,7 +336,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not JSON ({error}).") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold a table of names and values.")
+        raise ValueError(f"{path} must contain a JSON object.")
     return content
 
 
@@ -368,18 +372,18 @@ def _check_port_can(config: GAUConfig) -> None:
         f"attention_normalization='{config.attention_normalization}' is not one of {', '.join(PORT_NORMALIZATIONS)}": (
             config.attention_normalization not in PORT_NORMALIZATIONS
         ),
-        f"fixed_n={config.fixed_n}: it always counts each sequence's own tokens": config.fixed_n is not None,
-        f"reference_length={config.reference_length}: its softmax_plus has {REFERENCE_LENGTH}": (
+        f"fixed_n={config.fixed_n}: the port always uses the length of each sequence": config.fixed_n is not None,
+        f"reference_length={config.reference_length}: the port always uses {REFERENCE_LENGTH}": (
             softmax_plus and config.reference_length != REFERENCE_LENGTH
         ),
-        f"softmax_plus_min_length={config.softmax_plus_min_length}: it has no such limit, so that sequences shorter "
-        "than that get other numbers. If you accept that, give --softmax_plus_min_length 1": (
+        f"softmax_plus_min_length={config.softmax_plus_min_length}: the port has no such limit, so "
+        "shorter sequences give different results. To accept this, pass --softmax_plus_min_length 1": (
             softmax_plus and config.softmax_plus_min_length != 1
         ),
-        f"sliding_window={config.sliding_window}: all of its layers see the whole sequence": (
+        f"sliding_window={config.sliding_window}: in the port, every layer attends to the whole sequence": (
             "sliding_attention" in (config.layer_types or ())
         ),
-        f"rope_parameters={rope}: it has the plain ones with the base 10000": (
+        f"rope_parameters={rope}: the port only supports the default type with base 10000": (
             rope["rope_type"] != "default" or rope["rope_theta"] != 10000.0
         ),
     }

@@ -120,7 +120,7 @@ def convert_to_port(
         tokenizer = AutoTokenizer.from_pretrained(source)
         lowercase = check_tokenizer(tokenizer, model.config.vocab_size, model.config.pad_token_id)
         if 1 in tokenizer("a", "a").get("token_type_ids", []):
-            logger.warning("The tokenizer gives the second text of a pair the token type 1; the port's gives it 0.")
+            logger.warning("The tokenizer assigns token type 1 to the second text of a pair; the port's assigns 0.")
         state = _port_state(model, has_head)
         torch.save(state, directory / WEIGHT_FILES[1])
         (directory / VOCABULARY_NAME).write_text(vocabulary_lines(tokenizer), encoding="utf-8")
@@ -136,7 +136,7 @@ def _load_ours(source: str | Path, softmax_plus_min_length: int | None) -> GAUPr
         path = Path(source) / name
         if path.is_file() and read_json(path).get("model_type") != GAUConfig.model_type:
             raise ValueError(
-                f"{source} is no checkpoint of this package ({name}). Leave out --to-port to convert one of GAU-alpha."
+                f"{source} is not a checkpoint of this package ({name}). To convert from GAU-alpha, drop --to-port."
             )
     config = AutoConfig.from_pretrained(source)
     if not isinstance(config, GAUConfig):
@@ -144,9 +144,7 @@ def _load_ours(source: str | Path, softmax_plus_min_length: int | None) -> GAUPr
     architecture = (config.architectures or [GAUForMaskedLM.__name__])[0]
     classes = {kind.__name__: kind for kind in (GAUForMaskedLM, GAUModel)}
     if architecture not in classes:
-        raise ValueError(
-            f"{source} is a {architecture}: {' and '.join(classes)} can be converted, other heads cannot."
-        )
+        raise ValueError(f"{source} is a {architecture}: only {' and '.join(classes)} can be converted.")
     changes = {} if softmax_plus_min_length is None else {"softmax_plus_min_length": softmax_plus_min_length}
     model, report = classes[architecture].from_pretrained(
         source, dtype="auto", output_loading_info=True, ignore_mismatched_sizes=True, **changes
@@ -155,7 +153,7 @@ def _load_ours(source: str | Path, softmax_plus_min_length: int | None) -> GAUPr
     faults["of another shape"] = {name for name, *_ in report["mismatched_keys"]}
     if any(faults.values()):
         found = "; ".join(f"{kind}: {', '.join(sorted(names))}" for kind, names in faults.items() if names)
-        raise ValueError(f"{source} does not hold the tensors that its configuration describes. {found}.")
+        raise ValueError(f"{source} does not match its configuration. {found}.")
     return model
 
 
@@ -164,14 +162,16 @@ def _directory(source: str | Path) -> Path:
     if Path(source).is_dir():
         return Path(source)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)):
-        raise ValueError(f"--input {source} is no directory.")
+        raise ValueError(f"--input {source} is not a directory.")
     wanted = [PORT_CONFIG, TENSORFLOW_CONFIG, VOCABULARY_NAME, "tokenizer_config.json", "*.ckpt.*"]
     for name, _, suffix in (name.partition(".") for name in WEIGHT_FILES):
         wanted += [f"{name}.{suffix}", f"{name}.{suffix}.index.json", f"{name}-*.{suffix}"]
     try:
         return Path(snapshot_download(str(source), allow_patterns=wanted))
     except (HfHubHTTPError, HFValidationError, FileNotFoundError, ConnectionError) as error:
-        raise ValueError(f"--input {source} is no directory, and the Hub does not give it: {error}") from error
+        raise ValueError(
+            f"--input {source} is not a directory, and cannot be downloaded from the Hub: {error}"
+        ) from error
 
 
 def _build(checkpoint: GAUAlphaCheckpoint) -> GAUPreTrainedModel:
@@ -218,7 +218,7 @@ def _whole_directory(path: Path) -> Iterator[Path]:
         FileExistsError: `path` holds files already.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise FileExistsError(f"--output {path} is there and not empty: give another one, or remove it.")
+        raise FileExistsError(f"--output {path} is not empty: choose another directory, or remove it.")
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as temporary:
         inside = Path(temporary) / path.name
@@ -245,7 +245,7 @@ def main(argv: list[str] | None = None) -> None:
         "--attention-normalization",
         "--attention_normalization",
         choices=PORT_NORMALIZATIONS,
-        help="of a TensorFlow checkpoint, which does not say it (default: softmax_plus, that of GAU-alpha)",
+        help="for TensorFlow checkpoints, which do not state it (default: softmax_plus, as in GAU-alpha)",
     )
     parser.add_argument(
         "--softmax-plus-min-length",
@@ -259,7 +259,9 @@ def main(argv: list[str] | None = None) -> None:
     try:
         if args.to_port:
             if args.attention_normalization:
-                parser.error("--attention-normalization goes with TensorFlow checkpoints, not with --to-port.")
+                parser.error(
+                    "--attention-normalization is for TensorFlow checkpoints; it has no effect with --to-port."
+                )
             state = convert_to_port(args.input, args.output, args.softmax_plus_min_length)
             logger.info(f"{args.output}: {len(state)} tensors in the format of the PyTorch port")
             return

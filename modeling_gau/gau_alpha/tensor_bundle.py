@@ -61,7 +61,7 @@ class TensorBundle:
             raise self._damaged("it has no header")
         header = dict(_fields(content.pop(b"")))
         if header.get(2, 0) != 0:
-            raise ValueError(f"{self.index_path}: its tensors are big-endian, which is not supported.")
+            raise ValueError(f"{self.index_path}: big-endian tensors are not supported.")
         self.n_shards = header.get(1, 1)
         self.entries = {name.decode(): _bundle_entry(value) for name, value in content.items()}
 
@@ -74,7 +74,7 @@ class TensorBundle:
         """
         entry = self.entries[name]
         if entry.is_sliced or isinstance(entry.dtype, int):
-            what = "is kept in slices" if entry.is_sliced else f"has TensorFlow's data type {entry.dtype}"
+            what = "is stored in slices" if entry.is_sliced else f"has TensorFlow's data type {entry.dtype}"
             raise ValueError(f"{self.index_path}: {name} {what}, which is not supported.")
         path = self.prefix.with_name(f"{self.prefix.name}.data-{entry.shard:05d}-of-{self.n_shards:05d}")
         if path.stat().st_size < entry.offset + entry.size:
@@ -85,16 +85,16 @@ class TensorBundle:
             return np.empty(entry.shape, entry.dtype)
         data = np.memmap(path, np.uint8, "r", entry.offset, (entry.size,))
         if masked(crc32c(data)) != entry.checksum:
-            raise ValueError(f"{path}: the bytes of {name} are not those that were written: copy the file again.")
+            raise ValueError(f"{path}: the checksum of {name} is wrong: copy the file again.")
         return data.view(entry.dtype).reshape(entry.shape)
 
     def _damaged(self, why: str) -> ValueError:
-        return ValueError(f"{self.index_path} is no index of a TensorFlow checkpoint, or it is damaged: {why}.")
+        return ValueError(f"{self.index_path} is not the index of a TensorFlow checkpoint, or is damaged: {why}.")
 
     def _table(self, table: bytes) -> Iterator[tuple[bytes, bytes]]:
         """The keys and values of a table, in order."""
         if len(table) < _FOOTER or struct.unpack("<Q", table[-8:])[0] != _MAGIC:
-            raise self._damaged("it does not end in the number that marks tables")
+            raise self._damaged("it does not end with the magic number of tables")
         # Place and size of the meta data block, which is empty, and of the index of blocks.
         _, _, *index = _varints(table[-_FOOTER:], 4)
         for _, handle in self._block(table, *index):
@@ -106,9 +106,11 @@ class TensorBundle:
         if end + _TRAILER > len(table) or size < 4:
             raise self._damaged("a block lies beyond its end")
         if masked(crc32c(table[offset : end + 1])) != struct.unpack_from("<I", table, end + 1)[0]:
-            raise self._damaged("the sum of a block is wrong")
+            raise self._damaged("the checksum of a block is wrong")
         if table[end] != 0:
-            raise ValueError(f"{self.index_path} is compressed, which TensorFlow's own are not; it cannot be read.")
+            raise ValueError(
+                f"{self.index_path} is compressed, which is not supported (TensorFlow writes uncompressed files)."
+            )
         (n_restarts,) = struct.unpack_from("<I", table, end - 4)
         block, position, key = table[offset : end - 4 * (n_restarts + 1)], 0, b""
         while position < len(block):

@@ -88,9 +88,7 @@ def check_tensors(
     lines = [f"{kind}: {_some(names)}" for kind, names in faults.items() if names]
     if lines:
         raise ValueError(
-            f"{source} does not hold the tensors that its configuration describes.\n  "
-            + "\n  ".join(lines)
-            + (f"\n{hint}" if hint else "")
+            f"{source} does not match its configuration.\n  " + "\n  ".join(lines) + (f"\n{hint}" if hint else "")
         )
 
 
@@ -99,7 +97,7 @@ def check_precision(dtypes: Mapping[str, object], floating: Collection[object], 
     kinds = {kind: [name for name in dtypes if dtypes[name] == kind] for kind in set(dtypes.values())}
     if len(kinds) > 1 or not kinds.keys() <= set(floating):
         found = "; ".join(f"{kind}: {_some(names)}" for kind, names in sorted(kinds.items(), key=lambda k: len(k[1])))
-        raise ValueError(f"{source} must hold tensors of one floating type, but there are {found}.")
+        raise ValueError(f"{source} must use one floating-point type for all tensors, found {found}.")
 
 
 def _some(names: Sequence[str]) -> str:

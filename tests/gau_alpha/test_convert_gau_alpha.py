@@ -189,11 +189,11 @@ def test_a_model_that_was_trained_further(port, tmp_path):
     ("changes", "message"),
     [
         ({"attention_normalization": "normalized_squared_relu"}, "not one of softmax, softmax_plus, squared_relu"),
-        ({"fixed_n": 512}, "fixed_n=512: it always counts each sequence's own tokens"),
-        ({"sliding_window": 9}, "sliding_window=9: all of its layers see the whole sequence"),
-        ({"reference_length": 128}, "reference_length=128: its softmax_plus has 512"),
-        ({"softmax_plus_min_length": 16}, r"softmax_plus_min_length=16.*give --softmax_plus_min_length 1"),
-        ({"rope_parameters": {"rope_type": "default", "rope_theta": 5e4}}, "with the base 10000"),
+        ({"fixed_n": 512}, "fixed_n=512: the port always uses the length of each sequence"),
+        ({"sliding_window": 9}, "sliding_window=9: in the port, every layer attends to the whole sequence"),
+        ({"reference_length": 128}, "reference_length=128: the port always uses 512"),
+        ({"softmax_plus_min_length": 16}, r"softmax_plus_min_length=16.*pass --softmax_plus_min_length 1"),
+        ({"rope_parameters": {"rope_type": "default", "rope_theta": 5e4}}, "default type with base 10000"),
     ],
 )
 def test_what_the_port_cannot_compute(port, tmp_path, changes, message):
@@ -235,16 +235,16 @@ def test_every_tensor_is_accounted_for_on_the_way_back(port, tmp_path):
         assert not (tmp_path / "back").exists()
 
 
-def test_the_way_back_is_not_for_the_ports_own_format(port, tensorflow, tmp_path):
+def test_to_port_refuses_the_ports_own_format(port, tensorflow, tmp_path):
     for source in (port, tensorflow):
-        with pytest.raises(ValueError, match=r"is no checkpoint of this package .*Leave out --to-port"):
+        with pytest.raises(ValueError, match=r"is not a checkpoint of this package .*drop --to-port"):
             convert_to_port(source, tmp_path / "back")
 
 
 def test_a_damaged_configuration_on_the_way_back(port, tmp_path):
     convert(port, tmp_path / "ours")
     (tmp_path / "ours/config.json").write_text("[1]")
-    with pytest.raises(ValueError, match=r"ours/config.json must hold a table"):
+    with pytest.raises(ValueError, match=r"ours/config.json must contain a JSON object"):
         convert_to_port(tmp_path / "ours", tmp_path / "back")
 
 
@@ -263,10 +263,10 @@ def change_tokenizer(path: Path, change: Callable[[dict], object]) -> None:
         (lambda content: content["model"].update(continuing_subword_prefix="@@"), "differs in model"),
         (lambda content: content["added_tokens"].append(content["added_tokens"][0] | {"id": 5, "content": "天"}),
          "differs in added_tokens"),
-        (lambda content: content["model"]["vocab"].update(extra=23), "has 24 tokens, the model embeddings for 23"),
+        (lambda content: content["model"]["vocab"].update(extra=23), "has 24 tokens, but the model has .* for 23"),
     ],
 )  # fmt: skip
-def test_tokenizers_that_the_port_has_not(port, tmp_path, change, message):
+def test_tokenizers_the_port_does_not_support(port, tmp_path, change, message):
     convert(port, tmp_path / "ours")
     change_tokenizer(tmp_path / "ours" / "tokenizer.json", change)
     with pytest.raises(ValueError, match=message):
@@ -285,7 +285,9 @@ def test_token_types_that_the_port_does_not_give(port, tmp_path, caplog):
 
     change_tokenizer(tmp_path / "ours" / "tokenizer.json", give_type_1)
     convert_to_port(tmp_path / "ours", tmp_path / "second")
-    assert any("the token type 1; the port's gives it 0" in message for message in caplog.messages)
+    assert any(
+        "token type 1 to the second text of a pair; the port's assigns 0" in message for message in caplog.messages
+    )
 
 
 def test_lengths_are_the_configurations(port, tmp_path):
@@ -298,10 +300,12 @@ def test_lengths_are_the_configurations(port, tmp_path):
     assert (config["max_position_embeddings"], config["classifier_dropout"]) == (64, 0.25)
 
 
-def test_other_heads_have_no_way_back(port, tmp_path):
+def test_other_heads_are_not_converted(port, tmp_path):
     convert(port, tmp_path / "ours")
     GAUForSequenceClassification.from_pretrained(tmp_path / "ours").save_pretrained(tmp_path / "classifier")
-    with pytest.raises(ValueError, match=r"is a GAUForSequenceClassification: GAUForMaskedLM and GAUModel can be"):
+    with pytest.raises(
+        ValueError, match=r"is a GAUForSequenceClassification: only GAUForMaskedLM and GAUModel can be"
+    ):
         convert_to_port(tmp_path / "classifier", tmp_path / "back")
 
 
@@ -338,7 +342,7 @@ def test_indices_of_shards(port, tmp_path):
         (port / "pytorch_model.bin.index.json").write_text(json.dumps(content))
         assert_refused(port, tmp_path / "out", message)
     shutil.copy(port / "a.bin", port / "b.bin")
-    assert_refused(port, tmp_path / "out", "hold tensors of the same name")
+    assert_refused(port, tmp_path / "out", "several of its files have a tensor of the same name")
 
 
 def test_the_name_on_the_hub(port, tmp_path, monkeypatch):
@@ -363,12 +367,12 @@ def test_tensors_of_several_precisions(port, tmp_path):
     name = "gau_alpha.encoder.layer.0.gau.o_dense.weight"
     for tensor in (state[name].half(), state[name].int(), state[name].to_sparse()):
         torch.save(state | {name: tensor}, port / "pytorch_model.bin")
-        assert_refused(port, tmp_path / "out", rf"tensors of one floating type, but there are .*{re.escape(name)}")
+        assert_refused(port, tmp_path / "out", rf"one floating-point type for all tensors, found .*{re.escape(name)}")
     variables = reference.tensorflow_variables(reference.random_weights(False))
     kernel = "GAU_alpha/encoder/layer_0/gau/i_dense/kernel"
     variables[kernel] = variables[kernel].astype(np.int64)
     source = reference.write_tensorflow(tmp_path / "tensorflow", variables)
-    assert_refused(source, tmp_path / "out", rf"tensors of one floating type, but there are .*{kernel}")
+    assert_refused(source, tmp_path / "out", rf"one floating-point type for all tensors, found .*{kernel}")
 
 
 def test_a_scale_is_not_folded_in_half_precision(tmp_path):
@@ -398,7 +402,7 @@ def test_damaged_weights(port, tmp_path):
         path.write_bytes(content)
         assert_refused(port, tmp_path / "out", r"pytorch_model.bin cannot be read|The checkpoint in")
     torch.save({1: torch.ones(2)}, path)
-    assert_refused(port, tmp_path / "out", "pytorch_model.bin is no table of tensors")
+    assert_refused(port, tmp_path / "out", "pytorch_model.bin must contain a dict of tensors")
     path.rename(port / "model.safetensors")
     assert_refused(port, tmp_path / "out", "model.safetensors cannot be read")
 
@@ -411,7 +415,7 @@ def test_every_tensor_is_accounted_for(port, tmp_path):
     name = "gau_alpha.encoder.layer.1.gau.q_scaleoffset.weight"
     for changed, message in (
         ({n: t for n, t in state.items() if n != name}, f"missing: {re.escape(name)}$"),
-        (state | {"classifier.weight": torch.ones(2, 20)}, r"unknown: classifier.weight\n.*other heads cannot"),
+        (state | {"classifier.weight": torch.ones(2, 20)}, r"unknown: classifier.weight\n.*Only the masked"),
         (state | {name: torch.ones(11)}, rf"of another shape: {re.escape(name)} is \(11,\), not \(10,\)"),
         ({n: t for n, t in state.items() if "o_dense" not in n}, "missing: .*layer.2.gau.o_dense.weight"),
     ):
@@ -448,8 +452,8 @@ def test_every_variable_is_accounted_for(tmp_path):
         ({"model_type": "gau"}, "in this package's format already; --to-port goes the other way"),
         ({"normalization": "relu"}, "normalization is 'relu'; the port has softmax, softmax_plus, squared_relu"),
         ({"embedding_size": 10}, "an embedding_size other than hidden_size is not supported"),
-        ({"vocab_size": 10}, r"vocab.txt has 23 tokens, the model embeddings for 10"),
-        ({"pad_token_id": 3}, r"\[PAD\] has the id 0, the configuration says 3"),
+        ({"vocab_size": 10}, r"vocab.txt has 23 tokens, but the model has embeddings for 10"),
+        ({"pad_token_id": 3}, r"\[PAD\] has id 0, but the configuration says 3"),
         ({"hidden_size": 21, "embedding_size": 21}, r"of another shape: .*word_embeddings.weight is \(23, 20\)"),
         ({"hidden_act": "swash"}, "Unknown hidden_act='swash'"),
         ({"hidden_act": ["swish"]}, "config.json: hidden_act must be a name"),
@@ -464,7 +468,7 @@ def test_configurations_of_the_port(port, tmp_path, changes, message):
 
 def test_configurations_of_tensorflow(tensorflow, tmp_path):
     change_json(tensorflow / "bert_config.json", attention_key_size=None)
-    assert_refused(tensorflow, tmp_path / "out", "bert_config.json lacks attention_key_size")
+    assert_refused(tensorflow, tmp_path / "out", "bert_config.json: attention_key_size must be")
     (tensorflow / "bert_config.json").write_text("{")
     assert_refused(tensorflow, tmp_path / "out", "bert_config.json is not JSON")
 
@@ -473,7 +477,7 @@ def test_configurations_of_tensorflow(tensorflow, tmp_path):
     ("content", "message"),
     [
         (None, "There is no vocab.txt in"),
-        ("\n".join([*reference.VOCABULARY[:-1], "天"]), r"vocab.txt, line 6: '天' is there twice"),
+        ("\n".join([*reference.VOCABULARY[:-1], "天"]), r"vocab.txt, line 6: '天' occurs twice"),
         ("\n".join(reference.VOCABULARY[:4]), r"vocab.txt lacks \[MASK\]"),
         (b"[PAD]\n\xff\xfe", r"vocab.txt is not UTF-8 \(byte 6\)"),
     ],
@@ -502,16 +506,16 @@ def test_a_wrong_do_lower_case(port, tmp_path):
 
 
 def test_directories(port, tensorflow, tmp_path):
-    assert_refused(tmp_path, tmp_path / "out", r"holds no checkpoint of GAU-alpha.*There is one in .*port")
+    assert_refused(tmp_path, tmp_path / "out", r"has no GAU-alpha checkpoint.*port has one")
     (tmp_path / "empty").mkdir()
     assert_refused(tmp_path / "empty", tmp_path / "out", r"neither config.json .* nor bert_config.json")
     shutil.copy(port / "config.json", tensorflow)
-    assert_refused(tensorflow, tmp_path / "out", "which of them is meant")
+    assert_refused(tensorflow, tmp_path / "out", "has both config.json .* and bert_config.json")
     (tensorflow / "config.json").unlink()
     (tensorflow / "bert_model.ckpt.index").unlink()
-    assert_refused(tensorflow, tmp_path / "out", "must hold one checkpoint.*there is none")
+    assert_refused(tensorflow, tmp_path / "out", "must have exactly one checkpoint.*found none")
     (port / "pytorch_model.bin").unlink()
-    assert_refused(port, tmp_path / "out", "holds no weights: model.safetensors or pytorch_model.bin")
+    assert_refused(port, tmp_path / "out", "has no weights: expected model.safetensors or pytorch_model.bin")
 
 
 def test_nothing_is_overwritten(port, tmp_path):
@@ -520,7 +524,7 @@ def test_nothing_is_overwritten(port, tmp_path):
     card = (tmp_path / "out/README.md").read_bytes()
     shutil.copytree(tmp_path / "out", tmp_path / "ours")
     for go, source in ((convert, port), (convert_to_port, tmp_path / "ours")):
-        with pytest.raises(FileExistsError, match="is there and not empty"):
+        with pytest.raises(FileExistsError, match="is not empty"):
             go(source, tmp_path / "out")
     assert (tmp_path / "out/README.md").read_bytes() == card
 
@@ -558,11 +562,11 @@ def test_the_command(port, tensorflow, tmp_path, capsys):
     assert GAUConfig.from_pretrained(tmp_path / "a").attention_normalization == "squared_relu"
     main(["--input", str(tmp_path / "a"), "--output", str(tmp_path / "b"), "--to-port"])
     assert json.loads((tmp_path / "b/config.json").read_text())["normalization"] == "squared_relu"
-    with pytest.raises(SystemExit, match=r"error: --attention_normalization softmax: .* says softmax_plus. Leave it"):
+    with pytest.raises(SystemExit, match=r"error: --attention_normalization softmax: .* says softmax_plus. Drop the"):
         main(["--input", str(port), "--output", str(tmp_path / "c"), "--attention_normalization", "softmax"])
-    with pytest.raises(SystemExit, match="error: --input nowhere is no directory"):
+    with pytest.raises(SystemExit, match="error: --input nowhere is not a directory"):
         main(["--input", "nowhere", "--output", str(tmp_path / "c")])
-    with pytest.raises(SystemExit, match=r"error: .*is there and not empty"):
+    with pytest.raises(SystemExit, match=r"error: .*is not empty"):
         main(["--input", str(port), "--output", str(tmp_path / "a")])
     assert not (tmp_path / "c").exists()
 

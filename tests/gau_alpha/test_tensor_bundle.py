@@ -77,14 +77,14 @@ def test_changed_bytes_are_found(written):
     path.write_bytes(content)
     bundle = TensorBundle(written)
     np.testing.assert_array_equal(bundle.read("a"), np.ones((3, 4)))
-    with pytest.raises(ValueError, match=r"the bytes of b are not those that were written: copy the file again"):
+    with pytest.raises(ValueError, match=r"the checksum of b is wrong: copy the file again"):
         bundle.read("b")
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"is_sliced": True}, "b is kept in slices, which is not supported"),
+        ({"is_sliced": True}, "b is stored in slices, which is not supported"),
         ({"dtype": 14}, "b has TensorFlow's data type 14, which is not supported"),
         ({"shape": (6,)}, r"b has 20 bytes for the shape \(6,\)"),
     ],
@@ -129,7 +129,9 @@ def test_every_changed_byte_of_the_index_is_found(written):
 @pytest.mark.parametrize("content", [b"", b"x" * 20, b"x" * 100])
 def test_a_file_that_is_no_index(tmp_path, content):
     (tmp_path / "model.ckpt.index").write_bytes(content)
-    with pytest.raises(ValueError, match=r"model.ckpt.index is no index of a TensorFlow checkpoint, or it is damaged"):
+    with pytest.raises(
+        ValueError, match=r"model.ckpt.index is not the index of a TensorFlow checkpoint, or is damaged"
+    ):
         TensorBundle(tmp_path / "model.ckpt")
 
 
