@@ -19,7 +19,6 @@ reported and left out. `error` is the output's distance from `eager` in float32,
 """
 
 import argparse
-import csv
 import datetime
 import os
 import platform
@@ -41,6 +40,7 @@ from modeling_gau.attention_gau import (
     choose_attention_backend,
     split_value_heads,
 )
+from modeling_gau.runs.tables import aligned, write_csv
 
 
 KEY_DIM, VALUE_DIM = 128, 1536
@@ -234,25 +234,15 @@ def rows_of(args, case: Case, seconds: dict) -> list[dict]:
 
 
 def print_rows(rows: list[dict]) -> None:
-    print(
-        f"{'dtype':9} {'length':>6} {'normalization':24} {'pass':17} {'backend':16} {'error':>8} "
-        f"{'ms':>9} {'GFLOP/s':>9} {'of peak':>8} {'GB/s':>8} {'of bandwidth':>12}"
-    )
+    columns = ["dtype", "normalization", "pass", "backend", "length", "error"]
+    table = [[*columns, "ms", "GFLOP/s", "of peak", "GB/s", "of bandwidth"]]
     for row in rows:
-        print(
-            f"{row['dtype']:9} {row['length']:6} {row['normalization']:24} {row['pass']:17} "
-            f"{row['backend'] + '*' * row['default']:16} {row['error']:>8} {row['median_ms']:9.3f} "
-            f"{row['useful_gflops']:9.1f} {row['share_of_peak']:8.0%} {row['least_gbytes_per_s']:8.1f} "
-            f"{row['share_of_bandwidth']:12.0%}"
-        )
+        cells = [str(row[name]) + "*" * (name == "backend" and row["default"]) for name in columns]
+        speed = [f"{row['median_ms']:.3f}", f"{row['useful_gflops']:.1f}", f"{row['share_of_peak']:.0%}"]
+        bandwidth = [f"{row['least_gbytes_per_s']:.1f}", f"{row['share_of_bandwidth']:.0%}"]
+        table.append(cells + speed + bandwidth)
+    print(aligned(table, left=4))
     print("* what a model uses when no backend is asked for")
-
-
-def write(path: str, facts: dict, rows: list[dict]) -> None:
-    with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, [*facts, *rows[0]], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({**facts, **row} for row in rows)
 
 
 def main() -> None:
@@ -274,7 +264,7 @@ def main() -> None:
         case = Case(args, dtype, length, normalization)
         rows += rows_of(args, case, measure({**case.calls(args.backends), **machine_calls(args, dtype)}, args))
         if args.output and rows:  # after each cell: hours of a machine may end before the last one
-            write(args.output, facts, rows)
+            write_csv(args.output, [facts | row for row in rows])
     print_rows(rows)
     if args.output and rows:
         print(f"Wrote {args.output}")

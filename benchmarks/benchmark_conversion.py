@@ -8,7 +8,6 @@ included, and the peak resident memory.
 """
 
 import argparse
-import csv
 import datetime
 import os
 import platform
@@ -24,10 +23,11 @@ import torch
 from modeling_gau import GAUConfig
 from modeling_gau.gau_alpha.tensor_bundle import crc32c
 from modeling_gau.gau_alpha.tensors import PORT_ENCODER, PORT_HEAD, encoder_tensors
+from modeling_gau.runs.tables import write_csv
 
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests" / "gau_alpha"))
 import gau_alpha_reference as reference  # noqa: E402
 
 
@@ -55,11 +55,8 @@ def main() -> None:
                 rows.append({"conversion": name, "round": number, "seconds": seconds, "peak_gib": peak} | facts())
                 print(f"{name:<14}{seconds:>8.1f} s{peak:>8.2f} GiB", flush=True)
     if args.output:
-        with open(args.output, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        print(args.output)
+        write_csv(args.output, rows)
+        print(f"Wrote {args.output}")
 
 
 def write_checkpoints(folder: Path) -> None:
@@ -77,7 +74,7 @@ def write_checkpoints(folder: Path) -> None:
 def measure(arguments: list[str]) -> tuple[float, float]:
     start = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-m", "modeling_gau.gau_alpha.convert", *arguments], cwd=ROOT, stderr=subprocess.PIPE
+        [sys.executable, "-m", "modeling_gau.gau_alpha", *arguments], cwd=ROOT, stderr=subprocess.PIPE
     )
     errors = process.stderr.read().decode()
     _, status, usage = os.wait4(process.pid, 0)

@@ -40,6 +40,7 @@ from transformers.utils import is_flash_attn_2_available
 
 from modeling_gau import GAUConfig
 from modeling_gau.runs.progress import ModelFlops, measure_matmul_peak
+from modeling_gau.runs.tables import aligned, write_csv
 from modeling_gau.text.embedded_corpus import embedded_documents
 
 
@@ -81,10 +82,7 @@ def main() -> None:
     if rows:
         print(table(rows))
     if args.output and rows:
-        with open(args.output, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, [*facts, *rows[0]], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(facts | row for row in rows)
+        write_csv(args.output, [facts | row for row in rows])
         print(f"Wrote {args.output}")
 
 
@@ -303,19 +301,14 @@ def print_profiles(args, which: str, dtype: torch.dtype, length: int, inputs: di
 
 
 def table(rows: list[dict]) -> str:
-    lines = [
-        f"{'pass':10} {'dtype':9} {'length':>6} {'batch':9} {'padding':>7} {'model':28} {'Mparams':>8} {'tok/s':>9} "
-        f"{'time':>6} {'range':>13} {'MFU':>6}"
-    ]
+    columns = ["pass", "dtype", "batch", "model", "length"]
+    lines = [[*columns, "padding", "Mparams", "tok/s", "time", "range", "MFU"]]
     for row in rows:
-        ratio_range = f"{row['time_ratio_min']:.2f} - {row['time_ratio_max']:.2f}"
+        sizes = [f"{row['padding']:.0%}", f"{row['layer_parameters'] / 1e6:.1f}", f"{row['tokens_per_s']:,.0f}"]
+        ratios = [f"{row['time_ratio']:.2f}", f"{row['time_ratio_min']:.2f} - {row['time_ratio_max']:.2f}"]
         mfu = f"{row['mfu']:.0%}" if row["mfu"] != "" else ""
-        lines.append(
-            f"{row['pass']:10} {row['dtype']:9} {row['length']:6} {row['batch']:9} {row['padding']:7.0%} "
-            f"{row['model']:28} {row['layer_parameters'] / 1e6:8.1f} {row['tokens_per_s']:9,.0f} "
-            f"{row['time_ratio']:6.2f} {ratio_range:>13} {mfu:>6}"
-        )
-    return "\n".join([*lines, "time: seconds of the same round as a multiple of those of the first model"])
+        lines.append([*(str(row[name]) for name in columns), *sizes, *ratios, mfu])
+    return f"{aligned(lines, left=4)}\ntime: seconds as a multiple of the first model's in the same round"
 
 
 def plot(path: Path) -> None:

@@ -11,7 +11,6 @@ models of as many parameters make as many of these.
 
 import argparse
 import contextlib
-import csv
 import io
 import json
 import statistics
@@ -25,7 +24,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Bert
 
 import run_glue
 from modeling_gau import GAUConfig
-from modeling_gau.runs.tables import aligned
+from modeling_gau.runs.tables import aligned, write_csv
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -69,7 +68,9 @@ def main() -> None:
     for name, (parameters, share) in shares.items():
         print(f"{name}: {parameters:,} parameters, {share:.0%} of a step are matrix products")
     if args.output:
-        write(args, rounds)
+        known = {"preset": args.preset, "steps": args.steps, "batch_size": args.batch_size, "bf16": int(args.bf16)}
+        write_csv(args.output, [known | row for row in rounds])
+        print(f"Wrote {args.output}")
 
 
 def make_configs(args: argparse.Namespace, folder: Path) -> dict[str, str]:
@@ -113,15 +114,6 @@ def products(args: argparse.Namespace, config: str) -> tuple[int, float]:
     times = {event.key: event.self_cpu_time_total for event in profiler.key_averages()}
     own = sum(times.get(f"aten::{name}", 0) for name in ("mm", "addmm", "bmm", "baddbmm"))
     return model.num_parameters(), own / sum(times.values())
-
-
-def write(args: argparse.Namespace, rounds: list[dict]) -> None:
-    known = {"preset": args.preset, "steps": args.steps, "batch_size": args.batch_size, "bf16": int(args.bf16)}
-    with args.output.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [*known, *rounds[0]], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(known | row for row in rounds)
-    print(f"Wrote {args.output}")
 
 
 if __name__ == "__main__":

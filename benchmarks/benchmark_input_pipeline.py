@@ -9,7 +9,6 @@ it goes. Every kind is measured `--rounds` times in turn, and training in betwee
 """
 
 import argparse
-import csv
 import statistics
 import tempfile
 import time
@@ -22,7 +21,7 @@ from transformers import AutoModelForMaskedLM
 from modeling_gau import GAUConfig
 from modeling_gau.pretraining.data import PretrainingData, length_stages, make_loader
 from modeling_gau.pretraining.trainer import PretrainingArguments
-from modeling_gau.runs.tables import aligned
+from modeling_gau.runs.tables import aligned, write_csv
 from modeling_gau.text.arguments import DataArguments
 from modeling_gau.text.documents import read_documents
 from modeling_gau.text.streaming import open_stream
@@ -114,12 +113,8 @@ def main() -> None:
         table.append([row["kind"], *numbers, f"{row['times_training']:.1f}"])
     print(f"\n{aligned(table)}")
     if args.output:
-        with open(args.output, "w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(
-                {name: round(v, 2) if isinstance(v, float) else v for name, v in row.items()} for row in rows
-            )
+        rounded = [{name: round(v, 2) if isinstance(v, float) else v for name, v in row.items()} for row in rows]
+        write_csv(args.output, rounded)
         print(f"Wrote {args.output}")
 
 

@@ -19,6 +19,9 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
+from modeling_gau import GAUConfig, GAUForMaskedLM
+from modeling_gau.runs.tables import aligned, write_csv
+
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -47,8 +50,6 @@ def training_step(model, length: int) -> None:
 
 
 def run_cell(args: argparse.Namespace) -> None:
-    from modeling_gau import GAUConfig, GAUForMaskedLM
-
     backend, length = args.cell[0], int(args.cell[1])
     config = GAUConfig(
         vocab_size=1000,
@@ -105,14 +106,10 @@ def main() -> None:
             "backend": backend, "length": length, "peak_mib": round(extra / 2**20),
             "kib_per_token": round(extra / 2**10 / length, 1),
         })  # fmt: skip
-    print(f"{'backend':12} {'length':>7} {'peak MiB':>9} {'KiB per token':>14}")
-    for row in rows:
-        print(f"{row['backend']:12} {row['length']:7} {row['peak_mib']:9} {row['kib_per_token']:14}")
+    shown = [[str(row[name]) for name in ("backend", "length", "peak_mib", "kib_per_token")] for row in rows]
+    print(aligned([["backend", "length", "peak MiB", "KiB per token"], *shown]))
     if args.output:
-        with open(args.output, "w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        write_csv(args.output, rows)
         print(f"Wrote {args.output}")
 
 

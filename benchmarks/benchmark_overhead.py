@@ -9,7 +9,6 @@ compared are medians of the step times within a round, the first step of each bl
 """
 
 import argparse
-import csv
 import itertools
 import statistics
 import tempfile
@@ -25,6 +24,7 @@ from transformers import AutoModelForMaskedLM, TrainerCallback, get_scheduler
 from modeling_gau import GAUConfig
 from modeling_gau.pretraining.trainer import MaskedLMTrainer, PretrainingArguments
 from modeling_gau.runs.progress import ModelFlops
+from modeling_gau.runs.tables import aligned, write_csv
 from modeling_gau.text.batches import (
     BatchMaker,
     BatchShape,
@@ -144,15 +144,12 @@ def main() -> None:
     known = {"preset": args.preset, "rows": args.rows, "length": args.length, "packing": args.packing}
     known["precision"] = "float32" if args.float32 else "bfloat16"
     print("\n" + ", ".join(f"{name} {value}" for name, value in known.items()))
-    print(f"{'round':>6}{'bare (s)':>11}{'trainer (s)':>13}{'overhead':>10}")
-    for row in rows:
-        print(f"{row['round']:>6}{row['bare']:>11.4f}{row['trainer']:>13.4f}{row['overhead']:>10.1%}")
+    table = [["round", "bare (s)", "trainer (s)", "overhead"]]
+    table += [[str(r["round"]), f"{r['bare']:.4f}", f"{r['trainer']:.4f}", f"{r['overhead']:.1%}"] for r in rows]
+    print(aligned(table))
     print(f"median overhead {statistics.median(overheads):.1%}, from {min(overheads):.1%} to {max(overheads):.1%}")
     if args.output:
-        with open(args.output, "w", newline="") as file:
-            writer = csv.DictWriter(file, [*known, *rows[0]])
-            writer.writeheader()
-            writer.writerows(known | row for row in rows)
+        write_csv(args.output, [known | row for row in rows])
         print(f"Wrote {args.output}")
 
 

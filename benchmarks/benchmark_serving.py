@@ -12,7 +12,6 @@ changing order; speed-ups are medians, and ranges, of the quotients within a rou
 
 import argparse
 import copy
-import csv
 import json
 import statistics
 import tempfile
@@ -29,6 +28,7 @@ from modeling_gau.export import export_model, load_exported
 from modeling_gau.glue.metrics import TASK_METRICS, GlueMetric
 from modeling_gau.runs.arguments import ModelArguments
 from modeling_gau.runs.models import resolve_config
+from modeling_gau.runs.tables import aligned, write_csv
 
 
 VARIANTS = {
@@ -185,17 +185,19 @@ def measure_quality(args: argparse.Namespace, variants: dict[str, Predict], toke
 
 
 def print_table(results: list[dict], quality_names: list[str], sizes: list[int]) -> None:
-    heads = [f"{'variant':<18}{'MB':>8}", *(f"{name[:12]:>13}" for name in quality_names)]
-    heads += [f"{f'batch {size} (ms)':>15}{'rows/s':>9}{'speed-up':>10} {'(range)':<14}" for size in sizes]
-    print("\n" + "".join(heads))
+    heads = ["variant", "MB", *quality_names]
+    for size in sizes:
+        heads += [f"batch {size} (ms)", "rows/s", "speed-up", "(range)"]
+    table = [heads]
     for row in results:
-        cells = [f"{row['variant']:<18}{row['megabytes']:>8.1f}"]
-        cells += [f"{row[n]:>13d}" if isinstance(row[n], int) else f"{row[n]:>13.4f}" for n in quality_names]
+        cells = [row["variant"], f"{row['megabytes']:.1f}"]
+        cells += [str(row[name]) if isinstance(row[name], int) else f"{row[name]:.4f}" for name in quality_names]
         for size in sizes:
-            span = f"({row[f'speedup_{size}_min']:.2f} to {row[f'speedup_{size}_max']:.2f})"
-            cells.append(f"{row[f'ms_{size}']:>15.2f}{row[f'rows_per_second_{size}']:>9.0f}")
-            cells.append(f"{row[f'speedup_{size}']:>10.2f} {span:<14}")
-        print("".join(cells))
+            cells += [f"{row[f'ms_{size}']:.2f}", f"{row[f'rows_per_second_{size}']:.0f}"]
+            cells.append(f"{row[f'speedup_{size}']:.2f}")
+            cells.append(f"({row[f'speedup_{size}_min']:.2f} to {row[f'speedup_{size}_max']:.2f})")
+        table.append(cells)
+    print(f"\n{aligned(table)}")
 
 
 def main() -> None:
@@ -224,10 +226,7 @@ def main() -> None:
         results.append(known | {"variant": name, "megabytes": megabytes} | quality[name] | speeds)
     print_table(results, list(quality[BASELINE]), args.batch_sizes)
     if args.output:
-        with open(args.output, "w", newline="") as file:
-            writer = csv.DictWriter(file, list(results[0]))
-            writer.writeheader()
-            writer.writerows(results)
+        write_csv(args.output, results)
         print(f"Wrote {args.output}")
 
 

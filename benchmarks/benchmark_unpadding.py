@@ -8,7 +8,6 @@ Both forms alternate in one process; times are medians. The rule that decides wh
 """
 
 import argparse
-import csv
 import statistics
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ import torch
 from tqdm import tqdm
 
 from modeling_gau import GAUConfig, GAUForMaskedLM
+from modeling_gau.runs.tables import write_csv
 from modeling_gau.unpadding_gau import LayerCost, documents_end_to_end, same_document, without_padding
 
 
@@ -41,10 +41,7 @@ def main() -> None:
         rows.append(measure(*case, args.layers, args.repetitions, not args.float32))
         progress.write(", ".join(f"{name} {value}" for name, value in rows[-1].items()))
     if args.output:
-        with args.output.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        write_csv(args.output, rows)
         print(f"Wrote {args.output}.")
 
 

@@ -11,7 +11,6 @@ same masked validation tokens at the end. Finished cells are not run again.
 """
 
 import argparse
-import csv
 import itertools
 import json
 import statistics
@@ -25,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import run_pretrain  # noqa: E402
-from modeling_gau.runs.tables import aligned  # noqa: E402
+from modeling_gau.runs.tables import aligned, write_csv  # noqa: E402
 from modeling_gau.runs.trainer import NonFiniteError  # noqa: E402
 
 
@@ -97,10 +96,7 @@ def main() -> None:
         table.append([normalization, initialisation, str(rate), f"{warmup:.0%}", *(f"{n:.4f}" for n in numbers)])
     print(f"\n{aligned(table, left=2)}")
     if args.output:
-        with open(args.output, "w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        write_csv(args.output, rows)
         print(f"Wrote {args.output}")
 
 

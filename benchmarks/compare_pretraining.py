@@ -21,7 +21,7 @@ from tqdm import tqdm
 from transformers import AutoModelForMaskedLM
 
 import modeling_gau  # noqa: F401 - registers the GAU
-from modeling_gau.runs.tables import aligned, markdown
+from modeling_gau.runs.tables import aligned, markdown, write_csv
 
 
 def main() -> None:
@@ -45,10 +45,7 @@ def main() -> None:
     table = summary(rows)
     print(markdown(table, left=1) if args.markdown else aligned(table, left=1))
     if args.output:
-        with args.output.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        write_csv(args.output, rows)
         print(f"Wrote {args.output}")
 
 

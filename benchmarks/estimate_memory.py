@@ -13,7 +13,6 @@ buffers. Not counted: the CUDA context, workspaces of libraries, NCCL and the al
 """
 
 import argparse
-import csv
 import datetime
 import itertools
 import subprocess
@@ -39,7 +38,7 @@ from transformers.initialization import no_init_weights
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository need not be installed
 
 from modeling_gau import GAUConfig, GAUForMaskedLM, attention_gau
-from modeling_gau.runs.tables import aligned, markdown
+from modeling_gau.runs.tables import aligned, markdown, write_csv
 
 
 PRESETS = Path(__file__).resolve().parents[1] / "configuration" / "models"
@@ -390,10 +389,7 @@ def main() -> None:
         print(f"{args.precision}, attention {args.backend}, mask {args.mask}; GiB on each GPU")
     show(rows, columns, args.markdown)
     if args.output:
-        with open(args.output, "w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        write_csv(args.output, rows)
         print(f"Wrote {args.output}")
 
 

@@ -41,7 +41,7 @@ from ..runs.jobs import Job, Runner, check_needs, device_environments, lock
 from ..runs.recipes import parse_arguments, read_recipe
 from ..runs.run_record import RECORD_NAME, compare_runs, compare_values, describe_arguments, digest_of
 from ..runs.state_files import for_json, write_json
-from ..runs.tables import aligned
+from ..runs.tables import aligned, write_csv
 from ..text.arguments import DataArguments
 from ..text.documents import find_files, read_documents
 from ..text.tokenization import train_tokenizer
@@ -417,7 +417,7 @@ class Study:
         for name, rows in ((name, list(make(finished))) for name, make in makers.items()):
             if rows:
                 written.append(self.output_dir / f"{name}.csv")
-                write_rows(written[-1], rows)
+                write_csv(written[-1], rows)
         return written
 
     def _tuning_rows(self, finished: set[str]) -> Iterable[dict[str, Any]]:
@@ -472,14 +472,6 @@ def load(path: Path) -> dict[str, Any] | None:
 def read_rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
-
-
-def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """The report of a pretraining run: tables, the model card, and an example that the model fills in."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from ..runs.arguments import CardArguments, ModelArguments
 from ..runs.figures import plot_lengths, plot_loss_curve
 from ..runs.model_card import ModelCardFacts, write_model_card
 from ..runs.run_record import describe_device
-from ..runs.tables import aligned
+from ..runs.tables import aligned, write_csv
 from ..text.arguments import DataArguments
 from ..text.batches import StreamedBatches, TrainingLoader
 from ..text.packing import PackingReport
@@ -75,10 +74,7 @@ def report(
         record: content of its `run.json`.
     """
     output_dir, metrics, table = Path(trainer.args.output_dir), record["results"], record["lengths"]
-    with open(output_dir / "length_results.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(table[0]))
-        writer.writeheader()
-        writer.writerows(table)
+    write_csv(output_dir / "length_results.csv", table)
     pictures = {
         "loss_curve": plot_loss_curve(trainer.state.log_history, output_dir / "loss_curve.png"),
         "length_curve": plot_lengths(table, trained_lengths(data_args), output_dir / "length_curve.png"),

@@ -1,8 +1,10 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""Tables for the terminal and for Markdown."""
+"""Tables for the terminal, for Markdown and as CSV."""
 
+import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 
 def aligned(rows: Sequence[Sequence[str]], left: int = 1) -> str:
@@ -31,3 +33,11 @@ def cell_text(value: object) -> str:
     if isinstance(value, int) or (math.isfinite(value) and abs(value) >= 1000):
         return f"{value:,.0f}"
     return f"{value:.4g}"
+
+
+def write_csv(path: str | Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Writes rows to a file; the columns are the keys of all rows, in the order of their first appearance."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)

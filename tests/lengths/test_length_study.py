@@ -361,7 +361,7 @@ def test_tables(script, make):
                 {"checkpoint": "/a/b", "length": 16, "value": 2.5},
                 {"checkpoint": "/a/b", "length": 64, "value": 2},
             ]
-            script.write_rows(study.output_dir / f"{job.name}.csv", rows)
+            script.write_csv(study.output_dir / f"{job.name}.csv", rows)
     finished = study.finished() - {"fine_tune/plus/from-seed-4/cola-run", "evaluate/lengths/mixed-seed-4"}
     tuning, lengths, glue = (list(csv.reader(path.open())) for path in study.write_tables(finished))
     assert tuning[0] == ["training", "ablation", "learning_rate", "loss", "accuracy"]
