@@ -424,8 +424,17 @@ def test_wrong_rows(folder, scripts, name, split, changes, message):
     assert not Path("new").exists()
 
 
-@pytest.mark.parametrize("name", list(GOOD))
-@pytest.mark.parametrize("split", ["train", "validation"])
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("token_classification", "train"),
+        ("question_answering", "validation"),
+        ("lora", "validation"),
+        # The two files have columns of their own.
+        ("sentence_embeddings", "train"),
+        ("sentence_embeddings", "validation"),
+    ],
+)
 def test_wrong_columns(folder, scripts, name, split):
     files = [f"--{part}_file={write(f'{part}.jsonl', [row])}" for part, row in GOOD[name].items()]
     write(f"{split}.jsonl", [{"text": "a film"}])

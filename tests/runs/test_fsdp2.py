@@ -33,7 +33,6 @@ RUNS = [
     {"name": "full", "processes": 2, "sharding": FULL},
     {"name": "sharded", "processes": 2, "sharding": SHARDED},
     {"name": "again_2", "processes": 2, "sharding": SHARDED, "resume": "sharded/checkpoint-2"},
-    {"name": "again_1", "processes": 1, "sharding": SHARDED, "resume": "sharded/checkpoint-2"},
     {"name": "again_4", "processes": 4, "sharding": SHARDED, "resume": "sharded/checkpoint-2"},
     {"name": "from_4_to_1", "processes": 1, "sharding": FULL, "resume": "again_4/checkpoint-4"},
     {"name": "one_bf16", "processes": 1, "bf16": True},
@@ -70,7 +69,7 @@ def test_two_processes_train_as_one(runs, name):
     assert_same_curve(result(runs, "one")["steps"], result(runs, name)["steps"], 1e-5)
 
 
-@pytest.mark.parametrize("name", ["again_2", "again_1", "again_4", "from_4_to_1"])
+@pytest.mark.parametrize("name", ["again_2", "again_4", "from_4_to_1"])
 def test_a_sharded_checkpoint_resumes_on_any_number_of_processes(runs, name):
     undisturbed, resumed = result(runs, "sharded")["steps"], result(runs, name)["steps"]
     assert_same_curve(undisturbed, resumed, 1e-5)
