@@ -1,16 +1,16 @@
 #!/usr/bin/env python
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""Fine-tune a sequence classifier by low-rank adapters (LoRA, arXiv 2106.09685), and merge them into its weights.
+"""Fine-tune a sequence classifier with low-rank adapters (LoRA, arXiv 2106.09685) and merge them into its weights.
 
     python examples/lora.py --model_name_or_path outputs/pretrained \\
         --train_file train.csv --validation_file validation.csv --output_dir outputs/lora --learning_rate 1e-3
 
-A file (csv, json or jsonl) has the columns sentence and label; classes are called what stands in the label column:
+Files (csv, json or jsonl) have the columns sentence and label; the labels become the names of the classes:
 
     {"sentence": "a film to remember", "label": "positive"}
 
-The output directory then holds the adapters, a few per cent of the model, and in merged/ a plain checkpoint that gives
-the same answers and needs no PEFT. Every argument of transformers.TrainingArguments is one here.
+Writes the adapters, a few per cent of the model's size, and to merged/ a plain checkpoint that gives the same answers
+without PEFT. All arguments of transformers.TrainingArguments work too.
 """
 
 from dataclasses import dataclass, field
@@ -46,9 +46,9 @@ class ExampleArguments:
     validation_file: str | None = field(default=None, metadata={"help": "The same, to evaluate on."})
     max_seq_length: int = field(default=128, metadata={"help": "Tokens after which a sentence is cut."})
     lora_r: int = field(default=8, metadata={"help": "Rank of the adapters."})
-    lora_alpha: int = field(default=16, metadata={"help": "What adapters add is scaled by lora_alpha / lora_r."})
+    lora_alpha: int = field(default=16, metadata={"help": "The adapters' output is scaled by lora_alpha / lora_r."})
     lora_dropout: float = field(default=0.05, metadata={"help": "Dropout on the input of the adapters."})
-    # All linear layers of a gated attention unit: to gate, value and what query and key share, and back out.
+    # The two linear layers of a gated attention unit: the joint input projection and the output projection.
     target_modules: list[str] = field(
         default_factory=lambda: ["i_dense", "o_dense"], metadata={"help": "Names of the layers that get adapters."}
     )
@@ -86,14 +86,14 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         compute_metrics=accuracy,
     )
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
-    trainer.save_model()  # the adapters and the classifier, with the name of the checkpoint that they belong to
+    trainer.save_model()  # adapters, classifier and the name of the base checkpoint
 
     metrics = trainer.evaluate()
     merged_dir = Path(args.output_dir) / "merged"
     metrics["eval_merged_difference"] = merge(trainer, merged_dir)
     trainer.log_metrics("eval", metrics)
     trainer.save_metrics("eval", metrics)
-    print(f"Merged, the logits differ by at most {metrics['eval_merged_difference']:.1e} from those with adapters.")
+    print(f"Merging changed the logits by at most {metrics['eval_merged_difference']:.1e}.")
     print(f"Wrote the adapters to {args.output_dir} and the merged model to {merged_dir}")
     return metrics
 
@@ -103,14 +103,16 @@ def load_rows(example_args: ExampleArguments) -> DatasetDict:
     for split, path in (("train", example_args.train_file), ("validation", example_args.validation_file)):
         part = load_dataset("csv" if path.endswith(".csv") else "json", data_files=path, split="train")
         if not {"sentence", "label"} <= set(part.column_names):
-            raise ValueError(f"{path}: needs the columns sentence and label, has {', '.join(part.column_names)}.")
+            raise ValueError(f"{path}: expected the columns sentence and label, got {', '.join(part.column_names)}.")
         for number, (sentence, label) in enumerate(zip(part["sentence"], part["label"], strict=True), start=1):
             if not isinstance(sentence, str) or not isinstance(label, str | int):
-                raise ValueError(f"{path}, row {number}: needs a text and a class, has {sentence!r} and {label!r}.")
+                raise ValueError(f"{path}, row {number}: expected a text and a class, got {sentence!r} and {label!r}.")
         rows[split] = part.select_columns(["sentence", "label"])
     unknown = sorted(set(map(str, rows["validation"]["label"])) - set(map(str, rows["train"]["label"])))
     if unknown:
-        raise ValueError(f"{example_args.validation_file}: no training row has the label {', '.join(unknown)}.")
+        raise ValueError(
+            f"{example_args.validation_file}: these labels occur in no training row: {', '.join(unknown)}."
+        )
     return rows
 
 
@@ -119,10 +121,10 @@ def add_adapters(example_args: ExampleArguments, names: list[str]) -> PeftModel:
         example_args.model_name_or_path,
         id2label=dict(enumerate(names)),
         label2id={name: index for index, name in enumerate(names)},
-        dtype=torch.float32,  # the default is the precision of the file, and merging would round to that
+        dtype=torch.float32,  # the default is the precision of the file, to which merging would round
     )
     lora = LoraConfig(
-        task_type=TaskType.SEQ_CLS,  # the classifier, which is new, is trained in full and saved with the adapters
+        task_type=TaskType.SEQ_CLS,  # the new classifier is trained in full and saved with the adapters
         r=example_args.lora_r,
         lora_alpha=example_args.lora_alpha,
         lora_dropout=example_args.lora_dropout,
@@ -136,7 +138,7 @@ def accuracy(evaluation: EvalPrediction) -> dict[str, float]:
 
 
 def merge(trainer: Trainer, merged_dir: Path) -> float:
-    """Writes the merged model, and returns the largest difference of its logits from those with adapters."""
+    """Writes the merged model and returns the largest difference between its logits and those with adapters."""
     batch = BatchEncoding(next(iter(trainer.get_eval_dataloader())))
     expected = compute_logits(trainer.model, batch)
     merged = trainer.model.merge_and_unload()  # changes the model in place

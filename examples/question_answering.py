@@ -1,17 +1,17 @@
 #!/usr/bin/env python
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""Fine-tune an encoder to find the answer to a question in a text, as SQuAD does.
+"""Fine-tune an encoder for extractive question answering, as in SQuAD.
 
     python examples/question_answering.py --model_name_or_path outputs/pretrained \\
         --train_file train.jsonl --validation_file validation.jsonl --output_dir outputs/answers
 
-A file has one question a line; answer_start counts characters, and several answers are all right:
+Files have one question per line; answer_start counts characters, and there may be several right answers:
 
     {"id": "1", "context": "Ada lived in London.", "question": "Where did Ada live?",
      "answers": {"text": ["London"], "answer_start": [13]}}
 
-With --version_2_with_negative, as in SQuAD 2, a question whose lists of answers are empty has none in its text. A long
-text is read in windows that overlap. Every argument of transformers.TrainingArguments is one here.
+With --version_2_with_negative, as in SQuAD 2, empty lists mean that the text does not answer the question. Long texts
+are read in overlapping windows. All arguments of transformers.TrainingArguments work too.
 """
 
 import json
@@ -49,12 +49,12 @@ class ExampleArguments:
     validation_file: str | None = field(default=None, metadata={"help": "The same, to evaluate on."})
     version_2_with_negative: bool = field(default=False, metadata={"help": "Some questions have no answer."})
     null_score_diff_threshold: float = field(
-        default=0.0, metadata={"help": "By how much 'no answer' must score above the best answer to be given."}
+        default=0.0, metadata={"help": "Margin by which 'no answer' must beat the best answer."}
     )
-    max_seq_length: int = field(default=384, metadata={"help": "Tokens of a window, the question included."})
-    doc_stride: int = field(default=128, metadata={"help": "Tokens that two windows share."})
+    max_seq_length: int = field(default=384, metadata={"help": "Tokens of a window, including the question."})
+    doc_stride: int = field(default=128, metadata={"help": "Tokens that neighbouring windows share."})
     n_best_size: int = field(default=20, metadata={"help": "Answers to write for each question."})
-    max_answer_length: int = field(default=30, metadata={"help": "Tokens of an answer at most."})
+    max_answer_length: int = field(default=30, metadata={"help": "Most tokens of an answer."})
 
     def __post_init__(self):
         needed = ("model_name_or_path", "train_file", "validation_file")
@@ -67,12 +67,12 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     example_args, args = parse_arguments((ExampleArguments, TrainingArguments), argv, description=__doc__)
     if args.train_sampling_strategy == "group_by_length":
         raise ValueError(
-            "--train_sampling_strategy group_by_length shuffles the windows of an evaluation: leave it out."
+            "--train_sampling_strategy group_by_length shuffles the windows of an evaluation: drop the option."
         )
     set_seed(args.seed)
 
     rows = load_rows(example_args)
-    # Positions of answers are counted from the left.
+    # Answer positions count from the left.
     tokenizer = AutoTokenizer.from_pretrained(example_args.model_name_or_path, padding_side="right")
     windows = rows.map(
         partial(make_windows, tokenizer=tokenizer, example_args=example_args),
@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     )
     model = AutoModelForQuestionAnswering.from_pretrained(
         example_args.model_name_or_path,
-        dtype=torch.float32,  # the default is the precision of the file: too coarse to train in if that is bfloat16
+        dtype=torch.float32,  # the default is the precision of the file; bfloat16 is too coarse for training
     )
 
     def compute_metrics(evaluation: EvalPrediction) -> dict[str, float]:
@@ -116,9 +116,9 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 def load_rows(example_args: ExampleArguments) -> DatasetDict:
     rows = DatasetDict()
     for split, path in (("train", example_args.train_file), ("validation", example_args.validation_file)):
-        part = load_dataset("json", data_files=path, split="train")  # one file is one split, and has this name
+        part = load_dataset("json", data_files=path, split="train")  # the name of the only split
         if not set(COLUMNS) <= set(part.column_names) or not isinstance(part.features["answers"], dict):
-            raise ValueError(f"{path}: needs the columns of SQuAD ({', '.join(COLUMNS)}), has {part.features}.")
+            raise ValueError(f"{path}: expected the columns of SQuAD ({', '.join(COLUMNS)}), got {part.features}.")
         for number, row in enumerate(part, start=1):
             check_row(f"{path}, row {number}", row, example_args.version_2_with_negative)
         rows[split] = part.select_columns(COLUMNS)
@@ -130,25 +130,25 @@ def check_row(where: str, row: dict, may_lack_answer: bool) -> None:
     if missing:
         raise ValueError(f"{where}: has no {', '.join(missing)}.")
     if not row["answers"]["text"] and not may_lack_answer:
-        raise ValueError(f"{where}: has no answer. Questions may have none with --version_2_with_negative.")
+        raise ValueError(f"{where}: has no answer. To allow this, pass --version_2_with_negative.")
     for text, start in zip(row["answers"]["text"], row["answers"]["answer_start"], strict=True):
         if row["context"][start : start + len(text)] != text:
-            raise ValueError(f"{where}: the answer {text!r} is not what stands at character {start} of the context.")
+            raise ValueError(f"{where}: the context does not have the answer {text!r} at character {start}.")
 
 
 def make_windows(
     batch: dict[str, list], indices: list[int], tokenizer: PreTrainedTokenizerBase, example_args: ExampleArguments
 ) -> dict[str, list]:
-    """Model inputs of every window, with its `row` and, for tokens of the context alone, their characters (`offsets`).
+    """Model inputs of every window, with its `row` and the characters of the context's tokens (`offsets`).
 
-    The positions are those of the first answer; where it is not wholly in a window they are 0, that is [CLS].
+    The positions are those of the first answer, or 0, that is [CLS], if the window does not contain all of it.
     """
     longest = max(map(len, tokenizer(batch["question"], add_special_tokens=False).input_ids))
     room = example_args.max_seq_length - longest - tokenizer.num_special_tokens_to_add(pair=True)
     if room <= example_args.doc_stride:
         raise ValueError(
-            f"--max_seq_length {example_args.max_seq_length} leaves {room} tokens for the text beside a question of "
-            f"{longest}: windows cannot share --doc_stride {example_args.doc_stride}."
+            f"--max_seq_length {example_args.max_seq_length} leaves {room} tokens for the text after a question of "
+            f"{longest}, fewer than windows share (--doc_stride {example_args.doc_stride})."
         )
     inputs = tokenizer(
         batch["question"],
@@ -173,12 +173,12 @@ def make_windows(
 
 
 def find_span(offsets: list[tuple[int, int] | None], answers: dict[str, list]) -> tuple[int, int]:
-    """The first and the last token that the first answer has characters of."""
+    """The first and the last token of the first answer."""
     context = [token for token, pair in enumerate(offsets) if pair is not None]
     if not answers["text"] or not context:
         return 0, 0
     text = answers["text"][0]
-    start = answers["answer_start"][0] + len(text) - len(text.lstrip())  # tokens end before white space at the edges
+    start = answers["answer_start"][0] + len(text) - len(text.lstrip())  # no token ends in white space
     end = start + len(text.strip())
     inside = [token for token in context if offsets[token][0] < end and offsets[token][1] > start]
     is_whole = offsets[context[0]][0] <= start and end <= offsets[context[-1]][1]
@@ -190,8 +190,8 @@ def find_answers(
 ) -> list[list[dict]]:
     """The answers to each row's question, best first: `text`, `start` and `end` in the context, and `score`.
 
-    A score is the sum of the logits of the first and the last token. That of no answer is the sum for [CLS] in the
-    window where it is lowest, less `null_score_diff_threshold`.
+    A score is the sum of the logits of the first and the last token. "No answer" scores the lowest sum of [CLS] over
+    the windows, minus `null_score_diff_threshold`.
     """
     answers = [{} for _ in range(len(rows))]
     nothing = np.full(len(rows), np.inf)
@@ -218,7 +218,7 @@ def best_spans(
     """The best spans of a window, as characters of the context, and their scores."""
     context = [token for token, pair in enumerate(offsets) if pair is not None]
     scores = start_logits[context][:, None] + end_logits[context]
-    is_span = np.triu(np.ones(scores.shape, dtype=bool))  # no end before its start
+    is_span = np.triu(np.ones(scores.shape, dtype=bool))  # no span ends before it starts
     is_span &= ~np.triu(is_span, example_args.max_answer_length)
     starts, ends = np.nonzero(is_span)
     best = np.argsort(-scores[starts, ends])[: example_args.n_best_size]
@@ -226,7 +226,7 @@ def best_spans(
 
 
 def squad_scores(rows: Dataset, predictions: list[str]) -> dict[str, float]:
-    """Exact match and F1 of words in per cent, as SQuAD counts them: against the answer that is nearest."""
+    """Exact match and word F1 in per cent, as in SQuAD: against the closest answer."""
     scores = []
     for answers, prediction in zip(rows["answers"], predictions, strict=True):
         references = [words_of(text) for text in answers["text"]] or [[]]

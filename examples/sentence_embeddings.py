@@ -1,21 +1,21 @@
 #!/usr/bin/env python
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""Train sentence embeddings on pairs: sentence-transformers around an encoder, with the mean of its tokens.
+"""Train sentence embeddings on pairs with sentence-transformers; an embedding is the mean over the tokens.
 
     python examples/sentence_embeddings.py --model_name_or_path outputs/pretrained \\
         --train_file pairs.jsonl --validation_file scored.jsonl --output_dir outputs/embeddings \\
         --batch_sampler no_duplicates
 
-The training file (csv, json or jsonl) has two texts a line that belong together, such as a question and its answer.
-The positives of the other pairs of a batch serve as negatives, so that large batches are better:
+The training file (csv, json or jsonl) has two matching texts per line, such as a question and its answer. Positives
+of the other pairs in a batch serve as negatives, so large batches help:
 
     {"anchor": "how do I get there", "positive": "the way to the station"}
 
-The validation file has pairs with how similar they are, on any scale:
+The validation file has pairs and their similarity, on any scale:
 
     {"sentence1": "a man plays", "sentence2": "someone is playing", "score": 4.2}
 
-Every argument of SentenceTransformerTrainingArguments, and so of transformers.TrainingArguments, is one here.
+All arguments of SentenceTransformerTrainingArguments work too, and so those of transformers.TrainingArguments.
 """
 
 from dataclasses import dataclass, field
@@ -50,8 +50,10 @@ class ExampleArguments:
     model_name_or_path: str | None = field(default=None, metadata={"help": "Checkpoint: a directory or a Hub name."})
     train_file: str | None = field(default=None, metadata={"help": "csv, json or jsonl: columns anchor and positive."})
     validation_file: str | None = field(default=None, metadata={"help": "Columns sentence1, sentence2 and score."})
-    max_seq_length: int = field(default=128, metadata={"help": "Tokens after which a text is cut, now and later."})
-    pooling: str = field(default="mean", metadata={"help": "What becomes of the tokens: mean, cls, max, ..."})
+    max_seq_length: int = field(
+        default=128, metadata={"help": "Tokens after which a text is cut; saved with the model."}
+    )
+    pooling: str = field(default="mean", metadata={"help": "How tokens become one vector: mean, cls, max, ..."})
 
     def __post_init__(self):
         needed = ("model_name_or_path", "train_file", "validation_file")
@@ -99,7 +101,7 @@ def load_rows(example_args: ExampleArguments) -> DatasetDict:
         missing = [column for column in COLUMNS[split] if column not in part.column_names]
         if missing:
             raise ValueError(
-                f"{path}: needs the columns {', '.join(COLUMNS[split])}, has {', '.join(part.column_names)}."
+                f"{path}: expected the columns {', '.join(COLUMNS[split])}, got {', '.join(part.column_names)}."
             )
         rows[split] = check_rows(path, part.select_columns(COLUMNS[split]))
     return rows
@@ -110,16 +112,16 @@ def check_rows(path: str, rows: Dataset) -> Dataset:
         for column, value in row.items():
             kinds, kind = ((int, float), "a number") if column == "score" else (str, "a text")
             if not isinstance(value, kinds):
-                raise ValueError(f"{path}, row {number}: {column} must be {kind}, is {value!r}.")
+                raise ValueError(f"{path}, row {number}: {column} must be {kind}, got {value!r}.")
     return rows
 
 
 def build_model(example_args: ExampleArguments, device: str) -> SentenceTransformer:
-    """The encoder of a checkpoint, whatever its head, and pooling over the tokens that are no padding."""
+    """The encoder of a checkpoint, without its head, and pooling over the tokens without padding."""
     encoder = Transformer(
         example_args.model_name_or_path,
         max_seq_length=example_args.max_seq_length,
-        model_kwargs={"dtype": torch.float32},  # the default is the precision of the file, for training too
+        model_kwargs={"dtype": torch.float32},  # the default is the precision of the file, even for training
     )
     return SentenceTransformer(
         modules=[encoder, Pooling(encoder.get_embedding_dimension(), example_args.pooling)], device=device

@@ -5,11 +5,11 @@
     python examples/token_classification.py --model_name_or_path outputs/pretrained \\
         --train_file train.jsonl --validation_file validation.jsonl --output_dir outputs/entities
 
-A file has one sentence a line, its words and a label for each, entities in the usual B-/I- form:
+Files have one sentence per line, with a label for each word; entities use the usual B-/I- scheme:
 
     {"tokens": ["Ada", "Lovelace", "lived", "in", "London"], "labels": ["B-PER", "I-PER", "O", "O", "B-LOC"]}
 
-Every argument of transformers.TrainingArguments is one here. Entity scores are those of seqeval (CoNLL's).
+All arguments of transformers.TrainingArguments work too. seqeval computes the entity scores (CoNLL's).
 """
 
 from collections.abc import Iterable
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         example_args.model_name_or_path,
         id2label=dict(enumerate(names)),
         label2id={name: index for index, name in enumerate(names)},
-        dtype=torch.float32,  # the default is the precision of the file: too coarse to train in if that is bfloat16
+        dtype=torch.float32,  # the default is the precision of the file; bfloat16 is too coarse for training
     )
     trainer = Trainer(
         model=model,
@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         train_dataset=inputs["train"],
         eval_dataset=inputs["validation"],
         compute_metrics=partial(entity_scores, names=names),
-        preprocess_logits_for_metrics=lambda logits, labels: logits.argmax(-1),  # so that no logits are kept
+        preprocess_logits_for_metrics=lambda logits, labels: logits.argmax(-1),  # keeps the logits out of memory
     )
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
     trainer.save_model()
@@ -94,40 +94,40 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 def load_rows(example_args: ExampleArguments) -> DatasetDict:
     rows = DatasetDict()
     for split, path in (("train", example_args.train_file), ("validation", example_args.validation_file)):
-        part = load_dataset("json", data_files=path, split="train")  # one file is one split, and has this name
+        part = load_dataset("json", data_files=path, split="train")  # the name of the only split
         for column in ("tokens", "labels"):
             if part.features.get(column) != List(Value("string")):
-                raise ValueError(f"{path}: {column} must be lists of words, but the columns are {part.features}.")
+                raise ValueError(f"{path}: {column} must be lists of words; the columns are {part.features}.")
         for number, (tokens, labels) in enumerate(zip(part["tokens"], part["labels"], strict=True), start=1):
             if None in (tokens, labels) or None in (*tokens, *labels) or len(tokens) != len(labels):
-                raise ValueError(f"{path}, row {number}: needs as many labels as tokens, and no null.")
+                raise ValueError(f"{path}, row {number}: expected one label per token, and no null.")
         rows[split] = part.select_columns(["tokens", "labels"])
     return rows
 
 
 def label_names(rows: DatasetDict) -> list[str]:
-    """The labels of the training rows in alphabetical order, which is that of the model's outputs."""
+    """The labels of the training rows in alphabetical order, the order of the model's outputs."""
     found = {split: {label for labels in part["labels"] for label in labels} for split, part in rows.items()}
     unknown = sorted(found["validation"] - found["train"])
     if unknown:
-        raise ValueError(f"Labels of the validation file that no training row has: {', '.join(unknown)}.")
+        raise ValueError(f"The validation file has labels that occur in no training row: {', '.join(unknown)}.")
     return sorted(found["train"])
 
 
 def encode_batch(
     batch: dict[str, list], tokenizer: PreTrainedTokenizerBase, names: list[str], max_length: int
 ) -> dict[str, list]:
-    """Model inputs with `labels`: the first token of a word has its label, all others -100, which the loss leaves out.
+    """Model inputs with `labels`: the word's label for its first token, -100, which the loss ignores, for all others.
 
-    Words are joined to a text first, as a pipeline will see it. With `is_split_into_words` a tokenizer on bytes takes
-    each word for the beginning of a text, without the white space that is part of the tokens it was trained with.
+    Words are first joined to a text, which is what a pipeline gets. With `is_split_into_words`, a byte-level tokenizer
+    would treat each word as the start of a text, without the leading space of its tokens.
     """
     texts = [" ".join(tokens) for tokens in batch["tokens"]]
     inputs = tokenizer(texts, truncation=True, max_length=max_length, return_offsets_mapping=True)
     ids = {name: index for index, name in enumerate(names)}
     all_labels = []
     for tokens, labels, offsets in zip(batch["tokens"], batch["labels"], inputs.pop("offset_mapping"), strict=True):
-        # Where each word ends in the text; a token that begins with the space before its word still ends in the word.
+        # Ends of the words in the text. A token may start at the space before its word, but ends inside the word.
         ends = np.cumsum([len(token) + 1 for token in tokens]) - 1
         row, last_word = [], -1
         for start, end in offsets:
@@ -144,7 +144,7 @@ def count_labelled(labels: Iterable[list[int]]) -> int:
 
 
 def entity_scores(evaluation: EvalPrediction, names: list[str]) -> dict[str, float]:
-    """Precision, recall and F1 over entities, and F1 for each kind; accuracy over words."""
+    """Precision, recall and F1 over entities, F1 of each kind, and accuracy over words."""
     labelled = [row != -100 for row in evaluation.label_ids]
     references = [[names[i] for i in row[mask]] for row, mask in zip(evaluation.label_ids, labelled, strict=True)]
     predictions = [[names[i] for i in row[mask]] for row, mask in zip(evaluation.predictions, labelled, strict=True)]

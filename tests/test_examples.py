@@ -91,7 +91,7 @@ def write(name: str, rows: list[dict]) -> str:
 
 
 def code_of(script: str, language: str) -> str:
-    """The block of the guide's section on a script."""
+    """The code block in the guide's section on a script."""
     section = re.search(rf"^## .*`{script}\.py`\n(.*?)(?=^## |\Z)", GUIDE, flags=re.MULTILINE | re.DOTALL)[1]
     (block,) = re.findall(rf"^```{language}\n(.*?)^```$", section, flags=re.MULTILINE | re.DOTALL)
     return block
@@ -106,7 +106,7 @@ def run_command(script: ModuleType, *options: str) -> dict[str, float]:
 
 
 def run_snippet(name: str) -> tuple[str, dict]:
-    """What the guide's Python code prints, and its variables."""
+    """The output and the variables of the guide's Python code."""
     output, variables = io.StringIO(), {}
     with contextlib.redirect_stdout(output):
         exec(compile(code_of(name, "python"), name, "exec"), variables)
@@ -145,7 +145,7 @@ def test_token_classification(folder, scripts, capsys):
 
 @pytest.mark.parametrize("kind", ["wordpiece", "bpe"])
 def test_labels_stand_at_the_first_token_of_a_word(kind, scripts):
-    """On tokens that a text of these words has: a word of its own has others, by a tokenizer on bytes."""
+    """Tokens are those of the joined text: a byte-level tokenizer splits a single word differently."""
     texts = Dataset.from_dict({"text": ["low lower lowest new newer newest"] * 20})
     tokenizer = train_tokenizer(texts, kind, 300, lowercase=False)
     words, names = ["newest", "low", "lowest", "xyzzy"], ["a", "b", "c", "d"]
@@ -211,7 +211,7 @@ def test_question_answering(folder, scripts, capsys):
 
 
 def test_answers_of_long_texts(scripts, pretrained):
-    """The tokens of an answer lead back to it, from every window that it is wholly in."""
+    """The tokens of an answer lead back to its text, in every window that contains all of it."""
     script, tokenizer = scripts("question_answering"), BertTokenizer.from_pretrained(pretrained)
     example_args = script.ExampleArguments("model", "train", "validation", max_seq_length=20, doc_stride=6)
     rows = questions(12, filler=3)
@@ -233,18 +233,18 @@ def test_answers_of_long_texts(scripts, pretrained):
 WINDOW = ("row", "input_ids", "offsets", "start_positions", "end_positions")
 
 
-def test_white_space_around_an_answer_is_no_part_of_it(scripts):
+def test_white_space_around_an_answer_is_ignored(scripts):
     offsets = [None, (0, 3), (4, 9), None]  # of "Ada lived "
     assert scripts("question_answering").find_span(offsets, {"text": [" lived "], "answer_start": [3]}) == (2, 2)
 
 
 def test_best_answers(scripts):
-    """Spans that end after their start and are not too long, over all windows, no answer where it scores higher."""
+    """The best valid spans over all windows, or "no answer" if it scores higher."""
     script = scripts("question_answering")
     rows = Dataset.from_dict({"context": ["ab cd ef", ""], "answers": [{"text": ["cd"]}, {"text": []}]})
     offsets = [None, None, [0, 2], [3, 5], [6, 8]]
     windows = Dataset.from_dict({"row": [0, 0, 1], "offsets": [offsets, offsets, [None] * 5]})
-    # The last column is padding of the Trainer's.
+    # The Trainer pads the last column.
     start = np.array([[2.0, 9, 1, 4, 0, -100], [1.0, 9, 0, 0, 3, -100], [0.0, 9, 0, 0, 0, -100]])
     end = np.array([[1.0, 9, 5, 0, 3, -100], [1.0, 9, 0, 0, 4, -100], [0.0, 9, 0, 0, 0, -100]])
 
@@ -280,7 +280,7 @@ def test_squad_scores(scripts, answers, prediction, exact_match, f1):
 
 def test_questions_without_answers(folder, scripts):
     rows = questions(32)
-    for row in rows[::3]:  # asks for somebody else
+    for row in rows[::3]:  # asks about somebody else
         row["question"], row["answers"] = "Who did love ?", {"text": [], "answer_start": []}
     write("train.jsonl", rows)
     write("validation.jsonl", rows)
@@ -333,7 +333,7 @@ def test_lora(folder, scripts, capsys):
 
 
 def similar(count: int) -> tuple[list[dict], list[dict]]:
-    """Pairs whose two texts are about the same thing in other words, and pairs of texts with their similarity."""
+    """Pairs of paraphrases, and pairs of texts with their similarity."""
     same = [
         ("a man plays", "someone is playing"),
         ("dog runs", "hound runs over there"),
@@ -353,7 +353,7 @@ def test_sentence_embeddings(folder, scripts, capsys):
     write("pairs.jsonl", pairs)
     write("scored.jsonl", scored)
     results = run_command(scripts("sentence_embeddings"), "--learning_rate", "3e-3", "--num_train_epochs", "10")
-    # A third of the pairs is alike: ranks that keep them apart correlate by sqrt(27 / 40).
+    # A third of the pairs match: a ranking that separates them has a correlation of sqrt(27 / 40).
     assert results["after_spearman_cosine"] == pytest.approx(math.sqrt(27 / 40))
     assert results["before_spearman_cosine"] < 0.5
     assert json.loads(Path("outputs/embeddings/eval_results.json").read_text()) == results
@@ -383,7 +383,7 @@ np.testing.assert_allclose(embeddings, np.load("expected.npy"), rtol=1e-4, atol=
 """
 
 
-# What is wrong shows before anything is trained.
+# Errors show before training.
 
 SENTENCE = {"tokens": ["Ada", "lived"], "labels": ["B-PER", "O"]}
 QUESTION = {"id": "1", "context": "Ada lived", "question": "Who ?", "answers": {"text": ["Ada"], "answer_start": [0]}}
@@ -403,16 +403,31 @@ GOOD = {
     [
         ("token_classification", "train", {"tokens": "Ada"}, "train.jsonl: tokens must be lists of words"),
         ("token_classification", "validation", {"labels": [1, 0]}, "validation.jsonl: labels must be lists of words"),
-        ("token_classification", "validation", {"labels": ["O"]}, "validation.jsonl, row 1: needs as many labels"),
-        ("token_classification", "validation", {"labels": ["B-LOC", "O"]}, "no training row has: B-LOC"),
-        ("question_answering", "train", {"answers": "Ada"}, "train.jsonl: needs the columns of SQuAD"),
+        (
+            "token_classification",
+            "validation",
+            {"labels": ["O"]},
+            "validation.jsonl, row 1: expected one label per token",
+        ),
+        (
+            "token_classification",
+            "validation",
+            {"labels": ["B-LOC", "O"]},
+            "labels that occur in no training row: B-LOC",
+        ),
+        ("question_answering", "train", {"answers": "Ada"}, "train.jsonl: expected the columns of SQuAD"),
         ("question_answering", "validation", {"context": None}, "validation.jsonl, row 1: has no context"),
         ("question_answering", "train", {"answers": {"text": [], "answer_start": []}}, "row 1: has no answer"),
-        ("question_answering", "train", {"context": "Emmy"}, "'Ada' is not what stands at character 0"),
+        (
+            "question_answering",
+            "train",
+            {"context": "Emmy"},
+            "the context does not have the answer 'Ada' at character 0",
+        ),
         ("question_answering", "train", {"question": "Who ? " * 200}, "leaves -[0-9]+ tokens for the text"),
-        ("lora", "train", {"label": None}, "train.jsonl, row 1: needs a text and a class, has 'a film' and None"),
-        ("lora", "validation", {"label": "odd"}, "no training row has the label odd"),
-        ("sentence_embeddings", "train", {"positive": 1}, "train.jsonl, row 1: positive must be a text, is 1"),
+        ("lora", "train", {"label": None}, "train.jsonl, row 1: expected a text and a class, got 'a film' and None"),
+        ("lora", "validation", {"label": "odd"}, "these labels occur in no training row: odd"),
+        ("sentence_embeddings", "train", {"positive": 1}, "train.jsonl, row 1: positive must be a text, got 1"),
         ("sentence_embeddings", "validation", {"score": None}, "validation.jsonl, row 1: score must be a number"),
     ],
 )
@@ -461,6 +476,6 @@ def test_without_files_a_script_says_what_it_needs(scripts, name):
 )
 def test_a_missing_library_is_named(monkeypatch, name, library, extra):
     monkeypatch.setitem(sys.modules, library, None)
-    monkeypatch.setitem(sys.modules, f"example_{name}", None)  # what is there comes back after the test
+    monkeypatch.setitem(sys.modules, f"example_{name}", None)  # restored after the test
     with pytest.raises(ImportError, match=rf'pip install "modeling-gau\[{extra}\]"'):
         load_script(name)
