@@ -1,6 +1,9 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """The report of a length study: what its numbers are, on results whose laws are known."""
 
+import contextlib
+import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -61,26 +64,42 @@ def rows():
     return pd.DataFrame(found, columns=COLUMNS)
 
 
-@pytest.fixture
-def study(tmp_path, rows):
-    rows.to_csv(tmp_path / "lengths.csv", index=False)
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, rows) -> Path:
+    """The files of a study. To be copied before they are changed."""
+    path = tmp_path_factory.mktemp("study")
+    rows.to_csv(path / "lengths.csv", index=False)
     pd.DataFrame(
         [("softmax", "no", 1e-3, 4.5, 0.25), ("softmax", "no", 2e-3, 4.4, 0.26)],
         columns=["training", "ablation", "learning_rate", "loss", "accuracy"],
-    ).to_csv(tmp_path / "tuning.csv", index=False)
+    ).to_csv(path / "tuning.csv", index=False)
     tuned = [
         (name, "squared_relu", seed, "cola", "matthews_correlation", 0.1 * place + 0.01 * seed)
         for place, name in enumerate(("squared_relu-dynamic", "squared_relu-fixed"))
         for seed in range(3)
     ]
     columns = ["fine_tuning", "training", "seed", "task", "metric", "value"]
-    pd.DataFrame(tuned, columns=columns).to_csv(tmp_path / "fine_tuning.csv", index=False)
-    return tmp_path
+    pd.DataFrame(tuned, columns=columns).to_csv(path / "fine_tuning.csv", index=False)
+    return path
 
 
-def main(report, monkeypatch, *words):
-    monkeypatch.setattr("sys.argv", ["study_report.py", *map(str, words)])
-    report.main()
+def main(report, *words) -> str:
+    """What the report prints."""
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as monkeypatch, contextlib.redirect_stdout(printed):
+        monkeypatch.setattr("sys.argv", ["study_report.py", *map(str, words)])
+        report.main()
+    return printed.getvalue()
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("results")
+
+
+@pytest.fixture(scope="module")
+def printed(report, study, results) -> str:
+    return main(report, "--study", study, "--results", results)
 
 
 def row(text, start):
@@ -101,9 +120,8 @@ def test_the_interval_is_that_of_a_paired_t_test(report):
     assert report.difference_cell(pd.Series([-0.02, np.nan])) == "−2.0"  # one pair has no interval
 
 
-def test_tables(report, study, tmp_path, monkeypatch, capsys):
-    main(report, monkeypatch, "--study", study, "--results", tmp_path / "results")
-    text = capsys.readouterr().out
+def test_tables(printed):
+    text = printed
     powers = section(text, "Which n serves each length")
     assert powers.splitlines()[2] == "| training, p | 16 | 128 | 256 |"
     assert row(powers, "squared_relu: best p") == ["0", "1", "1"]
@@ -126,24 +144,22 @@ def test_tables(report, study, tmp_path, monkeypatch, capsys):
     assert row(tuned, "squared_relu-fixed − squared_relu-dynamic") == ["+10.0 ± 0.0"]
 
 
-def test_figures_and_tables_need_the_collected_files_alone(report, study, tmp_path, monkeypatch, capsys):
-    main(report, monkeypatch, "--study", study, "--results", tmp_path / "results")
-    first = capsys.readouterr().out
+def test_figures_and_tables_need_the_collected_files_alone(report, printed, results, tmp_path):
     names = {"arms.png", "log-n.png", "exponents.png", "normalizers.png", "entropy.png"}
-    for path in (tmp_path / "results").glob("*.png"):
-        path.unlink()
-    (study / "lengths.csv").unlink()
-    main(report, monkeypatch, "--results", tmp_path / "results")
-    assert capsys.readouterr().out == first
+    assert {path.name for path in results.glob("*.png")} == names
+    shutil.copytree(results, tmp_path / "results", ignore=shutil.ignore_patterns("*.png"))
+    again = main(report, "--results", tmp_path / "results")
+    assert again == printed.replace(str(results), str(tmp_path / "results"))
     assert {path.name for path in (tmp_path / "results").glob("*.png")} == names
 
 
 def test_evaluations_of_different_text_do_not_compare(report, study, rows, tmp_path):
     other = cell("softmax", "softmax", "not used", 0, 16, 0.4, corpus="text-bf16")
     mixed = pd.concat([rows, pd.DataFrame(other, columns=COLUMNS).assign(evaluation="other")])
-    mixed.to_csv(study / "lengths.csv", index=False)
+    changed = shutil.copytree(study, tmp_path / "study")
+    mixed.to_csv(changed / "lengths.csv", index=False)
     with pytest.raises(
         ValueError, match=r"cannot be compared because their text or precision differs: lengths \| other"
     ):
-        report.collect(study, tmp_path / "results")
+        report.collect(changed, tmp_path / "results")
     assert not (tmp_path / "results").exists()
