@@ -334,8 +334,8 @@ def test_indices_of_shards(port, tmp_path):
     (port / "pytorch_model.bin").unlink()
     torch.save(state, port / "a.bin")
     for content, message in (
-        ({}, "must have a `weight_map`"),
-        ({"weight_map": ["a.bin"]}, "must have a `weight_map`"),
+        ({}, "needs a `weight_map`"),
+        ({"weight_map": ["a.bin"]}, "needs a `weight_map`"),
         ({"weight_map": {"x": "../a.bin"}}, "to names of files beside it"),
         ({"weight_map": {"x": "a.bin", "y": "b.bin"}}, r"names files that are missing: b\.bin"),
     ):
@@ -389,7 +389,9 @@ class Malicious:
 def test_pickles_are_not_executed(port, tmp_path, capsys):
     torch.save({"weight": Malicious()}, port / "pytorch_model.bin")
     assert_refused(
-        port, tmp_path / "out", "pytorch_model.bin cannot be read: it is damaged, or holds more than tensors"
+        port,
+        tmp_path / "out",
+        "pytorch_model.bin cannot be read: it is damaged, or contains objects other than tensors",
     )
     assert "executed" not in capsys.readouterr().out
 
@@ -450,7 +452,7 @@ def test_every_variable_is_accounted_for(tmp_path):
     [
         ({"model_type": "bert"}, "model_type is 'bert', not 'gau_alpha'"),
         ({"model_type": "gau"}, "in this package's format already; --to-port goes the other way"),
-        ({"normalization": "relu"}, "normalization is 'relu'; the port has softmax, softmax_plus, squared_relu"),
+        ({"normalization": "relu"}, "unknown normalization 'relu'. Allowed: softmax, softmax_plus, squared_relu"),
         ({"embedding_size": 10}, "an embedding_size other than hidden_size is not supported"),
         ({"vocab_size": 10}, r"vocab.txt has 23 tokens, but the model has embeddings for 10"),
         ({"pad_token_id": 3}, r"\[PAD\] has id 0, but the configuration says 3"),
@@ -476,7 +478,7 @@ def test_configurations_of_tensorflow(tensorflow, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "There is no vocab.txt in"),
+        (None, "has no vocab.txt: copy the vocabulary"),
         ("\n".join([*reference.VOCABULARY[:-1], "天"]), r"vocab.txt, line 6: '天' occurs twice"),
         ("\n".join(reference.VOCABULARY[:4]), r"vocab.txt lacks \[MASK\]"),
         (b"[PAD]\n\xff\xfe", r"vocab.txt is not UTF-8 \(byte 6\)"),
