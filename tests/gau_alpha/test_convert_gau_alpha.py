@@ -391,7 +391,7 @@ def test_pickles_are_not_executed(port, tmp_path, capsys):
     assert_refused(
         port,
         tmp_path / "out",
-        "pytorch_model.bin cannot be read: it is damaged, or contains objects other than tensors",
+        "pytorch_model.bin cannot be read: .* or contains objects other than tensors",
     )
     assert "executed" not in capsys.readouterr().out
 
