@@ -193,7 +193,7 @@ def _split_heads_forward(name: str) -> Callable:
     """transformers' own function for a kernel that wants equal widths, fed with the split value."""
 
     def forward(module, query, key, value, attention_mask, scaling=1.0, dropout=0.0, **kwargs):
-        if isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 4 and "flash" in name:
+        if isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 4:
             raise ValueError(
                 f"attn_implementation='{name}' takes padding masks of shape (batch, seq) only, not a 4-D mask. "
                 "Use attn_implementation='sdpa', 'gau_blocked' or 'eager' with such masks."
@@ -601,6 +601,8 @@ class AttentionBackend:
             separates them, and then gives what it gives in a padded batch.
         takes_lengths: whether it computes packed sequences in one call, by FlashAttention's arguments.
         separates_sequences: whether a mask can keep the sequences of one row apart.
+        silent_about_weights: whether the eager function may take its place without a word where attention weights are
+            asked for.
     """
 
     forward: Callable
@@ -609,19 +611,22 @@ class AttentionBackend:
     takes_sequences: bool = False
     takes_lengths: bool = False
     separates_sequences: bool = True
+    silent_about_weights: bool = False
 
 
 _ALL_FAMILIES = ("softmax", "squared_relu")
 
 ATTENTION_BACKENDS: dict[str, AttentionBackend] = {
-    "eager": AttentionBackend(eager_attention_forward, _ALL_FAMILIES, takes_sequences=True),
+    "eager": AttentionBackend(eager_attention_forward, _ALL_FAMILIES, takes_sequences=True, silent_about_weights=True),
     "sdpa": AttentionBackend(sdpa_attention_forward, takes_sequences=True),
     "flash_attention_2": AttentionBackend(_split_heads_forward("flash_attention_2"), takes_lengths=True),
     "flash_attention_3": AttentionBackend(_split_heads_forward("flash_attention_3"), takes_lengths=True),
     "flex_attention": AttentionBackend(flex_attention_forward, separates_sequences=False),
     "gau_blocked": AttentionBackend(blocked_attention_forward, _ALL_FAMILIES, key_padding_mask, takes_sequences=True),
     "gau_triton": AttentionBackend(triton_attention_forward, _ALL_FAMILIES, key_padding_mask),
-    "gau_auto": AttentionBackend(auto_attention_forward, _ALL_FAMILIES, key_padding_mask, takes_sequences=True),
+    "gau_auto": AttentionBackend(
+        auto_attention_forward, _ALL_FAMILIES, key_padding_mask, takes_sequences=True, silent_about_weights=True
+    ),
 }
 DEFAULT_ATTENTION_BACKEND = "gau_auto"
 
@@ -629,11 +634,9 @@ DEFAULT_ATTENTION_BACKEND = "gau_auto"
 class GAUAttentionInterface(AttentionInterface):
     """transformers' attention interface with this model's functions on top; other models keep theirs."""
 
-    def get_interface(self, attn_implementation: str, default: Callable) -> Callable:
-        """As in transformers; flash kernels from elsewhere (the Hub's, say) get the split value too."""
-        if attn_implementation not in self._local_mapping and "flash" in (attn_implementation or ""):
-            return _split_heads_forward(attn_implementation)
-        return super().get_interface(attn_implementation, default)
+    def get_interface(self, attn_implementation: str | None, default: Callable) -> Callable:
+        """As in transformers, but the function comes from the table of backends."""
+        return default if attn_implementation is None else attention_backend(attn_implementation).forward
 
 
 ALL_ATTENTION_FUNCTIONS = GAUAttentionInterface()
@@ -656,11 +659,32 @@ for _name, _backend in list(ATTENTION_BACKENDS.items()):
 
 
 def attention_backend(name: str) -> AttentionBackend:
-    """The backend's entry in the table; one that came through transformers or from the Hub is taken for a softmax."""
+    """The backend's entry in the table. Functions registered with transformers or loaded from the Hub have none: they
+    compute a softmax, and flash kernels among them want the split value and take lengths."""
     if name in ATTENTION_BACKENDS:
         return ATTENTION_BACKENDS[name]
-    forward = ALL_ATTENTION_FUNCTIONS.get_interface(name, eager_attention_forward)
-    return AttentionBackend(forward, takes_lengths="flash" in name, separates_sequences="flex" not in name)
+    if "flash" in name:
+        return AttentionBackend(_split_heads_forward(name), takes_lengths=True)
+    return AttentionBackend(AttentionInterface().get_interface(name, eager_attention_forward))
+
+
+def attention_with_weights(name: str, attention_mask: object) -> Callable:
+    """The eager function in place of a backend's: no other returns attention weights.
+
+    Raises:
+        ValueError: the backend's mask is not one that the eager function takes.
+    """
+    if attention_mask is not None and not (isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 4):
+        raise ValueError(
+            f"attn_implementation='{name}' returns no attention weights. Use 'eager' or leave attn_implementation out "
+            "to get output_attentions."
+        )
+    if not attention_backend(name).silent_about_weights and not torch.compiler.is_compiling():
+        logger.warning_once(
+            f"attn_implementation='{name}' returns no attention weights: while output_attentions is on, 'eager' "
+            "computes the same numbers, with memory quadratic in the length."
+        )
+    return eager_attention_forward
 
 
 def check_attention_backend(name: str, normalization: str) -> None:

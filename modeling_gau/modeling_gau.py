@@ -1,7 +1,6 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """The GAU encoder and its heads. Axes and widths are named as in `attention_gau.py`."""
 
-from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -29,6 +28,7 @@ from .attention_gau import (
     ATTENTION_NORMALIZATIONS,
     DEFAULT_ATTENTION_BACKEND,
     attention_backend,
+    attention_with_weights,
     check_attention_backend,
     eager_attention_forward,
     segmented_attention_forward,
@@ -221,7 +221,10 @@ class GatedAttentionUnit(nn.Module):
         scaling = self.scaling if query_factor is None else query_factor * self.scaling
         query, key = (query * scaling).to(value.dtype), key.to(value.dtype)
 
-        attention_interface = self._attention_interface(attention_mask, kwargs)
+        name = self.config._attn_implementation
+        attention_interface = ALL_ATTENTION_FUNCTIONS.get_interface(name, eager_attention_forward)
+        if kwargs.get("output_attentions", self.config.output_attentions):
+            attention_interface = attention_with_weights(name, attention_mask)
         if self.sliding_window is not None:
             kwargs["sliding_window"] = self.sliding_window
         if segments is not None:
@@ -245,23 +248,6 @@ class GatedAttentionUnit(nn.Module):
         base, (cos, sin) = base.to(_wide_dtype(base)), position_embeddings
         query = apply_rotary_positions(self.q_scaleoffset(base), cos, sin)
         return query, apply_rotary_positions(self.k_scaleoffset(base), cos, sin)
-
-    def _attention_interface(self, attention_mask: torch.Tensor | None, kwargs: dict) -> Callable:
-        """The backend's function, or the eager one where weights are asked for: no other returns them."""
-        name = self.config._attn_implementation
-        if not kwargs.get("output_attentions", self.config.output_attentions):
-            return ALL_ATTENTION_FUNCTIONS.get_interface(name, eager_attention_forward)
-        if attention_mask is not None and not (isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 4):
-            raise ValueError(
-                f"attn_implementation='{name}' gives no attention weights. Use 'eager' or leave attn_implementation "
-                "out to get output_attentions."
-            )
-        if name not in ("eager", DEFAULT_ATTENTION_BACKEND) and not torch.compiler.is_compiling():
-            logger.warning_once(
-                f"attn_implementation='{name}' gives no attention weights: while they are asked for, 'eager' computes "
-                "the same numbers, with memory quadratic in the length."
-            )
-        return eager_attention_forward
 
 
 class GAULayer(GradientCheckpointingLayer):
@@ -407,8 +393,8 @@ class GAUModel(GAUPreTrainedModel):
             saves time, and with a mask elsewhere; hidden states at padding are 0.
         cu_seq_lens_q (`torch.IntTensor` of shape `(sequences + 1,)`, *optional*):
             Marks the packed sequences of a single row by their first tokens and the end of the last one, as for
-            FlashAttention; any backend but `flex_attention` takes it. Positions restart with each sequence where none
-            are given.
+            FlashAttention. Positions restart with each sequence unless `position_ids` are given. A backend that cannot
+            keep the sequences of a row apart raises an error.
         cu_seq_lens_k (`torch.IntTensor` of shape `(sequences + 1,)`, *optional*):
             The same as `cu_seq_lens_q`.
         max_length_q (`int`, *optional*):
@@ -462,6 +448,7 @@ class GAUModel(GAUPreTrainedModel):
     def _facts_of_layers(self, recorded: dict) -> Layers:
         return Layers(
             config=self.config,
+            types=tuple(layer.attention_type for layer in self.layers),
             backend=attention_backend(self.config._attn_implementation),
             plain=all(map(_is_plain, self.layers)),
             attentions=bool(recorded.get("output_attentions", self.config.output_attentions)),

@@ -351,12 +351,15 @@ class Layers:
 
     Args:
         config: of the model.
+        types: of the layers, `"full_attention"` or `"sliding_attention"`. The layers themselves know: some may have
+            been removed since the configuration was made.
         backend: of the attention.
         plain: no layer is compiled or wrapped. A compiled one would recompile for every new set of lengths.
         attentions, hidden_states: whether the caller asks for them.
     """
 
     config: PreTrainedConfig
+    types: tuple[str, ...]
     backend: Backend
     plain: bool
     attentions: bool
@@ -380,7 +383,7 @@ class Layers:
     def windows(self) -> dict[str, int | None]:
         """Tokens to either side that layers of each type see; `None` for all."""
         windows = {"full_attention": None, "sliding_attention": self.config.sliding_window}
-        return {kind: windows[kind] for kind in sorted(set(self.config.layer_types or ["full_attention"]))}
+        return {kind: windows[kind] for kind in sorted(set(self.types))}
 
     def check_separation(self) -> None:
         if not self.backend.separates_sequences:

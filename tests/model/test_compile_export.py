@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from modeling_gau import GAUConfig, GAUForMaskedLM, GAUForSequenceClassification
+from modeling_gau import GAUConfig, GAUForMaskedLM, GAUForSequenceClassification, unpadding_gau
 from modeling_gau.attention_gau import ATTENTION_NORMALIZATIONS
 
 
@@ -116,6 +116,26 @@ def test_compiled_default_keeps_the_blocked_attention():
     names = [str(target) for graph in counter.graphs for target in targets_of(graph)]
     assert sum("blocked_attention" in name for name in names) == 1
     assert not any("softmax" in name for name in names)
+
+
+def test_compiled_layers_compute_documents_without_compiling_again(monkeypatch):
+    """Sequences laid end to end would be compiled again for every new set of lengths: compiled layers get a mask."""
+    monkeypatch.setattr(unpadding_gau, "_OPERATIONS_OF_A_CALL", 0)  # plain layers always lay them end to end
+    model = make_model()
+    numbers = torch.tensor([[1] * 20 + [2] * 3 + [0] * 41, [1] * 2 + [2] * 60 + [0] * 2])
+    documents, others = (
+        {"input_ids": torch.arange(128).view(2, 64) % 40 * (ids != 0), "document_ids": ids}
+        for ids in (numbers, numbers.flip(0))
+    )
+    for batch in (documents, others):
+        batch["labels"] = batch["input_ids"].masked_fill(batch["document_ids"] == 0, -100)
+    expected = [loss_and_gradients(model, model, batch) for batch in (documents, others)]
+    for layer in model.model.layers:
+        layer.compile(backend="aot_eager", fullgraph=True)
+    found = [loss_and_gradients(model, model, documents)]
+    with torch.compiler.set_stance("fail_on_recompile"):
+        found.append(loss_and_gradients(model, model, others))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_compiled_sparse_prediction():

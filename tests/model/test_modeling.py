@@ -23,6 +23,7 @@ from modeling_gau import (
     GAUForTokenClassification,
     GAUModel,
 )
+from modeling_gau.attention_gau import attention_with_weights, eager_attention_forward
 
 
 NORMALIZATIONS = ("softmax", "softmax_plus", "squared_relu", "normalized_squared_relu")
@@ -413,12 +414,21 @@ def test_weights_are_those_of_eager_attention_whatever_the_backend(attn_implemen
 
 
 def test_backends_whose_mask_eager_cannot_read_refuse_to_return_weights():
-    unit = build().layers[0].gau
     # What flash attention takes.
     mask = padding_mask([7, 4], 7, "right")
-    with pytest.raises(ValueError, match=r"gives no attention weights\. Use 'eager'"):
-        unit._attention_interface(mask, {"output_attentions": True})
-    assert unit._attention_interface(mask, {}) is not unit._attention_interface(None, {"output_attentions": True})
+    with pytest.raises(ValueError, match=r"'flash_attention_2' returns no attention weights\. Use 'eager'"):
+        attention_with_weights("flash_attention_2", mask)
+    assert attention_with_weights("flash_attention_2", None) is eager_attention_forward
+
+
+@torch.no_grad()
+def test_layers_may_be_removed():
+    windowed = {"sliding_window": 2, "layer_types": ["full_attention", "sliding_attention", "sliding_attention"]}
+    model, expected = build(**windowed), build()
+    del model.layers[1:], expected.layers[1:]
+    ids, mask = random_ids(2, 9), padding_mask([9, 4], 9, "left")
+    close(model(ids, attention_mask=mask).last_hidden_state, expected(ids, attention_mask=mask).last_hidden_state)
+    assert model._facts_of_layers({}).windows == {"full_attention": None}
 
 
 IDS = random_ids(2, 4)
