@@ -66,26 +66,18 @@ if is_triton_available():
     @triton.jit
     def _store_tile(pointer, tile, rows, columns, row_stride, row_mask, column_mask):
         """Stores a float32 tile of a matrix whose columns are neighbours, in the matrix's type."""
-        if _INTERPRETED:  # it cuts bfloat16 off, which biases every sum, where compiled kernels round to nearest
-            if pointer.dtype.element_ty == tl.bfloat16:
-                bits = tile.to(tl.int32, bitcast=True)
-                tile = ((bits + 0x7FFF + ((bits >> 16) & 1)) & -0x10000).to(tl.float32, bitcast=True)
         offsets = rows.to(tl.int64)[:, None] * row_stride + columns[None, :]
         mask = row_mask[:, None] & column_mask[None, :]
         tl.store(pointer + offsets, tile.to(pointer.dtype.element_ty), mask=mask)
 
-    # A function that Triton's interpreter runs was made for it: the environment was read when it was defined.
+    # Triton reads TRITON_INTERPRET when it defines a function, and makes another kind of function then.
     INTERPRETED: bool | None = not isinstance(_store_tile, triton.JITFunction)
-    _INTERPRETED = tl.constexpr(INTERPRETED)
 
     @triton.jit
     def _load_tile(pointer, rows, columns, row_stride, column_stride, row_mask, column_mask):
         """A tile of a matrix, with zeros outside. Offsets take 64 bits: a strip may hold more than 2^31 elements."""
         offsets = rows.to(tl.int64)[:, None] * row_stride + columns.to(tl.int64)[None, :] * column_stride
-        tile = tl.load(pointer + offsets, mask=row_mask[:, None] & column_mask[None, :], other=0.0)
-        if _INTERPRETED:  # it multiplies the bit patterns of bfloat16; products of the widened numbers are exact
-            tile = tile.to(tl.float32)
-        return tile
+        return tl.load(pointer + offsets, mask=row_mask[:, None] & column_mask[None, :], other=0.0)
 
     @triton.jit
     def _tile_of(rows, columns, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
@@ -170,8 +162,10 @@ if is_triton_available():
         return tl.reshape(numbers, [BLOCK_M, BLOCK_N]).to(tl.int32) >= threshold
 
     def _configurations(names: str, *choices: tuple[int, ...]) -> list:
-        """Launch configurations `(sizes..., num_warps, num_stages)`. The interpreter gets the last one: it has no
-        clock to choose by, and small tiles cut the small inputs of tests into several."""
+        """Launch configurations `(sizes..., num_warps, num_stages)`.
+
+        The interpreter gets only the last one: Triton would time a choice on a GPU, which the interpreter replaces.
+        """
         made = [
             triton.Config(dict(zip(names.split(), sizes, strict=True)), num_warps=warps, num_stages=stages)
             for *sizes, warps, stages in choices

@@ -2,8 +2,8 @@
 """Triton kernels against plain PyTorch. `test_kernels.py` runs this file in a process of its own, in Triton's
 interpreter: TRITON_INTERPRET=1 has to be set before anything imports triton. Without it the kernels run on a GPU:
 
-    TRITON_INTERPRET=1 python -m pytest tests/interpreted_kernels.py
-    python -m pytest tests/interpreted_kernels.py
+    TRITON_INTERPRET=1 python -m pytest tests/model/interpreted_kernels.py
+    python -m pytest tests/model/interpreted_kernels.py
 """
 
 from types import SimpleNamespace
@@ -11,6 +11,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 import triton
+import triton.language as tl
+from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 
 from modeling_gau import GAUConfig, GAUForMaskedLM, kernels_gau
 from modeling_gau.attention_gau import ATTENTION_BACKENDS, ATTENTION_NORMALIZATIONS
@@ -21,6 +23,26 @@ RULES = ("softmax", "squared_relu", "normalized_squared_relu")  # softmax_plus d
 LENGTHS = (1, 7, 63, 130)
 PATTERNS = ("none", "right", "left", "holes", "empty")
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+@pytest.fixture(autouse=True)
+def bfloat16_as_on_a_gpu(monkeypatch):
+    """Triton 3.9's interpreter truncates to bfloat16, which biases every sum, and multiplies bfloat16's bit patterns.
+    GPUs round to nearest, and multiply the numbers."""
+    cast, dot = InterpreterBuilder.cast_impl, InterpreterBuilder.create_dot
+
+    def rounding_cast(self, source, target):
+        if (source.dtype.scalar, target.scalar) != (tl.float32, tl.bfloat16):
+            return cast(self, source, target)
+        return TensorHandle(torch.tensor(source.data).bfloat16().view(torch.uint16).numpy(), tl.bfloat16)
+
+    def widening_dot(self, left, right, *others):
+        if left.dtype.scalar == tl.bfloat16:  # products of the widened numbers are exact
+            left, right = cast(self, left, tl.float32), cast(self, right, tl.float32)
+        return dot(self, left, right, *others)
+
+    monkeypatch.setattr(InterpreterBuilder, "cast_impl", rounding_cast)
+    monkeypatch.setattr(InterpreterBuilder, "create_dot", widening_dot)
 
 
 def stand_in(normalization: str, training: bool = False) -> SimpleNamespace:
