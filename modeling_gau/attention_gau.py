@@ -47,8 +47,8 @@ class AttentionNormalization:
     Args:
         family: `"softmax"` (softmax over scores) or `"squared_relu"` (relu(score)^2).
         query_factor: maps the number of real keys n (floating) and the configuration to the factor on the query;
-            `None` where the normalization does not use n.
-        sum_normalized: whether weights of the squared-ReLU family are divided by the sum over their row.
+            `None` if the normalization does not use n.
+        sum_normalized: whether weights of the squared-ReLU family are divided by their row's sum.
     """
 
     family: str
@@ -73,7 +73,7 @@ class AttentionNormalization:
             scores = scores.masked_fill(~visible, torch.finfo(scores.dtype).min)
         if self.family == "softmax":
             weights = scores.softmax(-1)  # reduces in float32 whatever the dtype
-            # A row of equal minima is uniform after softmax: hidden keys are zeroed again for rows without a real key.
+            # Softmax makes a row of equal minima uniform: zero hidden keys again for rows without a real key.
             return weights if visible is None else weights.masked_fill(~visible, 0.0)
         weights = self._rectified(scores).square()
         if self.sum_normalized:
@@ -81,7 +81,7 @@ class AttentionNormalization:
         return weights.to(scores.dtype)
 
     def scores_gradient(self, weights_gradient, weights, scores) -> torch.Tensor:
-        """Gradient by the scores of whole rows, given that by the weights; same shapes and dtype as in `weights`.
+        """Gradient by the scores of whole rows from the gradient by the weights; shapes and dtypes as in `weights`.
 
         Hidden keys need no mask: their weight (softmax) or their rectified score is 0, and so is their gradient.
         """
@@ -105,7 +105,7 @@ def _sum_dtype(tensor: torch.Tensor) -> torch.dtype:
 
 
 def _positive_sum(weights: torch.Tensor) -> torch.Tensor:
-    """Row sums, accumulated in float32; 1 for rows without a positive score, whose weights stay 0."""
+    """Row sums, accumulated in float32; 1 for rows without a positive score, so that their weights stay 0."""
     total = weights.sum(-1, keepdim=True, dtype=_sum_dtype(weights))
     return total.masked_fill(total == 0, 1.0).to(weights.dtype)
 
@@ -124,7 +124,7 @@ ATTENTION_NORMALIZATIONS: dict[str, AttentionNormalization] = {
 def key_padding_mask(
     batch_size: int, q_length: int, kv_length: int, attention_mask: torch.Tensor | None = None, **kwargs
 ) -> torch.Tensor | None:
-    """Mask of our own backends for transformers' mask interface: `(batch, 1, 1, key)`, linear in the length."""
+    """The mask of our own backends for transformers' mask interface: `(batch, 1, 1, key)`, linear in the length."""
     if attention_mask is None:
         return None
     return attention_mask[:, None, None, :].to(torch.bool)
@@ -132,7 +132,7 @@ def key_padding_mask(
 
 # --------------------------------------------------------------------------------------------------------- backends
 #
-# As for transformers' own functions, `sliding_window` is 1 more than the largest distance that is seen.
+# As in transformers' own functions, `sliding_window` is the largest visible distance plus 1.
 
 
 def eager_attention_forward(
@@ -152,13 +152,13 @@ def eager_attention_forward(
 def sdpa_attention_forward(
     module, query, key, value, attention_mask, scaling=1.0, dropout=0.0, sliding_window=None, **kwargs
 ):
-    """`torch.nn.functional.scaled_dot_product_attention` with the wide value as it is (softmax family)."""
+    """`torch.nn.functional.scaled_dot_product_attention` with the wide value unsplit (softmax family)."""
     attention_mask = within_window(attention_mask, query.shape[2], key.shape[2], sliding_window, query.device)
     empty = None
     if attention_mask is not None:
         bias, visible = split_mask(attention_mask)
-        # Kernels differ on rows without a real key (zeros, means or NaN): let them see everything, then zero the
-        # output.
+        # Kernels return zeros, means or NaN for rows without a real key: show those rows everything, then zero
+        # their output.
         empty = ~visible.any(-1, keepdim=True)
         attention_mask = visible | empty
         if bias is not None:
@@ -190,7 +190,7 @@ def split_value_heads(query, key, value):
 
 
 def _split_heads_forward(name: str) -> Callable:
-    """transformers' own function for a kernel that wants equal widths, fed with the split value."""
+    """transformers' own function for a kernel of equal widths, called with the split value."""
 
     def forward(module, query, key, value, attention_mask, scaling=1.0, dropout=0.0, **kwargs):
         if isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 4:
@@ -208,7 +208,7 @@ def _split_heads_forward(name: str) -> Callable:
 
 
 def flex_attention_forward(module, query, key, value, attention_mask, scaling=1.0, dropout=0.0, **kwargs):
-    """FlexAttention (softmax family): the value as it is on CPU, which has no backward; split on accelerators."""
+    """FlexAttention (softmax family): unsplit value on CPU, where it has no backward pass; split on accelerators."""
     if query.device.type == "cpu" and torch.is_grad_enabled() and query.requires_grad:
         raise ValueError(
             "FlexAttention has no backward pass on CPU. Use attn_implementation='gau_blocked' (or 'eager', 'sdpa') "
@@ -230,9 +230,8 @@ def flex_attention_forward(module, query, key, value, attention_mask, scaling=1.
 
 # ---------------------------------------------------------------------------------------- blocks of rows (gau_blocked)
 
-# Scores held at once by the blocked backend, in elements: on CPU 8 MiB in bfloat16, which keeps memory small and the
-# products large, on accelerators enough to fill them. Rows per block never fall below the minimum, under which
-# products lose efficiency.
+# How many scores the blocked backend holds at once. On CPU, 8 MiB in bfloat16 keep memory small and products large;
+# accelerators need more to be busy. Blocks with fewer rows than the minimum make products inefficient.
 _BLOCK_ELEMENTS = {"cpu": 2**22}
 _BLOCK_ELEMENTS_ACCELERATOR = 2**26
 _MIN_BLOCK_ROWS = 256
@@ -241,7 +240,7 @@ _MIN_WINDOW_ROWS = 128
 
 @dataclass(frozen=True)
 class _Block:
-    """Some sequences, some of their rows, and the keys that those see."""
+    """Some sequences, some of their rows, and the keys that these rows see."""
 
     batch: slice
     rows: slice
@@ -264,8 +263,8 @@ class _Block:
 
 
 def _blocks(query: torch.Tensor, key: torch.Tensor, window: int) -> list[_Block]:
-    """Cuts the (batch, query) plane into blocks: several short sequences, or some whole rows of one long one; within a
-    window, some rows of several sequences, and the keys near them."""
+    """Cuts the (batch, query) plane into blocks: several short sequences, or some rows of one long sequence. With a
+    window, a block holds some rows of several sequences and the keys near them."""
     batch, rows, keys = query.shape[0], query.shape[1], key.shape[1]
     budget = _BLOCK_ELEMENTS.get(query.device.type, _BLOCK_ELEMENTS_ACCELERATOR)
     if window:
@@ -305,15 +304,15 @@ def _block_weights(block, query, key, bias, visible, normalization, dropout, gen
     return scores, weights, keep
 
 
-# Operators are global in PyTorch, and a second definition of a name replaces the first one for everybody. The module's
-# name keeps this copy apart from those of checkpoints (`trust_remote_code`), whose code may be another version's.
+# PyTorch's operators are global, and defining a name again replaces the first definition. The module's name keeps this
+# copy apart from those that come with checkpoints (`trust_remote_code`), which may be of another version.
 _OPERATORS = re.sub(r"\W", "_", f"gau_{__name__}", flags=re.ASCII)
 
 
 class _GradientSum:
-    """A gradient by keys or values, summed over blocks of rows: in float32, since rounding each partial sum to a
-    narrow type would cost more than the whole product does. Within a window a key has two blocks or three, which
-    follow one another: their sum is rounded as it is made, and what no later block sees is done."""
+    """A gradient by keys or values, summed over blocks of rows. The sum is in float32: rounding each partial sum to a
+    narrow type would lose more than the whole product does. With a window, only two or three consecutive blocks see a
+    key, so keys that no later block sees are rounded and finished early."""
 
     def __init__(self, like: torch.Tensor, window: int):
         self.total = torch.empty(like.shape, dtype=like.dtype, device=like.device)
@@ -399,8 +398,8 @@ def _blocked_attention_backward(
     dropout: float,
     window: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradients by query, key and value; the weights are computed again, which costs key_dim of the
-    3 (key_dim + value_dim) multiply-adds per pair."""
+    """Gradients by query, key and value. Recomputing the weights takes key_dim of the 3 (key_dim + value_dim)
+    multiply-adds per pair."""
     gradient, key, value = gradient.contiguous(), key.contiguous(), value.contiguous()
     query_gradient = torch.empty(query.shape, dtype=query.dtype, device=query.device)
     key_sum, value_sum = _GradientSum(key, window), _GradientSum(value, window)
@@ -461,8 +460,8 @@ def blocked_attention_forward(
             "attn_implementation='gau_blocked' gives no gradient for an additive mask. "
             "Use attn_implementation='eager'."
         )
-    # The seed, not the mask of dropped weights, is what forward and backward share. It comes from PyTorch's generator,
-    # so that seeds and gradient checkpointing work as usual.
+    # Forward and backward share the seed, not the mask of dropped weights. It comes from PyTorch's generator, so that
+    # seeds and gradient checkpointing work as usual.
     seed = torch.randint(2**62, (1,)) if dropout > 0 else None
     output = _blocked_attention(
         query.squeeze(1) * scaling if scaling != 1.0 else query.squeeze(1),
@@ -531,15 +530,15 @@ def segmented_attention_forward(
     sliding_window=None,
     **kwargs,
 ):
-    """Sequences laid end to end, each of which attends to itself: segment by segment through a backend's function.
+    """Computes sequences laid end to end, segment by segment, with a backend's function.
 
     Args:
-        forward: the function.
-        segments: what is computed at once.
+        forward: the backend's function.
+        segments: the sequences of each call.
         query, key, value: `(1, 1, tokens of all segments, width)`.
-        attention_mask: not used; each segment has its own.
+        attention_mask: unused; each segment has its own.
     """
-    # `split` has one backward pass for all parts; slices would have one each, over the whole tensor.
+    # `split` has one backward pass for all parts. Each slice would have its own, over the whole tensor.
     sizes = [segment.tokens for segment in segments]
     parts = zip(segments, *(tensor.split(sizes, 2) for tensor in (query, key, value)), strict=True)
     outputs = [
@@ -556,17 +555,16 @@ _BLOCKED_FROM_LENGTH = 2048
 
 
 def choose_attention_backend(query_length: int, exporting: bool = False, sliding_window: int | None = None) -> str:
-    """Name of the backend that `gau_auto` uses.
+    """The name of the backend that `gau_auto` uses.
 
-    As measured on a CPU (`benchmarks/results`), forward and backward together in bfloat16: plain products are ahead by
-    some percent up to 1024 tokens, blocks from 2048 on. Forward alone and in float32 the two differ little at short
-    lengths. On accelerators nothing has been measured yet: there the same rule keeps score matrices, which are those
-    of one head only, from filling the memory.
+    Measured on a CPU (`benchmarks/results`), forward and backward in bfloat16: plain products are a few percent faster
+    up to 1024 tokens, blocks from 2048 on. The forward pass alone, and float32, differ little at short lengths. Not
+    yet measured on accelerators, where the same rule keeps score matrices from filling the memory.
 
     Args:
-        query_length: of the rows, padding included; of one sequence where padding is taken out.
-        exporting: the model is being exported and must hold plain operations only.
-        sliding_window: of the layer, if it has one: blocks compute what it shows, products everything.
+        query_length: length of the rows with padding, or of one sequence if padding was removed.
+        exporting: whether the model is being exported, which allows plain operations only.
+        sliding_window: the layer's window, if any. Blocks compute only what it shows, plain products everything.
     """
     longest = _BLOCKED_FROM_LENGTH if sliding_window is None else min(_BLOCKED_FROM_LENGTH, 3 * sliding_window)
     return "eager" if exporting or query_length < longest else "gau_blocked"
@@ -575,7 +573,7 @@ def choose_attention_backend(query_length: int, exporting: bool = False, sliding
 def auto_attention_forward(
     module, query, key, value, attention_mask, scaling=1.0, dropout=0.0, sliding_window=None, **kwargs
 ):
-    """What a model uses when no backend is asked for: the backend of [`choose_attention_backend`]."""
+    """The default: runs the backend that [`choose_attention_backend`] names."""
     exporting = torch.compiler.is_exporting() or torch.jit.is_tracing()
     name = choose_attention_backend(query.shape[2], exporting, sliding_window)
     if sliding_window is None and not torch.compiler.is_compiling():
@@ -591,18 +589,17 @@ def auto_attention_forward(
 
 @dataclass(frozen=True)
 class AttentionBackend:
-    """What the table knows of a backend.
+    """An entry in the table of backends.
 
     Args:
         forward: its function.
-        families: of normalizations that it can do.
-        mask: its mask function for transformers' mask interface; `None` where transformers has one under its name.
+        families: the families of normalizations that it computes.
+        mask: its function for transformers' mask interface; `None` if transformers has one under the backend's name.
         takes_sequences: whether it computes packed sequences one by one, without a mask or with a boolean one that
-            separates them, and then gives what it gives in a padded batch.
-        takes_lengths: whether it computes packed sequences in one call, by FlashAttention's arguments.
+            separates them, to the same result as in a padded batch.
+        takes_lengths: whether it computes packed sequences in one call, given FlashAttention's arguments.
         separates_sequences: whether a mask can keep the sequences of one row apart.
-        silent_about_weights: whether the eager function may take its place without a word where attention weights are
-            asked for.
+        silent_about_weights: whether the eager function may replace it without a warning to return attention weights.
     """
 
     forward: Callable
@@ -643,9 +640,9 @@ ALL_ATTENTION_FUNCTIONS = GAUAttentionInterface()
 
 
 def register_attention_backend(name: str, backend: AttentionBackend) -> None:
-    """Makes a backend known to this model and, where it brings its own mask function, to transformers.
+    """Registers a backend with this model and, if it brings its own mask function, with transformers.
 
-    A function registered in transformers' attention interface alone would get no mask at all.
+    A function in transformers' attention interface alone would get no mask at all.
     """
     ATTENTION_BACKENDS[name] = backend
     ALL_ATTENTION_FUNCTIONS[name] = backend.forward
@@ -669,7 +666,7 @@ def attention_backend(name: str) -> AttentionBackend:
 
 
 def attention_with_weights(name: str, attention_mask: object) -> Callable:
-    """The eager function in place of a backend's: no other returns attention weights.
+    """The eager function, in place of the backend's: no other returns attention weights.
 
     Raises:
         ValueError: the backend's mask is not one that the eager function takes.
@@ -688,14 +685,14 @@ def attention_with_weights(name: str, attention_mask: object) -> Callable:
 
 
 def check_attention_backend(name: str, normalization: str) -> None:
-    """Raises a ValueError where a backend is unknown or cannot do a normalization, naming those that can."""
+    """Raises a ValueError if a backend is unknown or cannot compute a normalization, and names those that can."""
     if name not in ALL_ATTENTION_FUNCTIONS and name not in ATTENTION_BACKENDS and "/" not in name:
         raise ValueError(
             f"Unknown attn_implementation='{name}'. Allowed: {', '.join(ATTENTION_BACKENDS)}; None leaves the "
             "choice to the model."
         )
     family = ATTENTION_NORMALIZATIONS[normalization].family
-    # A function that came in by transformers' interface or from the Hub is taken for what all of those are: softmax.
+    # Functions registered with transformers or loaded from the Hub all compute a softmax.
     families = ATTENTION_BACKENDS[name].families if name in ATTENTION_BACKENDS else ("softmax",)
     if family not in families:
         able = [other for other, backend in ATTENTION_BACKENDS.items() if family in backend.families]

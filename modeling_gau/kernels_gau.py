@@ -400,7 +400,7 @@ else:
 
 @dataclass(frozen=True)
 class _Rule:
-    """How scores become weights, as the kernels take it."""
+    """How scores become weights, in the kernels' terms."""
 
     softmax: bool
     sum_normalized: bool
@@ -422,8 +422,8 @@ class _Rule:
 
 
 def _strips(batch: int, cut: int, other: int) -> list[tuple[slice, slice]]:
-    """Parts of the batch and of its axis `cut` whose pairs with the axis `other` are in the buffer at one time:
-    several sequences, or a part of one."""
+    """Parts of the batch and of its axis `cut` whose pairs with the axis `other` fit into the buffer: several
+    sequences, or a part of one."""
     sequences = max(1, min(batch, _STRIP_ELEMENTS // (cut * other)))
     length = cut
     if cut * other > _STRIP_ELEMENTS:
@@ -436,8 +436,7 @@ def _strips(batch: int, cut: int, other: int) -> list[tuple[slice, slice]]:
 
 
 def _stored(keys: int) -> int:
-    """Columns that hold the weights of some keys: rows that start at multiples of 16 elements can be read in wide
-    loads."""
+    """Columns stored for the weights of `keys` keys: wide loads need rows that start at multiples of 16 elements."""
     return -(-keys // 16) * 16
 
 
@@ -454,8 +453,8 @@ def _precision(tensor: torch.Tensor) -> str:
     TF32, whose errors are about those of float32. (Exact ones run outside the tensor cores, as thousands of
     instructions per tile, which take minutes to compile.)"""
     if tensor.dtype != torch.float32:
-        return "tf32"  # not looked at
-    # PyTorch 2.9 named the setting anew, and refuses to read the old one once the new one was written.
+        return "tf32"  # ignored for other types
+    # PyTorch 2.9 renamed the setting, and refuses to read the old name once the new one was set.
     if hasattr(torch.backends, "fp32_precision"):
         return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "tf32x3"
     return "tf32" if torch.backends.cuda.matmul.allow_tf32 else "tf32x3"
@@ -475,8 +474,8 @@ def _row_tiles(batch: int, rows: int) -> Callable:
 
 
 def _scores_arguments(query, key, rule: _Rule) -> dict:
-    """What every kernel that computes scores is told beside its tensors. Kernels are tuned by length, rounded up to a
-    power of two: with every padded length on its own they would be tuned for ever."""
+    """The common arguments of kernels that compute scores. Kernels are tuned by length, rounded up to a power of two:
+    otherwise every new padded length would tune them again."""
     return {
         "size_class": triton.next_power_of_2(key.shape[1]),
         "SOFTMAX": rule.softmax,
@@ -588,7 +587,7 @@ def _attention_gradients(
 
 # ----------------------------------------------------------------------------------------------------------- operators
 
-# Operators are global in PyTorch: the module's name keeps this copy apart from those that come with checkpoints.
+# PyTorch's operators are global: the module's name keeps this copy apart from those that come with checkpoints.
 _OPERATORS = re.sub(r"\W", "_", f"gau_{__name__}", flags=re.ASCII)
 
 
@@ -700,10 +699,10 @@ def triton_attention(
         return query @ key.mT @ value
     if visible is not None:
         visible = visible.contiguous()
-    # Outside the operator, where a compiled model finds them once for all layers, and not again for the backward pass.
+    # Outside the operator, so that a compiled model computes them once for all layers and both passes.
     bounds = None if visible is None else _visible_bounds(visible)
-    # From PyTorch's generator, so that seeds and gradient checkpointing work as usual, and on the device, which then
-    # does not wait for it.
+    # From PyTorch's generator, so that seeds and gradient checkpointing work as usual; made on the device, which then
+    # need not wait for it.
     seed = torch.randint(2**62, (1,), device=query.device) if dropout > 0 else None
     return _triton_attention(query, key, value, visible, bounds, seed, softmax, sum_normalized, dropout)[0]
 

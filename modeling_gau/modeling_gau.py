@@ -82,7 +82,7 @@ class GAUEmbeddings(nn.Module):
         if inputs_embeds is None:
             inputs_embeds = self._look_up(self.word_embeddings, input_ids, "input_ids")
         if token_type_ids is None:
-            # Looked up, not read from the weight: a module that is kept off the device has it only while it runs.
+            # Looked up, not read from the weight: an offloaded module has its weight only while it runs.
             token_type_ids = torch.zeros(1, 1, dtype=torch.long, device=inputs_embeds.device)
         types = self._look_up(self.token_type_embeddings, token_type_ids, "token_type_ids")
         return self.dropout(self.norm(inputs_embeds + types))
@@ -100,7 +100,7 @@ class GAUEmbeddings(nn.Module):
 
 
 class GAURotaryEmbedding(nn.Module):
-    """Angles of rotary positions through transformers' rope parameters (linear, dynamic NTK, YaRN, ...)."""
+    """cos and sin of rotary positions from transformers' rope parameters (linear, dynamic NTK, YaRN, ...)."""
 
     def __init__(self, config: GAUConfig):
         super().__init__()
@@ -117,7 +117,7 @@ class GAURotaryEmbedding(nn.Module):
 
     @torch.no_grad()
     def set_theta(self, rope_theta: float) -> None:
-        """Takes another base, in the configuration too: longer sequences are often trained with a larger one."""
+        """Changes the base, in the configuration too: longer sequences are often trained with a larger one."""
         self.config.rope_parameters["rope_theta"] = rope_theta
         inv_freq, self.attention_scaling = self._initial_parameters()
         self.inv_freq.copy_(inv_freq)
@@ -137,8 +137,8 @@ class GAURotaryEmbedding(nn.Module):
         seq)`."""
         inv_freq, attention_scaling = self.inv_freq, self.attention_scaling
         if self.rope_type in ("dynamic", "longrope"):
-            # From this batch's length alone. transformers' `dynamic_rope_update` keeps the longest length seen so far,
-            # and outputs then depend on the batches that came before.
+            # Uses this batch's length alone. With transformers' `dynamic_rope_update`, which keeps the longest length
+            # so far, outputs would depend on earlier batches.
             inv_freq, attention_scaling = ROPE_INIT_FUNCTIONS[self.rope_type](
                 self.config, position_ids.device, seq_len=position_ids.max() + 1
             )
@@ -150,7 +150,7 @@ class GAURotaryEmbedding(nn.Module):
 def apply_rotary_positions(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     """Rotates the pairs of neighbouring columns (2j, 2j + 1).
 
-    Pairing (j, j + s/2), as most models of transformers do, gives another model unless the key columns are permuted.
+    Most models in transformers pair (j, j + s/2). That is another model unless the key columns are permuted.
 
     Args:
         states: `(batch, seq, key_dim)`; cos, sin: `(batch or 1, seq, key_dim / 2)`.
@@ -160,7 +160,7 @@ def apply_rotary_positions(states: torch.Tensor, cos: torch.Tensor, sin: torch.T
 
 
 class GAUScaleOffset(nn.Module):
-    """x * gamma (+ beta), column by column: what makes query and key of the shared base."""
+    """x * gamma (+ beta), column by column: turns the shared base into query or key."""
 
     def __init__(self, config: GAUConfig):
         super().__init__()
@@ -192,7 +192,7 @@ class GatedAttentionUnit(nn.Module):
 
     @property
     def sliding_window(self) -> int | None:
-        """As attention functions take it: 1 more than the largest distance that is seen."""
+        """For attention functions: the largest visible distance plus 1."""
         return self.config.sliding_window + 1 if self.is_local else None
 
     def forward(
@@ -208,16 +208,16 @@ class GatedAttentionUnit(nn.Module):
         Args:
             hidden_states: `(batch, seq, hidden)`.
             position_embeddings: cos and sin of the rotary positions.
-            attention_mask: in the form the backend takes.
-            query_factor: `(batch or 1, seq or 1, 1)`, what the normalization does with n; `None` for 1.
-            segments: of sequences laid end to end, `(1, tokens, hidden)`, in place of a mask.
+            attention_mask: in the backend's form.
+            query_factor: `(batch or 1, seq or 1, 1)`, the normalization's function of n; `None` for 1.
+            segments: replace the mask for sequences laid end to end, `(1, tokens, hidden)`.
 
         Returns:
-            `(batch, seq, hidden)`, and the attention weights `(batch, 1, seq, seq)` where the backend has them.
+            `(batch, seq, hidden)`, and the attention weights `(batch, 1, seq, seq)` if the backend returns them.
         """
         gate, value, base = self.activation(self.i_dense(hidden_states)).split(self.widths, dim=-1)
         query, key = self.query_and_key(base, position_embeddings)
-        # Rotation and scale are applied in float32 and rounded once; scaling the narrow query spares the wide scores.
+        # Rotated and scaled in float32 and rounded once. Scaling the narrow query is cheaper than scaling the scores.
         scaling = self.scaling if query_factor is None else query_factor * self.scaling
         query, key = (query * scaling).to(value.dtype), key.to(value.dtype)
 
@@ -284,7 +284,7 @@ class GAUPreTrainedModel(PreTrainedModel):
         super().__init__(config, *inputs, **kwargs)
 
     def get_correct_attn_implementation(self, requested_attention: str | None, is_init_check: bool = False) -> str:
-        """Nothing asked for gives the backend that chooses by itself; what cannot work raises and names what can."""
+        """Chooses the default if no backend is requested. Raises if one cannot work, and names those that can."""
         if requested_attention is None:
             return DEFAULT_ATTENTION_BACKEND
         check_attention_backend(requested_attention, self.config.attention_normalization)
@@ -380,7 +380,7 @@ class GAUModel(GAUPreTrainedModel):
             1 (or `True`) for real tokens, 0 for padding; n is each row's sum. A prepared mask of shape
             `(batch_size or 1, 1, sequence_length or 1, sequence_length)`, boolean (`True` is visible) or additive, is
             used as it is, and n is then the number of keys that each position sees: block-diagonal masks keep packed
-            documents apart, each with its own n. Let `position_ids` restart with each document then.
+            documents apart, each with its own n. Let `position_ids` restart with each document in that case.
             Hidden states at the padding of a 2-D mask are 0.
         position_ids (`torch.LongTensor` of shape `(batch_size or 1, sequence_length)`, *optional*):
             Positions of the tokens. Without an `attention_mask`, positions that restart within a single row mark it as
@@ -413,7 +413,7 @@ class GAUModel(GAUPreTrainedModel):
         if input_ids is not None and document_ids is None:
             self.warn_if_padding_and_no_attention_mask(input_ids, attention_mask)
         if not torch.compiler.is_compiling():
-            # `model.config.fixed_n = 512` is the obvious way to change what is a property of the forward pass.
+            # Users set `model.config.fixed_n = 512` on a finished model, since it affects the forward pass only.
             self.config.validate_attention_normalization()
             check_attention_backend(self.config._attn_implementation, self.config.attention_normalization)
 
@@ -456,9 +456,9 @@ class GAUModel(GAUPreTrainedModel):
         )
 
     def _query_factor(self, plan: BatchPlan, window: int | None, hidden_states: torch.Tensor) -> torch.Tensor | None:
-        """What the normalization does with n, `(batch or 1, seq or 1, 1)` in float32 or wider; `None` where nothing.
+        """The normalization's function of n, `(batch or 1, seq or 1, 1)` in float32 or wider; `None` if it has none.
 
-        n is at least 1, so that rows without a real token stay finite (their weights are 0 all the same).
+        n is at least 1, so that rows without a real token stay finite (their weights are 0 anyway).
         """
         normalization = ATTENTION_NORMALIZATIONS[self.config.attention_normalization]
         if normalization.query_factor is None:

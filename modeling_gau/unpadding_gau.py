@@ -1,8 +1,8 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""One plan per batch: where its tokens stand in the layers, which keys each of them sees, and how many (n).
+"""One plan per batch: where its tokens stand in the layers, which keys each token sees, and how many (n).
 
-Layers compute a batch as it is, `(batch, seq)`, with a mask, or its sequences laid end to end in one row,
-`(1, tokens)`, without padding and without pairs of different sequences. Axes are named as in `attention_gau.py`.
+Layers compute either the batch as given, `(batch, seq)`, with a mask, or its sequences laid end to end in one row,
+`(1, tokens)`, without padding and without pairs across sequences. Axes are named as in `attention_gau.py`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,10 +19,10 @@ from transformers.utils import is_tracing
 
 FLASH_ARGUMENTS = ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")
 
-# What one more call of the attention costs beside its arithmetic, in floating-point operations of a core, such that
-# taking out padding never costs time (benchmarks/benchmark_unpadding.py).
+# The overhead of one more attention call, in floating-point operations of a core. Measured with
+# benchmarks/benchmark_unpadding.py, and high enough that removing padding never costs time.
 _OPERATIONS_OF_A_CALL = 20e6
-# Estimated, not measured: some microseconds of an accelerator.
+# Estimated, not measured: a few microseconds of an accelerator.
 _OPERATIONS_OF_A_CALL_ACCELERATOR = 10e9
 
 
@@ -30,11 +30,11 @@ _OPERATIONS_OF_A_CALL_ACCELERATOR = 10e9
 
 
 def split_mask(attention_mask: torch.Tensor | None) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """Splits a mask into what is added to the scores and what is visible.
+    """Splits a mask into a bias on the scores and the visible keys.
 
     Args:
-        attention_mask: `(batch or 1, 1, query or 1, key)`: boolean (`True` is visible) or additive, where values of
-            -10000 and less hide a key: transformers writes the dtype's minimum, others -inf, -1e9 or -1e4.
+        attention_mask: `(batch or 1, 1, query or 1, key)`: boolean (`True` is visible) or additive. Additive values of
+            -10000 or less hide a key: transformers writes the dtype's minimum, others -inf, -1e9 or -1e4.
 
     Returns:
         (bias, visible), each of the mask's shape or `None`; `bias` is finite everywhere.
@@ -51,8 +51,8 @@ def key_count(attention_mask: torch.Tensor | None, seq_length: int, window: int 
     """The number n of keys that each query sees, int64 `(batch or 1, seq or 1, 1)`.
 
     Args:
-        attention_mask: `(batch, seq)`, not 0 for real tokens, or as in [`split_mask`]; `None`: every key is real.
-        window: tokens to either side that are seen; `None` for all.
+        attention_mask: `(batch, seq)`, nonzero at real tokens, or as in [`split_mask`]; `None`: every key is real.
+        window: how many tokens to either side a query sees; `None` for all.
     """
     if attention_mask is None:
         if window is None:
@@ -75,8 +75,8 @@ def key_count(attention_mask: torch.Tensor | None, seq_length: int, window: int 
 def within_window(
     attention_mask: torch.Tensor | None, queries: int, keys: int, sliding_window: int | None, device: torch.device
 ) -> torch.Tensor | None:
-    """A mask `(batch or 1, 1, query or 1, key)` that hides keys at a distance of `sliding_window` or more as well."""
-    # What is traced at one length runs at others.
+    """A mask `(batch or 1, 1, query or 1, key)` that also hides keys at a distance of `sliding_window` or more."""
+    # A traced model also runs at other lengths than this one.
     fixed = not (torch.compiler.is_exporting() or torch.jit.is_tracing())
     if sliding_window is None or (fixed and sliding_window >= max(queries, keys)):
         return attention_mask
@@ -94,7 +94,7 @@ def within_window(
 
 @dataclass(frozen=True)
 class LayerCost:
-    """Floating-point operations of a layer: for each token, for each pair of query and key, for each call."""
+    """Floating-point operations of a layer per token, per pair of query and key, and per attention call."""
 
     token: float
     pair: float
@@ -102,7 +102,7 @@ class LayerCost:
 
     @classmethod
     def of(cls, config, device: torch.device) -> "LayerCost":
-        """Of a layer of a model; a call costs the more, the more cores wait for it."""
+        """The cost of one layer of a model. A call costs more when more cores wait for it."""
         token = 2.0 * config.hidden_size * (3 * config.intermediate_size + config.attention_key_size)
         pair = 2.0 * (config.attention_key_size + config.intermediate_size)
         if device.type == "cpu":
@@ -111,11 +111,11 @@ class LayerCost:
 
 
 class Segment(NamedTuple):
-    """Neighbouring sequences whose attention is computed at once. A tuple, so that accelerate's hooks find the mask.
+    """Neighbouring sequences computed in one attention call. A tuple, so that accelerate's hooks find the mask.
 
     Args:
-        tokens: how many.
-        mask: boolean `(1, 1, tokens, tokens)`, True where query and key are of one sequence; `None` for one sequence.
+        tokens: number of tokens.
+        mask: boolean `(1, 1, tokens, tokens)`, True where query and key share a sequence; `None` for one sequence.
     """
 
     tokens: int
@@ -124,12 +124,12 @@ class Segment(NamedTuple):
 
 @dataclass(frozen=True)
 class PackedSequences:
-    """The real tokens of a batch, in the order of its rows.
+    """The real tokens of a batch, row by row.
 
     Args:
-        lengths: tokens of each sequence, none of them 0.
-        shape: of the batch, (batch, seq).
-        positions: of the real tokens in the flattened batch, int64 `(tokens,)`; `None` where all are real.
+        lengths: number of tokens of each sequence, at least 1.
+        shape: shape of the batch, (batch, seq).
+        positions: indices of the real tokens in the flattened batch, int64 `(tokens,)`; `None` if all are real.
     """
 
     lengths: tuple[int, ...]
@@ -146,12 +146,12 @@ class PackedSequences:
         tokens = tensor.squeeze(0)
         if self.positions is not None:
             padded = tokens.new_zeros(self.shape[0] * self.shape[1], *tokens.shape[1:])
-            # Layers may lie on several devices, the last one on another than the first.
+            # The last layer may be on another device than the first.
             tokens = padded.index_copy(0, self.positions.to(tokens.device), tokens)
         return tokens.unflatten(0, self.shape)
 
     def grouped(self, cost: LayerCost) -> list[tuple[int, ...]]:
-        """The lengths, short neighbours together wherever that costs less than one more call."""
+        """The lengths in groups: short neighbours share a call where that is cheaper than another call."""
         groups: list[tuple[int, ...]] = []
         for length in self.lengths:
             if groups and 2 * sum(groups[-1]) * length * cost.pair < cost.call:
@@ -161,25 +161,25 @@ class PackedSequences:
         return groups
 
     def pays(self, cost: LayerCost) -> bool:
-        """Whether computing the sequences in segments costs less than the batch of that shape as it is."""
+        """Whether computing the sequences in segments is cheaper than computing the padded batch."""
         groups, (rows, width) = self.grouped(cost), self.shape
         pairs = rows * width**2 - sum(sum(group) ** 2 for group in groups)
         saved = cost.token * (rows * width - sum(self.lengths)) + cost.pair * pairs
         return saved > cost.call * len(groups)
 
     def documents(self) -> torch.LongTensor:
-        """Which sequence each token is of, int64 `(1, tokens)`."""
+        """The number of each token's sequence, int64 `(1, tokens)`."""
         return _numbers(self.lengths, torch.device("cpu"))
 
     def segments(self, cost: LayerCost, device: torch.device) -> tuple[Segment, ...]:
-        """What [`segmented_attention_forward`] computes, masks on `device`."""
+        """The segments for [`segmented_attention_forward`], with masks on `device`."""
         return tuple(
             Segment(sum(group), None if len(group) == 1 else same_document(_numbers(group, device)))
             for group in self.grouped(cost)
         )
 
     def flash_arguments(self, device: torch.device) -> dict[str, torch.Tensor | int]:
-        """What FlashAttention takes of sequences of different lengths."""
+        """FlashAttention's arguments for sequences of different lengths."""
         ends = torch.tensor((0, *self.lengths)).cumsum(0).to(device, torch.int32)
         longest = max(self.lengths)
         return {"cu_seq_lens_q": ends, "cu_seq_lens_k": ends, "max_length_q": longest, "max_length_k": longest}
@@ -190,11 +190,11 @@ def _numbers(lengths: Sequence[int], device: torch.device) -> torch.LongTensor:
 
 
 def visible_keys(documents: torch.LongTensor, window: int | None = None) -> torch.Tensor:
-    """For each token of a row the number of keys that it sees, int64 `(1, seq, 1)`: its document, or what of it is
+    """The number of keys that each token of a row sees, int64 `(1, seq, 1)`: its whole document, or the part of it
     within `window` tokens to either side.
 
     Args:
-        documents: which one each token is of, increasing, `(1, seq)`.
+        documents: the number of each token's document, increasing, `(1, seq)`.
     """
     places = torch.arange(documents.shape[1], device=documents.device)
     row = documents[0].contiguous()
@@ -206,24 +206,24 @@ def visible_keys(documents: torch.LongTensor, window: int | None = None) -> torc
 
 
 def same_document(numbers: torch.LongTensor) -> torch.Tensor:
-    """Boolean mask `(batch, 1, seq, seq)`, True where query and key have the same of the `numbers` `(batch, seq)`."""
+    """Boolean mask `(batch, 1, seq, seq)`, True where query and key have equal `numbers` `(batch, seq)`."""
     return numbers[:, None, :, None] == numbers[:, None, None, :]
 
 
 def has_holes(attention_mask: torch.Tensor) -> bool:
-    """Whether padding stands between real tokens of a row; `attention_mask` `(batch, seq)`."""
+    """Whether a row of `attention_mask` `(batch, seq)` has padding between real tokens."""
     real = attention_mask != 0
     begins = (real[:, 1:] & ~real[:, :-1]).sum(-1) + real[:, 0]
     return bool((begins > 1).any())
 
 
 def without_padding(attention_mask: torch.Tensor, cost: LayerCost, keep_holes: bool = False) -> PackedSequences | None:
-    """The real tokens of a padded batch; `None` where computing the padding costs less than going without.
+    """The real tokens of a padded batch; `None` if computing the padding is cheaper than removing it.
 
     Args:
-        attention_mask: `(batch, seq)`, not 0 for real tokens.
-        cost: of a layer.
-        keep_holes: `None` also where padding stands between real tokens, whose distance counts.
+        attention_mask: `(batch, seq)`, nonzero at real tokens.
+        cost: cost of a layer.
+        keep_holes: also return `None` if there is padding between real tokens, so that their distances stay.
     """
     real = attention_mask != 0
     if keep_holes and has_holes(attention_mask):
@@ -236,14 +236,14 @@ def without_padding(attention_mask: torch.Tensor, cost: LayerCost, keep_holes: b
 
 
 def has_values(*tensors: torch.Tensor) -> bool:
-    """Whether tensors hold numbers that can be looked at: nothing is traced, of `torch.func`, or without memory."""
+    """Whether all tensors hold readable values: none is traced, wrapped by `torch.func` or on the meta device."""
     return not any(
         is_tracing(tensor) or tensor.device.type == "meta" or torch._C._functorch.is_functorch_wrapped_tensor(tensor)
         for tensor in tensors
     )
 
 
-# What a caller packed
+# Rows that the caller packed
 
 
 def packed_documents(
@@ -252,15 +252,15 @@ def packed_documents(
     position_ids: torch.LongTensor | None,
     arguments: Mapping[str, object],
 ) -> torch.LongTensor | None:
-    """Which sequence each token of a single row is of, int64 `(1, seq)`; `None` where each row is one sequence.
+    """The number of each token's sequence in a packed row, int64 `(1, seq)`; `None` if each row is one sequence.
 
-    That several are laid end to end, `cu_seq_lens_q` says, FlashAttention's argument, or, without an attention mask,
-    `position_ids` whose steps are all 1 but for those back to the first value. Those have to be looked at, so that a
-    model that is compiled or traced goes by `cu_seq_lens_q` alone, which it does not check.
+    `cu_seq_lens_q`, FlashAttention's argument, marks packed rows. Without an attention mask, so do `position_ids` that
+    count up by 1 and jump back to their first value. A compiled or traced model cannot read positions: it relies on
+    `cu_seq_lens_q` alone and does not check it.
 
     Args:
-        shape: of the batch.
-        arguments: of the model's forward, where `cu_seq_lens_q` and `cu_seq_lens_k` are looked for.
+        shape: shape of the batch.
+        arguments: arguments of the model's forward, which may hold `cu_seq_lens_q` and `cu_seq_lens_k`.
 
     Raises:
         ValueError: `cu_seq_lens_q` does not describe the batch.
@@ -276,7 +276,7 @@ def packed_documents(
     if not has_values(position_ids):
         return None
     restarts = position_ids.diff(dim=-1) != 1
-    # Constant positions are no sequences of one token each: somebody leaves positions out.
+    # Constant positions do not mean sequences of one token: the caller switches positions off.
     if not restarts.any() or restarts.all() or (position_ids[:, 1:] != position_ids[:, :1])[restarts].any():
         return None
     return nn.functional.pad(restarts.cumsum(-1), (1, 0))
@@ -305,7 +305,7 @@ def _check_edges(edges: object, others: object, shape: tuple[int, int], attentio
 
 
 def restarting_positions(documents: torch.LongTensor) -> torch.LongTensor:
-    """Positions that restart with each document, int64, of the shape of `documents`, `(batch, seq)`."""
+    """Positions that restart with each document, int64 `(batch, seq)` like `documents`."""
     places = torch.arange(documents.shape[1], device=documents.device)
     begins = nn.functional.pad(documents.diff(dim=-1) != 0, (1, 0), value=True)
     return places - torch.where(begins, places, 0).cummax(-1).values
@@ -318,10 +318,10 @@ def laid_end_to_end(documents: torch.LongTensor) -> PackedSequences:
 
 
 def documents_end_to_end(document_ids: torch.LongTensor) -> PackedSequences | None:
-    """The documents of a batch, row by row; `None` without any, or where one is not in one piece.
+    """The documents of a batch, row by row; `None` if there is none or one is not contiguous.
 
     Args:
-        document_ids: `(batch, seq)`, equal for the tokens of one document of a row, 0 for padding.
+        document_ids: `(batch, seq)`, equal for the tokens of a document, 0 at padding.
     """
     size = document_ids.max() + 1
     rows = torch.arange(document_ids.shape[0], device=document_ids.device)[:, None]
@@ -338,7 +338,7 @@ def documents_end_to_end(document_ids: torch.LongTensor) -> PackedSequences | No
 
 
 class Backend(Protocol):
-    """What a plan asks of an entry in the table of backends, `attention_gau.AttentionBackend`."""
+    """The properties of a backend (`attention_gau.AttentionBackend`) that a plan depends on."""
 
     takes_sequences: bool
     takes_lengths: bool
@@ -350,10 +350,10 @@ class Layers:
     """What a plan depends on besides the batch.
 
     Args:
-        config: of the model.
-        types: of the layers, `"full_attention"` or `"sliding_attention"`. The layers themselves know: some may have
-            been removed since the configuration was made.
-        backend: of the attention.
+        config: the model's configuration.
+        types: the type of each layer, `"full_attention"` or `"sliding_attention"`. It comes from the layers, since
+            some may have been removed after the configuration was made.
+        backend: the attention backend.
         plain: no layer is compiled or wrapped. A compiled one would recompile for every new set of lengths.
         attentions, hidden_states: whether the caller asks for them.
     """
@@ -367,16 +367,16 @@ class Layers:
 
     @property
     def takes_packed(self) -> bool:
-        """Whether sequences laid end to end can be computed by their lengths."""
+        """Whether the layers can compute sequences laid end to end by their lengths."""
         return not self.attentions and (self.backend.takes_lengths or (self.backend.takes_sequences and self.plain))
 
     def cost(self, device: torch.device) -> LayerCost:
         cost = LayerCost.of(self.config, device)
-        # Lengths are handed over in one call, however many there are.
+        # One call takes all lengths.
         return replace(cost, call=0.0) if self.backend.takes_lengths else cost
 
     def gain_on(self, device: torch.device) -> bool:
-        """Whether laying rows end to end can save time: elsewhere many small products cost more than the padding."""
+        """Whether laying rows end to end can save time. Elsewhere many small products cost more than the padding."""
         return self.backend.takes_lengths or device.type == "cpu"
 
     @property
@@ -404,17 +404,17 @@ class Layers:
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """Where the tokens of a batch stand in the layers, and which keys each of them sees.
+    """Where the tokens of a batch stand in the layers, and which keys each token sees.
 
     Args:
-        shape: of the batch as given, (batch, seq).
-        position_ids: `(batch or 1, seq)`, or `(1, tokens)` where tokens are taken before the embeddings.
-        attention_mask: `(batch, seq)` or 4-D; `None` where nothing is hidden, or where `packed` or `lengths` says it.
-        packed: the sequences, where they are laid end to end.
-        takes_inputs: tokens are taken before the embeddings, not after them.
-        documents: the sequence of each token of a row, `(1, tokens)`, for `lengths`.
-        lengths: FlashAttention's arguments as the caller gave them.
-        padding: boolean `(batch, seq)`, True where hidden states become 0 in the end.
+        shape: shape of the batch as given, (batch, seq).
+        position_ids: `(batch or 1, seq)`, or `(1, tokens)` with `takes_inputs`.
+        attention_mask: `(batch, seq)` or 4-D; `None` if nothing is hidden, or if `packed` or `lengths` replaces it.
+        packed: the sequences, if they are laid end to end.
+        takes_inputs: whether tokens are taken before the embeddings rather than after.
+        documents: the number of each token's sequence, `(1, tokens)`, with `lengths`.
+        lengths: FlashAttention's arguments as given by the caller.
+        padding: boolean `(batch, seq)`, True where the final hidden states become 0.
     """
 
     shape: tuple[int, int]
@@ -427,18 +427,18 @@ class BatchPlan:
     padding: torch.Tensor | None = None
 
     def take_inputs(self, *tensors: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
-        """What the embeddings compute, from tensors `(batch or 1, seq, ...)`."""
+        """The inputs of the embeddings, from tensors `(batch or 1, seq, ...)`."""
         return tuple(map(self._taken, tensors)) if self.takes_inputs else tensors
 
     def take(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """What the layers compute, from tensors `(batch or 1, seq, width)`."""
+        """The inputs of the layers, from tensors `(batch or 1, seq, width)`."""
         return tensors if self.packed is None or self.takes_inputs else tuple(map(self._taken, tensors))
 
     def _taken(self, tensor: torch.Tensor | None) -> torch.Tensor | None:
         return None if tensor is None else self.packed.take(tensor.expand(*self.shape, *tensor.shape[2:]))
 
     def put_back(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """`(batch, seq, hidden)`, 0 at padding whether it was computed or not."""
+        """`(batch, seq, hidden)`, 0 at padding, computed or not."""
         if self.packed is not None:
             return self.packed.put_back(hidden_states)
         if self.padding is not None:
@@ -448,7 +448,7 @@ class BatchPlan:
     def key_count(self, window: int | None = None) -> torch.Tensor:
         """The number n of keys that each query sees, int64 `(batch or 1, seq or 1, 1)`.
 
-        It comes from what the caller gave: the masks of backends have other forms.
+        Counted from the caller's inputs, since masks of backends differ in form.
         """
         if self.packed is not None:
             return visible_keys(self.packed.documents(), window)
@@ -457,7 +457,7 @@ class BatchPlan:
         return key_count(self.attention_mask, self.shape[1], window)
 
     def attention_arguments(self, layers: Layers, hidden_states: torch.Tensor) -> dict[str, dict]:
-        """For each type of layers the mask in the backend's form, or what replaces it."""
+        """The mask in the backend's form, or what replaces it, for each type of layer."""
         config, device = layers.config, hidden_states.device
         if self.packed is not None and layers.backend.takes_lengths:
             arguments = {"attention_mask": None, **self.packed.flash_arguments(device)}
@@ -484,16 +484,16 @@ def plan_batch(
     document_ids: torch.LongTensor | None = None,
     **lengths: torch.Tensor | int | None,
 ) -> BatchPlan:
-    """The plan of a batch from what the caller of the model gave.
+    """Plans a batch from what the model's caller gave.
 
     Args:
-        layers: what computes it.
+        layers: facts about the layers.
         inputs: `(batch, seq)` or `(batch, seq, hidden)`.
         attention_mask, position_ids, document_ids: see `GAUModel.forward`.
-        lengths: FlashAttention's arguments, `cu_seq_lens_q` and so on; `None` where not given.
+        lengths: FlashAttention's arguments, `cu_seq_lens_q` and so on; `None` if not given.
 
     Raises:
-        ValueError: they contradict each other, or the backend cannot compute them.
+        ValueError: arguments contradict each other, or the backend cannot compute them.
     """
     shape, lengths = tuple(inputs.shape[:2]), {name: given for name, given in lengths.items() if given is not None}
     if attention_mask is not None:
