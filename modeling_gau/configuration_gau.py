@@ -14,8 +14,8 @@ from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
 
-# Attention normalizations, and whether their weights depend on n. `attention_gau.py` holds the computation: it is not
-# imported here, so that a configuration alone loads neither Triton nor custom operators.
+# Attention normalizations, and whether their weights depend on n. `attention_gau.py` computes them. It is not imported
+# here, so that a configuration alone loads neither Triton nor custom operators.
 NORMALIZATION_USES_N = {
     "softmax": False,
     "softmax_plus": True,
@@ -52,8 +52,8 @@ class GAUConfig(PreTrainedConfig):
             `"normalized_squared_relu"` (relu(a)^2 divided by its row sum).
         fixed_n (`int`, *optional*):
             Replaces n, the number of real tokens of each sequence, wherever the normalization uses it. `None` keeps
-            each sequence's own n. It is a property of the forward pass, not of the weights, and may be changed when
-            a checkpoint is loaded. An error where the normalization does not use n.
+            each sequence's own n. It affects the forward pass only, so it may change when a checkpoint is loaded. An
+            error if the normalization does not use n.
         reference_length (`int`, *optional*, defaults to 512):
             Length N at which `softmax_plus` equals `softmax`: the length the model is trained at.
         softmax_plus_min_length (`int`, *optional*, defaults to 16):
@@ -86,18 +86,18 @@ class GAUConfig(PreTrainedConfig):
             Rotary positions as everywhere in transformers, `{"rope_type": "default", "rope_theta": 10000.0}` by
             default; `linear`, `dynamic` (NTK) and `yarn` scale positions, at load time too.
         sliding_window (`int`, *optional*):
-            Tokens to either side that a layer of local attention sees. n is then what it sees, too. `None`: every
-            layer sees the whole sequence.
+            Number of tokens to either side that a layer of local attention sees; n then counts these only. `None`:
+            every layer sees the whole sequence.
         layer_types (`list[str]`, *optional*):
             For each layer `"full_attention"` or `"sliding_attention"`. With a `sliding_window`, by default every third
             layer is full, from the first one on, as in ModernBERT.
         sparse_prediction (`bool`, *optional*, defaults to `False`):
             Whether [`GAUForMaskedLM`], given labels, computes logits for the labelled positions only.
         unpad_inputs (`bool`, *optional*, defaults to `True`):
-            Whether padding is taken out of a batch before the layers and put back behind them: on CPUs where that
-            saves time, on accelerators with FlashAttention. Results are the same up to rounding. A batch that is
-            compiled, traced or asked for its hidden states or attentions stays as it is. `False` is for code that
-            looks into the layers and expects `(batch, seq, hidden)` there, not `(1, tokens, hidden)`: forward hooks,
+            Whether to remove padding before the layers and restore it after them: on CPUs where that saves time, on
+            accelerators with FlashAttention. Results are the same up to rounding. Compiled and traced models keep
+            the padding, and so do calls for hidden states or attentions. Use `False` for code that reads hidden
+            states inside the layers and expects `(batch, seq, hidden)`, not `(1, tokens, hidden)`: forward hooks,
             PEFT's `adapter_names`.
 
     Raises:
@@ -166,16 +166,16 @@ class GAUConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs):
-        """As in the base class; fields given beside the file (`from_pretrained(..., fixed_n=512)`) take part in
-        construction, so that they are validated and completed like those of the file."""
+        """As in the base class, but keyword arguments (`from_pretrained(..., fixed_n=512)`) join the file's fields
+        before construction, so that both are validated and completed alike."""
         cls._report_unknown_keys(kwargs)
-        # The base class resolves the dtype, and leaves it to the model.
+        # The base class resolves the dtype and passes it to the model.
         names = {field.name for field in fields(cls)} - {"dtype"}
         given = {name: kwargs.pop(name) for name in names & kwargs.keys()}
         return super().from_dict({**config_dict, **given}, **kwargs)
 
     def validate_attention_normalization(self):
-        """The normalization is known, and `fixed_n` is a positive integer where it has a use."""
+        """The normalization is known, and `fixed_n` is positive and only given where n is used."""
         uses_n = NORMALIZATION_USES_N.get(self.attention_normalization)
         if uses_n is None:
             raise ValueError(
@@ -266,8 +266,8 @@ class GAUConfig(PreTrainedConfig):
 
     @classmethod
     def _report_unknown_keys(cls, kwargs: dict[str, Any]) -> None:
-        """Warns about keys that look like misspelt fields, which the base class would keep silently. No error: files
-        written by newer versions must stay readable."""
+        """Warns about keys that look like misspelt fields, which the base class keeps silently. Not an error, since
+        files written by newer versions must stay readable."""
         names = [field.name for field in fields(cls)]
         for key in kwargs:
             nearest = [] if hasattr(cls, key) else difflib.get_close_matches(key, names, n=1, cutoff=0.8)

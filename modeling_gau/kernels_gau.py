@@ -1,14 +1,14 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """Triton kernels for attention with one head, a narrow key and a wide value. Axes and widths are named as in
-`attention_gau.py`; the query holds every factor already.
+`attention_gau.py`; the query includes every factor.
 
 A row of the output is value_dim columns wide, 1536 at the base size. As float32 sums, 128 rows of it are 196,608
 numbers, and a multiprocessor of an H100 has 65,536 registers. A kernel in the manner of FlashAttention must therefore
 compute the scores again for every 256 columns of the value, or take so few rows at a time that reading the value from
 the L2 cache limits it: 16 rows would ask for 256 bytes per clock and multiprocessor, 128 rows for 32. With one head
-there is a third way. The weight of a pair is one number beside the 1664 multiply-adds it takes part in: it is computed
-once, rounded to the inputs' type, kept in a buffer of bounded size and multiplied as a matrix, in tiles of any shape.
-Exponentials and random numbers are then drawn once per pair as well, and not once per 256 columns.
+there is a third way. The weight of a pair is one number, against the 1664 multiply-adds that use it. So these kernels
+compute it once, round it to the inputs' type, keep it in a bounded buffer and multiply it as a matrix, in tiles of any
+shape. Exponentials and random numbers are also computed once per pair, not once per 256 columns.
 
 Multiply-adds per pair of positions, with s = key_dim and e = value_dim, at s = 128 and e = 1536:
 
@@ -18,24 +18,24 @@ Multiply-adds per pair of positions, with s = key_dim and e = value_dim, at s = 
 | forward, others | s + e: 1664 | 2 s + e: 1792, 93 %; sums of rows come first | 2304, 72 % |
 | backward | 2 s + 2 e: 3328 | 3 s + 2 e: 3456, 96 % | s e / 256 + 2 e + 3 s: 4224, 79 %, with atomic sums |
 
-What it costs instead is traffic. In 16-bit types a weight is written and read once forward, 4 bytes per pair (the
+The cost is traffic. In 16-bit types a weight is written and read once forward, 4 bytes per pair (the
 column tiles that share a panel of weights run side by side and find it in the L2 cache); backward, weights and
 gradients by the scores move 10 bytes, and 4 more that should stay in the cache. An H200 moves 16 bytes in the time of
-1664 multiply-adds, so most of this hides behind the products. What does not are the kernel of the weights and the
+1664 multiply-adds, so most of this hides behind the products. The exceptions are the weights kernel and the
 products for the gradients of query and key: each moves 2 bytes per pair, the time of 200 multiply-adds, for 128.
 
 The buffer holds `_STRIP_ELEMENTS` pairs, or `_MIN_STRIP` rows or columns of longer sequences, so memory is linear in
 the length. The forward pass cuts strips of queries and the backward pass strips of keys, so that each tile of the wide
 sums, the output and the gradient by the value, is finished by one program: in float32, in the same order each time.
 
-Keys before the first and after the last visible one of a sequence are skipped, tile by tile. Queries are not, since
-which of them are padding is not known here.
+Kernels skip tiles of keys before the first and after the last visible one of a sequence. They skip no queries, since
+they do not know which of them are padding.
 
-The gate u of the unit, u * (A v), stays outside. Inside it would save the output's way to memory and back, 4 bytes a
-column, in inference; in training A v has to be kept for the gradient by u, and the products of the backward pass would
-read the gate beside the gradient, three times.
+The gate u of the unit, u * (A v), stays outside. In inference, fusing it would save the output's round trip to memory,
+4 bytes a column. Training must keep A v for the gradient by u, and the products of the backward pass would read the
+gate with the gradient three times.
 
-Compiled for the H100 and run in Triton's interpreter, not yet measured: `benchmarks/benchmark_attention.py` does that.
+Compiled for the H100 and run in Triton's interpreter, but not yet timed; `benchmarks/benchmark_attention.py` would.
 """
 
 import contextlib
@@ -47,8 +47,8 @@ import torch
 from transformers.utils.import_utils import is_triton_available
 
 
-# Pairs whose weights are held at once. A strip of the minimum is 44 tiles of 128 rows, with 6 tiles of 256 columns of
-# a value of 1536 two full rounds of the 132 multiprocessors of an H100.
+# Number of pairs whose weights the buffer holds. The smallest strip has 44 tiles of 128 rows: times the 6 tiles of 256
+# columns of a value of 1536, they keep the 132 multiprocessors of an H100 busy for exactly two rounds.
 _STRIP_ELEMENTS = 2**26
 _MIN_STRIP = 5632
 
@@ -173,8 +173,8 @@ if is_triton_available():
         return made[-1:] if INTERPRETED else made
 
     def _fitting(configurations: list, arguments: dict, PRECISION: str, **kwargs) -> list:
-        """Without those that ask for more shared memory than an H100 has, which takes seconds of compiling each to
-        find out: products of float32 in three parts hold every part of a tile."""
+        """Drops configurations that need more shared memory than an H100 has: finding out would take seconds of
+        compiling each. Products of float32 in three parts hold every part of a tile."""
         largest = 64 * 128 if PRECISION == "tf32x3" else 128 * 256
         return [c for c in configurations if c.kwargs["BLOCK_M"] * c.kwargs["BLOCK_N"] <= largest]
 
@@ -309,7 +309,7 @@ if is_triton_available():
             weights += batch * weights_batch
             _store_tile(weights, tile_weights, rows, columns, weights_row, inside, columns < stored_keys)
 
-            # Registers hold one sum of 128 x 256, not two: activations wait where their gradient will be written.
+            # Registers hold one sum of 128 x 256, not two, so activations wait where their gradient will be written.
             scores_gradient += batch * weights_batch
             _store_tile(scores_gradient, activation, rows, columns, weights_row, inside, columns < stored_keys)
             tl.debug_barrier()
@@ -346,11 +346,12 @@ if is_triton_available():
         BOUNDED_ROWS: tl.constexpr, PRECISION: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
         BLOCK_K: tl.constexpr,
     ):  # fmt: skip
-        """left @ right, batch by batch, where the keys are the rows of the product (BOUNDED_ROWS) or what is summed
-        over; `left` counts as 0 where the key lies outside the bounds.
+        """left @ right, batch by batch. Keys are the rows of the product (BOUNDED_ROWS) or the axis of the sum; `left`
+        counts as 0 at keys outside the bounds.
 
-        Its tiles are masked at `left_keys` only, a multiple of 16: a mask that began at any key would forbid wide
-        loads. Tiles with a visible key hold zeros for the others, and this kernel's are no larger along the sum.
+        Tiles of `left` are masked at `left_keys` only, a multiple of 16: a mask from any key on would forbid wide
+        loads. Stored tiles with a visible key hold zeros at hidden keys, and this kernel's are no larger along the
+        sum.
         """
         batch, first_row, first_column = _tile_of(rows, columns, BLOCK_M, BLOCK_N)
         m, n = first_row + tl.arange(0, BLOCK_M), first_column + tl.arange(0, BLOCK_N)
