@@ -3,12 +3,13 @@
 
 import shutil
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from modeling_gau import GAUConfig, GAUForMaskedLM, GAUForSequenceClassification, unpadding_gau
+from modeling_gau import GAUForSequenceClassification, unpadding_gau
 from modeling_gau.attention_gau import ATTENTION_NORMALIZATIONS
 
 
@@ -22,21 +23,10 @@ def fresh_compiler():
     torch._dynamo.reset()
 
 
-def make_model(model_class: type = GAUForMaskedLM, backend: str | None = None, **kwargs):
-    torch.manual_seed(0)
-    # Weights far from their initialization: otherwise a dropped mask would hardly change the outputs.
-    config = GAUConfig(
-        vocab_size=VOCAB_SIZE,
-        hidden_size=16,
-        intermediate_size=32,
-        attention_key_size=8,
-        num_hidden_layers=1,
-        initializer_range=0.5,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-        **kwargs,
-    )
-    return model_class._from_config(config, attn_implementation=backend)
+@pytest.fixture
+def make_model(make_model):
+    """One layer: all of them compile alike."""
+    return partial(make_model, num_hidden_layers=1)
 
 
 def make_batch(batch: int = 3, seq: int = 9, labels: bool = False) -> dict[str, torch.Tensor]:
@@ -78,16 +68,16 @@ def targets_of(graph_module: torch.nn.Module) -> Iterator:
         ("normalized_squared_relu", "eager"),
     ],
 )
-def test_compiled_training_step(normalization, backend):
-    model = make_model(backend=backend, attention_normalization=normalization)
+def test_compiled_training_step(make_model, normalization, backend):
+    model = make_model(backend=backend, attention_normalization=normalization).train()
     batch = make_batch(labels=True)
     expected = loss_and_gradients(model, model, batch)
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(loss_and_gradients(compiled, model, batch), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_compiled_inference():
-    model = make_model(GAUForSequenceClassification).eval()
+def test_compiled_inference(make_model):
+    model = make_model(GAUForSequenceClassification)
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
     for padded in (True, False):
         batch = make_batch()
@@ -98,7 +88,7 @@ def test_compiled_inference():
 
 
 @pytest.mark.parametrize("backend", [None, "gau_blocked"])
-def test_compiled_once_for_all_shapes(backend):
+def test_compiled_once_for_all_shapes(make_model, backend):
     model = make_model(backend=backend)
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True, dynamic=True)
     loss_and_gradients(compiled, model, make_batch(3, 9, labels=True))
@@ -109,16 +99,16 @@ def test_compiled_once_for_all_shapes(backend):
             torch.testing.assert_close(loss_and_gradients(compiled, model, batch), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_compiled_default_keeps_the_blocked_attention():
+def test_compiled_default_keeps_the_blocked_attention(make_model):
     """Plain operations are for export only: compiled, the default must not take quadratic memory at long inputs."""
     counter = CompileCounterWithBackend("eager")
-    torch.compile(make_model().eval(), backend=counter, fullgraph=True)(**make_batch(seq=2048))
+    torch.compile(make_model(), backend=counter, fullgraph=True)(**make_batch(seq=2048))
     names = [str(target) for graph in counter.graphs for target in targets_of(graph)]
     assert sum("blocked_attention" in name for name in names) == 1
     assert not any("softmax" in name for name in names)
 
 
-def test_compiled_layers_compute_documents_without_compiling_again(monkeypatch):
+def test_compiled_layers_compute_documents_without_compiling_again(make_model, monkeypatch):
     """Sequences laid end to end would be compiled again for every new set of lengths: compiled layers get a mask."""
     monkeypatch.setattr(unpadding_gau, "_OPERATIONS_OF_A_CALL", 0)  # plain layers always lay them end to end
     model = make_model()
@@ -138,7 +128,7 @@ def test_compiled_layers_compute_documents_without_compiling_again(monkeypatch):
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_compiled_sparse_prediction():
+def test_compiled_sparse_prediction(make_model):
     """The number of labelled positions depends on the data, so the graph breaks there; the numbers stay."""
     model = make_model(sparse_prediction=True)
     batch = make_batch(labels=True)
@@ -150,7 +140,7 @@ def test_compiled_sparse_prediction():
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="the inductor backend needs a C++ compiler")
-def test_compiled_by_inductor(tmp_path, monkeypatch):
+def test_compiled_by_inductor(make_model, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     model = make_model()
     batch = make_batch(labels=True)
@@ -163,8 +153,8 @@ def test_compiled_by_inductor(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("normalization", ATTENTION_NORMALIZATIONS)
-def test_export_with_dynamic_shapes(tmp_path, normalization):
-    model = make_model(attention_normalization=normalization).eval()
+def test_export_with_dynamic_shapes(make_model, tmp_path, normalization):
+    model = make_model(attention_normalization=normalization)
     batch = make_batch()
     axes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     program = torch.export.export(model, (), batch, dynamic_shapes=dict.fromkeys(batch, axes))
@@ -179,8 +169,8 @@ def test_export_with_dynamic_shapes(tmp_path, normalization):
             torch.testing.assert_close(loaded(**inputs).logits, model(**inputs).logits, rtol=1e-4, atol=1e-5)
 
 
-def test_export_without_mask():
-    model = make_model().eval()
+def test_export_without_mask(make_model):
+    model = make_model()
     axes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     program = torch.export.export(
         model, (), {"input_ids": make_batch()["input_ids"]}, dynamic_shapes={"input_ids": axes}

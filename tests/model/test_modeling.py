@@ -148,8 +148,7 @@ CASES = [(name, n) for name in NORMALIZATIONS for n in ((None, 11) if name in US
 
 
 @pytest.mark.parametrize("attn_implementation", [None, "eager"])
-@pytest.mark.parametrize("with_types", [False, True])
-@pytest.mark.parametrize("use_bias", [False, True])
+@pytest.mark.parametrize(("use_bias", "with_types"), [(False, False), (True, True)])
 @pytest.mark.parametrize(("normalization", "fixed_n"), CASES)
 @torch.no_grad()
 def test_hidden_states_follow_the_formulas(normalization, fixed_n, use_bias, with_types, attn_implementation):
