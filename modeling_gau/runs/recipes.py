@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+import types
 from argparse import (
     Action,
     ArgumentDefaultsHelpFormatter,
@@ -17,7 +18,7 @@ from argparse import (
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from transformers import HfArgumentParser
@@ -56,7 +57,8 @@ def parse_arguments(
 
     A recipe is a YAML or JSON file of flat keys, each the name of an argument; relative paths in it start at the
     working directory. The command line overrides it. Its values go through the same parser as the words of a command
-    line, so types and choices are checked alike; a mapping becomes JSON, and null stands for a default of None.
+    line, so types and choices are checked alike. Null stands for a default of None. Mappings, and lists
+    where a command line has no form for them, are taken as they are.
 
     Args:
         argument_classes: dataclasses whose fields are the arguments; no two may share a name.
@@ -133,10 +135,13 @@ def _parse_recipe(
     recipe: dict[str, Any], path: Path | None, parser: HfArgumentParser, argument_classes: Sequence[type]
 ) -> Namespace:
     """Values of all arguments with the recipe alone; arguments that it gives are no longer required."""
-    names = {entry.name for cls in argument_classes for entry in fields(cls) if entry.init}
+    hints = {}
+    for cls in argument_classes:
+        own = get_type_hints(cls)
+        hints |= {entry.name: _kinds(own[entry.name]) for entry in fields(cls) if entry.init}
     for key in recipe:
-        if key not in names:
-            raise ValueError(f"Recipe {path}: there is no argument {key!r}.{did_you_mean(str(key), names)}")
+        if key not in hints:
+            raise ValueError(f"Recipe {path}: there is no argument {key!r}.{did_you_mean(str(key), hints)}")
     # Flags such as --no_flag come after --flag and share its name.
     actions = {action.dest: action for action in reversed(parser._actions)}
     required = [action for action in parser._actions if action.required]
@@ -144,8 +149,13 @@ def _parse_recipe(
     for action in required:
         action.required = False
     try:
-        words = [word for key, value in recipe.items() for word in _words(actions[key], value)]
-        return parser.parse_known_args(words)[0]
+        as_they_are = {key: value for key, value in recipe.items() if _is_structure(value, actions[key], hints[key])}
+        rest = {key: value for key, value in recipe.items() if key not in as_they_are}
+        words = [word for key, value in rest.items() for word in _words(actions[key], value, hints[key])]
+        namespace, unexpected = parser.parse_known_args(words)
+        if unexpected:
+            raise ValueError(f"unexpected {' '.join(unexpected)}: a value must not begin with a dash.")
+        return Namespace(**vars(namespace) | as_they_are)
     except (ArgumentError, ValueError) as error:
         raise ValueError(f"Recipe {path}: {error}") from error
     finally:
@@ -154,7 +164,20 @@ def _parse_recipe(
             action.required = action.dest not in recipe
 
 
-def _words(action: Action, value: Any) -> list[str]:
+def _kinds(hint: Any) -> set[type]:
+    """The types that a field may have: `{str, list, NoneType}` of `str | list[str] | None`."""
+    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    return {get_origin(option) or option for option in options}
+
+
+def _is_structure(value: Any, action: Action, kinds: set[type]) -> bool:
+    """Whether a value has no form on the command line: a list for `str | list`, a mapping for `dict` alone."""
+    if isinstance(value, dict):
+        return dict in kinds and str not in kinds
+    return isinstance(value, list) and list in kinds and action.nargs != "+"
+
+
+def _words(action: Action, value: Any, kinds: set[type]) -> list[str]:
     """The words of a command line that give an argument the value from a recipe."""
     option = f"--{action.dest}"
     if value is None:
@@ -164,9 +187,13 @@ def _words(action: Action, value: Any) -> list[str]:
     if isinstance(value, list) and action.nargs != "+":
         raise ValueError(f"argument {option}: expected one value, got the list {value}.")
     items = value if isinstance(value, list) else [value]
-    if action.type is str and not all(isinstance(item, (str, dict)) for item in items):
+    if isinstance(value, dict) and dict in kinds:
+        return [f"{option}={json.dumps(value)}"]
+    if any(isinstance(item, (dict, list)) for item in items):
+        raise ValueError(f"argument {option}: expected a value, got {value!r}.")
+    if action.type is str and not all(isinstance(item, str) for item in items):
         raise ValueError(f"argument {option}: expected text, got {value!r}: quote it if it is meant as text.")
-    words = [json.dumps(item) if isinstance(item, (bool, dict)) else str(item) for item in items]
+    words = [json.dumps(item) if isinstance(item, bool) else str(item) for item in items]
     return [option, *words] if isinstance(value, list) else [f"{option}={words[0]}"]
 
 

@@ -30,19 +30,33 @@ PACKAGES = ("transformers", "torch", "accelerate", "datasets", "tokenizers", "sa
 _SECRETS = ("--token", "--hub_token", "--hub-token")
 # Arguments that change where, how fast or how visibly a run is made, but not its results.
 _INCIDENTAL = re.compile(
-    "accept_.*|cache_dir|config|dataloader_(num_workers|persistent_workers|pin_memory|prefetch_factor)|disable_tqdm|"
-    "do_(train|eval|predict)|hub_.*|ignore_data_skip|language|license|local_rank|log_.*|"
+    "accept_.*|cache_dir|config|dataloader_(multiprocessing_context|num_workers|persistent_workers|pin_memory|"
+    "prefetch_factor)|ddp_.*|debug|disable_tqdm|do_(train|eval|predict)|hub_.*|ignore_data_skip|include_.*|language|"
+    "license|local_rank|log_.*|"
     "logging_(dir|first_step|steps|strategy)|output_dir|overwrite_.*|per_device_eval_batch_size|"
     "preprocessing_num_workers|project|push_to_hub|report_to|restore_callback_states_from_checkpoint|"
-    "resume_from_checkpoint|run_name|save_.*|skip_memory_metrics|trackio_.*"
+    "resume_from_checkpoint|run_name|save_(on_each_node|only_model|safetensors|total_limit)|skip_memory_metrics|"
+    "torch_empty_cache_steps|trackio_.*"
 )
 # Arguments that name the text, tokenizer and model, or that concern evaluation: a resumed pretraining run compares the
 # things, not their names, and evaluation changes nothing in what it learns.
 _NOT_OF_A_RECIPE = re.compile(
-    "attention_normalization|config_.*|dataset_.*|eval_.*|fill_mask_example|fixed_n|max_(eval|train)_.*|model_.*|"
-    "revision|skip_bad_rows|text_.*|tokenizer_.*|train_file|trust_remote_code|validation_.*|vocab_size"
+    "attention_normalization|config_.*|dataset_.*|eval_.*|fill_mask_example|fixed_n|greater_is_better|"
+    "load_best_model_at_end|max_(eval|train)_.*|metric_for_best_model|model_.*|num_train_epochs|revision|save_.*|"
+    "skip_bad_rows|text_.*|tokenizer_.*|train_file|trust_remote_code|validation_.*|vocab_size"
 )
-_PATHS = ("data_dir", "model_name_or_path", "test_file", "tokenizer_name", "train_file", "validation_file")
+# What the best model is chosen from, where it is chosen.
+_CHOICES_OF_CHECKPOINTS = ("save_steps", "save_strategy")
+_PATHS = (
+    "config_name",
+    "data_dir",
+    "dataset_path",
+    "model_name_or_path",
+    "test_file",
+    "tokenizer_name",
+    "train_file",
+    "validation_file",
+)
 
 
 # Descriptions
@@ -176,10 +190,12 @@ def compare_runs(there: Mapping[str, Any], here: Mapping[str, Any], folder: Path
     if "arguments" not in there:
         return {"": f"its {RECORD_NAME} does not say what it was made with"}
     found = compare_values(_facts(there), _facts(here))
+    picks_a_checkpoint = any(side["arguments"].get("load_best_model_at_end") for side in (there, here))
     return {
         name: text
         for name, text in found.items()
         if not _INCIDENTAL.fullmatch(name)
+        and (picks_a_checkpoint or name not in _CHOICES_OF_CHECKPOINTS)
         and not (name in _PATHS and _places(there, name, folder) == _places(here, name, folder))
     }
 

@@ -278,6 +278,9 @@ def _load_files(files: list[Path], data_args: DataArguments, options: dict) -> D
 
     Without `skip_bad_rows`, reading stops at the first bad row.
     """
+    # Kind by kind, in the order in which they come first.
+    kinds = [(kind_of(path), suffix_of(path) == ".tsv") for path in files]
+    files = [path for kind in dict.fromkeys(kinds) for path, own in zip(files, kinds, strict=True) if own == kind]
     paths = [str(path.absolute()) for path in files]
     reading = {
         "paths": paths,
@@ -316,9 +319,11 @@ def _generate_rows(
 
 def _drop_unusable(name: str, documents: Dataset, data_args: DataArguments) -> tuple[Dataset, int]:
     """Returns the documents without bad rows and blank texts, and the number of bad rows."""
-    problems = _problems(documents)
+    problems = _problems(documents, f"{_source(data_args)}, {name} data")
     if problems and not data_args.skip_bad_rows:
-        raise ValueError(f"{problems[0]} (--skip_bad_rows leaves such rows out and counts them.)")
+        is_a_row = re.search(r"(, line \d+|row \d+)[: ]", problems[0])  # not a whole file
+        hint = " (--skip_bad_rows leaves such rows out and counts them.)" if is_a_row else ""
+        raise ValueError(f"{problems[0]}{hint}")
     _report_problems(name, problems)
     documents = _drop_blank(documents)
     if len(documents) == 0:
@@ -329,12 +334,12 @@ def _drop_unusable(name: str, documents: Dataset, data_args: DataArguments) -> t
     return documents, len(problems)
 
 
-def _problems(documents: Dataset) -> list[str]:
+def _problems(documents: Dataset, source: str) -> list[str]:
     """The problem of each row without text."""
     bad = np.flatnonzero(np.concatenate([_is_null(texts) for texts in arrow_columns(documents, "text")] or [[]]))
     if "problem" in documents.column_names:
         return documents.select(bad)["problem"][:]
-    return [f"row {row + 1} has no text (null)." for row in bad]
+    return [f"{source}: row {row + 1} has no text (null)." for row in bad]
 
 
 def _is_null(texts: pa.ChunkedArray) -> np.ndarray:

@@ -7,6 +7,7 @@ installations apart.
 """
 
 import ast
+import contextlib
 import importlib.metadata
 import inspect
 import json
@@ -72,9 +73,8 @@ def embedded_documents(max_bytes: int = MAX_BYTES) -> list[dict[str, str]]:
 
 def corpus_fingerprint() -> str:
     """Identifies what `embedded_documents` returns here, by the installed versions and the rules."""
-    versions = {name: importlib.metadata.version(name) for name in DISTRIBUTIONS}
     rules = [_VERSION_OF_RULES, MAX_BYTES, MIN_DOCUMENT_CHARACTERS, MIN_DOCSTRING_SHARE]
-    return digest(json.dumps([sys.version, str(_standard_library()), versions, rules], sort_keys=True))
+    return digest(json.dumps([sys.version, str(_standard_library()), _installed(), rules], sort_keys=True))
 
 
 def _candidates(files: list[tuple[str, Path]], seen: set[str]) -> Iterator[tuple[str, str]]:
@@ -108,11 +108,20 @@ def _standard_library() -> Path:
 def _module_files() -> dict[str, Path]:
     library = _standard_library()
     paths = {f"python/{path.relative_to(library).as_posix()}": path for path in library.rglob("*.py")}
-    for name in DISTRIBUTIONS:
+    for name in _installed():
         for entry in importlib.metadata.files(name) or []:
             if entry.suffix == ".py":
                 paths[f"{name}/{entry.as_posix()}"] = Path(entry.locate())
     return {identifier: path for identifier, path in paths.items() if not SKIPPED_FOLDERS & set(identifier.split("/"))}
+
+
+def _installed() -> dict[str, str]:
+    """The versions of those of `DISTRIBUTIONS` that are here: a clone may run without all of them."""
+    found = {}
+    for name in DISTRIBUTIONS:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def _docstrings(path: Path) -> Iterator[str]:

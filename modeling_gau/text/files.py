@@ -83,6 +83,7 @@ class _Request(NamedTuple):
     text_unit: str
     start: int
     step: int
+    quoted_tsv: bool
 
     def wants(self, number: int) -> bool:
         return number >= self.start and (number - self.start) % self.step == 0
@@ -200,7 +201,7 @@ def read_rows(
     token: str | None = None,
 ) -> Iterator[Row]:
     """Reads the texts of the rows `start`, `start + step`, ... of a file; arguments and errors as in `parse_file`."""
-    for record in parse_file(path, (column,), text_unit, start, step, token):
+    for record in parse_file(path, (column,), text_unit, start, step, token, quoted_tsv=True):
         if record.problem:
             yield Row(record.number, None, record.problem)
             continue
@@ -234,12 +235,14 @@ def parse_file(
     start: int = 0,
     step: int = 1,
     token: str | None = None,
+    quoted_tsv: bool = False,
 ) -> Iterator[Record]:
     """Parses the records `start`, `start + step`, ... of a file and passes over others as cheaply as its kind allows.
 
     - json, jsonl: one object a line (or item of an array). Blank lines are counted, but are no records. Lines in
       between are not parsed.
-    - csv: commas and quotation marks; tsv: tabs and no quoting, as in the official GLUE files. Cells are strings.
+    - csv: commas and quotation marks; tsv: tabs, without quoting as in the official GLUE files, or with `quoted_tsv`
+      as pandas writes it. Cells are strings.
       Blank lines are counted, but are no records; in a table of one column, those before the last text are empty
       texts.
     - parquet: row groups in between are not read.
@@ -258,7 +261,7 @@ def parse_file(
     reader, last = kinds[kind_of(path)], None
     try:
         with open_file(path, token) as stream:
-            for last in reader(stream, _Request(str(path), tuple(columns), text_unit, start, step)):
+            for last in reader(stream, _Request(str(path), tuple(columns), text_unit, start, step, quoted_tsv)):
                 yield last
     except (_UnusableFileError, OSError, *DAMAGE) as error:
         yield Record(None, "", None, _why_unusable(path, error, last.place if last else None))
@@ -446,7 +449,8 @@ def _parse_line(line: str) -> tuple[object, str | None]:
         return _DECODER.decode(line), None
     except json.JSONDecodeError as error:
         column = min(error.pos, len(line.rstrip())) + 1  # not behind the line's end
-        return None, f"this is not JSON ({error.msg}, column {column})."
+        hint = " Give each object a line of its own, or one array of objects." if line.strip() == "{" else ""
+        return None, f"this is not JSON ({error.msg}, column {column}).{hint}"
     except (ValueError, RecursionError) as error:  # too many digits in a number, too many brackets
         return None, f"this JSON cannot be read ({error})."
 
@@ -456,10 +460,12 @@ def _array_records(text: str, request: _Request) -> Iterator[Record]:
     for number in itertools.count():
         if number == 0 and text.startswith("]", place):
             return
+        begin = place
         row, place, is_last = _array_item(text, place)
         if request.wants(number):
+            problem, _ = check_unicode(text[begin:place])
             row = {"text": row} if isinstance(row, str) else row
-            yield request.record(number, f"row {number + 1}", row)
+            yield request.record(number, f"row {number + 1}", row, problem)
         if is_last:
             return
 
@@ -488,12 +494,14 @@ def _array_item(text: str, place: int) -> tuple[object, int, bool]:
 class _Table:
     """The header of a csv or tsv file; iterating gives the number, first line, cells and problem of each record."""
 
-    def __init__(self, stream: BinaryIO, path: str | Path):
+    def __init__(self, stream: BinaryIO, path: str | Path, columns: Sequence[str] = (), quoted_tsv: bool = False):
         csv.field_size_limit(CELL_CHARACTERS)  # process-wide; documents often exceed the default of 131,072
         self._ended = False
-        style = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if suffix_of(path) == ".tsv" else {}
+        style = {}
+        if suffix_of(path) == ".tsv":
+            style = {"delimiter": "\t", "quoting": csv.QUOTE_MINIMAL if quoted_tsv else csv.QUOTE_NONE}
         self._reader = csv.reader(self._lines(stream), **style)
-        self.header = self._read_header()
+        self.header = self._read_header(columns)
         self._commas = suffix_of(path) == ".csv"
 
     def __iter__(self) -> Iterator[tuple[int, int, list[str], str | None]]:
@@ -513,7 +521,7 @@ class _Table:
             yield from lines
         self._ended = True
 
-    def _read_header(self) -> tuple[str, ...]:
+    def _read_header(self, columns: Sequence[str]) -> tuple[str, ...]:
         header = next(self._reader, None)
         if header is None:
             raise _UnusableFileError(" is empty.")
@@ -522,7 +530,7 @@ class _Table:
         problem = _first_problem(header)
         if problem:
             raise _UnusableFileError(f", line 1: {problem}")
-        for name in header:
+        for name in columns or header:
             if header.count(name) > 1:
                 raise _UnusableFileError(f", line 1: two columns have the name {name!r}.")
         return tuple(header)
@@ -541,7 +549,7 @@ def _first_problem(cells: Sequence[str]) -> str | None:
 
 
 def _csv_records(stream: BinaryIO, request: _Request) -> Iterator[Record]:
-    table = _Table(stream, request.path)
+    table = _Table(stream, request.path, request.columns, request.quoted_tsv)
     request.check_columns(table.header)
     blank = []
     for number, line, cells, problem in table:

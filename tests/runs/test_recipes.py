@@ -102,7 +102,7 @@ def test_empty_recipe_is_no_values(tmp_path):
         ("steps:", "argument --steps: expected a value, got null"),
         ("rate: [1, 2]", "argument --rate: expected one value, got the list [1, 2]"),
         ("flag: maybe", "argument --flag: Truthy value expected: got maybe"),
-        ("lengths: {a: 1}", "argument --lengths: invalid int value: '{\"a\": 1}'"),
+        ("lengths: {a: 1}", "argument --lengths: expected a value, got {'a': 1}"),
         ("lengths: [1, x]", "argument --lengths: invalid int value: 'x'"),
         ("lengths: []", "argument --lengths: expected at least one argument"),
         ("word: 3", "argument --word: expected text, got 3: quote it"),
@@ -116,6 +116,24 @@ def test_bad_recipe_values(tmp_path, line, message):
         parse(tmp_path, f"output: out\n{line}\n")
     assert message in str(error.value)
     assert str(tmp_path / "recipe.yaml") in str(error.value)
+
+
+def test_lists_and_mappings_that_a_command_line_has_no_form_for(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "report_to: [tensorboard, wandb]\noptim_target_modules: [attn, mlp]\nlr_scheduler_kwargs: {num_cycles: 2}\n"
+    )
+    options = ["--config", str(recipe), "--output_dir", str(tmp_path)]
+    (args,) = parse_arguments((TrainingArguments,), options)
+    assert args.report_to == ["tensorboard", "wandb"] and args.optim_target_modules == ["attn", "mlp"]
+    assert args.lr_scheduler_kwargs == {"num_cycles": 2}
+    for line, message in (
+        ("train_file: [a.txt, -b.txt]", "must not begin with a dash"),
+        ("length_schedule: {512: 0.9}", "length_schedule"),
+    ):
+        recipe.write_text(line)
+        with pytest.raises(ValueError, match=message):
+            parse_arguments((DataArguments,), ["--config", str(recipe)])
 
 
 def test_recipe_must_be_a_mapping(tmp_path):

@@ -96,6 +96,12 @@ def test_where_and_how_fast_a_run_is_made_does_not_count(tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_how_often_a_run_saves_counts_where_the_best_checkpoint_is_kept(tmp_path):
+    best = ("--load_best_model_at_end", "--eval_strategy", "steps", "--eval_steps", "100", "--save_steps")
+    before, after = describe(tmp_path, *best, "100"), describe(tmp_path, *best, "500")
+    assert compare_runs(before, after) == {"save_steps": "save_steps (100 there, 500 here)"}
+
+
 def test_differences_are_named_with_both_values(tmp_path, capsys):
     options = ("--learning_rate", "1e-3", "--packing", "documents", "--mixed_lengths", "64", "512", "--bf16")
     before, after = describe(tmp_path), describe(tmp_path, *options, "--attention_normalization", "softmax")

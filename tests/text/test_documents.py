@@ -95,6 +95,13 @@ def test_rows_of_tables_are_documents(load):
     assert splits["validation"]["text"] == ["held out"]
 
 
+def test_quotes_in_tsv_files_are_those_of_csv(load):
+    Path("a.tsv").write_text('text\tother\n"a ""b"" c"\t1\n"x\ny"\t2\n', encoding="utf-8")
+    Path("validation.txt").write_text("held out", encoding="utf-8")
+    splits = load(train_file=["a.tsv"], validation_file=["validation.txt"])
+    assert texts(splits["train"]) == sorted(['a "b" c', "x\ny"])
+
+
 def test_directories_are_searched_in_depth(load):
     for name in ("b/c/2.txt", "b/1.txt", "b/.hidden/3.txt", "b/notes.md", "b/[4].txt"):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
@@ -231,7 +238,7 @@ def test_missing_sources(load, arguments, message):
 
 def test_saved_dataset_with_nulls(load):
     Dataset.from_dict({"text": ["a", "b", None]}).save_to_disk("saved")
-    with pytest.raises(ValueError, match=r"row 3 has no text \(null\)\. \(--skip_bad_rows"):
+    with pytest.raises(ValueError, match=r"saved.*, train data: row 3 has no text \(null\)\. \(--skip_bad"):
         load(dataset_path="saved")
 
 
