@@ -237,7 +237,7 @@ def check_resumed(
         recipe = [text for name, text in compare_runs(before, now).items() if not _NOT_OF_A_RECIPE.fullmatch(name)]
         notes = [f"Changed since {checkpoint}: {text}." for text in [*(f"the {name}" for name in data), *recipe]]
         if recipe:
-            notes.append("The run goes on with the new values; an unbroken run would have given another model.")
+            notes.append("The run goes on with the new values; an unbroken run may have given another model.")
     if args.should_log:
         for note in notes:
             print(note)

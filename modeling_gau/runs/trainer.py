@@ -1,5 +1,5 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""The Trainer of every run: `transformers.Trainer` with exact resume, whole checkpoints no steps from NaN."""
+"""The Trainer of every run: `transformers.Trainer` with exact resume, whole checkpoints and no steps from NaN."""
 
 import json
 import math
