@@ -620,7 +620,9 @@ ATTENTION_BACKENDS: dict[str, AttentionBackend] = {
     "flash_attention_3": AttentionBackend(_split_heads_forward("flash_attention_3"), takes_lengths=True),
     "flex_attention": AttentionBackend(flex_attention_forward, separates_sequences=False),
     "gau_blocked": AttentionBackend(blocked_attention_forward, _ALL_FAMILIES, key_padding_mask, takes_sequences=True),
-    "gau_triton": AttentionBackend(triton_attention_forward, _ALL_FAMILIES, key_padding_mask),
+    "gau_triton": AttentionBackend(
+        triton_attention_forward, _ALL_FAMILIES, key_padding_mask, separates_sequences=False
+    ),
     "gau_auto": AttentionBackend(
         auto_attention_forward, _ALL_FAMILIES, key_padding_mask, takes_sequences=True, silent_about_weights=True
     ),

@@ -520,7 +520,8 @@ def _plan_of_documents(
 ) -> BatchPlan:
     shape = tuple(inputs.shape[:2])
     if position_ids is None:
-        position_ids = restarting_positions(document_ids)
+        # 0 at padding: dynamic RoPE goes by the largest position.
+        position_ids = restarting_positions(document_ids).masked_fill(document_ids == 0, 0)
     may = layers.takes_packed and not layers.hidden_states and layers.gain_on(inputs.device)
     if may and (layers.config.unpad_inputs or layers.backend.takes_lengths) and has_values(inputs, document_ids):
         packed = documents_end_to_end(document_ids)
@@ -528,6 +529,12 @@ def _plan_of_documents(
             position_ids = packed.take(position_ids.expand(shape))
             return BatchPlan(shape, position_ids, packed=packed, takes_inputs=True)
     layers.check_separation()
+    if layers.backend.takes_lengths and not layers.attentions:
+        raise ValueError(
+            f"attn_implementation='{layers.config._attn_implementation}' takes document_ids only where the documents "
+            "can be laid end to end: contiguous, in a model that is not compiled or traced, without "
+            "output_hidden_states. Use 'sdpa', 'gau_blocked' or 'eager', or give cu_seq_lens_q."
+        )
     return BatchPlan(shape, position_ids, same_document(document_ids), padding=document_ids == 0)
 
 
@@ -588,6 +595,8 @@ def _check_document_ids(
             f"document_ids must be integers of the batch's shape {shape}, but are {document_ids.dtype} of shape "
             f"{tuple(document_ids.shape)}."
         )
+    if has_values(document_ids) and bool((document_ids < 0).any()):
+        raise ValueError(f"document_ids must not be negative (0 marks padding), but go down to {document_ids.min()}.")
     if lengths:
         raise ValueError(
             f"Give document_ids or {', '.join(lengths)}, not both: each says which tokens see each other."

@@ -551,6 +551,7 @@ def test_documents_that_stay_in_their_rows():
     [
         ({"document_ids": torch.ones(3, 5).long()}, r"document_ids must be integers of the batch's shape \(3, 6\)"),
         ({"document_ids": torch.ones(3, 6)}, "document_ids must be integers"),
+        ({"document_ids": torch.tensor([[1, 1, 2, 2, -1, -1]] * 3)}, "must not be negative"),
         ({"attention_mask": torch.ones(3, 6)}, "attention_mask contradicts document_ids"),
         ({"cu_seq_lens_q": torch.tensor([0, 18])}, "Give document_ids or cu_seq_lens_q, not both"),
     ],
@@ -560,6 +561,26 @@ def test_document_ids_that_cannot_be(changes, message):
     del batch["labels"]
     with pytest.raises(ValueError, match=message):
         make_model()(**batch | changes)
+
+
+def test_dynamic_positions_do_not_depend_on_padding(small_models_count):
+    """Dynamic RoPE goes by the largest position, which must be the same end to end and with a mask."""
+    rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
+    model = make_model(rope_parameters=rope, max_position_embeddings=8)
+    numbers = torch.tensor([[1] * 6 + [2] * 6 + [0] * 28])
+    inputs = {"input_ids": torch.arange(5, 45)[None], "document_ids": numbers}
+    expected = model(**inputs).last_hidden_state
+    model.config.unpad_inputs = False
+    torch.testing.assert_close(model(**inputs).last_hidden_state, expected)
+
+
+@pytest.mark.parametrize("backend", ["flash_attention_2", "gau_triton"])
+def test_backends_without_masks_of_pairs_say_so(backend):
+    model, batch = make_model(), packed_rows()
+    del batch["labels"]
+    model.config._attn_implementation = backend
+    with pytest.raises(ValueError, match=f"attn_implementation='{backend}'.*Use 'sdpa', 'gau_blocked'"):
+        model(**batch, output_hidden_states=True)
 
 
 def test_flash_attention_gets_the_lengths(monkeypatch):

@@ -1,7 +1,7 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """Trains a tiny model with FSDP2 on the CPU, in as many processes as asked for; `test_fsdp2.py` reads the results.
 
-    python tests/runs/fsdp2_worker.py <directory> '{"config": {...}, "runs": [{"name": "run", "processes": 2, ...}, ...]}'
+    python tests/runs/fsdp2_worker.py <directory> '{"config": {...}, "runs": [{"name": "run", "processes": 2, ...}]}'
 
 Runs follow each other, in forks of this process, which has imported everything once. Each has the environment that
 `accelerate launch --config_file configuration/accelerate/fsdp2.yaml` gives, and differs from a run on accelerators in
