@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from modeling_gau import GAUConfig
-from modeling_gau.gau_alpha.tensor_bundle import crc32c
+from modeling_gau.gau_alpha.tensorflow_reader import crc32c
 from modeling_gau.gau_alpha.tensors import PORT_ENCODER, PORT_HEAD, encoder_tensors
 from modeling_gau.runs.tables import write_csv
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from tqdm.auto import tqdm
 
 from ..configuration_gau import GAUConfig
-from .tensor_bundle import TensorBundle, checkpoint_prefixes
+from .tensorflow_reader import TensorBundle, checkpoint_prefixes
 from .tensors import ENCODER, HEAD, PORT_ENCODER, PORT_HEAD, check_precision, check_tensors, encoder_tensors
 from .tokenizer import VOCABULARY_NAME, read_vocabulary
 

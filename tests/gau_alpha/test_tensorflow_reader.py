@@ -15,7 +15,7 @@ from gau_alpha_reference import EMPTY_BLOCK, write_bundle
 from gau_alpha_reference import crc32c as crc32c_by_bits
 
 from modeling_gau.gau_alpha.convert import convert
-from modeling_gau.gau_alpha.tensor_bundle import TensorBundle, checkpoint_prefixes, crc32c
+from modeling_gau.gau_alpha.tensorflow_reader import TensorBundle, checkpoint_prefixes, crc32c
 
 
 REAL = Path(__file__).parent / "data/tensorflow/bert_model.ckpt"
