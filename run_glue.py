@@ -31,10 +31,10 @@ from modeling_gau.glue.study import Study, StudyArguments, compared_files, singl
 from modeling_gau.glue.trainer import GlueTrainer, GlueTrainingArguments
 from modeling_gau.runs.arguments import CardArguments, ModelArguments
 from modeling_gau.runs.checkpoints import find_checkpoint
+from modeling_gau.runs.lifecycle import end_processes, train
 from modeling_gau.runs.publishing import check_push_destination, push, save_without_push
 from modeling_gau.runs.recipes import parse_arguments
 from modeling_gau.runs.run_record import RunRecord, describe_run, read_record
-from modeling_gau.runs.running import end_processes, train
 from modeling_gau.runs.signals import TerminationCallback
 
 

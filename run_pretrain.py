@@ -20,11 +20,11 @@ from modeling_gau.pretraining.report import describe_packing, evaluation_metrics
 from modeling_gau.pretraining.trainer import MaskedLMTrainer, PretrainingArguments, check_packing
 from modeling_gau.runs.arguments import CardArguments, ModelArguments
 from modeling_gau.runs.checkpoints import find_checkpoint, read_run_state
+from modeling_gau.runs.lifecycle import end, train
 from modeling_gau.runs.progress import ModelFlops
 from modeling_gau.runs.publishing import check_push_destination, push, save_without_push
 from modeling_gau.runs.recipes import parse_arguments
 from modeling_gau.runs.run_record import RunRecord, check_resumed, describe_run
-from modeling_gau.runs.running import end, train
 from modeling_gau.runs.signals import TerminationCallback
 from modeling_gau.text.arguments import DataArguments
 

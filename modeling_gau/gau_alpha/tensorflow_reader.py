@@ -3,7 +3,7 @@
 
 A checkpoint is a "tensor bundle": `PREFIX.index`, a table in LevelDB's format from names to descriptions, and the
 bytes of the tensors in `PREFIX.data-00000-of-00001` and on. Sources of the formats: tensorflow/core/protobuf/
-tensorflow_reader.proto, tensorflow/core/lib/io/format.h and leveldb's table_format.md. Checksums of blocks and tensors are
+tensor_bundle.proto, tensorflow/core/lib/io/format.h and leveldb's table_format.md. Checksums of blocks and tensors are
 verified.
 """
 

@@ -336,7 +336,7 @@ def test_indices_of_shards(port, tmp_path):
     for content, message in (
         ({}, "needs a `weight_map`"),
         ({"weight_map": ["a.bin"]}, "needs a `weight_map`"),
-        ({"weight_map": {"x": "../a.bin"}}, "to names of files beside it"),
+        ({"weight_map": {"x": "../a.bin"}}, "from tensor names to files in the same directory"),
         ({"weight_map": {"x": "a.bin", "y": "b.bin"}}, r"names files that are missing: b\.bin"),
     ):
         (port / "pytorch_model.bin.index.json").write_text(json.dumps(content))
