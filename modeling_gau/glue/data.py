@@ -8,6 +8,7 @@ from datasets import Dataset, Features, Value, load_dataset
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase, TrainingArguments
 
 from ..runs.arguments import ModelArguments
+from ..text.fingerprints import digest
 from .arguments import ColumnOptions, GlueArguments, file_options
 from .labels import (
     LabelEncoder,
@@ -22,6 +23,9 @@ from .labels import (
 from .tables import read_table
 from .tasks import GlueTask
 from .trainer import GlueTrainingArguments
+
+
+_VERSION = 1  # raise it with every change of the texts that a task makes
 
 
 @dataclass
@@ -56,6 +60,7 @@ def _prepare_data(
     saved = saved_label_names(base_config) if model_args.model_name_or_path else None
     problem_type = base_config.problem_type if saved else None
     task = glue_args.task() if glue_args.task_name else infer_task(splits, saved, problem_type)
+    check_texts(task, splits)
     if saved is None and not args.do_train and args.should_log:
         print("The classifier has random weights and will not be trained: expect results of chance.")
     label_names = model_label_names(task, saved, args.do_train, glue_args.ignore_mismatched_sizes)
@@ -150,6 +155,9 @@ def _load_from_hub(arguments: GlueArguments, cache_dir: str | None, token: str |
 
 def _make_texts(task: GlueTask, split: str, rows: Dataset, overwrite_cache: bool) -> Dataset:
     """Makes the text columns of Hub rows; `read_table` makes those of files."""
+    if len(rows) == 0:
+        raise ValueError(f"Split {split} has no rows.")
+    _check_columns(task, split, rows, task.read_columns)
     if task.prepare is None:
         return rows
     kept = {name: feature for name, feature in rows.features.items() if name not in task.read_columns}
@@ -159,8 +167,29 @@ def _make_texts(task: GlueTask, split: str, rows: Dataset, overwrite_cache: bool
         remove_columns=[column for column in task.read_columns if column not in task.text_columns],
         features=Features({**kept, **dict.fromkeys(task.text_columns, Value("string"))}),
         load_from_cache_file=not overwrite_cache,
+        # By default the fingerprint is that of `task`, which names its functions and does not tell when they change.
+        new_fingerprint=digest(f"{_VERSION} {task.name} {rows._fingerprint}"),
         desc=f"Preparing {split}",
     )
+
+
+def check_texts(task: GlueTask, splits: Mapping[str, Dataset]) -> None:
+    """Raises ValueError for the first split that lacks a text column or the text of a row. Texts may be empty."""
+    for split, rows in splits.items():
+        _check_columns(task, split, rows, task.text_columns)
+        for column in task.text_columns:
+            texts = rows[column][:]
+            if None in texts:
+                raise ValueError(f"{describe_row(split, texts.index(None))}: the text {column!r} is missing.")
+
+
+def _check_columns(task: GlueTask, split: str, rows: Dataset, needed: tuple[str, ...]) -> None:
+    missing = [column for column in needed if column not in rows.column_names]
+    if missing:
+        raise ValueError(
+            f"Split {split} has no column {' and no column '.join(map(repr, missing))}. {task.name} needs "
+            f"{', '.join(needed)}; there is {', '.join(rows.column_names)}. Give all splits the same columns."
+        )
 
 
 def keep_labelled_rows(task: GlueTask, splits: Mapping[str, Dataset]) -> tuple[dict[str, Dataset], list[str]]:

@@ -26,15 +26,19 @@ def saved_label_names(config: PreTrainedConfig) -> tuple[str, ...] | None:
     """Returns the classes of a checkpoint by id, None if it has no sequence classifier.
 
     Raises:
-        ValueError: the ids have gaps, or two have one name.
+        ValueError: the ids have gaps, two have one name, or `id2label` and `label2id` contradict each other.
     """
     if not any(name.endswith("ForSequenceClassification") for name in config.architectures or ()):
         return None
-    names = config.id2label
+    names, ids = config.id2label, {name: int(index) for name, index in (config.label2id or {}).items()}
+    shown = f"The checkpoint's configuration has id2label {names}"
     if sorted(names) != list(range(len(names))) or len(set(names.values())) < len(names):
+        raise ValueError(f"{shown}: ids must count 0, 1, ... and have different names. Correct its config.json.")
+    # transformers makes up the map that is not given: LABEL_0, LABEL_1, ... contradict nothing.
+    if not is_unnamed(sorted(ids, key=ids.get)) and any(ids.get(name) != index for index, name in names.items()):
         raise ValueError(
-            f"The checkpoint's configuration has id2label {names}: ids must count 0, 1, ... and have different names. "
-            "Correct its config.json."
+            f"{shown} and label2id {ids}, which contradict each other. Correct its config.json by what the classifier "
+            "was trained on."
         )
     return tuple(names[index] for index in range(len(names)))
 

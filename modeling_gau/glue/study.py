@@ -111,18 +111,18 @@ class Run:
         return "-".join([self.task.name, *(f"{name}-{value}" for name, value in self.point), f"seed-{self.seed}"])
 
 
-# What a grid may vary: type, lowest and highest value.
-_GRID_AXES: Mapping[str, tuple[type, float, float]] = {
-    "adam_beta2": (float, 0, 1),
-    "gradient_accumulation_steps": (int, 1, math.inf),
-    "label_smoothing_factor": (float, 0, 1),
-    "layerwise_lr_decay": (float, 0, 1),
-    "learning_rate": (float, 0, math.inf),
-    "max_grad_norm": (float, 0, math.inf),
-    "num_train_epochs": (float, 0, math.inf),
-    "per_device_train_batch_size": (int, 1, math.inf),
-    "warmup_steps": (float, 0, math.inf),
-    "weight_decay": (float, 0, math.inf),
+# What a grid may vary: type, and which values make sense.
+_GRID_AXES: Mapping[str, tuple[type, str, Callable[[float], bool]]] = {
+    "adam_beta2": (float, "between 0 and 1", lambda value: 0 < value < 1),
+    "gradient_accumulation_steps": (int, "at least 1", lambda value: value >= 1),
+    "label_smoothing_factor": (float, "from 0 to below 1", lambda value: 0 <= value < 1),
+    "layerwise_lr_decay": (float, "above 0 and at most 1", lambda value: 0 < value <= 1),
+    "learning_rate": (float, "above 0", lambda value: 0 < value < math.inf),
+    "max_grad_norm": (float, "above 0", lambda value: 0 < value < math.inf),
+    "num_train_epochs": (float, "above 0", lambda value: 0 < value < math.inf),
+    "per_device_train_batch_size": (int, "at least 1", lambda value: value >= 1),
+    "warmup_steps": (float, "at least 0", lambda value: 0 <= value < math.inf),
+    "weight_decay": (float, "at least 0", lambda value: 0 <= value < math.inf),
 }
 
 
@@ -140,13 +140,13 @@ def grid_points(grid: Sequence[str] | None) -> list[tuple[tuple[str, Any], ...]]
                 f"--grid {part}: give names, each once, with values, as in learning_rate=2e-5,3e-5 "
                 f"num_train_epochs=3,5. Names are {', '.join(_GRID_AXES)}; seeds go to --seeds."
             )
-        kind, lowest, highest = _GRID_AXES[name]
+        kind, allowed, is_allowed = _GRID_AXES[name]
         try:
             axes[name] = [kind(value) for value in values.split(",")]
         except ValueError as error:
             raise ValueError(f"--grid {part}: {error}.") from error
-        if not all(lowest <= value <= highest for value in axes[name]) or len(set(axes[name])) < len(axes[name]):
-            raise ValueError(f"--grid {part}: give different values from {lowest} to {highest}.")
+        if not all(map(is_allowed, axes[name])) or len(set(axes[name])) < len(axes[name]):
+            raise ValueError(f"--grid {part}: give different finite values {allowed}.")
     return [tuple(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
 
 

@@ -7,6 +7,7 @@ names and labels of one type, like the data sets of the Hub.
 
 import json
 import math
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -194,7 +195,7 @@ class LabelReader:
         raise ValueError(f"{self.path}, {place_of_row(self.path, row)}: {problem}")
 
     def _check_alike(self, labels: Iterable[tuple[int, object]]) -> None:
-        """Raises ValueError for the first of (row, label) that is of another kind than the first one."""
+        """Raises ValueError for the first of (row, label) that is of another kind than the first one, or no label."""
         first = None
         for row, label in labels:
             kind = _KINDS[type(label)]
@@ -205,6 +206,9 @@ class LabelReader:
                     f"the label {shorten(label)} is {kind}, but {place_of_row(self.path, first[0])} has {first[1]}. "
                     "Write all labels of a file in one way.",
                 )
+            problem = _problem_of(label)
+            if problem:
+                self._refuse(row, problem)
 
     def _stored_classes(self, ids: Iterable[tuple[int, object]]) -> ClassLabel | None:
         """Returns the class names that a parquet file stores for its ids; raises ValueError for an id beyond them."""
@@ -300,9 +304,14 @@ class LabelReader:
     def _read_floats(self, labels: Sequence[int | float | None]) -> tuple[object, list]:
         if self.problem_type is None:
             return Value("float64"), [None if label is None else float(label) for label in labels]
-        if all(label is None or float(label).is_integer() for label in labels):
-            return Value("int64"), [None if label is None else int(label) for label in labels]
-        return Value("string"), [None if label is None else f"{label:.15g}" for label in labels]
+        for row, label in enumerate(labels):
+            if label is not None and not math.isfinite(label):
+                self._refuse(row, f"the label {label} is not a class.")
+        labels = [int(label) if label is not None and float(label).is_integer() else label for label in labels]
+        if all(label is None or isinstance(label, int) for label in labels):
+            self._check_alike((row, label) for row, label in enumerate(labels) if label is not None)
+            return Value("int64"), labels
+        return Value("string"), [None if label is None else str(label) for label in labels]
 
     def _read_score(self, row: int, label: str | bool | int | float | None) -> float | None:
         score = _number(label) if isinstance(label, str) else label
@@ -311,13 +320,22 @@ class LabelReader:
         return None if score is None else float(score)
 
 
+def _problem_of(label: str | bool | int | float) -> str | None:
+    if isinstance(label, str):
+        return check_value(label, "label")[1]
+    if isinstance(label, int) and not -(2**63) <= label < 2**63:
+        return f"the label {shorten(label)} is beyond the integers of 64 bits."
+    return None
+
+
 def _is_id(cell: str) -> bool:
-    """Whether a cell is an integer as programs write it; "07" and "+1" are names."""
-    return cell.removeprefix("-").isdecimal() and str(int(cell)) == cell
+    """Whether a cell is an integer of 64 bits as programs write it; "07" and "+1" are names."""
+    return re.fullmatch(r"0|-?[1-9]\d{0,17}", cell, re.ASCII) is not None
 
 
 def _number(cell: str) -> float | None:
+    """Returns the number in a cell, which may be NaN or infinite, or None; "1_5" is a number only for Python."""
     try:
-        return float(cell)
+        return None if "_" in cell else float(cell)
     except ValueError:
         return None

@@ -211,11 +211,12 @@ def text_with_marked_spans(row: Mapping[str, object]) -> dict[str, str]:
     if not isinstance(target, Mapping):
         raise ValueError(f"'target' must be an object with the spans of a noun and a pronoun, got {shorten(target)}.")
     marks = []
-    for name, (before, behind) in _SPAN_MARKS.items():
+    for number, (name, (before, behind)) in enumerate(_SPAN_MARKS.items()):
         start, end = _find_span(text, target, name)
         length = end - start
-        # At one place, inner spans close before outer ones, and outer spans open before inner ones.
-        marks += [(end, 0, length, behind), (start, 1, -length, before)]
+        # At one place, inner spans close before outer ones, and outer spans open before inner ones. Of two equal
+        # spans the first is the outer one.
+        marks += [(end, 0, length, -number, behind), (start, 1, -length, number, before)]
     for place, *_, mark in sorted(marks, reverse=True):
         text = text[:place] + mark + text[place:]
     return {"text": text}

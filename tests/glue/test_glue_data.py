@@ -14,7 +14,7 @@ from transformers import DataCollatorWithPadding
 from modeling_gau import GAUConfig, GAUForSequenceClassification
 from modeling_gau.glue import data as glue_data
 from modeling_gau.glue.arguments import ColumnOptions, GlueArguments, task_files
-from modeling_gau.glue.data import keep_labelled_rows, load_splits, tokenize_split
+from modeling_gau.glue.data import check_texts, keep_labelled_rows, load_splits, prepare_data, tokenize_split
 from modeling_gau.glue.labels import (
     LabelEncoder,
     check_labels,
@@ -25,6 +25,7 @@ from modeling_gau.glue.labels import (
 )
 from modeling_gau.glue.tasks import CLUE_TASKS, GLUE_TASKS
 from modeling_gau.glue.trainer import GlueTrainingArguments
+from modeling_gau.runs.arguments import ModelArguments
 from modeling_gau.runs.recipes import parse_arguments
 from modeling_gau.text.files import FILE_FORMATS
 
@@ -257,6 +258,23 @@ def test_hub_out_of_reach(tmp_path, monkeypatch):
         load_splits(GlueArguments(task_name="sst2"), training_arguments(tmp_path, **TRAIN), None, None)
 
 
+def test_splits_of_other_columns(tmp_path):
+    pair, single = (
+        dict.fromkeys(names, "one") | {"label": "a"} for names in (("sentence1", "sentence2"), ("sentence",))
+    )
+    train = write_rows(tmp_path / "train.jsonl", [pair, pair | {"label": "b"}])
+    arguments = GlueArguments(train_file=train, validation_file=write_rows(tmp_path / "dev.jsonl", [single]))
+    message = "Split validation has no column 'sentence1' and no column 'sentence2'.*there is sentence, label"
+    with pytest.raises(ValueError, match=message):
+        prepare_data(ModelArguments(), arguments, training_arguments(tmp_path, **TRAIN, **EVAL), GAUConfig())
+
+
+def test_texts_that_are_missing():
+    rows = Dataset.from_list([{"sentence": "", "label": 0}, {"sentence": None, "label": 0}])
+    with pytest.raises(ValueError, match=r"^Split train, row 2 .*the text 'sentence' is missing"):
+        check_texts(GLUE_TASKS["sst2"], {"train": rows})
+
+
 # Tokenisation
 
 
@@ -398,6 +416,29 @@ def test_rows_of_the_hub_of_which_no_text_can_be_made(tmp_path, monkeypatch):
     hub(monkeypatch, WSC_FEATURES, validation=[row | {"idx": 0, "label": 0} for row in (WSC, wrong)])
     with pytest.raises(ValueError, match=r"^Split validation, row 2 .*'span2_index' 7 points at"):
         load_splits(clue("cluewsc2020"), stages(tmp_path, "do_eval"), None, None)
+
+
+@pytest.mark.parametrize(
+    "rows, message",
+    [
+        (
+            [{"text": "a", "idx": 0, "label": 0}],
+            "Split validation has no column 'target'. cluewsc2020 needs text, target",
+        ),
+        ([], "Split validation has no rows"),
+    ],
+)
+def test_rows_of_the_hub_of_another_form(tmp_path, monkeypatch, rows, message):
+    hub(monkeypatch, validation=rows)
+    with pytest.raises(ValueError, match=message):
+        load_splits(clue("cluewsc2020"), stages(tmp_path, "do_eval"), None, None)
+
+
+def test_texts_are_made_again_when_the_code_changes(monkeypatch):
+    rows, task = Dataset.from_list([CSL | {"label": 1}]), CLUE_TASKS["csl"]
+    first, again = (glue_data._make_texts(task, "train", rows, False)._fingerprint for _ in range(2))
+    monkeypatch.setattr(glue_data, "_VERSION", glue_data._VERSION + 1)
+    assert first == again != glue_data._make_texts(task, "train", rows, False)._fingerprint
 
 
 FOLDERS = {

@@ -57,16 +57,31 @@ def test_a_classifier_of_other_classes():
     )
 
 
+def classifier_config(id2label: dict, label2id: dict | None) -> GAUConfig:
+    return GAUConfig(id2label=id2label, label2id=label2id, architectures=["GAUForSequenceClassification"])
+
+
 @pytest.mark.parametrize(
-    "id2label, message",
+    "label2id",
+    [None, {"LABEL_0": 0, "LABEL_1": 1}, {"neg": 0, "pos": 1}, {"pos": "1", "neg": "0"}, {"neg": 0, "pos": 1, "+": 1}],
+)
+def test_maps_that_agree(label2id):
+    assert saved_label_names(classifier_config({0: "neg", 1: "pos"}, label2id)) == ("neg", "pos")
+
+
+@pytest.mark.parametrize(
+    "id2label, label2id, message",
     [
-        ({0: "neg", 2: "pos"}, r"ids must count 0, 1.*config\.json"),
-        ({0: "neg", 1: "neg"}, "different names"),
+        ({0: "neg", 1: "pos"}, {"neg": 1, "pos": 0}, r"id2label \{0: 'neg', 1: 'pos'\} and label2id .* contradict"),
+        ({0: "neg", 1: "pos"}, {"negative": 0, "positive": 1}, "contradict each other"),
+        ({0: "LABEL_0", 1: "LABEL_1"}, {"neg": 0, "pos": 1}, "contradict each other"),
+        ({0: "neg", 2: "pos"}, None, r"ids must count 0, 1.*config\.json"),
+        ({0: "neg", 1: "neg"}, None, "different names"),
     ],
 )
-def test_maps_with_gaps_or_repetitions_are_refused(id2label, message):
+def test_maps_that_contradict_each_other(id2label, label2id, message):
     with pytest.raises(ValueError, match=message):
-        saved_label_names(GAUConfig(id2label=id2label, architectures=["GAUForSequenceClassification"]))
+        saved_label_names(classifier_config(id2label, label2id))
 
 
 @pytest.mark.parametrize(
