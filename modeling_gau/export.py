@@ -24,6 +24,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -527,13 +528,17 @@ def load_for_export(arguments: ExportArguments) -> tuple[PreTrainedModel, PreTra
     """Loads the checkpoint in float32 with the head of the task, and its tokenizer.
 
     Raises:
-        ValueError: neither the arguments nor the configuration name a task, or the checkpoint lacks its head.
+        ValueError: neither the arguments nor the configuration name a task, or the checkpoint lacks its head or
+            is damaged.
     """
     hub = {"revision": arguments.revision, "trust_remote_code": arguments.trust_remote_code}
     name = arguments.model_name_or_path
     task = arguments.task or _task_of(AutoConfig.from_pretrained(name, **hub), name)
     _, auto_class = TASKS[task]
-    model, loading = auto_class.from_pretrained(name, dtype=torch.float32, output_loading_info=True, **hub)
+    try:
+        model, loading = auto_class.from_pretrained(name, dtype=torch.float32, output_loading_info=True, **hub)
+    except SafetensorError as error:
+        raise ValueError(f"The weights of '{name}' are damaged or cut short ({error}): copy them again.") from error
     if loading["missing_keys"]:
         raise ValueError(
             f"'{name}' has no weights for {', '.join(sorted(loading['missing_keys']))}, so it was not trained for "

@@ -4,6 +4,7 @@
 import ast
 import copy
 import itertools
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -344,6 +345,14 @@ def test_task_of_the_checkpoint(tmp_path, checkpoint):
     GAUConfig().save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"names no task. Give --task, one of fill-mask"):
         load_for_export(ExportArguments(str(tmp_path), str(tmp_path / "out")))
+
+
+def test_damaged_weights(tmp_path, checkpoint):
+    shutil.copytree(checkpoint, tmp_path / "cut")
+    weights = tmp_path / "cut" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"The weights of '.*cut' are damaged or cut short"):
+        load_for_export(ExportArguments(str(tmp_path / "cut"), str(tmp_path / "out")))
 
 
 def test_loading_what_is_not_there(tmp_path):

@@ -24,6 +24,7 @@ from pathlib import Path
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer
 
 from ..configuration_gau import GAUConfig
@@ -146,9 +147,12 @@ def _load_ours(source: str | Path, softmax_plus_min_length: int | None) -> GAUPr
     if architecture not in classes:
         raise ValueError(f"{source} is a {architecture}: only {' and '.join(classes)} can be converted.")
     changes = {} if softmax_plus_min_length is None else {"softmax_plus_min_length": softmax_plus_min_length}
-    model, report = classes[architecture].from_pretrained(
-        source, dtype="auto", output_loading_info=True, ignore_mismatched_sizes=True, **changes
-    )
+    try:
+        model, report = classes[architecture].from_pretrained(
+            source, dtype="auto", output_loading_info=True, ignore_mismatched_sizes=True, **changes
+        )
+    except SafetensorError as error:
+        raise ValueError(f"The weights of {source} are damaged or cut short ({error}): copy them again.") from error
     faults = {"missing": report["missing_keys"], "unknown": report["unexpected_keys"]}
     faults["of another shape"] = {name for name, *_ in report["mismatched_keys"]}
     if any(faults.values()):

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers import (
     CONFIG_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
@@ -168,10 +169,16 @@ def load_with_misfits(auto_class: type, name: str, **options) -> tuple[PreTraine
     Returns:
         The model, and the tensors that are random because the checkpoint has none of that name and shape: name ->
         "missing" or both shapes. [`check_fit`] refuses them.
+
+    Raises:
+        ValueError: the file of the weights is damaged.
     """
     # Without `ignore_mismatched_sizes` transformers raises an error that does not name the tensors.
     options |= {"ignore_mismatched_sizes": True, "output_loading_info": True}
-    model, loading = auto_class.from_pretrained(name, **options)
+    try:
+        model, loading = auto_class.from_pretrained(name, **options)
+    except SafetensorError as error:
+        raise ValueError(f"The weights of {name} are damaged or cut short ({error}): copy them again.") from error
     misfits = dict.fromkeys(loading["missing_keys"], "missing")
     misfits |= {key: f"{tuple(there)} there, {tuple(here)} here" for key, there, here in loading["mismatched_keys"]}
     return model, misfits

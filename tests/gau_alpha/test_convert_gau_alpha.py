@@ -235,6 +235,15 @@ def test_every_tensor_is_accounted_for_on_the_way_back(port, tmp_path):
         assert not (tmp_path / "back").exists()
 
 
+def test_to_port_refuses_damaged_weights(port, tmp_path):
+    convert(port, tmp_path / "ours")
+    weights = tmp_path / "ours/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(SystemExit, match=r"^error: The weights of .*ours are damaged or cut short"):
+        main(["--input", str(tmp_path / "ours"), "--output", str(tmp_path / "back"), "--to-port"])
+    assert not (tmp_path / "back").exists()
+
+
 def test_to_port_refuses_the_ports_own_format(port, tensorflow, tmp_path):
     for source in (port, tensorflow):
         with pytest.raises(ValueError, match=r"is not a checkpoint of this package .*drop --to-port"):

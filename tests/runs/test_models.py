@@ -4,11 +4,11 @@
 import sys
 
 import pytest
-from transformers import BertConfig
+from transformers import AutoModel, BertConfig
 
-from modeling_gau import GAUConfig
+from modeling_gau import GAUConfig, GAUModel
 from modeling_gau.runs.arguments import ModelArguments
-from modeling_gau.runs.models import resolve_config, stated_fields
+from modeling_gau.runs.models import resolve_config, start_model, stated_fields
 
 
 @pytest.fixture
@@ -96,3 +96,13 @@ def test_other_names_are_looked_for_on_the_hub(presets, hub):
 def test_stated_fields_are_those_of_the_file(presets):
     assert {"model_type", "hidden_size", "num_hidden_layers"} <= stated_fields(ModelArguments(config_name="small-one"))
     assert "vocab_size" not in stated_fields(ModelArguments(config_name="small-one"))
+
+
+@pytest.mark.parametrize("kept", [0, 5, 100, -100])
+def test_damaged_weights_are_named(tmp_path, kept):
+    config = GAUConfig(vocab_size=10, hidden_size=8, num_hidden_layers=1, attention_key_size=4)
+    GAUModel(config).save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:kept])
+    with pytest.raises(ValueError, match=rf"The weights of {tmp_path} are damaged or cut short .*copy them again"):
+        start_model(AutoModel, ModelArguments(model_name_or_path=str(tmp_path)), config)
