@@ -6,7 +6,7 @@ PYTHON ?= python3
 # of CPU wheels avoids them:  make test PIP_ARGS="--extra-index-url <index>"
 TORCH ?= torch==2.13.0
 PIP_ARGS ?=
-PYTEST_ARGS ?= -n 2 --dist loadfile
+PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -21,8 +21,9 @@ help: ## list the targets
 quickstart: $(VENV)/.core ## pretrain a small model on text of this machine, evaluate it at several lengths, fill a mask
 	$(BIN)/python run_pretrain.py --config $(RECIPE)
 
-# Two test processes on one core each, which get whole files, since their fixtures are dear; without the limit every
-# process starts a thread per core and they get in each other's way.
+# Two test processes on one core each. They get whole files, since fixtures are dear, in the order of collection: by
+# default files with few tests come last, and the slowest would end alone. Without OMP_NUM_THREADS=1 every process
+# starts a thread per core, and they get in each other's way.
 test: lint ## lint, then run the tests
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
 

@@ -34,7 +34,7 @@ EXTRAS["examples"] = ["seqeval>=1.2.2", *EXTRAS["peft"], *EXTRAS["sentence-trans
 EXTRAS["test"] = [
     "pytest>=8.4",
     "pytest-timeout>=2.3",
-    "pytest-xdist>=3.6",
+    "pytest-xdist>=3.7",
     "ruff>=0.14",
     "scikit-learn>=1.5",
     'triton>=3.3; platform_system == "Linux"',  # its interpreter runs the kernels without a GPU
