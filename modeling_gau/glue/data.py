@@ -20,7 +20,7 @@ from .labels import (
     model_label_names,
     saved_label_names,
 )
-from .tables import read_table
+from .local_files import read_table
 from .tasks import GlueTask
 from .trainer import GlueTrainingArguments
 

@@ -12,7 +12,7 @@ from transformers import PreTrainedConfig
 from transformers.utils import logging
 
 from ..text.files import place_of_row
-from .tables import HIDDEN_LABEL
+from .local_files import HIDDEN_LABEL
 from .tasks import LOCAL_TASK, PROBLEM_TYPES, GlueTask, local_text_columns, nearest_of
 
 

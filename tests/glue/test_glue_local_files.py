@@ -10,7 +10,7 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
 
 from modeling_gau.glue.arguments import ColumnOptions
-from modeling_gau.glue.tables import read_table
+from modeling_gau.glue.local_files import read_table
 from modeling_gau.glue.tasks import GLUE_TASKS, LOCAL_TASK, PROBLEM_TYPES
 
 
