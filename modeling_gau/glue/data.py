@@ -246,7 +246,7 @@ def tokenize_split(
         inputs = tokenizer(*texts, truncation=True, max_length=arguments.max_seq_length)
         return {**inputs, "labels": encoder(label_values(batch, feature))} if labelled else dict(inputs)
 
-    return rows.map(
+    inputs = rows.map(
         tokenize,
         batched=True,
         remove_columns=rows.column_names,
@@ -254,6 +254,10 @@ def tokenize_split(
         load_from_cache_file=not arguments.overwrite_cache,
         desc=description,
     )
+    # A fast tokenizer keeps the truncation of its last call. It would be saved, or not after a hit in the cache, and
+    # the next split would miss the cache because of it.
+    tokenizer("")
+    return inputs
 
 
 def load_tokenizer(model_args: ModelArguments, base_config: PreTrainedConfig) -> PreTrainedTokenizerBase:

@@ -1,6 +1,7 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """Arguments of the data, their splits from files and from the Hub, and tokenisation."""
 
+import copy
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -300,6 +301,24 @@ def test_long_rows_are_cut_and_short_ones_not_padded(tokenizer):
     encoded = tokenize_split(rows, task, tokenizer, encoder, GlueArguments(task_name="sst2", max_seq_length=4), 2)
     assert encoded["input_ids"][:] == [[2, 5, 6, 3], [2, 5, 3]]
     assert "labels" not in encoded.column_names
+
+
+def test_the_cache_does_not_decide_how_the_tokenizer_is_saved(tmp_path, tokenizer):
+    train = write_rows(tmp_path / "train.jsonl", sentence_rows())
+    dev = write_rows(tmp_path / "dev.jsonl", sentence_rows()[:3])
+    arguments = GlueArguments(task_name="sst2", train_file=train, validation_file=dev)
+    splits = load_splits(arguments, training_arguments(tmp_path, **TRAIN, **EVAL), None, None)
+    task = GLUE_TASKS["sst2"]
+    encoder, fingerprints = LabelEncoder(task, task.label_names), []
+    for run in ("first", "cached"):
+        own = copy.deepcopy(tokenizer)
+        fingerprints.append(
+            [tokenize_split(rows, task, own, encoder, arguments)._fingerprint for rows in splits.values()]
+        )
+        own.save_pretrained(tmp_path / run)
+    assert fingerprints[0] == fingerprints[1]
+    first, cached = (json.loads((tmp_path / run / "tokenizer.json").read_text()) for run in ("first", "cached"))
+    assert first == cached and first["truncation"] is None and first["padding"] is None
 
 
 @pytest.mark.parametrize("texts", [("",), ("", "one"), ("one", ""), ("", "")])
