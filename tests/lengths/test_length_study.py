@@ -4,9 +4,12 @@
 Runs are stood in for by their records, or by commands that do nothing, but for the last test, which makes real ones.
 """
 
+import contextlib
 import csv
 import json
+import multiprocessing
 import os
+import runpy
 import shlex
 import signal
 import sys
@@ -15,25 +18,20 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
-from modeling_gau.lengths import study
+from modeling_gau.lengths.study import Study, check_scripts, main, parse_command_line
+from modeling_gau.lengths.study_file import StudyFile
 from modeling_gau.runs import jobs
+from modeling_gau.runs.jobs import Job, Runner, check_needs, device_environments, lock
+from modeling_gau.runs.state_files import for_json
+from modeling_gau.runs.tables import write_csv
 
 
 ROOT = Path(__file__).parents[2]
-STUDIES = sorted((ROOT / "configuration" / "recipes" / "study").glob("study*.yaml"))
+STUDIES = ROOT / "configuration" / "recipes" / "study"
 GLUE_TEXT = {"sentence": "a row", "sentence1": "one row", "sentence2": "another", "label": 0}
-
-
-@pytest.fixture(scope="module")
-def script():
-    return study
-
-
-@pytest.fixture(scope="module")
-def runner():
-    return jobs
 
 
 CONTENT = {
@@ -55,7 +53,7 @@ CONTENT = {
 
 
 @pytest.fixture
-def make(script, tmp_path):
+def make(tmp_path):
     """Makes a study of `CONTENT` and of changes to it."""
     for task in ("rte", "cola", "sst2", "mrpc"):
         (tmp_path / "glue" / task).mkdir(parents=True)
@@ -71,25 +69,41 @@ def make(script, tmp_path):
         (tmp_path / "b.txt").touch()
         words += ["--train_file", "a-*.txt", "--validation_file", str(tmp_path / "b.txt")]
         words += ["--data_dir", str(tmp_path / "glue")]
-        args = script.parse_command_line([*words, *options])
-        return script.Study(script.StudyFile.read(args.config), args)
+        args = parse_command_line([*words, *options])
+        return Study(StudyFile.read(args.config), args)
 
     return make
 
 
-def finish(script, study, job, status="finished", data="text", **results):
+def finish(study, job, status="finished", data="text", **results):
     """Leaves what a run leaves behind it."""
     record = {"status": status, "started": "today", "results": results, "data": data} | study._compared(job)
     path = study.output_dir / job.record
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(script.for_json(record)))
+    path.write_text(json.dumps(for_json(record)))
 
 
-def finish_tuning(script, study, losses=(3.0, 2.0, 2.5)):
+def finish_tuning(study, losses=(3.0, 2.0, 2.5)):
     for job in study.jobs:
         if job.stage == "tune":
             loss = losses[study.file.learning_rates.index(job.arguments["learning_rate"])]
-            finish(script, study, job, eval_loss=loss, eval_accuracy=0.25)
+            finish(study, job, eval_loss=loss, eval_accuracy=0.25)
+
+
+@pytest.fixture
+def tuned(make):
+    """A study whose tuning is finished."""
+    study = make()
+    finish_tuning(study)
+    return study
+
+
+@pytest.fixture
+def complete(tuned):
+    """A study whose runs are all finished."""
+    for job in tuned.jobs[6:]:
+        finish(tuned, job, eval_accuracy=0.5, eval_matthews_correlation=0.1, eval_loss=1.0)
+    return tuned
 
 
 # The plan
@@ -121,7 +135,7 @@ def test_runs_wait_for_what_they_use(make):
     assert jobs["fine_tune/plus/from-seed-4/cola-run"].needs == ("pretrain/softmax/seed-4",)
 
 
-def test_commands(script, make, tmp_path):
+def test_commands(make, tmp_path):
     study, out = make(), tmp_path / "out"
     tune = shlex.join(study.words(study.by_name["tune/n8/lr-0.002"]))
     for part in (
@@ -136,7 +150,7 @@ def test_commands(script, make, tmp_path):
     assert "--seed 4 --attention_normalization softmax --mixed_lengths 32 64 " in shlex.join(study.words(mixed))
     assert "--learning_rate '<tuned>'" in shlex.join(study.words(mixed))
     assert "tuned_as" not in shlex.join(study.words(mixed))
-    finish_tuning(script, study)
+    finish_tuning(study)
     assert "--learning_rate 0.002 " in shlex.join(study.words(mixed))
     glue = shlex.join(study.words(study.by_name["fine_tune/plus/from-seed-4/rte-run"]))
     assert "--config_overrides classifier_pooling=mean,attention_normalization=softmax_plus " in glue
@@ -146,18 +160,15 @@ def test_commands(script, make, tmp_path):
     assert f"--corpus_file {tmp_path}/b.txt --output_file {out}/evaluate/lengths/mixed-seed-4.csv " in lengths
 
 
-@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
-def test_study_files_and_their_commands_parse(make, path):
+@pytest.mark.parametrize("name", ["study", "study-small", "study-smoke"])
+def test_study_files_and_their_commands_parse(make, name):
     """In the classes of their scripts: `finished` parses all of them."""
+    path = STUDIES / f"{name}.yaml"
     study = make(path)
     assert study.finished() == set()
     assert {job.stage for job in study.jobs} == {"tune", "pretrain", "evaluate", "fine_tune"}
     command = path.read_text(encoding="utf-8").split("# Command:")[1].split("\n#      ")[0]
     assert f"-m modeling_gau.lengths.study --config configuration/recipes/study/{path.name}" in command
-
-
-def test_there_are_study_files():
-    assert {path.stem for path in STUDIES} == {"study", "study-small", "study-smoke"}
 
 
 @pytest.mark.parametrize(
@@ -170,16 +181,6 @@ def test_there_are_study_files():
         ({"evaluations": {"e": {"lengths": [16]}}}, "e: trainings None is not among the trainings softmax, mixed"),
         ({"fine_tunings": {"f": {"training": "n8"}}}, "f: training .'n8'. is not among the trainings"),
         ({"glue_tasks": {}}, "fine_tunings need a glue_recipe and glue_tasks"),
-    ],
-)
-def test_a_study_file_that_is_wrong(make, changes, message):
-    with pytest.raises(ValueError, match=message):
-        make(**changes)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
         (
             {"trainings": {"softmax": {"fixd_n": 8}, "mixed": {}}},
             "tune/softmax/lr-0.001: .*there is no option --fixd_n",
@@ -189,7 +190,7 @@ def test_a_study_file_that_is_wrong(make, changes, message):
         ({"trainings": {"softmax": {"fixed_n": None}, "mixed": {}}}, "fixed_n: None cannot be passed"),
     ],
 )
-def test_an_argument_that_is_wrong_shows_before_anything_runs(make, changes, message):
+def test_a_wrong_study_file_raises_before_anything_runs(make, changes, message):
     with pytest.raises(ValueError, match=message):
         make(**changes).finished()
 
@@ -197,72 +198,62 @@ def test_an_argument_that_is_wrong_shows_before_anything_runs(make, changes, mes
 # What is there already
 
 
-def test_what_is_finished_is_not_made_again(script, make):
-    study = make()
-    finish_tuning(script, study)
-    for job in study.jobs[6:]:
-        finish(script, study, job)
+def test_finished_runs_are_not_repeated(complete):
+    study = complete
     assert study.finished() == set(study.by_name)
-    finish(script, study, study.jobs[0], status="stopped by SIGTERM")
+    finish(study, study.jobs[0], status="stopped by SIGTERM")
     # Without one of its runs the tuning has not chosen a learning rate: what was made with it is not known.
     unknown = {job.name for job in study.jobs if job.tuned_as == "softmax"}
     assert len(unknown) == 4 and study.finished() == set(study.by_name) - {study.jobs[0].name} - unknown
 
 
-def test_a_learning_rate_that_is_added_makes_its_runs_stale(script, make, runner, tmp_path, capsys):
-    study = make()
-    finish_tuning(script, study)
-    for job in study.jobs[6:]:
-        finish(script, study, job)
+def test_a_learning_rate_that_is_added_makes_its_runs_stale(make, complete, tmp_path):
     more = make(learning_rates=[1e-3, 2e-3, 4e-3, 8e-3])
     added = [job for job in more.jobs if job.name in ("tune/softmax/lr-0.008", "tune/n8/lr-0.008")]
     for loss, failures in ((2.2, 0), (1.5, 1)):
         for job in added:
-            finish(script, more, job, status="running")
+            finish(more, job, status="running")
         finished = more.finished()
         assert not finished & {f"pretrain/{name}/seed-{seed}" for name in ("softmax", "mixed") for seed in (3, 4)}
         for job in added:
-            finish(script, more, job, eval_loss=loss, eval_accuracy=0.25)
-        one = runner.Runner(more.jobs, finished, more.is_finished, None, [{}], tmp_path, None)
+            finish(more, job, eval_loss=loss, eval_accuracy=0.25)
+        one = Runner(more.jobs, finished, more.is_finished, None, [{}], tmp_path, None)
         assert one.run() == len(one.failures) == failures
     assert "learning_rate (0.002 there, 0.008 here)" in one.failures[0]
 
 
-def test_a_learning_rate_where_all_failed(script, make):
+def test_a_learning_rate_where_all_failed(make):
     study = make()
-    finish_tuning(script, study, [float("nan")] * 3)
+    finish_tuning(study, [float("nan")] * 3)
     with pytest.raises(ValueError, match="softmax diverged at every learning rate"):
         study.finished()
 
 
-def test_an_ablation_where_all_failed_stops_nothing(script, make):
-    study = make()
-    finish_tuning(script, study)
+def test_an_ablation_where_all_failed_stops_nothing(tuned):
+    study = tuned
     for job in study.jobs[3:6]:
-        finish(script, study, job, eval_loss=float("nan"), eval_accuracy=0.0)
+        finish(study, job, eval_loss=float("nan"), eval_accuracy=0.0)
     table, *warnings = study.tuning_report(study.finished())
     assert table.splitlines()[1].endswith("0.002") and table.splitlines()[2].endswith("none")
     assert warnings == ["Warning: n8 diverged at every learning rate: list lower ones."]
 
 
-def test_text_that_changed(script, make, tmp_path):
-    study = make()
-    finish_tuning(script, study)
-    finish(script, study, study.by_name["pretrain/softmax/seed-3"])
-    finish(script, study, study.by_name["evaluate/lengths/softmax-seed-3"])
+def test_text_that_changed(tuned, tmp_path):
+    study = tuned
+    finish(study, study.by_name["pretrain/softmax/seed-3"])
+    finish(study, study.by_name["evaluate/lengths/softmax-seed-3"])
     assert "evaluate/lengths/softmax-seed-3" in study.finished()
     (tmp_path / "b.txt").write_text("Another text.")
     assert "evaluate/lengths/softmax-seed-3" not in study.finished()
-    finish(script, study, study.by_name["pretrain/softmax/seed-4"], data="another text")
+    finish(study, study.by_name["pretrain/softmax/seed-4"], data="another text")
     with pytest.raises(
         ValueError, match=r"on different text or with different tokenizers: .*; pretrain/softmax/seed-4"
     ):
         study.finished()
 
 
-def test_paths_may_be_written_otherwise(script, make, tmp_path):
-    study = make()
-    finish_tuning(script, study)
+def test_paths_may_be_written_otherwise(tuned):
+    study = tuned
     path = study.output_dir / study.jobs[0].record
     record = json.loads(path.read_text())
     record["arguments"]["train_file"] = [os.path.relpath(Path.cwd() / "a-*.txt", ROOT)]
@@ -271,10 +262,9 @@ def test_paths_may_be_written_otherwise(script, make, tmp_path):
     assert study.jobs[0].name in study.finished()
 
 
-def test_a_run_that_was_made_with_something_else(script, make):
-    study = make()
-    finish_tuning(script, study)
-    finish(script, study, study.by_name["fine_tune/plus/from-seed-3/rte-run"], status="running")
+def test_a_run_that_was_made_with_something_else(make, tuned):
+    study = tuned
+    finish(study, study.by_name["fine_tune/plus/from-seed-3/rte-run"], status="running")
     changed = make(tune_steps=6, tokenizer={"vocab_size": 9}, glue_tasks={"rte": {"max_train_samples": 5}})
     with pytest.raises(ValueError) as error:
         changed.finished()
@@ -285,42 +275,42 @@ def test_a_run_that_was_made_with_something_else(script, make):
     assert "rte-run holds" in lines[-1] and "max_train_samples (32 there, 5 here)" in lines[-1]
 
 
-def test_rows_of_a_task_that_changed(script, make, tmp_path):
+def test_rows_of_a_task_that_changed(make, tmp_path):
     study = make()
-    finish(script, study, study.by_name["fine_tune/plus/from-seed-3/rte-run"])
+    finish(study, study.by_name["fine_tune/plus/from-seed-3/rte-run"])
     (tmp_path / "glue" / "rte" / "train.jsonl").write_text(json.dumps(GLUE_TEXT))
     with pytest.raises(ValueError, match=r"rte-run holds .*contents of train \(\w+ there, \w+ here\)"):
         study.finished()
 
 
-def test_an_evaluation_that_is_to_measure_more_goes_on(script, make):
+def test_an_evaluation_that_is_to_measure_more_goes_on(make):
     study = make()
     name = "evaluate/lengths/softmax-seed-3"
-    finish(script, study, study.by_name[name])
+    finish(study, study.by_name[name])
     assert name in study.finished()
     more = {"lengths": {"trainings": ["softmax", "mixed"], "lengths": [16, 64, 128]}}
     assert name not in make(evaluations=more).finished()
-    finish(script, study, study.by_name["pretrain/softmax/seed-3"], status="running")  # another checkpoint
+    finish(study, study.by_name["pretrain/softmax/seed-3"], status="running")  # another checkpoint
     assert name not in study.finished()
 
 
-def test_a_run_without_a_checkpoint_is_begun_anew(script, make):
+def test_a_run_without_a_checkpoint_is_begun_anew(make):
     study = make()
     job = study.jobs[0]
-    finish(script, study, job, status="trained")
+    finish(study, job, status="trained")
     (study.output_dir / job.name / "config.json").write_text("{}")
     assert study.words(job)[-2:] == ["--overwrite_output_dir", "true"]
     (study.output_dir / job.name / "checkpoint-5").mkdir()
     assert study.words(job)[-2:] == ["--resume_from_checkpoint", "auto"]
 
 
-def test_stages_that_are_left_out_must_be_finished(script, runner, make):
+def test_stages_that_are_left_out_must_be_finished(make):
     study = make()
     pretraining = [job for job in study.jobs if job.stage == "pretrain"]
     with pytest.raises(ValueError, match=r"pretrain/softmax/seed-3 needs tune/softmax/lr-0.001, .* add tune to"):
-        runner.check_needs(pretraining, set())
-    finish_tuning(script, study)
-    runner.check_needs(pretraining, study.finished())
+        check_needs(pretraining, set())
+    finish_tuning(study)
+    check_needs(pretraining, study.finished())
 
 
 def test_a_tokenizer_of_another_study(make, tmp_path):
@@ -340,10 +330,10 @@ def test_a_tokenizer_of_another_study(make, tmp_path):
     ("losses", "best"),
     [((3.0, 2.0, 2.5), 2e-3), ((1.0, 2.0, 3.0), 1e-3), ((3.0, 2.0, float("nan")), 2e-3), ((float("nan"), 9, 8), 4e-3)],
 )
-def test_the_learning_rate_with_the_lowest_loss(script, make, losses, best):
+def test_the_learning_rate_with_the_lowest_loss(make, losses, best):
     study = make()
     assert study.best_rate("softmax") is None and study.tuning_report(set()) == []
-    finish_tuning(script, study, losses)
+    finish_tuning(study, losses)
     assert study.best_rate("softmax") == study.best_rate("n8") == best
     table, *warnings = study.tuning_report(study.finished())
     assert table.splitlines()[1].split()[0] == "softmax" and table.splitlines()[1].endswith(f"{best:g}")
@@ -351,17 +341,12 @@ def test_the_learning_rate_with_the_lowest_loss(script, make, losses, best):
     assert [line.removesuffix(" of the grid.") for line in warnings] == (expected if best != 2e-3 else [])
 
 
-def test_tables(script, make):
-    study = make()
-    finish_tuning(script, study)
-    for job in study.jobs[6:]:
-        finish(script, study, job, eval_accuracy=0.5, eval_matthews_correlation=0.1, eval_loss=1.0)
+def test_tables(complete):
+    study = complete
+    rows = [{"checkpoint": "/a/b", "length": 16, "value": 2.5}, {"checkpoint": "/a/b", "length": 64, "value": 2}]
+    for job in study.jobs:
         if job.stage == "evaluate":
-            rows = [
-                {"checkpoint": "/a/b", "length": 16, "value": 2.5},
-                {"checkpoint": "/a/b", "length": 64, "value": 2},
-            ]
-            script.write_csv(study.output_dir / f"{job.name}.csv", rows)
+            write_csv(study.output_dir / f"{job.name}.csv", rows)
     finished = study.finished() - {"fine_tune/plus/from-seed-4/cola-run", "evaluate/lengths/mixed-seed-4"}
     tuning, lengths, glue = (list(csv.reader(path.open())) for path in study.write_tables(finished))
     assert tuning[0] == ["training", "ablation", "learning_rate", "loss", "accuracy"]
@@ -380,13 +365,13 @@ def test_tables(script, make):
 
 
 @pytest.fixture
-def run(runner, tmp_path):
+def run(tmp_path):
     """Runs jobs, name -> (needs, Python code), and returns the exit code, the runner and the names that ended."""
 
     def run(jobs, slots=1, finished=(), locks=()):
         ended = []
-        one = runner.Runner(
-            [runner.Job(name, "tune", {}, "", needs) for name, (needs, _) in jobs.items()],
+        one = Runner(
+            [Job(name, "tune", {}, "", needs) for name, (needs, _) in jobs.items()],
             set(finished),
             lambda job: False,
             lambda job: [sys.executable, "-c", jobs[job.name][1]],
@@ -408,13 +393,13 @@ def test_jobs_run_in_their_order_after_what_they_need(run, tmp_path, capsys):
     assert "x/first: 0.0 minutes, well" in capsys.readouterr().out
 
 
-def test_a_folder_has_one_study_and_its_runs(run, runner, tmp_path):
-    with runner.lock(tmp_path / "out") as held:
-        with pytest.raises(ValueError, match="is at work in"), runner.lock(tmp_path / "out"):
+def test_a_folder_has_one_study_and_its_runs(run, tmp_path):
+    with lock(tmp_path / "out") as held:
+        with pytest.raises(ValueError, match="is at work in"), lock(tmp_path / "out"):
             pass
         jobs = {"a": ((), f"import os; os.fstat({held})")}  # the process has the lock as well
         assert run(jobs, locks=[held])[0] == 0
-    with runner.lock(tmp_path / "out"):
+    with lock(tmp_path / "out"):
         pass
 
 
@@ -484,41 +469,66 @@ def test_a_second_signal_ends_at_once(run, interrupt, tmp_path):
     assert (exit_code, ended) == (130, [])
 
 
-def test_devices(runner, monkeypatch):
+def test_devices(monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
-    monkeypatch.setattr(runner, "count_cores", lambda: 8)
-    devices = [environment["CUDA_VISIBLE_DEVICES"] for environment in runner.device_environments(None, False)]
+    monkeypatch.setattr(jobs, "count_cores", lambda: 8)
+    devices = [environment["CUDA_VISIBLE_DEVICES"] for environment in device_environments(None, False)]
     assert devices == ["4", "6"]
-    cpu = runner.device_environments(2, needs_cpu=True)
+    cpu = device_environments(2, needs_cpu=True)
     assert [(one["OMP_NUM_THREADS"], one["CUDA_VISIBLE_DEVICES"]) for one in cpu] == [("4", "")] * 2
-    assert len(runner.device_environments(None, needs_cpu=True)) == 8
+    assert len(device_environments(None, needs_cpu=True)) == 8
 
 
 # For real
 
 
-def test_outside_a_clone_the_missing_scripts_are_named(script, tmp_path):
+def test_missing_scripts_are_named(tmp_path):
     with pytest.raises(ValueError, match=rf"runs run_pretrain.py and run_glue.py, not found in {tmp_path}"):
-        script.check_scripts(tmp_path)
+        check_scripts(tmp_path)
 
 
-@pytest.mark.timeout(180)
-def test_a_study_from_end_to_end(script, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # of the runs
+class Forked:
+    """Takes the place of subprocess.Popen for a command of Python: a new process would import torch for seconds."""
+
+    def __init__(self, words, **options):
+        assert words[0] == sys.executable
+        self.process = multiprocessing.get_context("fork").Process(target=self.run, args=(words[1:],), kwargs=options)
+        self.process.start()
+
+    @staticmethod
+    def run(words, cwd, env, stdout, **_):
+        torch.set_num_threads(1)  # the threads of OpenMP do not survive a fork
+        os.chdir(cwd)
+        os.environ.update(env)
+        with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stdout):
+            sys.argv = words[words[0] == "-m" :]
+            if words[0] == "-m":
+                runpy.run_module(words[1], run_name="__main__")
+            else:
+                runpy.run_path(words[0], run_name="__main__")
+
+    def poll(self):
+        return self.process.exitcode
+
+    returncode = property(poll)
+
+
+def test_a_study_from_end_to_end(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(jobs.subprocess, "Popen", Forked)
     text = tmp_path / "text.jsonl"
-    sentences = [f"the function number {row} returns the value of its argument and nothing else" for row in range(300)]
-    text.write_text("".join(json.dumps({"text": " . ".join(sentences[row : row + 30])}) + "\n" for row in range(270)))
+    sentences = [f"the function number {row} returns the value of its argument and nothing else" for row in range(60)]
+    text.write_text("".join(json.dumps({"text": " . ".join(sentences[row : row + 30])}) + "\n" for row in range(30)))
     (tmp_path / "glue" / "rte").mkdir(parents=True)
     for split in ("train", "validation"):
         rows = [{"sentence1": "it returns", "sentence2": f"value {row}", "label": row % 2} for row in range(32)]
         (tmp_path / "glue" / "rte" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     content = yaml.safe_load((ROOT / "configuration/recipes/study/study-smoke.yaml").read_text())
-    del content["trainings"]["squared_relu_mixed"]  # a process less; the other tests cover `tuned_as`
+    del content["trainings"]["squared_relu_mixed"]  # the other tests cover `tuned_as`
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(content))
     words = ["--config", f"{tmp_path}/study.yaml", "--output_dir", f"{tmp_path}/out"]
     words += ["--train_file", str(text), "--data_dir", f"{tmp_path}/glue", "--jobs", "1"]
-    script.main(words)
+    main(words)
     assert "fine_tune/squared_relu-dynamic/from-seed-0/rte-run: " in capsys.readouterr().out
     rows = {name: list(csv.DictReader((tmp_path / "out" / f"{name}.csv").open())) for name in ("tuning", "lengths")}
     assert [row["training"] for row in rows["tuning"]] == ["squared_relu"]
@@ -526,8 +536,8 @@ def test_a_study_from_end_to_end(script, tmp_path, monkeypatch, capsys):
     assert losses == {(n, length) for n in ("dynamic", "train") for length in ("16", "64", "128")}
     (result,) = csv.DictReader((tmp_path / "out" / "fine_tuning.csv").open())
     assert (result["task"], result["metric"], result["seed"]) == ("rte", "accuracy", "0")
-    script.main(words)  # nothing is left to be made
+    main(words)  # nothing is left to do
     assert not [line for line in capsys.readouterr().out.splitlines() if " minutes" in line]
-    script.main([*words, "--dry_run"])
+    main([*words, "--dry_run"])
     shown = capsys.readouterr().out
     assert shown.count("[finished] ") == 4 and "[to do]" not in shown
