@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         check_packing(model, data.tokenizer)
     description = describe_run((model_args, data_args, card_args), args, config, data.description)
     if checkpoint is not None:
-        check_resumed(checkpoint, read_run_state(checkpoint).get("description"), description, args)
+        check_resumed(checkpoint, read_run_state(checkpoint).get("state", {}).get("description"), description, args)
 
     # 4. Train
     record, termination = RunRecord(args.output_dir, description, checkpoint), TerminationCallback()

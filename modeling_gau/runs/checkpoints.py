@@ -8,7 +8,6 @@ checkpoint is *whole* when its manifest is there and agrees with the files.
 
 import errno
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -19,10 +18,10 @@ from typing import Any
 from accelerate.utils import broadcast_object_list
 from transformers import TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import CONFIG_NAME, logging
 
-from .state_files import write_json
+from .state_files import read_json, write_json
 
 
 logger = logging.get_logger(__name__)
@@ -90,7 +89,7 @@ def checkpoint_problem(path: Path, digests: bool = True) -> str | None:
         return "it is not a directory" if path.exists() else "there is no such directory"
     if not (path / MANIFEST_NAME).is_file():
         return _plain_checkpoint_problem(path, digests)
-    manifest = _read_json(path / MANIFEST_NAME)
+    manifest = read_json(path / MANIFEST_NAME)
     if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int) or "files" not in manifest:
         return f"its {MANIFEST_NAME} cannot be read"
     if manifest["format"] > FORMAT:
@@ -116,7 +115,7 @@ def _files_problem(path: Path, files: Mapping[str, Mapping[str, Any]], digests: 
 def _plain_checkpoint_problem(path: Path, announce: bool) -> str | None:
     if not (path / TRAINER_STATE_NAME).is_file():
         return f"no {MANIFEST_NAME} and no {TRAINER_STATE_NAME}: saving it was interrupted"
-    state = _read_json(path / TRAINER_STATE_NAME)
+    state = read_json(path / TRAINER_STATE_NAME)
     if not isinstance(state, dict) or not isinstance(state.get("global_step"), int):
         return f"its {TRAINER_STATE_NAME} cannot be read, and it has no {MANIFEST_NAME}"
     if announce:
@@ -124,13 +123,6 @@ def _plain_checkpoint_problem(path: Path, announce: bool) -> str | None:
             f"{path} has no manifest ({MANIFEST_NAME}): the plain Trainer saved it, and its files cannot be checked."
         )
     return None
-
-
-def _read_json(path: Path) -> Any | None:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
 
 
 def _step_of(path: Path) -> int:
@@ -147,25 +139,21 @@ def checkpoint_folders(output_dir: str | os.PathLike) -> list[Path]:
 
 
 def remove_all_checkpoints(output_dir: str | os.PathLike) -> list[Path]:
-    """Deletes the checkpoints of an earlier run, whole or broken, and what kills left of others.
+    """Deletes the checkpoints of an earlier run, whole or broken, and what kills left of others; returns their paths.
 
     Leaves alone a folder that only has the name of a checkpoint. One process should call it.
-
-    Returns:
-        What was deleted.
     """
-    marks = (MANIFEST_NAME, TRAINER_STATE_NAME)
-    own = [
-        path
-        for path in checkpoint_folders(output_dir)
-        if path.name.startswith(_SUPERSEDED) or any((path / mark).is_file() for mark in marks)
-    ]
-    for path in own:
-        _delete_checkpoint(path)
     leftovers = _folders_named(output_dir, rf"{_DELETED}({_SUPERSEDED})?{PREFIX_CHECKPOINT_DIR}-\d+")
     for path in leftovers:
         shutil.rmtree(path)
-    return own + [path for path in leftovers if path.with_name(path.name.removeprefix(_DELETED)) not in own]
+    own = [
+        path
+        for path in checkpoint_folders(output_dir)
+        if path.name.startswith(_SUPERSEDED) or (path / MANIFEST_NAME).exists() or (path / TRAINER_STATE_NAME).exists()
+    ]
+    for path in own:
+        _delete_checkpoint(path)
+    return own + leftovers
 
 
 def _folders_named(output_dir: str | os.PathLike, pattern: str) -> list[Path]:
@@ -270,10 +258,9 @@ def _to_disk(path: Path) -> None:
 # ---- Resuming ----
 
 
-def read_run_state(checkpoint: str) -> dict[str, Any]:
-    """Reads what the first process knew of the run when it saved a checkpoint; empty if that was the plain Trainer."""
-    path = Path(checkpoint) / "run_state_0.json"
-    return json.loads(path.read_text(encoding="utf-8"))["state"] if path.is_file() else {}
+def read_run_state(checkpoint: str | os.PathLike, process_index: int = 0) -> dict[str, Any]:
+    """Reads what a process knew of the run when it saved a checkpoint; empty if that was the plain Trainer."""
+    return read_json(Path(checkpoint) / f"run_state_{process_index}.json") or {}
 
 
 def find_checkpoint(args: TrainingArguments) -> str | None:
@@ -288,17 +275,19 @@ def find_checkpoint(args: TrainingArguments) -> str | None:
             earlier one, and `args.overwrite_output_dir` is off.
     """
     output_dir, wanted = Path(args.output_dir), args.resume_from_checkpoint
-    keyword = str(wanted).lower()
+    keyword = "false" if wanted is None else str(wanted).lower()
     if output_dir.exists() and not output_dir.is_dir():
         raise ValueError(f"--output_dir {output_dir} is a file. Name a directory, new or old.")
-    if wanted is None or keyword == "false":
-        last = get_last_checkpoint(output_dir) if output_dir.is_dir() else None
-        _check_new_run(output_dir, last, args.overwrite_output_dir)
-        return None
-    if args.overwrite_output_dir:
+    if args.overwrite_output_dir and keyword != "false":
         raise ValueError("--resume_from_checkpoint continues a run and --overwrite_output_dir deletes it: keep one.")
-    if keyword == "auto" and not checkpoint_folders(output_dir):
-        _check_new_run(output_dir, None, args.overwrite_output_dir)
+    checkpoints = checkpoint_folders(output_dir)
+    if keyword == "false" or (keyword == "auto" and not checkpoints):
+        # Other files in the directory (notes, a clone of a Hub repository) do no harm.
+        if not args.overwrite_output_dir and (checkpoints or (output_dir / CONFIG_NAME).is_file()):
+            raise ValueError(
+                f"--output_dir {output_dir} holds an earlier run. Take another directory, continue that run with "
+                "--resume_from_checkpoint last, or replace it with --overwrite_output_dir."
+            )
         return None
     if keyword in ("last", "true", "auto"):
         return _choose_last_checkpoint(args, may_begin=keyword == "auto")
@@ -328,16 +317,6 @@ def _choose_last_checkpoint(args: TrainingArguments, may_begin: bool) -> str | N
             f"again without --resume_from_checkpoint{', with --overwrite_output_dir' if reasons else ''}."
         )
     return path and str(path)
-
-
-def _check_new_run(output_dir: Path, last: str | None, overwrite: bool) -> None:
-    # Other files in the directory (notes, a clone of a Hub repository) do no harm.
-    if overwrite or (last is None and not (output_dir / CONFIG_NAME).is_file()):
-        return
-    raise ValueError(
-        f"--output_dir {output_dir} holds an earlier run. Take another directory, continue that run with "
-        "--resume_from_checkpoint last, or replace it with --overwrite_output_dir."
-    )
 
 
 def remove_checkpoints(args: TrainingArguments) -> None:

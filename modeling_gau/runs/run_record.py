@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedConfig, TrainingArguments
 
-from .state_files import for_json, write_json
+from .state_files import for_json, read_json, write_json
 
 
 RECORD_NAME = "run.json"
@@ -30,20 +30,20 @@ PACKAGES = ("transformers", "torch", "accelerate", "datasets", "tokenizers", "sa
 _SECRETS = ("--token", "--hub_token", "--hub-token")
 # Arguments that change where, how fast or how visibly a run is made, but not its results.
 _INCIDENTAL = re.compile(
-    "accept_.*|cache_dir|config|dataloader_(multiprocessing_context|num_workers|persistent_workers|pin_memory|"
-    "prefetch_factor)|ddp_.*|debug|disable_tqdm|do_(train|eval|predict)|hub_.*|ignore_data_skip|include_.*|language|"
-    "license|local_rank|log_.*|"
-    "logging_(dir|first_step|steps|strategy)|output_dir|overwrite_.*|per_device_eval_batch_size|"
-    "preprocessing_num_workers|project|push_to_hub|report_to|restore_callback_states_from_checkpoint|"
-    "resume_from_checkpoint|run_name|save_(on_each_node|only_model|safetensors|total_limit)|skip_memory_metrics|"
-    "torch_empty_cache_steps|trackio_.*"
+    "accept_.*|(activation|gradient)_checkpointing.*|cache_dir|config|dataloader_(multiprocessing_context|num_workers|"
+    "persistent_workers|pin_memory|prefetch_factor)|ddp_.*|debug|disable_tqdm|do_(train|eval|predict)|"
+    "enable_jit_checkpoint|hub_.*|ignore_data_skip|include_.*|language|license|local_rank|log_.*|logging_.*|"
+    "output_dir|overwrite_.*|per_device_eval_batch_size|preprocessing_num_workers|project|push_to_hub|report_to|"
+    "restore_callback_states_from_checkpoint|resume_from_checkpoint|run_name|save_(on_each_node|only_model|"
+    "safetensors|total_limit)|skip_memory_metrics|torch_empty_cache_steps|trackio_.*|use_cache"
 )
 # Arguments that name the text, tokenizer and model, or that concern evaluation: a resumed pretraining run compares the
 # things, not their names, and evaluation changes nothing in what it learns.
 _NOT_OF_A_RECIPE = re.compile(
-    "attention_normalization|config_.*|dataset_.*|eval_.*|fill_mask_example|fixed_n|greater_is_better|"
-    "load_best_model_at_end|max_(eval|train)_.*|metric_for_best_model|model_.*|num_train_epochs|revision|save_.*|"
-    "skip_bad_rows|text_.*|tokenizer_.*|train_file|trust_remote_code|validation_.*|vocab_size"
+    "attention_normalization|batch_eval_metrics|(bf16|fp16)_full_eval|config_.*|dataset_.*|eval_.*|"
+    "fill_mask_example|fixed_n|greater_is_better|load_best_model_at_end|max_(eval|train)_.*|metric_for_best_model|"
+    "model_.*|num_train_epochs|revision|save_.*|skip_bad_rows|text_.*|tokenizer_.*|train_file|"
+    "trust_remote_code|validation_.*|vocab_size"
 )
 # What the best model is chosen from, where it is chosen.
 _CHOICES_OF_CHECKPOINTS = ("save_steps", "save_strategy")
@@ -253,10 +253,7 @@ def _changed_data(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str
 
 def read_record(folder: str | Path) -> dict[str, Any] | None:
     """The record of the run in `folder`; None if there is none that can be read."""
-    try:
-        return json.loads((Path(folder) / RECORD_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+    return read_json(Path(folder) / RECORD_NAME)
 
 
 class RunRecord:

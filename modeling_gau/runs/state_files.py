@@ -32,6 +32,14 @@ def write_json(path: Path, content: Any) -> None:
         raise
 
 
+def read_json(path: Path) -> Any | None:
+    """Returns what a JSON file holds; None if there is no such file or it is damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
 def for_json(content: Any) -> Any:
     """Replaces what JSON does not have by strings: infinity, NaN and other objects."""
     return json.loads(json.dumps(content, default=str), parse_constant=str)

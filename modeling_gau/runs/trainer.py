@@ -1,7 +1,6 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """The Trainer of every run: `transformers.Trainer` with exact resume, whole checkpoints and no steps from NaN."""
 
-import json
 import math
 import os
 import shutil
@@ -31,6 +30,7 @@ from .checkpoints import (
     find_whole_checkpoint,
     last_whole_checkpoint,
     open_checkpoint,
+    read_run_state,
 )
 from .optimizer_state import load_optimizer_state as load_sharded_optimizer_state
 from .optimizer_state import save_optimizer_state as save_sharded_optimizer_state
@@ -41,6 +41,7 @@ from .state_files import (
     load_optimizer_state,
     load_state,
     random_state,
+    read_json,
     save_state,
     set_random_state,
     state_from_json,
@@ -436,14 +437,13 @@ class RunTrainer(Trainer):
 
     def _names_in_optim_args(self, folder: Path) -> set[str]:
         """Settings named in `--optim_args` of this run or of the run that saved `folder`."""
-        path = folder / ARGUMENTS_NAME
-        before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        before = read_json(folder / ARGUMENTS_NAME) or {}
         texts = (self.args.optim_args or "", before.get("optim_args") or "")
         return {pair.partition("=")[0].strip() for text in texts for pair in text.split(",")} - {"", "lr"}
 
     def _read_run_state(self, folder: Path) -> None:
         self._first_step = self.state.global_step
-        own, first = (_read_state_file(folder, index) for index in (self.args.process_index, 0))
+        own, first = (read_run_state(folder, index) for index in (self.args.process_index, 0))
         self.resumed_world_size = own.get("world_size")
         if self.resumed_world_size not in (None, self.args.world_size):
             logger.warning(
@@ -458,10 +458,9 @@ class RunTrainer(Trainer):
 
     # Promises: bit-equal resume, without unpickling. The Trainer calls it where the data loader has drawn its seeds.
     def _load_rng_state(self, checkpoint):
-        path = Path(checkpoint or "") / f"rng_state_{self.args.process_index}.json"
-        if checkpoint is None or not path.is_file():
+        state = read_json(Path(checkpoint or "") / f"rng_state_{self.args.process_index}.json")
+        if checkpoint is None or state is None:
             return super()._load_rng_state(checkpoint)
-        state = json.loads(path.read_text(encoding="utf-8"))
         set_random_state(state, self.args.device, all_devices=self.args.n_gpu > 1)
 
     # ---- The Hub ----
@@ -513,11 +512,6 @@ class RunTrainer(Trainer):
 def training_arguments(args: TrainingArguments) -> dict[str, Any]:
     """Returns the arguments of a run as JSON, without the tokens of any service."""
     return for_json({key: value for key, value in args.to_dict().items() if not key.endswith("_token")})
-
-
-def _read_state_file(folder: Path, process_index: int) -> dict[str, Any]:
-    path = folder / f"run_state_{process_index}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 class _Stage:
