@@ -2,7 +2,6 @@
 
 import glob
 import hashlib
-import itertools
 import json
 import re
 import time
@@ -28,14 +27,14 @@ from transformers.utils import logging
 
 from .arguments import DataArguments
 from .embedded_corpus import corpus_fingerprint, embedded_documents
-from .files import FILE_KINDS, kind_of, read_rows, suffix_of
+from .files import FILE_KINDS, kind_of, read_files, suffix_of
 from .fingerprints import digest
 
 
 logger = logging.get_logger(__name__)
 
-_PROBLEMS_SHOWN = 5
-_VERSION_OF_ROWS = 2  # raise it with every change to what read_rows returns
+PROBLEMS_SHOWN = 5
+_VERSION_OF_ROWS = 3  # raise it with every change to what read_files returns
 
 
 @dataclass(frozen=True)
@@ -309,11 +308,11 @@ def _generate_rows(
     paths: list[str], column: str, text_unit: str, skip_bad_rows: bool
 ) -> Iterator[dict[str, str | None]]:
     row = None
-    for row in itertools.chain.from_iterable(read_rows(path, column, text_unit) for path in paths):
+    for _, row in read_files(paths, column, text_unit):
         yield {"text": row.text, "problem": row.problem}
         if row.problem and not skip_bad_rows:
             return  # an error raised in another process would reach the user as a traceback
-    if row is None:  # `datasets` cannot load an empty table; blank texts are dropped later
+    if row is None:  # `datasets` cannot load an empty table; a blank text is dropped later
         yield {"text": "", "problem": None}
 
 
@@ -321,10 +320,13 @@ def _drop_unusable(name: str, documents: Dataset, data_args: DataArguments) -> t
     """Returns the documents without bad rows and blank texts, and the number of bad rows."""
     problems = _problems(documents, f"{_source(data_args)}, {name} data")
     if problems and not data_args.skip_bad_rows:
-        is_a_row = re.search(r"(, line \d+|row \d+)[: ]", problems[0])  # not a whole file
-        hint = " (--skip_bad_rows leaves such rows out and counts them.)" if is_a_row else ""
-        raise ValueError(f"{problems[0]}{hint}")
-    _report_problems(name, problems)
+        raise bad_row_error(problems[0])
+    if problems:
+        logger.warning(f"Left out {len(problems)} bad rows of the {name} data:")
+        for problem in problems[:PROBLEMS_SHOWN]:
+            logger.warning(f"  {problem}")
+        if len(problems) > PROBLEMS_SHOWN:
+            logger.warning(f"  and {len(problems) - PROBLEMS_SHOWN} more.")
     documents = _drop_blank(documents)
     if len(documents) == 0:
         message = f"The {name} data has no documents: there is nothing but white space"
@@ -334,25 +336,17 @@ def _drop_unusable(name: str, documents: Dataset, data_args: DataArguments) -> t
     return documents, len(problems)
 
 
+def bad_row_error(problem: str) -> ValueError:
+    return ValueError(f"{problem} (--skip_bad_rows leaves such rows out and counts them.)")
+
+
 def _problems(documents: Dataset, source: str) -> list[str]:
     """The problem of each row without text."""
-    bad = np.flatnonzero(np.concatenate([_is_null(texts) for texts in arrow_columns(documents, "text")] or [[]]))
+    nulls = [pc.is_null(texts).to_numpy() for texts in arrow_columns(documents, "text")]
+    bad = np.flatnonzero(np.concatenate(nulls or [[]]))
     if "problem" in documents.column_names:
         return documents.select(bad)["problem"][:]
     return [f"{source}: row {row + 1} has no text (null)." for row in bad]
-
-
-def _is_null(texts: pa.ChunkedArray) -> np.ndarray:
-    return pc.is_null(texts).to_numpy()
-
-
-def _report_problems(name: str, problems: Sequence[str]) -> None:
-    if problems:
-        logger.warning(f"Left out {len(problems)} bad rows of the {name} data:")
-        for problem in problems[:_PROBLEMS_SHOWN]:
-            logger.warning(f"  {problem}")
-        if len(problems) > _PROBLEMS_SHOWN:
-            logger.warning(f"  and {len(problems) - _PROBLEMS_SHOWN} more.")
 
 
 def _text_of(documents: Dataset, data_args: DataArguments, source: str) -> Dataset:

@@ -213,6 +213,39 @@ def read_rows(
         yield Row(record.number, text, problem and f"{path}, {record.place}: {problem}")
 
 
+def read_files(
+    files: Sequence[str],
+    column: str = "text",
+    text_unit: str = "document",
+    position: Sequence[int] = (0, 0),
+    consumer: int = 0,
+    consumers: int = 1,
+    whole_files: bool = True,
+    token: str | None = None,
+) -> Iterator[tuple[int, Row]]:
+    """Reads a consumer's share of the texts of files, in order; leaves out those of white space.
+
+    Args:
+        position: [file, row] to begin with.
+        consumer, consumers: number of this reader, from 0, and how many there are.
+        whole_files: give each consumer every file whose turn is its own; otherwise, rows of each file in turn.
+
+    Yields:
+        The number of the file, and the row.
+    """
+    for index in range(position[0], len(files)):
+        begin = position[1] if index == position[0] else 0
+        turn = (consumer - index) % consumers
+        if whole_files and turn:
+            continue
+        start, step = (begin, 1) if whole_files else (begin + (turn - begin) % consumers, consumers)
+        for row in read_rows(files[index], column, text_unit, start, step, token):
+            if row.number is None and turn:
+                continue  # all consumers meet the damage of a file; one reports it
+            if row.problem or (row.text and not row.text.isspace()):
+                yield index, row
+
+
 def read_records(path: Path, columns: Sequence[str] = ()) -> Iterator[Record]:
     """Reads all records; of a parquet file only `columns`, or all if none are given.
 
@@ -239,12 +272,11 @@ def parse_file(
 ) -> Iterator[Record]:
     """Parses the records `start`, `start + step`, ... of a file and passes over others as cheaply as its kind allows.
 
-    - json, jsonl: one object a line (or item of an array). Blank lines are counted, but are no records. Lines in
-      between are not parsed.
+    - json, jsonl: one object a line, an array of objects, or a single object over several lines. Blank lines are
+      counted, but are no records. Lines in between are not parsed.
     - csv: commas and quotation marks; tsv: tabs, without quoting as in the official GLUE files, or with `quoted_tsv`
-      as pandas writes it. Cells are strings.
-      Blank lines are counted, but are no records; in a table of one column, those before the last text are empty
-      texts.
+      as pandas writes it. Cells are strings. Blank lines, also of white space, are counted, but are no records; in a
+      table of one column, empty lines before the last text are empty texts.
     - parquet: row groups in between are not read.
     - txt: one record for each `text_unit` (document, paragraph, line; cut as by the text reader of `datasets`), with
       the text in the first of `columns`.
@@ -415,21 +447,21 @@ def _json_records(stream: BinaryIO, request: _Request) -> Iterator[Record]:
             head.append(lines.readline())
         if not any(head):
             raise _UnusableFileError(" is empty.")
-        if head[-1].lstrip().startswith("["):
-            head.append(lines.readline())
-            if _begins_an_array(*head[-2:], request.path):
-                yield from _array_records("".join(head) + lines.read(), request)
-                return
+        head.append(lines.readline())
+        if _is_one_value(*head[-2:], is_jsonl=suffix_of(request.path) == ".jsonl"):
+            yield from _array_records("".join(head) + lines.read(), request)
+            return
         for number, line in request.select(enumerate(itertools.chain(head, lines))):
             if line and not line.isspace():
                 yield request.record(number, f"line {number + 1}", *_parse_line(line))
 
 
-def _begins_an_array(line: str, following: str, path: str) -> bool:
-    """Tells `[...]` over a whole file from one bad line "[..." among others."""
-    if not following or following.isspace():
-        return True
-    return not (_is_json(line) or (suffix_of(path) == ".jsonl" and _is_json(following)))
+def _is_one_value(line: str, following: str, is_jsonl: bool) -> bool:
+    """Tells an array or an object that spans the whole file from a first line that is bad."""
+    if line.lstrip().startswith("["):
+        return not following.strip() or not (_is_json(line) or (is_jsonl and _is_json(following)))
+    begins_object = line.strip() == "{" or (not is_jsonl and line.lstrip().startswith("{"))
+    return begins_object and not _is_json(line) and not _is_json(following)
 
 
 def _is_json(text: str) -> bool:
@@ -449,13 +481,13 @@ def _parse_line(line: str) -> tuple[object, str | None]:
         return _DECODER.decode(line), None
     except json.JSONDecodeError as error:
         column = min(error.pos, len(line.rstrip())) + 1  # not behind the line's end
-        hint = " Give each object a line of its own, or one array of objects." if line.strip() == "{" else ""
-        return None, f"this is not JSON ({error.msg}, column {column}).{hint}"
+        return None, f"this is not JSON ({error.msg}, column {column})."
     except (ValueError, RecursionError) as error:  # too many digits in a number, too many brackets
         return None, f"this JSON cannot be read ({error})."
 
 
 def _array_records(text: str, request: _Request) -> Iterator[Record]:
+    text = text if text.lstrip().startswith("[") else f"[{text}]"  # a single object
     place = _SPACE.match(text, text.index("[") + 1).end()
     for number in itertools.count():
         if number == 0 and text.startswith("]", place):
@@ -476,7 +508,8 @@ def _array_item(text: str, place: int) -> tuple[object, int, bool]:
         row, place = _DECODER.raw_decode(text, place)
         end = _SPACE.match(text, place).end()
         if text[end : end + 1] not in ("]", ",") or not text[end : end + 1]:
-            raise json.JSONDecodeError("Expecting ',' or ']'", text, end)
+            another = " before another object" if text[end : end + 1] == "{" else ""
+            raise json.JSONDecodeError(f"Expecting ',' or ']'{another}", text, end)
         following = _SPACE.match(text, end + 1).end()
         if text[end] == "]" and following < len(text):
             raise json.JSONDecodeError("Extra data", text, following)
@@ -514,6 +547,8 @@ class _Table:
                 continue
             if cells is None:
                 return
+            if len(cells) != len(self.header) and not self._ended and not "".join(cells).strip():
+                cells = []  # a line of white space
             yield number, line, cells, self._problem(cells) if cells else None
 
     def _lines(self, stream: BinaryIO) -> Iterator[str]:

@@ -11,8 +11,17 @@ from tqdm.auto import tqdm
 from transformers.utils import logging
 
 from .arguments import DataArguments
-from .documents import choose_splits, dataset_folder, find_files, is_held_out, is_saved_dataset, split_files
-from .files import Row, file_size, kind_of, read_rows, suffix_of
+from .documents import (
+    PROBLEMS_SHOWN,
+    bad_row_error,
+    choose_splits,
+    dataset_folder,
+    find_files,
+    is_held_out,
+    is_saved_dataset,
+    split_files,
+)
+from .files import file_size, kind_of, read_files, suffix_of
 from .fingerprints import digest, files_fingerprint
 
 
@@ -20,7 +29,6 @@ logger = logging.get_logger(__name__)
 
 Position = list[int]
 
-_PROBLEMS_SHOWN = 5
 _VALIDATION_CHARACTERS = 10_000_000
 _EVEN = 1.1  # the largest share of the files, divided by the smallest
 _OPEN_FILES = 64
@@ -195,32 +203,12 @@ class DocumentStream:
             shares.setdefault(kind, [0] * consumers)[place % consumers] += sizes[file]
         return all(max(share) <= _EVEN * min(share) for share in shares.values())
 
-    def _read(
-        self,
-        files: Sequence[str],
-        position: Sequence[int] = (0, 0),
-        consumer: int = 0,
-        consumers: int = 1,
-        whole_files: bool = True,
-    ) -> Iterator[tuple[Position, str]]:
-        for index in range(position[0], len(files)):
-            begin = position[1] if index == position[0] else 0
-            turn = (consumer - index) % consumers
-            if not whole_files:
-                rows = self._rows(files[index], begin + (turn - begin) % consumers, consumers)
-            elif turn == 0:
-                rows = self._rows(files[index], begin, 1)
-            else:
-                continue
-            for row in rows:
-                if row.problem is None:
-                    if not row.text.isspace() and row.text and self._is_mine(row.text):
-                        yield [index, row.number + 1], row.text
-                elif row.number is not None or turn == 0:  # all consumers meet the damage of a file
-                    self._note_bad_row(row.problem)
-
-    def _rows(self, path: str, start: int, step: int) -> Iterator[Row]:
-        return read_rows(path, self.column, self.text_unit, start, step, self.token)
+    def _read(self, files: Sequence[str], *share) -> Iterator[tuple[Position, str]]:
+        for file, row in read_files(files, self.column, self.text_unit, *share, token=self.token):
+            if row.problem is not None:
+                self._note_bad_row(row.problem)
+            elif self._is_mine(row.text):
+                yield [file, row.number + 1], row.text
 
     def _is_mine(self, text: str) -> bool:
         if self.held_out_percentage == 0:
@@ -229,11 +217,11 @@ class DocumentStream:
 
     def _note_bad_row(self, problem: str):
         if not self.skip_bad_rows:
-            raise ValueError(f"{problem} (--skip_bad_rows leaves such rows out and counts them.)")
+            raise bad_row_error(problem)
         self.bad_rows += 1
-        if self.bad_rows <= _PROBLEMS_SHOWN:
+        if self.bad_rows <= PROBLEMS_SHOWN:
             logger.warning(f"Left out a bad row: {problem}")
-        if self.bad_rows == _PROBLEMS_SHOWN:
+        if self.bad_rows == PROBLEMS_SHOWN:
             logger.warning("Further bad rows are counted, not named.")
 
     def _collect(self, max_documents: int | None, max_characters: int | None, description: str) -> list[str]:

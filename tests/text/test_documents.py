@@ -287,7 +287,7 @@ def test_bad_rows_are_left_out_and_counted(read, caplog, monkeypatch):
         assert "validation/a.jsonl, line 2: this is not JSON" in caplog.text
         caplog.clear()
         # The second time from the cache.
-        monkeypatch.setattr(reading, "read_rows", None)
+        monkeypatch.setattr(reading, "read_files", None)
 
 
 def test_cached_rows_are_read_again(read, monkeypatch):
@@ -298,7 +298,7 @@ def test_cached_rows_are_read_again(read, monkeypatch):
     write("a.jsonl", GOOD + "bad\n" * 2)
     documents = read(train_file=["a.jsonl"], validation_file=["a.jsonl"])
     assert documents.bad_rows == {"train": 2, "validation": 2}
-    monkeypatch.setattr(reading, "read_rows", lambda *arguments: iter([Row(0, "other", None)]))
+    monkeypatch.setattr(reading, "read_files", lambda *arguments: iter([(0, Row(0, "other", None))]))
     documents = read(train_file=["a.jsonl"], validation_file=["a.jsonl"], overwrite_cache=True)
     assert documents.splits["train"]["text"][:] == ["other"]
 

@@ -66,7 +66,8 @@ def test_csv_is_read_as_by_datasets(tmp_path):
         "csv", data_files=[write("a.csv", content)], split="train", keep_default_na=False, cache_dir=str(tmp_path)
     )["text"][:]
     assert texts("a.csv") == expected == ['with "quotes",\r\nand lines', "NA", "ab", "", "\u00e9"]
-    assert texts(write("b.tsv", "text\tother\na,b\tc\n")) == ["a,b"]
+    assert texts(write("b.tsv", "text\tother\na,b\tc\n \n\t \t\nd\te\n  ")) == ["a,b", "d"]
+    assert texts(write("b.csv", "text,other\n \t \na,b\n")) == ["a"]
     long = "x" * 200_000
     assert texts(write("c.csv", f"text\n{long}\n")) == [long]
 
@@ -79,6 +80,8 @@ def test_csv_is_read_as_by_datasets(tmp_path):
         ('\n [{"text": "a"},\n\n{"text": "b"}\n]\n', ["a", "b"]),
         ('["a", "b"]', ["a", "b"]),
         ('[\n {\n  "text": "a"\n }\n]', ["a"]),
+        ('{\n  "text": "a",\n  "id": {\n    "b": 1\n  }\n}\n', ["a"]),
+        ('{"text": "a",\n "id": 1}', ["a"]),
         ("[]", []),
         ("\n \n", []),
     ],
@@ -223,7 +226,7 @@ PROBLEMS = {
         "first",
         "a.json, row 2: no 'text', but id; choose one with --text_column.",
         "a.json, row 3: 'text' must be text, got 5.",
-        "a.json, line 2: this is not JSON (Expecting ',' or ']').",
+        "a.json, line 2: this is not JSON (Expecting ',' or ']' before another object).",
     ],
     "a.csv": [
         "a",
@@ -255,6 +258,9 @@ def test_bad_rows_are_named(name):
 def test_a_bad_line_that_looks_like_an_array():
     assert problems(write("a.jsonl", "[broken\n" + GOOD * 2))[1:] == ["good", "good"]
     assert problems(write("b.json", '["a"]\n' + GOOD * 2))[1:] == ["good", "good"]
+    assert problems(write("b.json", '{"text": \n' + GOOD * 2))[1:] == ["good", "good"]
+    assert problems(write("a.jsonl", '{"text": \n{"id": \n' + GOOD * 2))[2:] == ["good", "good"]
+    assert problems(write("a.jsonl", '{\n"text": "whole"\n}\n')) == ["whole"]
 
 
 def test_bad_texts_are_whole_units():

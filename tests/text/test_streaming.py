@@ -16,6 +16,7 @@ import pytest
 from datasets import Dataset
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from modeling_gau.text import files as reading
 from modeling_gau.text import streaming
 from modeling_gau.text.arguments import DataArguments
 from modeling_gau.text.documents import read_documents
@@ -109,13 +110,13 @@ def write_files(*documents, length=1):
 @pytest.fixture
 def requests(monkeypatch):
     """What is asked of which file: (name, start, step)."""
-    asked, read_rows = [], streaming.read_rows
+    asked, read_rows = [], reading.read_rows
 
     def read(path, column, text_unit, start, step, token):
         asked.append((Path(path).name, start, step))
         return read_rows(path, column, text_unit, start, step, token)
 
-    monkeypatch.setattr(streaming, "read_rows", read)
+    monkeypatch.setattr(reading, "read_rows", read)
     return asked
 
 
@@ -214,22 +215,13 @@ def test_in_workers_of_a_data_loader(files):
     assert one.bad_rows == 0 and max(count for _, _, count in rows) == 1
 
 
-def test_nothing_stays_open(files, monkeypatch):
-    handles, open_file = [], streaming.read_rows.__globals__["open_file"]
-
-    def opened(path, token):
-        context = open_file(path, token)
-        handles.append(context)
-        return context
-
-    monkeypatch.setitem(streaming.read_rows.__globals__, "open_file", opened)
+def test_nothing_stays_open(files, open_files):
     documents = stream().documents(0)
-    assert not handles
+    assert open_files == [0]
     next(documents)
-    (context,) = handles
-    assert context.gen.gi_frame is not None
+    assert open_files == [0, 1]
     documents.close()
-    assert context.gen.gi_frame is None
+    assert open_files == [0, 1, 0]
 
 
 # What is held out
@@ -258,7 +250,7 @@ def test_limits_of_validation(files):
 @pytest.fixture
 def open_files(monkeypatch):
     """The number of open files over time."""
-    numbers, open_file = [0], streaming.read_rows.__globals__["open_file"]
+    numbers, open_file = [0], reading.open_file
 
     @contextmanager
     def opened(path, token):
@@ -269,7 +261,7 @@ def open_files(monkeypatch):
         finally:
             numbers.append(numbers[-1] - 1)
 
-    monkeypatch.setitem(streaming.read_rows.__globals__, "open_file", opened)
+    monkeypatch.setattr(reading, "open_file", opened)
     return numbers
 
 
