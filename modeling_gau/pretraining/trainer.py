@@ -253,7 +253,7 @@ class MaskedLMTrainer(RunTrainer):
         return super().training_step(model, inputs, *args, **kwargs)
 
     def outside_training(self) -> AbstractContextManager:
-        return self.speed.paused()
+        return self.speed.watch.paused()
 
     def totals(self) -> dict[str, Any]:
         """Counts what all processes have trained on since the run began: positions, tokens, omissions. Collective."""

@@ -16,7 +16,7 @@ from transformers import AutoModelForMaskedLM, PreTrainedConfig, ProgressCallbac
 from transformers.utils import logging
 
 from ..configuration_gau import GAUConfig
-from ..text.batches import Totals, sum_totals
+from ..text.batches import sum_totals
 from ..text.masking import IGNORED_LABEL
 
 
@@ -124,45 +124,35 @@ class Speedometer:
     """
 
     def __init__(self, trainer: Trainer, flops: ModelFlops | None):
-        self.trainer, self.flops = trainer, flops
-        self.peak, self._window, self._session = None, Stopwatch(), Stopwatch()
-        self._session_seconds = 0.0
-        self._hits = self._labelled = 0
-        self._before = Totals()
-        self._earlier_seconds = 0.0
+        self.trainer, self.flops, self.peak, self.watch = trainer, flops, None, Stopwatch()
         self._resumed: Mapping[str, Any] = {}
+        self._session_seconds = 0.0
 
     def begin(self) -> None:
         """Starts the clocks. Called when training begins, after a checkpoint is loaded."""
-        args = self.trainer.args
+        args, before = self.trainer.args, self._resumed
         dtype = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else self.trainer.model.dtype
         if self.flops is not None:
             self.peak = measure_matmul_peak(args.device, dtype)
+        self.watch.reset()
         self._restart()
-        self._session.reset()
         self._began, self._tokens_before = time.time(), self.trainer.loader.totals.tokens
-        self._hits, self._labelled = self._resumed.get("hits", 0), self._resumed.get("labelled", 0)
-        self._earlier_seconds = self._resumed.get("window_seconds", 0.0)
+        self._hits, self._labelled = before.get("hits", 0), before.get("labelled", 0)
+        self._window_began = -before.get("window_seconds", 0.0)
         # The first process holds the totals of all.
-        if "window_begin" in self._resumed and self.trainer.args.process_index == 0:
-            self._before = sum_totals([self._resumed["window_begin"]])
+        if "window_begin" in before and args.process_index == 0:
+            self._before = sum_totals([before["window_begin"]])
 
     def seconds(self) -> float:
         """Seconds since the run began, with evaluations and checkpoints, without interruptions."""
         return self._resumed.get("seconds", 0.0) + time.time() - self._began
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Stops the clocks while the block runs."""
-        with self._window.paused(), self._session.paused():
-            yield
 
     def session_tokens_per_second(self, tokens: int) -> float:
         """Speed since training began or resumed; `tokens` counts the whole run. Only the first process knows it."""
         return (tokens - self._tokens_before) / self._session_seconds
 
     def end(self) -> None:
-        self._session_seconds = self._session.seconds()
+        self._session_seconds = self.watch.seconds()
 
     def state(self) -> dict[str, Any]:
         """State for a checkpoint, from which the next line of the log counts on. Collective."""
@@ -170,7 +160,7 @@ class Speedometer:
             "hits": int(self._hits),
             "labelled": int(self._labelled),
             "seconds": self.seconds(),
-            "window_seconds": self._earlier_seconds + self._window.seconds(),
+            "window_seconds": self.watch.seconds() - self._window_began,
             "window_begin": asdict(sum_totals(gather_object([asdict(self._before)]))),
         }
 
@@ -178,8 +168,7 @@ class Speedometer:
         self._resumed = state if same_processes else {"seconds": state.get("seconds", 0.0)}
 
     def _restart(self) -> None:
-        self._window.reset()
-        self._earlier_seconds = 0.0
+        self._window_began = self.watch.seconds()
         self._hits = self._labelled = 0
         self._before = copy.deepcopy(self.trainer.loader.totals)
 
@@ -194,7 +183,7 @@ class Speedometer:
     def metrics(self) -> dict[str, float]:
         """`masked_accuracy`, `tokens_per_second` (padding not counted), `padding` (share of the positions), `mfu`
         (share of the measured peak of the matrix product) and `row_length` (mean over the tokens)."""
-        loader, seconds = self.trainer.loader, self._earlier_seconds + self._window.seconds()
+        loader, seconds = self.trainer.loader, self.watch.seconds() - self._window_began
         now, before = loader.totals, self._before
         lengths = {
             length: positions - before.positions_by_length.get(length, 0)

@@ -128,18 +128,14 @@ class TerminationCallback(TrainerCallback):
         if args.world_size == 1:
             self.received = self.received or self._arrived
         else:
-            numbers = torch.tensor([int(self._arrived or 0)], device=args.device)
-            self.received = self.received or _signal_or_none(gather(numbers).max().item())
+            number = gather(torch.tensor([int(self._arrived or 0)], device=args.device)).max().item()
+            self.received = self.received or (signal.Signals(number) if number else None)
 
     def on_epoch_end(self, args, state, control, **kwargs):
         # The Trainer also ends an epoch that it stops in the middle. The checkpoint is written already.
         if self.received is not None:
             control.should_save = control.should_evaluate = False
         return control
-
-
-def _signal_or_none(number: int) -> signal.Signals | None:
-    return signal.Signals(number) if number else None
 
 
 def _is_evaluated_by_epoch(args, state) -> bool:

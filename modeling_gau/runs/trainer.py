@@ -44,8 +44,6 @@ from .state_files import (
     read_json,
     save_state,
     set_random_state,
-    state_from_json,
-    state_to_json,
     without_callables,
     write_json,
 )
@@ -317,7 +315,7 @@ class RunTrainer(Trainer):
             state = random_state(self.args.device, all_devices=self.args.n_gpu > 1)
             write_json(folder / f"rng_state_{self.args.process_index}.json", state)
         # The Trainer forgets the losses since the last line of the log.
-        window = {"since": self._globalstep_last_logged, "loss": state_to_json(self._tr_loss.item(), "loss", {})}
+        window = {"since": self._globalstep_last_logged, "loss": self._tr_loss.item()}
         content = {"world_size": self.args.world_size, "log_window": window, "state": run_state}
         callbacks = [one for one in self.callback_handler.callbacks if isinstance(one, TerminationCallback)]
         content["evaluation_due"] = any(one.evaluation_due for one in callbacks)
@@ -451,7 +449,7 @@ class RunTrainer(Trainer):
                 f"{self.args.world_size}: random numbers differ from those of an undisturbed run."
             )
         elif own:
-            self._resumed_log_window = state_from_json(own["log_window"], {})
+            self._resumed_log_window = own["log_window"]
         # From the first process, so that all agree even if there are more of them now.
         self._evaluation_due = first.get("evaluation_due", False) and self.args.eval_strategy != IntervalStrategy.NO
         self.load_run_state(own.get("state"))
