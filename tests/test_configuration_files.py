@@ -108,19 +108,30 @@ def test_alpha_preset_is_the_published_model():
 @pytest.mark.parametrize("path", recipe_paths(), ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_recipe_and_its_command_parse(path, monkeypatch):
     monkeypatch.chdir(CONFIGURATION.parent)
+    header = path.read_text(encoding="utf-8").split("\n\n")[0]
+    assert all(line.startswith("#") for line in header.splitlines())
+    assert all(f"# {word}:" in header for word in ("Command", "Hardware", "Time"))
     command = stated_command(path)
     (script,) = set(command) & set(SCRIPT_ARGUMENTS)
     words = command[command.index(script) + 1 :]
     assert Path(words[words.index("--config") + 1]).resolve() == path
     # A recipe for a GPU must parse where there is none.
-    model_arguments, *_, arguments = parse_arguments(SCRIPT_ARGUMENTS[script], [*words, "--use_cpu"])
+    model_arguments, *others, arguments = parse_arguments(SCRIPT_ARGUMENTS[script], [*words, "--use_cpu"])
     assert arguments.output_dir
     assert model_arguments.config_name in (None, *PRESET_SIZES)
+    if path.parent.name == "glue":
+        glue_arguments, _, study = others
+        assert path.stem in ("clue", "glue", "tiny-cpu") or path.stem == glue_arguments.task_name
+        assert arguments.do_train and arguments.do_eval
+        if study.seeds is None:
+            assert arguments.load_best_model_at_end
+            assert arguments.metric_for_best_model == GlueTrainingArguments.KEY_METRIC
 
 
 def test_there_is_a_recipe_for_every_script():
-    assert {path.parent.name for path in recipe_paths()} == {"glue", "pretrain", "study"}
-    assert "quickstart" in {path.stem for path in recipe_paths()}
+    recipes = {(path.parent.name, path.stem) for path in recipe_paths()}
+    assert {script for script, _ in recipes} == {"glue", "pretrain", "study"} and ("pretrain", "quickstart") in recipes
+    assert {name for script, name in recipes if script == "glue"} == {"clue", "cola", "glue", "sst2", "tiny-cpu"}
 
 
 @pytest.mark.parametrize(

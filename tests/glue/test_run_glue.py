@@ -1,7 +1,6 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """`run_glue.py` from end to end, on tiny data, with a tiny tokenizer and a tiny masked-LM checkpoint."""
 
-import csv
 import json
 import math
 import shutil
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from glue_runs import read_json, read_predictions, run, write
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 from transformers import (
@@ -21,64 +21,65 @@ from transformers import (
 )
 
 import run_glue
-from modeling_gau import GAUConfig, GAUForMaskedLM, GAUForSequenceClassification
-from modeling_gau.glue.arguments import GlueArguments
-from modeling_gau.glue.study import StudyArguments
-from modeling_gau.glue.trainer import GlueTrainer, GlueTrainingArguments
-from modeling_gau.runs.arguments import CardArguments, ModelArguments
-from modeling_gau.runs.recipes import parse_arguments
+from modeling_gau import GAUForMaskedLM, GAUForSequenceClassification
+from modeling_gau.glue.trainer import GlueTrainer
 
 
-RECIPES = Path(__file__).parents[2] / "configuration" / "recipes" / "glue"
 WORDS = ["good", "bad", "same", "other", "film", "book", "a", "is", "the", "this"]
-QUICK = {"use_cpu": True, "disable_tqdm": True, "save_strategy": "no", "per_device_train_batch_size": 8}
+MNLI = ("entailment", "neutral", "contradiction")
 
 
 pytestmark = pytest.mark.usefixtures("private_cache")
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory, make_tokenizer):
-    path = tmp_path_factory.mktemp("tokenizer")
-    make_tokenizer(WORDS).save_pretrained(path)
-    return str(path)
+def save_model(tmp_path_factory, make_model, make_tokenizer):
+    """Saves a tiny model with its tokenizer; returns where."""
 
+    def save(kind: type = GAUForMaskedLM, dtype: torch.dtype = torch.float32, **fields) -> str:
+        path = tmp_path_factory.mktemp("checkpoint")
+        widths = {"vocab_size": 15, "hidden_size": 32, "intermediate_size": 64, "attention_key_size": 16}
+        others = {"num_hidden_layers": 2, "initializer_range": None} | fields
+        make_model(kind, **widths, **others).to(dtype).save_pretrained(path)
+        make_tokenizer(WORDS).save_pretrained(path)
+        return str(path)
 
-def tiny_config(**changes) -> GAUConfig:
-    widths = {"vocab_size": 15, "hidden_size": 32, "intermediate_size": 64, "attention_key_size": 16}
-    dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    return GAUConfig(**widths, **dropout, num_hidden_layers=2, **changes)
-
-
-@pytest.fixture(scope="module")
-def pretrained(tmp_path_factory, tokenizer):
-    path = tmp_path_factory.mktemp("pretrained")
-    torch.manual_seed(0)
-    GAUForMaskedLM(tiny_config(attention_normalization="squared_relu", fixed_n=16)).save_pretrained(path)
-    AutoTokenizer.from_pretrained(tokenizer).save_pretrained(path)
-    return str(path)
+    return save
 
 
 @pytest.fixture(scope="module")
-def classifier(tmp_path_factory, tokenizer):
+def pretrained(save_model) -> str:
+    return save_model(attention_normalization="squared_relu", fixed_n=16)
+
+
+def named(names: tuple[str, ...]) -> dict:
+    """The two maps of a configuration."""
+    return {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
+
+
+@pytest.fixture(scope="module")
+def classifier(save_model) -> str:
     """A sequence classifier whose classes are not in the order of the task."""
-    path = tmp_path_factory.mktemp("classifier")
-    torch.manual_seed(0)
-    config = tiny_config(id2label={0: "positive", 1: "negative"}, label2id={"positive": 0, "negative": 1})
-    GAUForSequenceClassification(config).save_pretrained(path)
-    AutoTokenizer.from_pretrained(tokenizer).save_pretrained(path)
-    return str(path)
+    return save_model(GAUForSequenceClassification, **named(("positive", "negative")))
 
 
-def write(path: Path, rows: list[dict]) -> str:
-    if path.suffix == ".jsonl":
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    else:
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-    return str(path)
+@pytest.fixture
+def sst2(tmp_path, pretrained) -> dict[str, object]:
+    """Options of a run on eight rows."""
+    data = write(tmp_path / "rows.jsonl", sentiment(8))
+    return {"task_name": "sst2", "train_file": data, "validation_file": data, "model_name_or_path": pretrained}
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory) -> Path:
+    widths = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
+    path = tmp_path_factory.mktemp("bert")
+    BertForMaskedLM(BertConfig(vocab_size=15, **widths)).save_pretrained(path)
+    return path
+
+
+def same_weights(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 def sentiment(count: int) -> list[dict]:
@@ -94,25 +95,6 @@ def pairs(count: int, first: str = "sentence1", second: str = "sentence2", names
         {first: f"a {WORDS[4 + row % 2]}", second: WORDS[2 + row % 2], "label": names[row % len(names)]}
         for row in range(count)
     ]
-
-
-def run(output_dir: Path, *flags: str, **options: object) -> dict[str, float]:
-    """Runs the script with `--flag` for every flag and `--name value` for every option."""
-    argv = [f"--{flag}" for flag in flags]
-    for name, value in {**QUICK, **options, "output_dir": output_dir}.items():
-        argv += [f"--{name}", str(value)]
-    return run_glue.main(argv)
-
-
-def read_json(path: Path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def read_predictions(path: Path) -> list[str]:
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
-    assert [row["index"] for row in rows] == [str(index) for index in range(len(rows))]
-    return [row["prediction"] for row in rows]
 
 
 def test_classification_learns_reports_and_predicts(tmp_path, pretrained, capsys):
@@ -210,8 +192,7 @@ def test_local_pairs_of_any_classes_and_their_checkpoint(tmp_path, pretrained):
 
 
 def test_mnli_has_two_validation_splits(tmp_path, pretrained):
-    names = ("entailment", "neutral", "contradiction")
-    matched = write(tmp_path / "matched.jsonl", pairs(9, "premise", "hypothesis", names))
+    matched = write(tmp_path / "matched.jsonl", pairs(9, "premise", "hypothesis", MNLI))
     mismatched = write(tmp_path / "mismatched.jsonl", pairs(6, "premise", "hypothesis", names=(0, 1, 2)))
     output = tmp_path / "out"
     results = run(
@@ -232,7 +213,7 @@ def test_mnli_has_two_validation_splits(tmp_path, pretrained):
     assert saved["eval_samples"] == 9 and saved["eval_mm_samples"] == 6
     assert results["eval_mm_accuracy"] == saved["eval_mm_accuracy"]
     assert len(read_predictions(output / "predictions_test_matched.tsv")) == 9
-    assert set(read_predictions(output / "predictions_test_mismatched.tsv")) <= set(names)
+    assert set(read_predictions(output / "predictions_test_mismatched.tsv")) <= set(MNLI)
     assert results["test_mm_accuracy"] == results["eval_mm_accuracy"]
     card = ModelCard.load(output / "README.md")
     assert "the validation_matched and validation_mismatched splits of mnli" in card.text
@@ -245,58 +226,39 @@ def test_mnli_has_two_validation_splits(tmp_path, pretrained):
 
 def test_evaluation_alone_needs_no_training_rows(tmp_path, pretrained, capsys):
     data = write(tmp_path / "dev.jsonl", pairs(10, "question", "sentence"))
-    results = run(
-        tmp_path / "out",
-        "do_eval",
-        task_name="qnli",
-        validation_file=data,
-        model_name_or_path=pretrained,
-        max_eval_samples=6,
-    )
+    options = {"task_name": "qnli", "validation_file": data, "model_name_or_path": pretrained}
+    results = run(tmp_path / "out", "do_eval", max_eval_samples=6, **options)
     assert results["eval_samples"] == 6 and 0 <= results["eval_accuracy"] <= 1
     assert "classifier has random weights" in capsys.readouterr().out
     assert not (tmp_path / "out" / "README.md").exists()
 
 
-def test_a_classifier_in_another_order_is_evaluated_in_its_own(tmp_path, classifier):
-    rows = sentiment(10)
-    data = write(tmp_path / "dev.jsonl", rows)
-    options = {"task_name": "sst2", "validation_file": data, "test_file": data, "model_name_or_path": classifier}
-    results = run(tmp_path / "out", "do_eval", "do_predict", **options)
-    answers = pipeline("text-classification", model=classifier)([row["sentence"] for row in rows])
-    names = [answer["label"] for answer in answers]
-    assert read_predictions(tmp_path / "out" / "predictions_test.tsv") == names
-    right = [name == ("negative", "positive")[row["label"]] for name, row in zip(names, rows, strict=True)]
-    assert results["eval_accuracy"] == sum(right) / 10
-
-
-def test_classes_without_names_are_matched_by_number(tmp_path, classifier, monkeypatch):
-    unnamed = {"id2label": {0: "LABEL_0", 1: "LABEL_1"}, "label2id": {"LABEL_0": 0, "LABEL_1": 1}}
-    checkpoint = damaged(classifier, tmp_path / "unnamed", config=unnamed)
+@pytest.mark.parametrize("names", [("positive", "negative"), ("LABEL_0", "LABEL_1")])
+def test_classes_are_matched_by_name_and_without_names_by_number(tmp_path, classifier, monkeypatch, names):
+    checkpoint = damaged(classifier, tmp_path / "classifier", config=named(names))
     warnings = []
     monkeypatch.setattr("modeling_gau.glue.labels.logger.warning", warnings.append)
-    rows = sentiment(10)
+    rows = [row | {"label": int(number < 3)} for number, row in enumerate(sentiment(10))]
     data = write(tmp_path / "dev.jsonl", rows)
     options = {"task_name": "sst2", "validation_file": data, "test_file": data, "model_name_or_path": checkpoint}
     results = run(tmp_path / "out", "do_eval", "do_predict", **options)
     answers = pipeline("text-classification", model=str(checkpoint))([row["sentence"] for row in rows])
-    numbers = [int(answer["label"].removeprefix("LABEL_")) for answer in answers]
-    assert read_predictions(tmp_path / "out" / "predictions_test.tsv") == [
-        ("negative", "positive")[number] for number in numbers
-    ]
-    assert results["eval_accuracy"] == sum(n == row["label"] for n, row in zip(numbers, rows, strict=True)) / 10
-    (warning,) = warnings
-    assert "LABEL_0, LABEL_1, so labels are matched by number: 0 is negative" in warning
+    meant = {"LABEL_0": "negative", "LABEL_1": "positive"}
+    expected = [meant.get(answer["label"], answer["label"]) for answer in answers]
+    assert read_predictions(tmp_path / "out" / "predictions_test.tsv") == expected
+    right = [name == ("negative", "positive")[row["label"]] for name, row in zip(expected, rows, strict=True)]
+    assert results["eval_accuracy"] == sum(right) / 10
+    assert len(warnings) == (names[0] == "LABEL_0")
+    assert all("LABEL_0, LABEL_1, so labels are matched by number: 0 is negative" in text for text in warnings)
 
 
-def test_pretrained_weights_are_the_start(tmp_path, pretrained):
-    data = write(tmp_path / "rows.jsonl", sentiment(8))
-    options = {"task_name": "sst2", "train_file": data, "model_name_or_path": pretrained}
-    run(tmp_path / "out", "do_train", learning_rate=0, max_steps=1, **options)
-    before = GAUForMaskedLM.from_pretrained(pretrained).model.state_dict()
-    after = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").model.state_dict()
-    assert before.keys() == after.keys()
-    assert all(torch.equal(before[name], after[name]) for name in before)
+def test_pretrained_weights_are_the_start_and_trained_in_float32(tmp_path, save_model, sst2):
+    half = save_model(dtype=torch.bfloat16)
+    run(tmp_path / "out", "do_train", max_steps=1, **sst2 | {"model_name_or_path": half, "learning_rate": 0})
+    before = GAUForMaskedLM.from_pretrained(half).model.float().state_dict()
+    after = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
+    assert after.config.dtype == torch.float32
+    assert same_weights(before, after.model.state_dict())
 
 
 @pytest.mark.parametrize(
@@ -304,14 +266,13 @@ def test_pretrained_weights_are_the_start(tmp_path, pretrained):
     [((), {}, 16), ((), {"fixed_n": 64}, 64), (("dynamic_n",), {}, None)],
     ids=["kept", "fixed", "dynamic"],
 )
-def test_n_of_the_checkpoint_may_be_replaced(tmp_path, pretrained, flags, options, fixed_n):
-    data = write(tmp_path / "rows.jsonl", sentiment(8))
-    options |= {"task_name": "sst2", "train_file": data, "validation_file": data, "model_name_or_path": pretrained}
-    results = run(tmp_path / "out", *flags, max_steps=1, **options)
+def test_n_of_the_checkpoint_may_be_replaced(tmp_path, sst2, flags, options, fixed_n):
+    results = run(tmp_path / "out", *flags, max_steps=1, **sst2, **options)
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
     assert model.config.fixed_n == fixed_n
     # The loss that was reported is the loss with that n, and n matters.
-    rows = AutoTokenizer.from_pretrained(pretrained)([row["sentence"] for row in sentiment(8)], return_tensors="pt")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    rows = tokenizer([row["sentence"] for row in sentiment(8)], return_tensors="pt")
     losses = {}
     for n in (16, 64, None):
         model.config.fixed_n = n
@@ -320,24 +281,23 @@ def test_n_of_the_checkpoint_may_be_replaced(tmp_path, pretrained, flags, option
     assert all(abs(results["eval_loss"] - loss) > 1e-5 for loss in losses.values())
 
 
-def test_recipe_and_random_weights(tmp_path, tokenizer):
+def test_recipe_and_random_weights(tmp_path, pretrained):
     data = write(tmp_path / "rows.csv", sentiment(8))
-    tiny_config().save_pretrained(tmp_path / "config")
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
         f"task_name: cola\ntrain_file: {data}\nvalidation_file: {data}\nlearning_rate: 1e-3\nmax_steps: 1\n"
-        f"config_name: {tmp_path / 'config'}\noutput_dir: {tmp_path / 'out'}\nuse_cpu: true\nsave_strategy: no\n",
+        f"config_name: {pretrained}\noutput_dir: {tmp_path / 'out'}\nuse_cpu: true\nsave_strategy: no\n",
         encoding="utf-8",
     )
-    results = run_glue.main(["--config", str(recipe), "--tokenizer_name", tokenizer, "--max_steps", "2"])
+    results = run_glue.main(["--config", str(recipe), "--tokenizer_name", pretrained, "--max_steps", "2"])
     assert "eval_matthews_correlation" in results
     assert read_json(tmp_path / "out" / "trainer_state.json")["global_step"] == 2
     assert AutoConfig.from_pretrained(tmp_path / "out").id2label == {0: "unacceptable", 1: "acceptable"}
 
 
-def test_a_run_is_resumed(tmp_path, pretrained):
+def test_a_run_is_resumed(tmp_path, sst2):
     data = write(tmp_path / "rows.jsonl", sentiment(32))
-    options = {"task_name": "sst2", "train_file": data, "model_name_or_path": pretrained, "learning_rate": 1e-3}
+    options = sst2 | {"train_file": data, "learning_rate": 1e-3}
     options |= {"save_strategy": "steps", "save_steps": 2, "max_steps": 4}
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     run(whole, "do_train", **options)
@@ -345,10 +305,7 @@ def test_a_run_is_resumed(tmp_path, pretrained):
         run(whole, "do_train", **options)
     shutil.copytree(whole / "checkpoint-2", parts / "checkpoint-2")
     run(parts, "do_train", resume_from_checkpoint=parts / "checkpoint-2", **options)
-    expected, resumed = (
-        AutoModelForSequenceClassification.from_pretrained(path).state_dict() for path in (whole, parts)
-    )
-    assert all(torch.equal(expected[name], resumed[name]) for name in expected)
+    assert same_weights(*(load_file(path / "model.safetensors") for path in (whole, parts)))
 
 
 @pytest.mark.parametrize("task_name, names", [("mrpc", (0, 1)), ("stsb", (0.5, 4.5))])
@@ -366,18 +323,19 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(tmp_path, pretrained
     torch.testing.assert_close(*weights, rtol=1e-4, atol=1e-6)
 
 
-def test_any_encoder_can_be_fine_tuned_but_has_no_n(tmp_path, tokenizer):
-    widths = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
-    BertForMaskedLM(BertConfig(vocab_size=15, **widths)).save_pretrained(tmp_path / "bert")
+def test_any_encoder_can_be_fine_tuned_but_has_no_n(tmp_path, pretrained, bert):
     data = write(tmp_path / "rows.jsonl", pairs(8))
-    options = {"task_name": "mrpc", "train_file": data, "validation_file": data, "tokenizer_name": tokenizer}
-    options |= {"model_name_or_path": tmp_path / "bert", "max_steps": 1}
+    options = {"task_name": "mrpc", "train_file": data, "validation_file": data, "tokenizer_name": pretrained}
+    options |= {"model_name_or_path": bert, "max_steps": 1}
     with pytest.raises(ValueError, match="--fixed_n is an option of GAU models; BertConfig has no such field"):
         run(tmp_path / "out", fixed_n=8, **options)
     with pytest.raises(ValueError, match="--dynamic_n is an option of GAU models; BertConfig has no n"):
         run(tmp_path / "out", "dynamic_n", **options)
     with pytest.raises(ValueError, match="--attention_normalization is an option of GAU models"):
         run(tmp_path / "out", attention_normalization="softmax", **options)
+    misfit = damaged(bert, tmp_path / "misfit", config={"intermediate_size": 32})
+    with pytest.raises(ValueError, match=r"bert\.encoder\.layer\.0\.\S+\.dense\.bias \(\(16,\) there, \(32,\) here"):
+        run(tmp_path / "out", **options | {"model_name_or_path": misfit})
     assert not (tmp_path / "out").exists()
     results = run(tmp_path / "out", **options)
     assert {"eval_accuracy", "eval_f1", "eval_combined_score"} <= set(results)
@@ -397,7 +355,7 @@ def test_an_empty_sentence_is_a_sentence(tmp_path, pretrained):
     assert all(math.isfinite(results[name]) for name in ("train_loss", "eval_loss", "test_loss"))
 
 
-def damaged(source: str, path: Path, config: dict | None = None, without: str | None = None) -> Path:
+def damaged(source: str | Path, path: Path, config: dict | None = None, without: str | None = None) -> Path:
     """A copy of a checkpoint with other fields in its config.json, or without the tensors of a prefix."""
     shutil.copytree(source, path)
     fields = read_json(path / "config.json") | (config or {})
@@ -417,23 +375,11 @@ def damaged(source: str, path: Path, config: dict | None = None, without: str | 
     ],
     ids=["shapes", "missing"],
 )
-def test_an_encoder_that_does_not_fit_is_refused(tmp_path, pretrained, flags, damage, message):
-    data = write(tmp_path / "rows.jsonl", sentiment(4))
-    misfit = damaged(pretrained, tmp_path / "misfit", **damage)
+def test_an_encoder_that_does_not_fit_is_refused(tmp_path, sst2, flags, damage, message):
+    misfit = damaged(sst2["model_name_or_path"], tmp_path / "misfit", **damage)
     with pytest.raises(ValueError, match=rf"checkpoint {misfit} do not fit.*{message}.*its own config\.json"):
-        run(tmp_path / "out", "do_train", *flags, task_name="sst2", train_file=data, model_name_or_path=misfit)
+        run(tmp_path / "out", "do_train", *flags, **sst2 | {"model_name_or_path": misfit})
     assert not (tmp_path / "out").exists()
-
-
-def test_bert_that_does_not_fit_is_refused(tmp_path, tokenizer):
-    widths = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
-    BertForMaskedLM(BertConfig(vocab_size=15, **widths)).save_pretrained(tmp_path / "bert")
-    misfit = damaged(str(tmp_path / "bert"), tmp_path / "misfit", config={"intermediate_size": 32})
-    data = write(tmp_path / "rows.jsonl", sentiment(4))
-    with pytest.raises(
-        ValueError, match=r"bert\.encoder\.layer\.0\.intermediate\.dense\.bias \(\(16,\) there, \(32,\) here"
-    ):
-        run(tmp_path / "out", "do_train", train_file=data, model_name_or_path=misfit, tokenizer_name=tokenizer)
 
 
 def test_a_classifier_is_replaced_on_request_alone(tmp_path, classifier):
@@ -449,81 +395,42 @@ def test_a_classifier_is_replaced_on_request_alone(tmp_path, classifier):
     run(tmp_path / "out", "do_train", "ignore_mismatched_sizes", model_name_or_path=classifier, **options)
     before, after = (GAUForSequenceClassification.from_pretrained(path) for path in (classifier, tmp_path / "out"))
     assert after.classifier.weight.shape[0] == 3
-    expected, kept = before.model.state_dict(), after.model.state_dict()
-    assert all(torch.equal(expected[name], kept[name]) for name in expected)
+    assert same_weights(before.model.state_dict(), after.model.state_dict())
 
 
-def test_an_attention_that_the_checkpoint_cannot_use_may_fit_what_it_is_changed_to(tmp_path, pretrained):
-    data = write(tmp_path / "rows.jsonl", sentiment(4))
-    options = {"train_file": data, "task_name": "sst2", "model_name_or_path": pretrained, "max_steps": 1}
+def test_an_attention_that_the_checkpoint_cannot_use_may_fit_what_it_is_changed_to(tmp_path, sst2):
     with pytest.raises(ValueError, match="'sdpa' cannot compute attention_normalization='squared_relu'"):
-        run(tmp_path / "out", "do_train", attn_implementation="sdpa", **options | {"train_file": "nowhere.csv"})
+        run(tmp_path / "out", "do_train", attn_implementation="sdpa", **sst2 | {"train_file": "nowhere.csv"})
     overrides = {"attention_normalization": "softmax_plus", "attn_implementation": "sdpa"}
-    assert run(tmp_path / "out", "do_train", **overrides, **options)["train_samples"] == 4
-
-
-def test_bfloat16_checkpoints_are_fine_tuned_in_float32(tmp_path, tokenizer):
-    GAUForMaskedLM(tiny_config()).to(torch.bfloat16).save_pretrained(tmp_path / "half")
-    data = write(tmp_path / "rows.jsonl", sentiment(8))
-    options = {"train_file": data, "model_name_or_path": tmp_path / "half", "tokenizer_name": tokenizer}
-    run(tmp_path / "out", "do_train", max_steps=1, **options)
-    assert AutoConfig.from_pretrained(tmp_path / "out").dtype == torch.float32
+    assert run(tmp_path / "out", "do_train", max_steps=1, **overrides, **sst2)["train_samples"] == 8
 
 
 @pytest.mark.parametrize(
     "flags, options, rows, message",
     [
-        (
-            (),
-            {"task_name": "sst2"},
-            [{"sentence": "a", "label": -1}],
-            r"line 1 \(Split train, row 0 .*the label is -1",
-        ),
-        ((), {"task_name": "rte"}, sentiment(4), "Split train has no column sentence1"),
-        ((), {"task_name": "sst2", "metric_for_best_model": "f1"}, sentiment(4), "report loss, accuracy"),
-        (("dynamic_n",), {"fixed_n": 8}, sentiment(4), "--fixed_n 8 and --dynamic_n exclude each other"),
-        (("do_eval",), {"task_name": "sst2"}, sentiment(4), "--do_eval needs the split validation"),
+        ((), {"task_name": "sst2"}, [{"sentence": "a", "label": -1}], r"line 1 \(Split train, row 0 .*label is -1"),
+        ((), {"task_name": "rte"}, None, "Split train has no column sentence1"),
+        ((), {"task_name": "sst2", "metric_for_best_model": "f1"}, None, "report loss, accuracy"),
+        (("dynamic_n",), {"fixed_n": 8}, None, "--fixed_n 8 and --dynamic_n exclude each other"),
+        (("do_eval",), {"task_name": "sst2"}, None, "--do_eval needs the split validation"),
         ((), {}, [{"text": "a", "label": 0}], "the data has text, label"),
+        ((), {"task_name": "sst2", "mnli_checkpoint": "m"}, None, "takes the path of a model, and only for rte, mrpc"),
+        ((), {"data_dir": "."}, None, "--data_dir needs --task_name"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_written(tmp_path, pretrained, flags, options, rows, message):
-    data = write(tmp_path / "rows.jsonl", rows)
+    data = write(tmp_path / "rows.jsonl", rows or sentiment(4))
     with pytest.raises(ValueError, match=message):
         run(tmp_path / "out", "do_train", *flags, train_file=data, model_name_or_path=pretrained, **options)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_tokenizer_that_does_not_fit(tmp_path, pretrained, make_tokenizer):
+def test_a_tokenizer_that_does_not_fit(tmp_path, sst2, make_tokenizer):
     make_tokenizer("abcdefghijkl").save_pretrained(tmp_path / "large")
-    data = write(tmp_path / "rows.jsonl", sentiment(4))
-    options = {"train_file": data, "model_name_or_path": pretrained, "tokenizer_name": tmp_path / "large"}
     with pytest.raises(ValueError, match=r"has 17 tokens, but the checkpoint .* embeds 15"):
-        run(tmp_path / "out", "do_train", **options)
+        run(tmp_path / "out", tokenizer_name=tmp_path / "large", **sst2)
     with pytest.raises(ValueError, match="Give --tokenizer_name"):
-        run(tmp_path / "out", "do_train", train_file=data, config_name="gau-tiny")
-
-
-@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*")), ids=lambda path: path.name)
-def test_recipes(recipe, tmp_path):
-    command = ["--config", str(recipe), "--output_dir", str(tmp_path), "--model_name_or_path", "m", "--bf16", "false"]
-    of_any_task = recipe.name in ("clue.yaml", "glue.yaml", "tiny-cpu.yaml")
-    if of_any_task:
-        command += ["--task_name", "csl" if recipe.name == "clue.yaml" else "mrpc"]
-    classes = (ModelArguments, GlueArguments, CardArguments, StudyArguments, GlueTrainingArguments)
-    _, glue_args, _, study_args, args = parse_arguments(classes, command)
-    assert args.do_train and args.do_eval
-    if study_args.seeds is None:
-        assert args.load_best_model_at_end and args.metric_for_best_model == GlueTrainingArguments.KEY_METRIC
-    header = recipe.read_text(encoding="utf-8").split("\n\n")[0]
-    assert all(line.startswith("#") for line in header.splitlines())
-    assert all(f"# {word}:" in header for word in ("Command", "Hardware", "Time"))
-    assert f"configuration/recipes/glue/{recipe.name}" in header
-    assert of_any_task or glue_args.task_name in recipe.name
-
-
-def test_there_are_recipes():
-    names = {path.name for path in RECIPES.iterdir()}
-    assert names == {"clue.yaml", "cola.yaml", "glue.yaml", "sst2.yaml", "tiny-cpu.yaml"}
+        run(tmp_path / "out", train_file=sst2["train_file"], config_name="gau-tiny")
 
 
 # Several runs
@@ -541,16 +448,13 @@ def two_tasks(tmp_path) -> str:
 
 def test_tasks_and_seeds_from_one_call(tmp_path, two_tasks, pretrained, capsys):
     output = tmp_path / "out"
-    options = {"task_name": "mrpc,sst2", "data_dir": two_tasks, "model_name_or_path": pretrained}
+    options = {"task_name": "mrpc,sst2", "data_dir": two_tasks, "model_name_or_path": pretrained, "seeds": [0, 1]}
     options |= {"learning_rate": 3e-3, "num_train_epochs": 2, "license": "mit", "language": "en"}
-    words = [f"--{name}={value}" for name, value in (QUICK | options | {"output_dir": output}).items()]
-    words += ["--seeds", "0", "1"]
-    results = run_glue.main(words)
+    results = run(output, **options)
     summary = read_json(output / "glue_results.json")
     for task, metric in (("mrpc", "f1"), ("sst2", "accuracy")):
-        values = [
-            read_json(output / task / f"seed-{seed}" / "run.json")["results"][f"eval_{metric}"] for seed in (0, 1)
-        ]
+        records = [read_json(output / task / f"seed-{seed}" / "run.json") for seed in (0, 1)]
+        values = [record["results"][f"eval_{metric}"] for record in records]
         assert summary["tasks"][task]["metrics"][metric]["values"] == values
         assert results[f"{task}_eval_{metric}"] == pytest.approx(sum(values) / 2)
     # The models of two seeds are two models.
@@ -567,19 +471,18 @@ def test_tasks_and_seeds_from_one_call(tmp_path, two_tasks, pretrained, capsys):
     assert "license: mit" in card and "- en" in card and "# mrpc-seed-1" in card
 
     stamp = (output / "mrpc" / "seed-0" / "model.safetensors").stat().st_mtime_ns
-    assert run_glue.main(words) == results
+    assert run(output, **options) == results
     assert (output / "mrpc" / "seed-0" / "model.safetensors").stat().st_mtime_ns == stamp
     with pytest.raises(ValueError, match=r"learning_rate \(0.003 there, 0.001 here\)"):
-        run_glue.main([*words, "--learning_rate", "1e-3"])
+        run(output, **options | {"learning_rate": 1e-3})
 
 
 def test_a_run_of_several_goes_on_from_its_checkpoint(tmp_path, two_tasks, pretrained, monkeypatch):
     options = {"task_name": "sst2", "data_dir": two_tasks, "model_name_or_path": pretrained, "learning_rate": 1e-3}
-    options |= {"max_steps": 4, "save_strategy": "steps", "save_steps": 2}
+    options |= {"max_steps": 4, "save_strategy": "steps", "save_steps": 2, "seeds": [5]}
 
     def study(output: Path) -> dict[str, torch.Tensor]:
-        values = {**QUICK, **options, "output_dir": output}
-        run_glue.main([*(f"--{name}={value}" for name, value in values.items()), "--seeds", "5"])
+        run(output, **options)
         return load_file(output / "sst2" / "seed-5" / "model.safetensors")
 
     expected = study(tmp_path / "whole")
@@ -595,100 +498,64 @@ def test_a_run_of_several_goes_on_from_its_checkpoint(tmp_path, two_tasks, pretr
     monkeypatch.setattr(GlueTrainer, "training_step", stop_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         study(tmp_path / "parts")
-    resumed = study(tmp_path / "parts")
+    assert same_weights(expected, study(tmp_path / "parts"))
     assert steps == [0, 1, 2, 2, 3]
-    assert all(torch.equal(expected[name], resumed[name]) for name in expected)
     assert not list((tmp_path / "parts").rglob("checkpoint-*"))
 
 
 def test_two_processes_do_what_one_does(tmp_path, two_tasks, pretrained, in_two_processes):
-    options = {**QUICK, "task_name": "mrpc,sst2", "data_dir": two_tasks, "model_name_or_path": pretrained}
+    options = {"task_name": "mrpc,sst2", "data_dir": two_tasks, "model_name_or_path": pretrained, "seeds": [0]}
     options |= {"learning_rate": 3e-3, "num_train_epochs": 2}
     options["logging_steps"] = 1  # losses that were not logged are those of the first process in the Trainer's mean
-
     # All rows in a step: the order of rows differs with the number of processes.
-    def words(name: str, rows: int) -> list[str]:
-        values = options | {"output_dir": tmp_path / name, "per_device_train_batch_size": rows}
-        return [*(f"--{key}={value}" for key, value in values.items()), "--seeds", "0"]
-
-    run_glue.main(words("one", 24))
+    run(tmp_path / "one", per_device_train_batch_size=24, **options)
     for again in (False, True):
-        printed = in_two_processes(run_glue.main, words("two", 12))
+        two = lambda _: run(tmp_path / "two", per_device_train_batch_size=12, **options)  # noqa: E731
+        printed = in_two_processes(two, [])
         assert printed.count("mean of 2 tasks, not the GLUE average") == 1
         assert printed.count("finished already") == (2 if again else 0)
     one, two = (read_json(tmp_path / name / "glue_results.json")["tasks"] for name in ("one", "two"))
     for task in ("mrpc", "sst2"):
         assert two[task]["score"]["values"] == pytest.approx(one[task]["score"]["values"])
-        records = [read_json(tmp_path / name / task / "seed-0" / "run.json") for name in ("one", "two")]
+        runs = [tmp_path / name / task / "seed-0" for name in ("one", "two")]
+        records = [read_json(path / "run.json") for path in runs]
         assert [record["world_size"] for record in records] == [1, 2]
         losses = [record["results"]["train_loss"] for record in records]
         assert losses[1] == pytest.approx(losses[0], rel=1e-5)
-        predictions = [tmp_path / name / task / "seed-0" / "predictions_test.tsv" for name in ("one", "two")]
-        assert read_predictions(predictions[1]) == read_predictions(predictions[0])
+        predictions = [read_predictions(path / "predictions_test.tsv") for path in runs]
+        assert predictions[0] == predictions[1]
 
 
-def test_a_task_begins_with_the_model_of_mnli(tmp_path, tokenizer, two_tasks):
-    names = ("entailment", "neutral", "contradiction")
-    torch.manual_seed(1)
-    config = tiny_config(id2label=dict(enumerate(names)), label2id={name: i for i, name in enumerate(names)})
-    GAUForSequenceClassification(config).save_pretrained(tmp_path / "mnli")
-    AutoTokenizer.from_pretrained(tokenizer).save_pretrained(tmp_path / "mnli")
-    options = {"task_name": "mrpc", "data_dir": two_tasks, "mnli_checkpoint": tmp_path / "mnli"}
+def test_a_task_begins_with_the_model_of_mnli(tmp_path, save_model, two_tasks):
+    mnli = save_model(GAUForSequenceClassification, seed=1, **named(MNLI))
+    options = {"task_name": "mrpc", "data_dir": two_tasks, "mnli_checkpoint": mnli}
     run(tmp_path / "out", "do_train", max_steps=1, learning_rate=0, **options)
-    before = GAUForSequenceClassification.from_pretrained(tmp_path / "mnli").model.state_dict()
-    after = GAUForSequenceClassification.from_pretrained(tmp_path / "out")
+    before, after = (GAUForSequenceClassification.from_pretrained(path) for path in (mnli, tmp_path / "out"))
     assert after.config.id2label == {0: "not_equivalent", 1: "equivalent"}
-    assert all(torch.equal(before[name], value) for name, value in after.model.state_dict().items())
+    assert same_weights(before.model.state_dict(), after.model.state_dict())
 
 
-def test_options_of_several_runs_in_a_single_one(tmp_path, two_tasks, pretrained):
-    with pytest.raises(ValueError, match="takes the path of a model, and only for rte, mrpc, stsb"):
-        run(tmp_path / "out", task_name="sst2", data_dir=two_tasks, mnli_checkpoint=pretrained)
-    with pytest.raises(ValueError, match="--data_dir needs --task_name"):
-        run(tmp_path / "out", train_file="a.csv", data_dir=two_tasks, model_name_or_path=pretrained)
-    assert not (tmp_path / "out").exists()
-
-
-def test_training_stops_when_the_metric_gains_nothing(tmp_path, pretrained):
+def test_training_stops_when_nothing_is_gained_also_over_a_resumption(tmp_path, sst2):
     data = write(tmp_path / "rows.jsonl", sentiment(16))
-    output = tmp_path / "out"
-    run(
-        output,
-        task_name="sst2",
-        train_file=data,
-        validation_file=data,
-        model_name_or_path=pretrained,
-        learning_rate=0,  # nothing ever gets better
-        num_train_epochs=9,
-        early_stopping_patience=2,
-        save_strategy="steps",
-        save_total_limit=1,
-    )
-    state = read_json(output / "trainer_state.json")
+    options = sst2 | {"train_file": data, "learning_rate": 0, "num_train_epochs": 9, "early_stopping_patience": 2}
+    whole = tmp_path / "whole"
+    run(whole, **options, save_strategy="steps")
+    state = read_json(whole / "trainer_state.json")
     assert state["epoch"] == 3.0 and state["best_global_step"] == 2  # the first evaluation, and two without gain
-
-
-def test_a_resumed_run_knows_how_long_nothing_was_gained(tmp_path, pretrained):
-    data = write(tmp_path / "rows.jsonl", sentiment(16))
-    options = {"task_name": "sst2", "train_file": data, "validation_file": data, "model_name_or_path": pretrained}
-    options |= {"learning_rate": 0, "num_train_epochs": 9, "early_stopping_patience": 2, "save_strategy": "epoch"}
-    run(tmp_path / "whole", **options)
     for checkpoint in ("checkpoint-4", "checkpoint-6"):  # amid, and of the last step
         parts = tmp_path / checkpoint
-        shutil.copytree(tmp_path / "whole" / checkpoint, parts / checkpoint)
-        run(parts, resume_from_checkpoint="last", **options)
+        shutil.copytree(whole / checkpoint, parts / checkpoint)
+        run(parts, **options, save_strategy="epoch", resume_from_checkpoint="last")
         assert read_json(parts / "trainer_state.json")["epoch"] == 3.0
 
 
-def test_another_model_is_not_evaluated_into_a_trained_one(tmp_path, pretrained, classifier):
-    data = write(tmp_path / "rows.jsonl", sentiment(8))
-    options = {"task_name": "sst2", "validation_file": data}
-    run(tmp_path / "out", "do_train", train_file=data, model_name_or_path=pretrained, max_steps=1, **options)
+def test_another_model_is_not_evaluated_into_a_trained_one(tmp_path, sst2, classifier):
+    run(tmp_path / "out", "do_train", max_steps=1, **sst2)
     before = (tmp_path / "out" / "run.json").read_text()
     with pytest.raises(ValueError, match="holds a trained model with its results"):
-        run(tmp_path / "out", "do_eval", model_name_or_path=classifier, **options)
+        run(tmp_path / "out", "do_eval", **sst2 | {"model_name_or_path": classifier})
     assert (tmp_path / "out" / "run.json").read_text() == before
-    results = run(tmp_path / "out", "do_eval", model_name_or_path=tmp_path / "out", **options)
+    results = run(tmp_path / "out", "do_eval", **sst2 | {"model_name_or_path": tmp_path / "out"})
     record = read_json(tmp_path / "out" / "run.json")
     assert record["trained"] and record["evaluated"] and record["results"]["eval_loss"] == results["eval_loss"]
 
@@ -709,22 +576,16 @@ def tags(count: int) -> list[dict]:
 
 @pytest.mark.parametrize("form", ["lists", "columns"])
 def test_several_labels_a_row(tmp_path, pretrained, form):
-    rows, options = tags(48), ["--text_column=text"]
+    rows, output = tags(48), tmp_path / "out"
     if form == "lists":
-        data = write(tmp_path / "rows.jsonl", rows)
-        options += ["--label_column=tags"]
+        data, label = write(tmp_path / "rows.jsonl", rows), "tags"
     else:
-        columns = [
-            {"text": row["text"]} | {name: int(name in row["tags"]) for name in ("nice", "movie")} for row in rows
-        ]
+        label = ["nice", "movie"]
+        columns = [{"text": row["text"]} | {name: int(name in row["tags"]) for name in label} for row in rows]
         data = write(tmp_path / "rows.csv", columns)
-        options += ["--label_column", "nice", "movie"]
-    quick = [f"--{name}={value}" for name, value in QUICK.items()]
-    files = [f"--{name}_file={data}" for name in ("train", "validation", "test")]
-    output = tmp_path / "out"
-    learning = ["--learning_rate=5e-3", "--num_train_epochs=12", f"--model_name_or_path={pretrained}"]
-    stages = ["--do_eval", "--do_predict"]
-    results = run_glue.main(["--do_train", *stages, *quick, *files, *options, *learning, f"--output_dir={output}"])
+    options = {"text_column": "text", "label_column": label, "validation_file": data, "test_file": data}
+    learning = {"train_file": data, "learning_rate": 5e-3, "num_train_epochs": 12, "model_name_or_path": pretrained}
+    results = run(output, "do_train", "do_eval", "do_predict", **options, **learning)
     assert results["eval_f1_micro"] == results["eval_accuracy"] == 1.0
     config = AutoConfig.from_pretrained(output)
     assert config.problem_type == "multi_label_classification" and set(config.id2label.values()) == {"nice", "movie"}
@@ -733,5 +594,5 @@ def test_several_labels_a_row(tmp_path, pretrained, form):
     (scores,) = pipeline("text-classification", model=str(output), top_k=None)(["good book"])
     assert {one["label"]: one["score"] > 0.5 for one in scores} == {"nice": True, "movie": False}
 
-    again = [*stages, *quick, *files[1:], *options, f"--model_name_or_path={output}", f"--output_dir={tmp_path / 'e'}"]
-    assert run_glue.main(again)["eval_f1_micro"] == 1.0
+    again = run(tmp_path / "again", "do_eval", "do_predict", model_name_or_path=output, **options)
+    assert again["eval_f1_micro"] == 1.0
