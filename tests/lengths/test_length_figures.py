@@ -1,7 +1,6 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """Figures of results at several lengths, made from their files alone."""
 
-import csv
 import math
 
 import pytest
@@ -9,8 +8,9 @@ import pytest
 from modeling_gau.lengths import figures as length_figures
 from modeling_gau.lengths.attention_statistics import ATTENTION_STATISTICS
 from modeling_gau.lengths.figures import checkpoint_labels, lines, main, plot_length_results
-from modeling_gau.lengths.results import COLUMNS, read_results, result_rows
+from modeling_gau.lengths.results import read_results, result_rows
 from modeling_gau.lengths.settings import NOT_USED, Cell
+from modeling_gau.runs.tables import write_csv
 
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -45,11 +45,8 @@ def results(checkpoint, normalization="squared_relu", n="dynamic", context="inta
     return rows
 
 
-def write(path, rows):
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+def write_rows(path, rows):
+    write_csv(path, rows)
     return path
 
 
@@ -78,7 +75,7 @@ def test_figures_are_made_from_the_file_alone(tmp_path, capsys, drawn):
         *results("gone/b/checkpoint-10", context="shuffled"),
         *results("gone/soft", "softmax", NOT_USED),
     ]
-    path = write(tmp_path / "lengths.csv", rows)
+    path = write_rows(tmp_path / "lengths.csv", rows)
     written = main([str(path)])
     assert written == [tmp_path / f"lengths-{name}.png" for name in ("loss", "normalizer", "entropy")]
     assert all(file.read_bytes().startswith(PNG) and file.stat().st_size > 5000 for file in written)
@@ -104,23 +101,14 @@ def test_figures_are_made_from_the_file_alone(tmp_path, capsys, drawn):
     assert [tick.get_text() for tick in loss.get_xticklabels()] == ["16", "64", "512"]
 
 
-def test_without_statistics_there_is_the_loss_alone(tmp_path):
-    rows = [row for row in results("a") if row["layer"] == ""]
-    written = main([str(write(tmp_path / "lengths.csv", rows)), "--output_dir", str(tmp_path / "new" / "folder")])
-    assert written == [tmp_path / "new" / "folder" / "lengths-loss.png"]
-    assert written[0].read_bytes().startswith(PNG) and len(list(written[0].parent.iterdir())) == 1
-
-
-def test_statistics_of_shuffled_contexts_alone_are_not_drawn(tmp_path):
-    assert len(plot_length_results(results("a", context="shuffled"), tmp_path, "x")) == 1
-
-
-def test_several_files(tmp_path):
-    files = [write(tmp_path / f"{name}.csv", results(name)) for name in ("one", "two")]
-    written = main([*map(str, files)])
-    assert [file.name for file in written] == [
-        f"{name}-{figure}.png" for name in ("one", "two") for figure in ("loss", "normalizer", "entropy")
+def test_without_statistics_of_intact_contexts_only_the_loss_is_drawn(tmp_path):
+    files = [
+        write_rows(tmp_path / "whole.csv", [row for row in results("a") if row["layer"] == ""]),
+        write_rows(tmp_path / "shuffled.csv", results("a", context="shuffled")),
     ]
+    written = main([*map(str, files), "--output_dir", str(tmp_path / "new" / "folder")])
+    assert written == [tmp_path / "new" / "folder" / f"{name}-loss.png" for name in ("whole", "shuffled")]
+    assert written[0].read_bytes().startswith(PNG) and len(list(written[0].parent.iterdir())) == 2
 
 
 def test_one_length_has_no_exponent(tmp_path, drawn):
@@ -150,11 +138,9 @@ def test_exponents_refer_to_the_training_length_of_each_checkpoint(tmp_path, dra
 
 
 def test_a_line_that_is_cut_short_is_left_out(tmp_path):
-    path = write(tmp_path / "lengths.csv", results("a"))
-    content = path.read_bytes()
-    path.write_bytes(content[:-3])
-    assert len(read_results(path)) == len(results("a")) - 1
-    assert len(main([str(path)])) == 3
+    path = write_rows(tmp_path / "lengths.csv", results("a"))
+    path.write_bytes(path.read_bytes()[:-3])
+    assert read_results(path) == results("a")[:-1]
 
 
 @pytest.mark.parametrize(
@@ -180,14 +166,10 @@ def test_labels_tell_checkpoints_apart(names, labels):
 def test_lines_are_in_order_of_the_lengths():
     rows = [*results("a", lengths=(512, 16)), *results("a", lengths=(64,))]
     assert [n for n, _ in lines(rows, "loss")["squared_relu, n dynamic"]] == [16, 64, 512]
-    # The second layer has half the entropy of the first.
+    # The second layer has half the entropy of the first, and the third has none.
     mean = pytest.approx(0.75 * math.log(16), rel=1e-5)
     assert lines(rows, "entropy", {"a": "name"})["name: squared_relu, n dynamic"][0] == (16, mean)
-
-
-def test_lines_leave_out_layers_without_a_value():
-    rows = results("a", lengths=(16,), layers=0)
-    ((length, value),) = lines(rows, "entropy")["squared_relu, n dynamic"]
+    ((length, value),) = lines(results("a", lengths=(16,), layers=0), "entropy")["squared_relu, n dynamic"]
     assert length == 16 and math.isnan(value)
 
 
@@ -196,7 +178,7 @@ def test_what_cannot_be_drawn(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"other.csv is not a file of length results"):
         main([str(tmp_path / "other.csv")])
     with pytest.raises(ValueError, match="empty holds no results to draw"):
-        main([str(write(tmp_path / "empty.csv", []))])
+        plot_length_results([], tmp_path, "empty")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"matplotlib not installed: pip install 'modeling-gau\[plot\]'"):
         plot_length_results(results("a"), tmp_path / "figures", "x")

@@ -25,11 +25,6 @@ COLUMNS = (
 BEST = {length: 0.0 if length < TRAINED else 1.0 for length in LENGTHS}
 
 
-@pytest.fixture(scope="module")
-def report():
-    return study_report
-
-
 def cell(training, normalization, n, seed, length, accuracy, context="intact", scaling="none", corpus="text"):
     head = ("lengths", training, seed, "x", "w", corpus, TRAINED, normalization, n, "", scaling, context, length)
     whole = {"loss": 5 - accuracy, "accuracy": accuracy, "masked_tokens": 900}
@@ -83,12 +78,12 @@ def study(tmp_path_factory, rows) -> Path:
     return path
 
 
-def main(report, *words) -> str:
+def printed_by(*words) -> str:
     """What the report prints."""
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as monkeypatch, contextlib.redirect_stdout(printed):
         monkeypatch.setattr("sys.argv", ["study_report.py", *map(str, words)])
-        report.main()
+        study_report.main()
     return printed.getvalue()
 
 
@@ -98,8 +93,8 @@ def results(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def printed(report, study, results) -> str:
-    return main(report, "--study", study, "--results", results)
+def printed(study, results) -> str:
+    return printed_by("--study", study, "--results", results)
 
 
 def row(text, start):
@@ -111,13 +106,13 @@ def section(text, title):
     return text.split(f"### {title}", 1)[1].split("\n### ", 1)[0]
 
 
-def test_the_interval_is_that_of_a_paired_t_test(report):
+def test_the_interval_is_that_of_a_paired_t_test():
     one, other = np.array([0.31, 0.29, 0.35]), np.array([0.30, 0.25, 0.33])
     expected = stats.ttest_rel(one, other).confidence_interval(0.95)
-    mean, half = report.interval(one - other)
+    mean, half = study_report.interval(one - other)
     assert (mean - half, mean + half) == pytest.approx((expected.low, expected.high))
-    assert report.difference_cell(pd.Series(one - other)) == f"+{100 * mean:.1f} ± {100 * half:.1f}"
-    assert report.difference_cell(pd.Series([-0.02, np.nan])) == "−2.0"  # one pair has no interval
+    assert study_report.difference_cell(pd.Series(one - other)) == f"+{100 * mean:.1f} ± {100 * half:.1f}"
+    assert study_report.difference_cell(pd.Series([-0.02, np.nan])) == "−2.0"  # one pair has no interval
 
 
 def test_tables(printed):
@@ -144,16 +139,16 @@ def test_tables(printed):
     assert row(tuned, "squared_relu-fixed − squared_relu-dynamic") == ["+10.0 ± 0.0"]
 
 
-def test_figures_and_tables_need_the_collected_files_alone(report, printed, results, tmp_path):
+def test_figures_and_tables_need_the_collected_files_alone(printed, results, tmp_path):
     names = {"arms.png", "log-n.png", "exponents.png", "normalizers.png", "entropy.png"}
     assert {path.name for path in results.glob("*.png")} == names
     shutil.copytree(results, tmp_path / "results", ignore=shutil.ignore_patterns("*.png"))
-    again = main(report, "--results", tmp_path / "results")
+    again = printed_by("--results", tmp_path / "results")
     assert again == printed.replace(str(results), str(tmp_path / "results"))
     assert {path.name for path in (tmp_path / "results").glob("*.png")} == names
 
 
-def test_evaluations_of_different_text_do_not_compare(report, study, rows, tmp_path):
+def test_evaluations_of_different_text_do_not_compare(study, rows, tmp_path):
     other = cell("softmax", "softmax", "not used", 0, 16, 0.4, corpus="text-bf16")
     mixed = pd.concat([rows, pd.DataFrame(other, columns=COLUMNS).assign(evaluation="other")])
     changed = shutil.copytree(study, tmp_path / "study")
@@ -161,5 +156,5 @@ def test_evaluations_of_different_text_do_not_compare(report, study, rows, tmp_p
     with pytest.raises(
         ValueError, match=r"cannot be compared because their text or precision differs: lengths \| other"
     ):
-        report.collect(changed, tmp_path / "results")
+        study_report.collect(changed, tmp_path / "results")
     assert not (tmp_path / "results").exists()
