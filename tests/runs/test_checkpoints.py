@@ -16,12 +16,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch.nn import functional as F
-from transformers import PreTrainedConfig, PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
-from transformers.modeling_outputs import MaskedLMOutput
+from tiny_model import QUIET, assert_same_state, make_rows, make_tiny
+from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.optimization import Adafactor
 
-from modeling_gau import GAUConfig, GAUForMaskedLM
 from modeling_gau.runs import checkpoints
 from modeling_gau.runs import trainer as run_trainer
 from modeling_gau.runs.checkpoints import (
@@ -36,51 +34,6 @@ from modeling_gau.runs.optimizer_state import save_optimizer_state
 from modeling_gau.runs.run_record import RunRecord
 from modeling_gau.runs.state_files import load_optimizer_state, load_state, save_state
 from modeling_gau.runs.trainer import CheckpointError, RunTrainer
-
-
-VOCAB_SIZE = 40
-
-
-class TinyConfig(PreTrainedConfig):
-    model_type = "tiny_for_checkpoints"
-
-    vocab_size: int = VOCAB_SIZE
-    dropout: float = 0.1
-
-
-class TinyModel(PreTrainedModel):
-    """Quick to make, train and save; dropout, so that random states matter."""
-
-    config_class = TinyConfig
-
-    def __init__(self, config):
-        super().__init__(config)
-        self.embeddings = torch.nn.Embedding(config.vocab_size, 32)
-        self.dropout = torch.nn.Dropout(config.dropout)
-        self.head = torch.nn.Linear(32, config.vocab_size)
-        self.post_init()
-
-    def forward(self, input_ids, labels=None):
-        logits = self.head(self.dropout(self.embeddings(input_ids)))
-        loss = None if labels is None else F.cross_entropy(logits.flatten(0, 1), labels.flatten())
-        return MaskedLMOutput(loss=loss, logits=logits)
-
-
-def make_tiny() -> TinyModel:
-    torch.manual_seed(0)
-    return TinyModel(TinyConfig())
-
-
-def make_gau() -> GAUForMaskedLM:
-    torch.manual_seed(0)
-    shape = {"hidden_size": 32, "intermediate_size": 64, "attention_key_size": 16, "num_hidden_layers": 2}
-    return GAUForMaskedLM(GAUConfig(vocab_size=VOCAB_SIZE, hidden_dropout_prob=0.1, **shape))
-
-
-def make_rows(count: int = 64) -> list[dict[str, torch.Tensor]]:
-    generator = torch.Generator().manual_seed(0)
-    rows = torch.randint(0, VOCAB_SIZE, (count, 8), generator=generator)
-    return [{"input_ids": row, "labels": row} for row in rows]
 
 
 class CountingTrainer(RunTrainer):
@@ -101,12 +54,11 @@ class CountingTrainer(RunTrainer):
         self.batches = state["batches"] if state else 0
 
 
-def make_trainer(output_dir, model=None, trainer_class=CountingTrainer, **settings) -> Trainer:
+def make_trainer(output_dir, trainer_class=CountingTrainer, **settings) -> Trainer:
     defaults = {"max_steps": 8, "save_steps": 3, "logging_steps": 2, "per_device_train_batch_size": 4}
-    quiet = {"use_cpu": True, "disable_tqdm": True, "report_to": "none"}
-    args = TrainingArguments(output_dir=str(output_dir), **(defaults | quiet | settings))
+    args = TrainingArguments(output_dir=str(output_dir), **(defaults | QUIET | settings))
     rows = make_rows()
-    return trainer_class(model=model or make_tiny(), args=args, train_dataset=rows, eval_dataset=rows[:8])
+    return trainer_class(model=make_tiny(), args=args, train_dataset=rows, eval_dataset=rows[:8])
 
 
 def train(output_dir, resume=None, **settings) -> Trainer:
@@ -117,23 +69,6 @@ def train(output_dir, resume=None, **settings) -> Trainer:
 
 def logged(trainer: Trainer) -> list[tuple[int, float, float]]:
     return [(row["step"], row["loss"], row["learning_rate"]) for row in trainer.state.log_history if "loss" in row]
-
-
-def flat(state, prefix="") -> dict:
-    if isinstance(state, dict):
-        return {k: v for key, item in state.items() for k, v in flat(item, f"{prefix}.{key}").items()}
-    return {prefix: state}
-
-
-def assert_same_state(one: dict, other: dict) -> None:
-    one, other = flat(one), flat(other)
-    assert one.keys() == other.keys()
-    for key, value in one.items():
-        if isinstance(value, torch.Tensor):
-            assert value.dtype == other[key].dtype, key
-            assert torch.equal(value, other[key]), key
-        else:
-            assert value == other[key], key
 
 
 @pytest.fixture(scope="module")
@@ -215,8 +150,7 @@ RECIPES = {
         "lr_scheduler_kwargs": {"num_decay_steps": 4},
         "warmup_steps": 2,
     },
-    "adamw, cosine": {"optim": "adamw_torch", "lr_scheduler_type": "cosine", "weight_decay": 0.1},
-    "adafactor, linear": {"optim": "adafactor", "lr_scheduler_type": "linear"},
+    "adafactor, cosine": {"optim": "adafactor", "lr_scheduler_type": "cosine", "weight_decay": 0.1},
     "momentum, plateau": {
         "optim": "sgd",
         "optim_args": "momentum=0.9",
@@ -230,34 +164,23 @@ RECIPES = {
 
 
 @pytest.mark.parametrize(
-    ("name", "make_model", "steps"),
-    [
-        ("adamw fused, wsd", make_tiny, (3, 6)),
-        ("adamw, cosine", make_tiny, (6,)),
-        ("adafactor, linear", make_tiny, (6,)),
-        ("momentum, plateau", make_tiny, (3,)),
-        ("adamw fused, wsd", make_gau, (6,)),
-    ],
+    ("name", "steps"), [("adamw fused, wsd", (3, 6)), ("adafactor, cosine", (6,)), ("momentum, plateau", (3,))]
 )
-def test_resumed_run_is_bit_equal(tmp_path, name, make_model, steps):
+def test_resumed_run_is_bit_equal(tmp_path, name, steps):
     # An epoch is 4 steps: the resumes of step 3 and of step 6 lie on both sides of its end.
     settings = RECIPES[name] | {"learning_rate": 1e-2, "gradient_accumulation_steps": 4}
-    whole = train(tmp_path / "whole", model=make_model(), **settings)
+    whole = train(tmp_path / "whole", **settings)
     assert len(logged(whole)) == 4
     for step in steps:
         shutil.copytree(tmp_path / "whole" / f"checkpoint-{step}", tmp_path / str(step) / f"checkpoint-{step}")
-        resumed = train(tmp_path / str(step), resume=True, model=make_model(), **settings)
+        resumed = train(tmp_path / str(step), resume=True, **settings)
         assert resumed.loaded == {"batches": 4 * step}
         assert resumed.batches == whole.batches == 32
         # The line of step 4 covers step 3, too, which the resumed run did not make.
         assert logged(resumed) == logged(whole)
-        assert_same_state(resumed.model.state_dict(), whole.model.state_dict())
-        assert_same_state(resumed.optimizer.state_dict(), whole.optimizer.state_dict())
-        assert plain(resumed.lr_scheduler) == plain(whole.lr_scheduler)
-
-
-def plain(scheduler) -> dict:
-    return {key: value for key, value in scheduler.state_dict().items() if key != "lr_lambdas"}
+        for state in ("model", "optimizer", "lr_scheduler"):
+            one, other = (getattr(trainer, state).state_dict() for trainer in (resumed, whole))
+            assert_same_state(one | {"lr_lambdas": None}, other | {"lr_lambdas": None})
 
 
 class Watch(TrainerCallback):
@@ -350,22 +273,6 @@ def test_plateau_goes_on_with_its_rate(tmp_path):
     assert rate < 1e-2
     seen, _ = resume_watched(tmp_path, **options | {"learning_rate": 1.0})
     assert seen[0][0]["lr"] == rate
-
-
-def test_mean_loss_at_the_end_is_that_of_the_resumed_steps(tmp_path):
-    train(tmp_path, max_steps=3, logging_steps=10)
-    trainer = make_trainer(tmp_path, logging_steps=10)
-    losses = []
-
-    def compute_loss(*args, **kwargs):
-        loss = type(trainer).compute_loss(trainer, *args, **kwargs)
-        losses.append(loss.item())
-        return loss
-
-    trainer.compute_loss = compute_loss
-    trainer.train(resume_from_checkpoint=True)
-    assert len(losses) == 5
-    assert trainer._total_loss_scalar == pytest.approx(sum(losses), rel=1e-5)
 
 
 def test_finished_run_makes_no_further_step(run_dir, finished):
