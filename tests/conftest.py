@@ -2,6 +2,7 @@
 """Fixtures that several rooms' tests share, each defined once."""
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import socket
@@ -36,6 +37,19 @@ SMALL_MODEL = {
     "hidden_dropout_prob": 0.0,
     "attention_probs_dropout_prob": 0.0,
 }
+
+
+def pytest_collection_finish() -> None:
+    """Takes what the imports made out of the garbage collector.
+
+    accelerate collects garbage in every `train`. With all libraries imported, that is 0.3 of 0.4 seconds of a tiny run.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")
