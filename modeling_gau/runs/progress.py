@@ -170,7 +170,7 @@ class Speedometer:
     def _restart(self) -> None:
         self._window_began = self.watch.seconds()
         self._hits = self._labelled = 0
-        self._before = copy.deepcopy(self.trainer.loader.totals)
+        self._before = self.trainer.loader.totals
 
     @torch.no_grad()
     def count_hits(self, logits: torch.Tensor, labels: torch.Tensor) -> None:

@@ -9,6 +9,7 @@ place to continue from.
 """
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
@@ -191,6 +192,36 @@ class BatchShape:
 # From pages to tensors
 
 
+@dataclass(frozen=True)
+class Totals:
+    """Sums over batches: of one, of all that a process has trained on, or of all processes."""
+
+    positions: int = 0
+    tokens: int = 0
+    left_out: int = 0
+    positions_by_length: Mapping[int, int] = field(default_factory=dict)
+    packing: PackingReport = field(default_factory=PackingReport)
+
+    def __add__(self, other: "Totals") -> "Totals":
+        return Totals(
+            self.positions + other.positions,
+            self.tokens + other.tokens,
+            self.left_out + other.left_out,
+            dict(Counter(self.positions_by_length) + Counter(other.positions_by_length)),
+            self.packing + other.packing,
+        )
+
+
+def sum_totals(parts: Sequence[Mapping]) -> Totals:
+    """The sum of totals given as dictionaries, also if read from JSON."""
+    total = Totals()
+    for part in parts:
+        by_length = {int(length): positions for length, positions in part["positions_by_length"].items()}
+        read = {"positions_by_length": by_length, "packing": PackingReport(**part["packing"])}
+        total += Totals(**{**part, **read})
+    return total
+
+
 @dataclass
 class BatchFacts:
     """Facts about a batch. `place` is where the consumer of a stream continues after it."""
@@ -198,13 +229,10 @@ class BatchFacts:
     batch: int
     length: int
     epoch: float
-    rows: int = 0
-    positions: int = 0
-    tokens: int = 0
-    left_out: int = 0
     worker: int = 0
     place: dict | None = None
-    packing: PackingReport | None = None
+    packing: PackingReport = field(default_factory=PackingReport)
+    totals: Totals = field(default_factory=Totals)
 
 
 @dataclass
@@ -234,13 +262,13 @@ class BatchMaker:
         self, pages: Sequence[tuple[tuple[int, ...], list[np.ndarray]]], facts: BatchFacts
     ) -> dict[str, torch.Tensor | BatchFacts]:
         """Tensors of int64 `(rows, length)`, and `facts`. Pages come with numbers that seed their random choices."""
-        rows = []
+        rows, left_out = [], 0
         for key, contents in pages:
             generator = np.random.default_rng((_PAGES, self.seed, *key))
             page_rows = [contents]
             if facts.length < self.page_length:
-                page_rows, left_out = cut_page(contents, facts.length, self.page_length // facts.length, generator)
-                facts.left_out += left_out
+                page_rows, dropped = cut_page(contents, facts.length, self.page_length // facts.length, generator)
+                left_out += dropped
             for row in page_rows:
                 framed = list(frame_row(row, self.cls, self.sep))
                 rows.append((framed, *self.masking(np.concatenate(framed), generator)))
@@ -250,9 +278,9 @@ class BatchMaker:
             width = min(self.page_length, -(-longest // 8) * 8)
             facts.length = min(self.page_length, -(-longest // 64) * 64)  # few values, for the count of operations
         batch = self._stack(rows, width)
-        facts.rows, facts.positions = batch["input_ids"].shape[0], batch["input_ids"].numel()
-        facts.tokens = sum(len(inputs) for _, inputs, _ in rows)
-        if facts.tokens == facts.positions:
+        positions, tokens = batch["input_ids"].numel(), sum(len(inputs) for _, inputs, _ in rows)
+        facts.totals = Totals(positions, tokens, left_out, {facts.length: positions}, facts.packing)
+        if tokens == positions:
             batch.pop("attention_mask", None)  # without a mask attention has less to do
         return batch | {"facts": facts}
 
@@ -357,24 +385,24 @@ class StreamedBatches(IterableDataset):
         # Batch n is that of worker n mod workers, also after a resume in the middle of a round.
         first = self.first + (worker - self.first) % workers
         for number in range(first, self.shape.batches, workers):
-            taken, reports = [], PackingReport()
+            taken, packing = [], PackingReport()
             for _ in range(self.shape.pages):
                 key, contents, place, report = next(pages)
                 taken.append((key, contents))
-                reports = add_reports(reports, report) if report else reports
+                packing += report
             facts = BatchFacts(
                 batch=number,
                 length=self.shape.plan.length(number // self.shape.accumulation),
                 epoch=place.epoch,
                 worker=worker,
                 place=asdict(place),
-                packing=reports,
+                packing=packing,
             )
             yield self.maker(taken, facts)
 
     def _pages(
         self, place: Place, consumer: int, consumers: int
-    ) -> Iterator[tuple[tuple[int, ...], list[np.ndarray], Place, PackingReport | None]]:
+    ) -> Iterator[tuple[tuple[int, ...], list[np.ndarray], Place, PackingReport]]:
         empty = uncounted = 0
         while True:
             bad_rows = self.stream.bad_rows - uncounted
@@ -389,13 +417,13 @@ class StreamedBatches(IterableDataset):
             uncounted = 0 if contents else self.stream.bad_rows - bad_rows
             if contents:
                 sep = self.maker.sep
-                pages, report = pack_section(contents, self.maker.page_length, self.packing, self.long_documents, sep)
-                report.bad_rows = self.stream.bad_rows - bad_rows
+                pages = pack_section(contents, self.maker.page_length, self.packing, self.long_documents, sep)
+                pages.report.bad_rows = self.stream.bad_rows - bad_rows
                 order = np.random.default_rng((_SECTIONS, self.maker.seed, consumer, place.section))
                 order = order.permutation(len(pages)).tolist()
                 for index in range(place.page, len(pages)):
                     after = Place(place.epoch, place.position, place.section, index + 1)
-                    new = report if index == 0 else None
+                    new = pages.report if index == 0 else PackingReport()  # counted with the first page
                     yield (consumer, place.section, index), pages[order[index]], after, new
             place = following
 
@@ -422,42 +450,7 @@ class StreamedBatches(IterableDataset):
         return contents, Place(place.epoch + 1, (0, 0), section)
 
 
-def add_reports(one: PackingReport, other: PackingReport) -> PackingReport:
-    return PackingReport(**{name: value + getattr(other, name) for name, value in asdict(one).items()})
-
-
 # The loader
-
-
-@dataclass
-class Totals:
-    """Sums over the batches that one process has trained on."""
-
-    positions: int = 0
-    tokens: int = 0
-    left_out: int = 0
-    positions_by_length: dict[int, int] = field(default_factory=dict)
-    packing: PackingReport = field(default_factory=PackingReport)
-
-    def add(self, facts: BatchFacts) -> None:
-        self.positions += facts.positions
-        self.tokens += facts.tokens
-        self.left_out += facts.left_out
-        self.positions_by_length[facts.length] = self.positions_by_length.get(facts.length, 0) + facts.positions
-        if facts.packing is not None:
-            self.packing = add_reports(self.packing, facts.packing)
-
-
-def sum_totals(parts: Sequence[Mapping]) -> Totals:
-    """The sum of totals given as dictionaries, also if read from JSON."""
-    total = Totals()
-    for part in parts:
-        for name in ("positions", "tokens", "left_out"):
-            setattr(total, name, getattr(total, name) + part[name])
-        for length, positions in part["positions_by_length"].items():
-            total.positions_by_length[int(length)] = total.positions_by_length.get(int(length), 0) + positions
-        total.packing = add_reports(total.packing, PackingReport(**part["packing"]))
-    return total
 
 
 class TrainingLoader:
@@ -528,7 +521,7 @@ class TrainingLoader:
                 early[batch["facts"].batch] = batch
             batch = early.pop(number)
             facts = self.facts = batch.pop("facts")
-            self.totals.add(facts)
+            self.totals += facts.totals
             if facts.place is not None:
                 self.places[facts.worker] = facts.place
             yield batch

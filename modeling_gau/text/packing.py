@@ -13,13 +13,13 @@ Three ways to fill pages, `--packing`:
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
+import pyarrow as pa
 from datasets import Dataset
 
 
-PACKINGS = ("none", "concat", "documents")
 FRAME = 2  # [CLS] and [SEP]
 SMALLEST = FRAME + 1
 
@@ -47,6 +47,9 @@ class PackingReport:
     @property
     def used(self) -> float:
         return self.used_positions / max(self.positions, 1)
+
+    def __add__(self, other: "PackingReport") -> "PackingReport":
+        return PackingReport(**{name: value + getattr(other, name) for name, value in asdict(self).items()})
 
     def __str__(self) -> str:
         length = self.positions // max(self.pages, 1)
@@ -118,7 +121,7 @@ class TokenStream:
 
 
 class StreamPages(Sequence[list[np.ndarray]]):
-    """Pages of the stream as it is (`concat`); the last one may be shorter."""
+    """Pages cut from the stream (`concat`); the last one may be shorter."""
 
     def __init__(self, stream: TokenStream, length: int):
         self._stream = stream
@@ -173,7 +176,7 @@ def make_pages(
     Args:
         stream: tokenised documents.
         length: positions of a page.
-        packing: one of `PACKINGS`.
+        packing: "none", "concat" or "documents".
         long_documents: "split" cuts documents longer than a page into consecutive parts, each treated as a document;
             "truncate" keeps only the first part. `concat` needs neither.
 
@@ -188,6 +191,10 @@ def make_pages(
             f"The training text has {tokens} tokens, too few for one row of length {length} ({length - FRAME} tokens, "
             f"[CLS] and [SEP]): lower --max_seq_length to {tokens + FRAME} or less, or add training text."
         )
+    return _pages(stream, length, packing, long_documents)
+
+
+def _pages(stream: TokenStream, length: int, packing: str, long_documents: str) -> StreamPages | DocumentPages:
     if packing == "concat":
         return StreamPages(stream, length)
     return DocumentPages(stream, length, packing, long_documents)
@@ -195,31 +202,19 @@ def make_pages(
 
 def pack_section(
     contents: Sequence[np.ndarray], length: int, packing: str, long_documents: str, separator: int
-) -> tuple[list[list[np.ndarray]], PackingReport]:
+) -> StreamPages | DocumentPages:
     """Packs a section of a stream, a few documents in memory, as `make_pages` does; the last pages may be short.
 
     Args:
-        contents: int32 tokens of every document, without special tokens.
+        contents: int32 tokens of every document, at least one of each, without special tokens.
         separator: id of [SEP].
     """
-    sizes = np.array([len(content) for content in contents], np.int64)
-    if packing == "concat":
-        joined = np.concatenate([part for content in contents for part in (content, [separator])])[:-1]
-        joined, width = joined.astype(np.int32), length - FRAME
-        pages = [[joined[start : start + width]] for start in range(0, len(joined), width)]
-        report = PackingReport(documents=len(contents), tokens=int(sizes.sum()))
-        report.used_positions = len(joined) + FRAME * len(pages)
-    else:
-        offsets = np.concatenate(([0], np.cumsum(sizes)))
-        flat = np.concatenate(contents)
-        starts, sizes, report = cut_documents(offsets[:-1], sizes, length - FRAME, long_documents)
-        page_of_piece, n_pages = assign_pages(sizes + FRAME, length, packing)
-        pages = [[] for _ in range(n_pages)]
-        for page, start, size in zip(page_of_piece.tolist(), starts.tolist(), sizes.tolist(), strict=True):
-            pages[page].append(flat[start : start + size])
-        report.used_positions = int(sizes.sum()) + FRAME * len(sizes)
-    report.pages, report.positions = len(pages), len(pages) * length
-    return pages, report
+    end = np.array([separator], np.int32)
+    tokens = np.concatenate([part for content in contents for part in (content, end)])
+    offsets = np.cumsum([0, *(len(content) + 1 for content in contents)], dtype=np.int32)
+    rows = pa.table({"input_ids": pa.ListArray.from_arrays(offsets, tokens)})
+    # `datasets` would hash all tokens for a fingerprint.
+    return _pages(TokenStream(Dataset(rows, fingerprint="section")), length, packing, long_documents)
 
 
 def cut_documents(

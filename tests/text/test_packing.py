@@ -251,12 +251,12 @@ def test_packing_goes_window_by_window(monkeypatch):
 @pytest.mark.parametrize("length", [5, 16, 41])
 def test_a_section_is_packed_as_a_whole_stream_is(packing, long_documents, length):
     contents = [content for content in make_contents(random_sizes(2, 80)) if len(content)]
-    pages, report = pack_section(contents, length, packing, long_documents, SEP)
+    pages = pack_section(contents, length, packing, long_documents, SEP)
     whole = make_pages(TokenStream(make_dataset(contents)), length, packing, long_documents)
     assert [[piece.tolist() for piece in page] for page in pages] == [
         [piece.tolist() for piece in page] for page in whole
     ]
-    assert report == whole.report
+    assert pages.report == whole.report
     assert all(piece.dtype == np.int32 for page in pages for piece in page)
 
 
