@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import lzma
+import re
 import zlib
 from functools import partial
 from pathlib import Path
@@ -13,10 +14,18 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from datasets import load_dataset
+from datasets import ClassLabel, Dataset, Features, List, Value, load_dataset
 
 from modeling_gau.text import files as rows
-from modeling_gau.text.files import file_size, kind_of, read_rows
+from modeling_gau.text.files import (
+    file_size,
+    kind_of,
+    place_of_row,
+    read_columns,
+    read_records,
+    read_rows,
+    stored_classes,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +34,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def write(name, content):
-    Path(name).write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+    Path(name).write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogateescape"))
     return name
 
 
@@ -128,7 +137,7 @@ def test_lines_of_others_are_not_parsed(monkeypatch):
     [("gz", gzip.compress), ("bz2", partial(bz2.compress, compresslevel=1)), ("xz", lzma.compress)],
 )
 def test_compressed_files_and_damage(suffix, compress):
-    lines = "".join(json.dumps({"text": f"{number} {zlib.crc32(b'%d' % number)}"}) + "\n" for number in range(40_000))
+    lines = "".join(json.dumps({"text": f"{number} {zlib.crc32(b'%d' % number)}"}) + "\n" for number in range(10_000))
     content = compress(lines.encode())
     expected = [json.loads(line)["text"] for line in lines.splitlines()]
     assert texts(write(f"a.jsonl.{suffix}", content)) == expected
@@ -137,6 +146,7 @@ def test_compressed_files_and_damage(suffix, compress):
     assert [row.text for row in cut[:-1]] == expected[: len(cut) - 1]
     assert cut[-1].number is None
     assert cut[-1].problem.startswith(f"b.jsonl.{suffix} cannot be read beyond line {len(cut) - 1}: ")
+    assert read_columns(write(f"c.csv.{suffix}", compress(b"t,u\n"))) == ("t", "u")
     assert problems(write(f"c.jsonl.{suffix}", "plain"))[0].startswith(f"c.jsonl.{suffix} cannot be read: ")
 
 
@@ -173,86 +183,100 @@ def test_sizes_of_files(monkeypatch):
 
 
 GOOD = '{"text": "good"}\n'
-BAD_FILES = {
-    "a.jsonl": (
-        GOOD
-        + "\n".join(
-            [
-                "",
-                '{"text": ',
-                "[1, 2]",
-                "5",
-                '{"body": "a", "id": 1}',
-                '{"text": null}',
-                '{"text": ["a"]}',
-                '{"text": "\\ud800"}',
-                "[" * 100_000,
-                "9" * 5000,
-                "BYTES",
-                '{"text": "a", "text": "b"}',
-                '{"text": "last"}',
-            ]
-        )
-    )
-    .encode()
-    .replace(b"BYTES", b'{"text": "a\xff"}'),
-    "a.json": b'[{"text": "first"}, {"id": 5}, {"text": 5},\n{"text": "x"} {"text": "never"}]',
-    "a.csv": b'id,text\n1,a\n2\n3,b,c\n4,\xe9\n5,"two\nlines"\n6,e\n7,"opened\n8,f\n',
-    "line.txt": b"a\nb\xe9\nc\n",
-    "empty.txt": b"",
-    "empty.csv": b"",
-    "empty.jsonl": b"",
-    "column.csv": b"id,body\n1,a\n",
-    "twice.csv": b"text,text\na,b\n",
-    "a.parquet": b"plain",
-}
-PROBLEMS = {
-    "a.jsonl": [
-        "good",
-        "a.jsonl, line 3: this is not JSON (Expecting value, column 9).",
-        "a.jsonl, line 4: expected an object with a key for each column, got [1, 2].",
-        "a.jsonl, line 5: expected an object with a key for each column, got 5.",
-        "a.jsonl, line 6: no 'text', but body, id; choose one with --text_column.",
-        "a.jsonl, line 7: 'text' must be text, got None.",
-        "a.jsonl, line 8: 'text' must be text, got ['a'].",
-        "a.jsonl, line 9: this holds half of a surrogate pair (\\ud800), which is no character.",
-        "a.jsonl, line 10: this JSON cannot be read",
-        "a.jsonl, line 11: this JSON cannot be read (Exceeds the limit",
-        "a.jsonl, line 12: this is not UTF-8 (byte 0xff).",
-        "a.jsonl, line 13: the key 'text' appears twice.",
-        "last",
-    ],
-    "a.json": [
-        "first",
-        "a.json, row 2: no 'text', but id; choose one with --text_column.",
-        "a.json, row 3: 'text' must be text, got 5.",
-        "a.json, line 2: this is not JSON (Expecting ',' or ']' before another object).",
-    ],
-    "a.csv": [
-        "a",
-        "a.csv, line 3: expected 2 cells, as in the header, got 1.",
-        "a.csv, line 4: expected 2 cells, as in the header, got 3. Texts with commas need quotation marks.",
-        "a.csv, line 5: this is not UTF-8 (byte 0xe9).",
-        "two\nlines",
-        "e",
-        "a.csv, line 9: a quotation mark is opened here and never closed.",
-    ],
-    "line.txt": ["a", "line.txt, line 2: this is not UTF-8 (byte 0xe9).", "c"],
-    "empty.txt": ["empty.txt is empty."],
-    "empty.csv": ["empty.csv is empty."],
-    "empty.jsonl": ["empty.jsonl is empty."],
-    "column.csv": ["column.csv has no 'text', but id, body; choose one with --text_column."],
-    "twice.csv": ["twice.csv, line 1: two columns have the name 'text'."],
-    "a.parquet": ["a.parquet cannot be read: Parquet file size is 5 bytes"],
-}
+ONE_BAD_LINE_EACH = [
+    "",
+    '{"text": ',
+    "[1, 2]",
+    "5",
+    '{"body": "a", "id": 1}',
+    '{"text": null}',
+    '{"text": ["a"]}',
+    '{"text": "\\ud800"}',
+    "[" * 100_000,
+    "9" * 5000,
+    '{"text": "a\udcff"}',
+    '{"text": "a", "text": "b"}',
+    '{"text": "last"}',
+]
+# File, content, and its texts and problems.
+BAD_FILES = [
+    (
+        "a.jsonl",
+        GOOD + "\n".join(ONE_BAD_LINE_EACH),
+        [
+            "good",
+            "a.jsonl, line 3: this is not JSON (Expecting value, column 9).",
+            "a.jsonl, line 4: expected an object with a key for each column, got [1, 2].",
+            "a.jsonl, line 5: expected an object with a key for each column, got 5.",
+            "a.jsonl, line 6: no 'text', but body, id; choose one with --text_column.",
+            "a.jsonl, line 7: 'text' must be text, got None.",
+            "a.jsonl, line 8: 'text' must be text, got ['a'].",
+            "a.jsonl, line 9: this holds half of a surrogate pair (\\ud800), which is no character.",
+            "a.jsonl, line 10: this JSON cannot be read",
+            "a.jsonl, line 11: this JSON cannot be read (Exceeds the limit",
+            "a.jsonl, line 12: this is not UTF-8 (byte 0xff).",
+            "a.jsonl, line 13: the key 'text' appears twice.",
+            "last",
+        ],
+    ),
+    (
+        "a.json",
+        '[{"text": "first"}, {"text": "a", "text": "b"}, 3, {"id": 5}, {"text": 5},\n{"text": "x"} {"text": "never"}]',
+        [
+            "first",
+            "a.json, row 2: the key 'text' appears twice.",
+            "a.json, row 3: expected an object with a key for each column, got 3.",
+            "a.json, row 4: no 'text', but id; choose one with --text_column.",
+            "a.json, row 5: 'text' must be text, got 5.",
+            "a.json, line 2: this is not JSON (Expecting ',' or ']' before another object).",
+        ],
+    ),
+    ("b.json", '[{"text": "a"},\n{"text": 2,}]', ["a", "b.json, line 2: this is not JSON"]),
+    ("b.json", '[{"text": "a"}] []', ["b.json, line 1: this is not JSON (Extra data)."]),
+    ("b.json", "[" * 100_000, ["b.json, line 1: this JSON cannot be read"]),
+    ("b.json", '{\n"text": \n5,\n}', ["b.json, line 4: this is not JSON"]),
+    (
+        "a.csv",
+        'id,text\n1,a\n2\n3,b,c\n4,\udce9\n5,"two\nlines"\n6,e\n7,"opened\n8,f\n',
+        [
+            "a",
+            "a.csv, line 3: expected 2 cells, as in the header, got 1.",
+            "a.csv, line 4: expected 2 cells, as in the header, got 3. Texts with commas need quotation marks.",
+            "a.csv, line 5: this is not UTF-8 (byte 0xe9).",
+            "two\nlines",
+            "e",
+            "a.csv, line 9: a quotation mark is opened here and never closed.",
+        ],
+    ),
+    ("a.tsv", "id\ttext\n1\ta\n2\n", ["a", "a.tsv, line 3: expected 2 cells, as in the header, got 1."]),
+    ("b.csv", "id,body\n1,a\n", ["b.csv has no 'text', but id, body; choose one with --text_column."]),
+    ("b.csv", "text,text\na,b\n", ["b.csv, line 1: two columns have the name 'text'."]),
+    ("b.csv", "\ntext,id\n", ["b.csv, line 1: this line is empty, but must name the columns."]),
+    ("b.csv", "text,id\na,1\n".encode("utf-16"), ["b.csv, line 1: this is not UTF-8 (byte 0xff)."]),
+    ("a.txt", "a\nb\udce9\nc\n", ["a", "a.txt, line 2: this is not UTF-8 (byte 0xe9).", "c"]),
+    ("b.txt", "", ["b.txt is empty."]),
+    ("c.csv", "", ["c.csv is empty."]),
+    ("b.jsonl", "", ["b.jsonl is empty."]),
+    ("a.parquet", "plain", ["a.parquet cannot be read: Parquet file size is 5 bytes"]),
+]
 
 
-@pytest.mark.parametrize("name", BAD_FILES)
-def test_bad_rows_are_named(name):
-    found = problems(write(name, BAD_FILES[name]), text_unit="line")
-    assert len(found) == len(PROBLEMS[name])
-    for row, expected in zip(found, PROBLEMS[name], strict=True):
-        assert row.startswith(expected)
+@pytest.mark.parametrize(("name", "content", "expected"), BAD_FILES)
+def test_bad_rows_are_named(name, content, expected):
+    found = problems(write(name, content), text_unit="line")
+    assert len(found) == len(expected)
+    assert all(map(str.startswith, found, expected))
+    first = next(problem for problem in found if problem.startswith(name))
+    if "choose one" not in first and not name.endswith(".txt"):  # whole records are as hard to please
+        with pytest.raises(ValueError, match=f"^{re.escape(first)}$"):
+            list(read_records(Path(name)))
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.csv", "t,u\n"), ("a.jsonl", " \n"), ("a.json", "[]")])
+def test_files_without_rows(name, content):
+    assert texts(write(name, content), column="t") == []
+    with pytest.raises(ValueError, match=f"{name} has no rows"):
+        list(read_records(Path(name)))
 
 
 def test_a_bad_line_that_looks_like_an_array():
@@ -282,6 +306,7 @@ def test_bad_rows_of_parquet():
     bad = pa.StringArray.from_buffers(2, pa.py_buffer(b"\0\0\0\0\1\0\0\0\3\0\0\0"), pa.py_buffer(b"a\xffb"))
     pq.write_table(pa.table({"text": bad}), "b.parquet")
     assert problems("b.parquet") == ["a", "b.parquet, row 2: this is not UTF-8 (byte 0xff)."]
+    assert [record.values["text"] for record in read_records(Path("b.parquet"))] == ["a", "\udcffb"]
 
 
 def test_damaged_row_group_keeps_those_before():
@@ -301,3 +326,59 @@ def test_files_out_of_reach_are_no_bad_rows():
     with pytest.raises(IsADirectoryError):
         Path("folder.txt").mkdir()
         list(read_rows("folder.txt"))
+
+
+# Whole records
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "rows"),
+    [
+        # The line is the one in which a row begins.
+        ("a.csv", 't,u\n"x\ny",1\n\nz,2\n', [("line 2", "x\ny", "1"), ("line 5", "z", "2")]),
+        ("a.csv", "\ufefft,u\r\nx,1\r\n", [("line 2", "x", "1")]),
+        ("a.csv", "t,u\nx,1\n \n\t\ny,2\n", [("line 2", "x", "1"), ("line 5", "y", "2")]),
+        ("a.csv", 't,u\n"",\nNA,null', [("line 2", "", ""), ("line 3", "NA", "null")]),
+        ("a.tsv", 't\tu\n"x\t1\n', [("line 2", '"x', "1")]),
+        # Blank lines are empty texts where there is nothing but a text, except at the end.
+        ("a.tsv", "t\nx\n\ny\n\n\n", [("line 2", "x"), ("line 3", ""), ("line 4", "y")]),
+        ("a.jsonl", '{"t": "x"}\n\n{"t": null}\n', [("line 1", "x"), ("line 3", None)]),
+        ("a.json", '[{"t": "x"},\n{"t": 1.5}]', [("row 1", "x"), ("row 2", 1.5)]),
+        ("a.json", '{"t": ["x"]}\n{"t": true}', [("line 1", ["x"]), ("line 2", True)]),
+    ],
+)
+def test_rows_and_their_places(name, content, rows):
+    path = Path(write(name, content))
+    assert [(record.place, *record.values.values()) for record in read_records(path)] == rows
+    assert [place_of_row(path, row) for row in range(len(rows))] == [place for place, *_ in rows]
+
+
+def test_parquet_is_read_by_column():
+    pq.write_table(pa.table({"t": ["x", None], "u.v": [1, 2], "w": [[1], []]}), "a.parquet", row_group_size=1)
+    records = list(read_records(Path("a.parquet"), ["w", "u.v"]))
+    assert [(record.place, record.values) for record in records] == [
+        ("row 1", {"u.v": 1, "w": [1]}),
+        ("row 2", {"u.v": 2, "w": []}),
+    ]
+    assert place_of_row(Path("a.parquet"), 1) == "row 2"
+
+
+def test_columns():
+    assert read_columns(write("a.csv", "t,u\n")) == ("t", "u")
+    # A key that the first object lacks is a column all the same.
+    assert read_columns(write("a.jsonl", '{"u": 1}\n{"t": "x", "u": 2}\n')) == ("u", "t")
+    pq.write_table(pa.table({"t": ["x"]}), "a.parquet")
+    assert read_columns("a.parquet") == ("t",)
+
+
+def test_classes_that_a_file_names():
+    names = ClassLabel(names=["b", "a"])
+    features = Features({"t": Value("string"), "one": names, "many": List(names)})
+    rows = Dataset.from_dict({"t": ["x"], "one": [1], "many": [[0]]}, features=features)
+    path = "a.parquet"
+    rows.to_parquet(path)
+    assert stored_classes(path, "one") == stored_classes(path, "many") == names
+    assert stored_classes(path, "t") is None
+    pq.write_table(pa.table({"one": [1]}), path)
+    assert stored_classes(path, "one") is None
+    assert stored_classes(write("a.json", json.dumps([{"one": 1}])), "one") is None
