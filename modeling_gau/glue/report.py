@@ -17,16 +17,12 @@ from transformers import AutoConfig
 from ..runs.model_card import mean_and_deviation, write_model_card
 from ..runs.run_record import read_record
 from ..runs.state_files import for_json, write_json
-from ..runs.tables import aligned, markdown
+from ..runs.tables import aligned, markdown, write_csv
 from .card import card_facts
 from .data import GlueData
 from .study import Run, Study, best_run, run_results, run_score
 from .tasks import BENCHMARKS, GlueTask
 from .trainer import GlueTrainer
-
-
-# `{}` stands for the name of the benchmark.
-RESULTS_NAME, SUMMARY_NAME, REPORT_NAME = "{}_results.csv", "{}_results.json", "{}_report.md"
 
 
 # One run
@@ -61,7 +57,6 @@ def predict(trainer: GlueTrainer, data: GlueData) -> dict[str, float]:
 
 def write_predictions(path: Path, task: GlueTask, label_names: Sequence[str], predictions: np.ndarray) -> None:
     """Writes the columns `index`, counted from 0, and `prediction`: the name of a class, several names, or a score."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
         writer.writerow(("index", "prediction"))
@@ -101,11 +96,10 @@ def _print_results(data: GlueData, results: Mapping[str, float]) -> None:
 def report_study(study: Study) -> dict[str, object]:
     """Writes tables, cards and submission of all finished tasks, prints the table and returns the summary."""
     output_dir, summary, benchmark = Path(study.args.output_dir), summarize(study), study.glue_args.benchmark()
-    names = RESULTS_NAME, SUMMARY_NAME, REPORT_NAME
-    results, numbers, tables = (output_dir / name.format(benchmark.name) for name in names)
-    output_dir.mkdir(parents=True, exist_ok=True)
+    endings = ("report.md", "results.json", "results.csv")
+    tables, numbers, results = (output_dir / f"{benchmark.name}_{ending}" for ending in endings)
     write_json(numbers, for_json(summary))
-    _write_results(results, study)
+    write_csv(results, result_rows(study))
     rows = summary_rows(summary)
     points = [f"- {name}: {_point_text(runs[0])}" for name, runs in study.chosen.items() if runs[0].point]
     parts = [f"# {benchmark.title} results", markdown(rows, left=2), " ".join(notes(study)), "\n".join(points)]
@@ -226,15 +220,14 @@ def _point_text(run: Run) -> str:
     return ", ".join(f"{name} {value}" for name, value in run.point)
 
 
-def _write_results(path: Path, study: Study) -> None:
-    """Writes every number of every finished run, also at points that were not chosen, one number a row."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("task", "point", "chosen", "seed", "metric", "value"))
-        for run in study.done:
-            chosen = run in study.chosen.get(run.task.name, ())
-            for metric, value in run_results(run).items():
-                writer.writerow((run.task.name, _point_text(run), int(chosen), run.seed, metric, value))
+def result_rows(study: Study) -> list[dict[str, object]]:
+    """Returns every number of every finished run, also at points that were not chosen, one number a row."""
+    rows = []
+    for run in study.done:
+        chosen = int(run in study.chosen.get(run.task.name, ()))
+        facts = {"task": run.task.name, "point": _point_text(run), "chosen": chosen, "seed": run.seed}
+        rows += [{**facts, "metric": metric, "value": value} for metric, value in run_results(run).items()]
+    return rows
 
 
 # Submissions

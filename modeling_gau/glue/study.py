@@ -96,13 +96,16 @@ def single_run_arguments(
 
 # The plan
 
+Arguments = tuple[ModelArguments, GlueArguments, GlueTrainingArguments]  # of one run
+Point = tuple[tuple[str, Any], ...]  # values of the grid
+
 
 @dataclass(frozen=True)
 class Run:
-    """One fine-tuning run of a study. `point` holds the values of the grid."""
+    """One fine-tuning run of a study."""
 
     task: GlueTask = field(compare=False)
-    point: tuple[tuple[str, Any], ...]
+    point: Point
     seed: int
     output_dir: Path
 
@@ -126,7 +129,7 @@ _GRID_AXES: Mapping[str, tuple[type, str, Callable[[float], bool]]] = {
 }
 
 
-def grid_points(grid: Sequence[str] | None) -> list[tuple[tuple[str, Any], ...]]:
+def grid_points(grid: Sequence[str] | None) -> list[Point]:
     """Returns all combinations of the values in `["learning_rate=2e-5,3e-5", ...]`; without a grid one empty point.
 
     Raises:
@@ -264,7 +267,7 @@ class Study:
             if all(isinstance(result.get(metric), (int, float)) for result in seeds)
         }
 
-    def _points_of(self, task: GlueTask) -> list[tuple[tuple[str, Any], ...]]:
+    def _points_of(self, task: GlueTask) -> list[Point]:
         if task.name != "ax":
             return self.points
         return [self.chosen["mnli"][0].point if "mnli" in self.chosen else ()]
@@ -275,64 +278,55 @@ class Study:
             self._data_of(task)  # finds a missing folder before any file is read
         for task in self.tasks:
             own = [self._run(task, point, seed) for point in self.points for seed in self.seeds]
-            if self._waits_for_mnli(task):
-                if task.name != "ax":
-                    glue_args = self._data_of(task)
-                    self.check(self.model_args, glue_args, self._training_of(own[0], glue_args))
-                continue
-            self.check(*self._arguments_of(own[0]))
-            for run in own:
-                self._record_of(run, *self._arguments_of(run))
+            if not self._waits_for_mnli(task):
+                self.check(*self._arguments_of(own[0]))
+                for run in own:
+                    self._record_of(run, self._arguments_of(run))
+            elif task.name != "ax":
+                glue_args = self._data_of(task)
+                self.check(self.model_args, glue_args, self._training_of(own[0], glue_args))
 
-    def _run(self, task: GlueTask, point: tuple, seed: int) -> Run:
+    def _run(self, task: GlueTask, point: Point, seed: int) -> Run:
         folder = Path(self.args.output_dir) / task.name
         if point:
             folder /= "_".join(f"{name}-{value}" for name, value in point)
         return Run(task, point, seed, folder / f"seed-{seed}")
 
-    def _make(self, task: GlueTask, point: tuple, seed: int) -> Run:
+    def _make(self, task: GlueTask, point: Point, seed: int) -> Run:
         run = self._run(task, point, seed)
-        model_args, glue_args, args = self._arguments_of(run)
+        arguments = self._arguments_of(run)
+        args = arguments[-1]
         PartialState().wait_for_everyone()
-        record = self._record_of(run, model_args, glue_args, args)
+        record = self._record_of(run, arguments) or {}
         stages = {"trained": args.do_train, "evaluated": args.do_eval, "predicted": args.do_predict}
-        missing = [stage for stage, wanted in stages.items() if wanted and not (record and record.get(stage))]
+        missing = {stage for stage, wanted in stages.items() if wanted and not record.get(stage)}
         if args.should_log:
             number = f"[{len(self.done) + 1} of {self.total}]"
             print(f"\n{number} {run.name}" if missing else f"{number} {run.name}: finished already", flush=True)
         if missing:
-            self._make_stages(run, missing, model_args, glue_args, args)
+            self.fine_tune(*self._arguments_of_stages(run, missing, arguments))
+            # The Trainer and its callbacks refer to each other, so only the collector frees the models of finished
+            # runs.
+            gc.collect()
             PartialState().wait_for_everyone()
         if args.process_index == 0:
             remove_all_checkpoints(run.output_dir)
         self.done.append(run)
         return run
 
-    def _make_stages(
-        self,
-        run: Run,
-        missing: Sequence[str],
-        model_args: ModelArguments,
-        glue_args: GlueArguments,
-        args: GlueTrainingArguments,
-    ) -> None:
+    def _arguments_of_stages(self, run: Run, missing: set[str], arguments: Arguments) -> Arguments:
+        model_args, glue_args, args = arguments
         if args.do_train and "trained" not in missing:  # the model exists; only evaluate it or predict
             args.do_train, args.do_eval, args.do_predict = False, "evaluated" in missing, "predicted" in missing
-            own = {"model_name_or_path": str(run.output_dir)}
-            own |= dict.fromkeys(("config_name", "model_type", "tokenizer_name", "config_overrides"))
-            model_args = replace(model_args, **own)
+            own = dict.fromkeys(("config_name", "model_type", "tokenizer_name", "config_overrides"))
+            model_args = replace(model_args, model_name_or_path=str(run.output_dir), **own)
         elif args.do_train:
-            resumes = not self.args.overwrite_output_dir and _of_first(
-                lambda: bool(checkpoint_folders(run.output_dir))
-            )
+            found = _of_first(lambda: bool(checkpoint_folders(run.output_dir)))
+            resumes = found and not self.args.overwrite_output_dir
             args.overwrite_output_dir, args.resume_from_checkpoint = not resumes, "auto" if resumes else None
-        self.fine_tune(model_args, glue_args, args)
-        # The Trainer and its callbacks refer to each other, so only the collector frees the models of finished runs.
-        gc.collect()
+        return model_args, glue_args, args
 
-    def _record_of(
-        self, run: Run, model_args: ModelArguments, glue_args: GlueArguments, args: GlueTrainingArguments
-    ) -> dict[str, Any] | None:
+    def _record_of(self, run: Run, arguments: Arguments) -> dict[str, Any] | None:
         """Returns the record of a finished run, None if it must be made or resumed.
 
         Raises:
@@ -341,21 +335,20 @@ class Study:
         record = _of_first(lambda: read_record(run.output_dir))
         if record is None or (self.args.overwrite_output_dir and run not in self.done):
             return None
-        files = compared_files(model_args, glue_args)
-        differing = compare_runs(record, describe_arguments((model_args, glue_args), args, files))
+        *parts, args = arguments
+        differing = compare_runs(record, describe_arguments(parts, args, compared_files(*parts)))
         # New seeds or points may change which model of mnli is best: then the runs that start from it are repeated.
         if self._waits_for_mnli(run.task) and differing.keys() <= {"model_name_or_path", "weights of the checkpoint"}:
             if differing and self.args.process_index == 0:
                 remove_all_checkpoints(run.output_dir)
-            return None if differing or record.get("status") != "finished" else record
-        if differing:
+        elif differing:
             raise ValueError(
                 f"{run.output_dir} holds a run that was made with other arguments: {'; '.join(differing.values())}. "
                 "Give another --output_dir, or repeat all runs with --overwrite_output_dir."
             )
-        return record if record.get("status") == "finished" else None
+        return record if record.get("status") == "finished" and not differing else None
 
-    def _arguments_of(self, run: Run) -> tuple[ModelArguments, GlueArguments, GlueTrainingArguments]:
+    def _arguments_of(self, run: Run) -> Arguments:
         glue_args = self._data_of(run.task)
         args = self._training_of(run, glue_args)
         model_args, checkpoint = self.model_args, self._start_of(run)
@@ -394,8 +387,8 @@ class Study:
         return args
 
 
-def _best_point(runs: Mapping[tuple, Sequence[Run]]) -> tuple:
-    return max(runs, key=lambda point: _comparable(mean_score(runs[point])))
+def _best_point(runs: Mapping[Point, Sequence[Run]]) -> Point:
+    return max(runs, key=lambda point: _comparable(fmean(map(run_score, runs[point]))))
 
 
 def _of_first(function: Callable[[], Any]) -> Any:
@@ -433,10 +426,6 @@ def run_score(run: Run) -> float:
     values = [results.get(f"{prefix}_{run.task.key_metric}") for prefix in run.task.evaluation_splits]
     values = [float(value) for value in values if value is not None]
     return fmean(values) if values else math.nan
-
-
-def mean_score(runs: Sequence[Run]) -> float:
-    return fmean(run_score(run) for run in runs)
 
 
 def best_run(runs: Sequence[Run]) -> Run:
