@@ -3,16 +3,12 @@
 
 import json
 import logging
-import os
-import shutil
-import subprocess
-import sys
 
 import pytest
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig
 
-from modeling_gau import GAUConfig, GAUForSequenceClassification, GAUModel, configuration_gau
+from modeling_gau import GAUConfig, GAUForSequenceClassification, GAUModel
 from modeling_gau.attention_gau import ATTENTION_NORMALIZATIONS
 from modeling_gau.configuration_gau import NORMALIZATION_USES_N
 
@@ -198,22 +194,3 @@ def test_label_maps(tmp_path):
 def test_normalizations_and_their_computation_agree():
     uses_n = {name: normalization.uses_n for name, normalization in ATTENTION_NORMALIZATIONS.items()}
     assert uses_n == NORMALIZATION_USES_N
-
-
-def test_a_configuration_alone_loads_no_attention(tmp_path):
-    """As in remote code, where the package is missing."""
-    shutil.copy(configuration_gau.__file__, tmp_path)
-    (tmp_path / "config.json").write_text(
-        json.dumps({"model_type": "gau", "auto_map": {"AutoConfig": "configuration_gau.GAUConfig"}, "fixed_n": 9})
-    )
-    program = f"""
-import sys
-sys.modules["modeling_gau"] = None
-from transformers import AutoConfig
-config = AutoConfig.from_pretrained({str(tmp_path)!r}, trust_remote_code=True)
-assert config.fixed_n == 9 and type(config).__module__.startswith("transformers_modules.")
-attention = [name for name in sys.modules if name.endswith((".attention_gau", ".kernels_gau"))]
-assert not attention and "triton" not in sys.modules, attention
-"""
-    environment = {**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules")}
-    subprocess.run([sys.executable, "-c", program], check=True, env=environment, cwd=tmp_path)

@@ -1,5 +1,5 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""Checkpoints carry their code: they load where the package is missing, and beside the package without touching it."""
+"""Checkpoints carry their code: they load without the package and without Triton, and leave the package alone."""
 
 import json
 import os
@@ -10,16 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, dynamic_module_utils
+from transformers import dynamic_module_utils
 
 import modeling_gau
-from modeling_gau import GAUConfig, GAUForMaskedLM
+from modeling_gau import GAUForMaskedLM
 from modeling_gau.attention_gau import ATTENTION_BACKENDS, register_attention_backend
 
 
 ROOT = Path(__file__).parents[2]
-VOCABULARY = ["[PAD]", "[UNK]", "[MASK]", *"abcdefghijklmnop"]
 HEADS = {
     "AutoModel": "GAUModel",
     "AutoModelForMaskedLM": "GAUForMaskedLM",
@@ -28,8 +26,7 @@ HEADS = {
     "AutoModelForSequenceClassification": "GAUForSequenceClassification",
     "AutoModelForTokenClassification": "GAUForTokenClassification",
 }
-BACKENDS = (None, "gau_blocked")
-SENTENCE = "a b [MASK] d"
+SENTENCE = "w5 w6 [MASK] w8"
 
 # Runs in another process. None in sys.modules makes an import fail whichever way the package was installed; the module
 # that comes with a checkpoint is called modeling_gau as well, but lives inside transformers_modules.
@@ -37,8 +34,8 @@ PROCESS = """
 import importlib, json, sys
 from pathlib import Path
 
-sys.modules["modeling_gau"] = None
-folder, root, backends = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
+sys.modules["modeling_gau"] = sys.modules["triton"] = None
+folder, root, sentence = Path(sys.argv[1]), *sys.argv[2:]
 
 import torch, transformers
 from transformers import AutoConfig, pipeline
@@ -55,64 +52,48 @@ def outputs_of(model, head):
     with torch.no_grad():
         return [*model.eval()(**inputs[head], return_dict=True).values()]
 
-remote, loaded = {}, {}
 for head in inputs:
     facts["config"][head] = type(AutoConfig.from_pretrained(folder / head, trust_remote_code=True)).__module__
-    for backend in backends:
-        model = getattr(transformers, head).from_pretrained(
-            folder / head, trust_remote_code=True, attn_implementation=backend
-        )
-        loaded[head, backend], remote[head, backend] = model, outputs_of(model, head)
-        facts["modules"][head] = type(model).__module__
-torch.save(remote, folder / "remote.pt")
+facts["loaded_with_configurations"] = [name for name in sys.modules if name.startswith("transformers_modules.")]
 
-fill = pipeline("fill-mask", model=str(folder / "AutoModelForMaskedLM"), trust_remote_code=True)
-filled = fill(sys.argv[4], top_k=3)
-facts["filled"] = [(answer["token_str"], answer["score"]) for answer in filled]
-loaded["AutoModelForMaskedLM", None].save_pretrained(folder / "again")
+outputs, loaded = {}, {}
+for head in inputs:
+    loaded[head] = getattr(transformers, head).from_pretrained(folder / head, trust_remote_code=True)
+    facts["modules"][head] = type(loaded[head]).__module__
+    outputs[head] = outputs_of(loaded[head], head)
+
+head = "AutoModelForMaskedLM"
+model = loaded[head]
+model.set_attn_implementation("gau_triton")
+try:
+    model(**inputs[head])
+except ValueError as error:
+    facts["without_triton"] = str(error)
+model.set_attn_implementation("gau_blocked")
+outputs["blocked"] = outputs_of(model, head)
+
+fill = pipeline("fill-mask", model=str(folder / head), trust_remote_code=True)
+facts["filled"] = [(answer["token"], answer["score"]) for answer in fill(sentence, top_k=3)]
+model.save_pretrained(folder / "again")
 
 # The package becomes importable after its copies were loaded.
 del sys.modules["modeling_gau"]
 sys.path.insert(0, root)
 package = importlib.import_module("modeling_gau")
-head = "AutoModelForMaskedLM"
-both = {}
-for backend in backends:
-    model = package.GAUForMaskedLM.from_pretrained(folder / head, attn_implementation=backend)
-    both[backend] = {"package": outputs_of(model, head), "remote": outputs_of(loaded[head, backend], head)}
-torch.save(both, folder / "both.pt")
 facts["package_file"] = package.__file__
+own = package.GAUForMaskedLM.from_pretrained(folder / head, attn_implementation="gau_blocked")
+outputs["package"], outputs["remote beside the package"] = outputs_of(own, head), outputs_of(model, head)
+torch.save(outputs, folder / "outputs.pt")
 (folder / "facts.json").write_text(json.dumps(facts))
 """
-
-
-def make_config(**kwargs) -> GAUConfig:
-    # Weights far from their initialization: otherwise a dropped mask or a wrong scale would hardly change the outputs.
-    return GAUConfig(
-        vocab_size=len(VOCABULARY),
-        hidden_size=16,
-        intermediate_size=32,
-        attention_key_size=8,
-        num_hidden_layers=2,
-        initializer_range=0.5,
-        **kwargs,
-    )
 
 
 def make_inputs(*shape: int) -> dict[str, torch.Tensor]:
     """Token ids of the given shape, padded on the right in the first row and on the left in the second."""
     mask = torch.ones(shape, dtype=torch.long)
     mask[0, ..., 5:], mask[1, ..., :3] = 0, 0
-    ids = torch.randint(3, len(VOCABULARY), shape, generator=torch.Generator().manual_seed(0))
+    ids = torch.randint(5, 60, shape, generator=torch.Generator().manual_seed(0))
     return {"input_ids": ids * mask, "attention_mask": mask}
-
-
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    model = models.WordLevel({token: i for i, token in enumerate(VOCABULARY)}, unk_token="[UNK]")
-    tokenizer = Tokenizer(model)
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "mask_token": "[MASK]"}
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
 
 
 def outputs_of(model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> list[torch.Tensor]:
@@ -126,26 +107,25 @@ def inputs() -> dict[str, dict[str, torch.Tensor]]:
 
 
 @pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory, inputs) -> Path:
+def checkpoints(tmp_path_factory, inputs, make_model, tokenizer) -> Path:
     """A folder with one checkpoint per head, written by the package."""
     folder = tmp_path_factory.mktemp("checkpoints")
     torch.save(inputs, folder / "inputs.pt")
-    for seed, (head, name) in enumerate(HEADS.items()):
-        torch.manual_seed(seed)
-        getattr(modeling_gau, name)(make_config(num_labels=3)).save_pretrained(folder / head)
-    make_tokenizer().save_pretrained(folder / "AutoModelForMaskedLM")
+    for head, name in HEADS.items():
+        make_model(getattr(modeling_gau, name), num_hidden_layers=2, num_labels=3).save_pretrained(folder / head)
+    tokenizer.save_pretrained(folder / "AutoModelForMaskedLM")
     return folder
 
 
 @pytest.fixture(scope="module")
 def facts(checkpoints) -> dict:
-    """What the process without the package reported; its outputs lie in the folder of the checkpoints."""
-    command = [sys.executable, "-c", PROCESS, str(checkpoints), str(ROOT), json.dumps(BACKENDS), SENTENCE]
+    """What the process without the package reported, with the outputs of its models."""
+    command = [sys.executable, "-c", PROCESS, str(checkpoints), str(ROOT), SENTENCE]
     cache = {"HF_HOME": str(checkpoints / "cache"), "HF_MODULES_CACHE": str(checkpoints / "cache" / "modules")}
     environment = os.environ | cache | {"HF_HUB_OFFLINE": "1"}
     process = subprocess.run(command, cwd=checkpoints, env=environment, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
-    return json.loads((checkpoints / "facts.json").read_text())
+    return json.loads((checkpoints / "facts.json").read_text()) | {"outputs": torch.load(checkpoints / "outputs.pt")}
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -166,22 +146,39 @@ def test_process_has_no_package(facts):
         assert module.startswith("transformers_modules.")
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_configuration_alone_loads_no_attention(facts):
+    loaded = facts["loaded_with_configurations"]
+    assert loaded and not any(name.endswith((".attention_gau", ".kernels_gau")) for name in loaded)
+
+
+def test_without_triton_its_backend_says_what_it_needs(facts):
+    assert "'gau_triton' needs Triton, which is not installed" in facts["without_triton"]
+    assert "'gau_blocked'" in facts["without_triton"]
+
+
 @pytest.mark.parametrize("head", HEADS)
-def test_remote_code_gives_the_same_outputs(checkpoints, inputs, facts, head, backend):
-    model = getattr(transformers, head).from_pretrained(checkpoints / head, attn_implementation=backend)
+def test_remote_code_gives_the_same_outputs(checkpoints, inputs, facts, head):
+    model = getattr(transformers, head).from_pretrained(checkpoints / head)
     assert type(model) is getattr(modeling_gau, HEADS[head])
-    expected = outputs_of(model, inputs[head])
-    remote = torch.load(checkpoints / "remote.pt")[head, backend]
-    torch.testing.assert_close(remote, expected)
+    torch.testing.assert_close(facts["outputs"][head], outputs_of(model, inputs[head]))
 
 
-def test_pipeline_with_remote_code(checkpoints, facts):
-    batch = make_tokenizer()(SENTENCE, return_tensors="pt")
+@pytest.mark.parametrize("which", ["blocked", "package", "remote beside the package"])
+def test_blocked_attention_is_the_same_in_remote_code_and_in_a_package_imported_later(
+    checkpoints, inputs, facts, which
+):
+    assert Path(facts["package_file"]).parent == ROOT / "modeling_gau"
+    head = "AutoModelForMaskedLM"
+    model = GAUForMaskedLM.from_pretrained(checkpoints / head, attn_implementation="gau_blocked")
+    torch.testing.assert_close(facts["outputs"][which], outputs_of(model, inputs[head]))
+
+
+def test_pipeline_with_remote_code(checkpoints, facts, tokenizer):
+    batch = tokenizer(SENTENCE, return_tensors="pt")
     model = GAUForMaskedLM.from_pretrained(checkpoints / "AutoModelForMaskedLM")
-    masked = batch.input_ids[0].tolist().index(VOCABULARY.index("[MASK]"))
+    masked = batch.input_ids[0].tolist().index(tokenizer.mask_token_id)
     scores, ids = outputs_of(model, batch)[0][0, masked].softmax(-1).topk(3)
-    assert [token for token, _ in facts["filled"]] == [VOCABULARY[i] for i in ids]
+    assert [token for token, _ in facts["filled"]] == ids.tolist()
     assert [score for _, score in facts["filled"]] == pytest.approx(scores.tolist(), rel=1e-4)
 
 
@@ -192,19 +189,8 @@ def test_remote_model_saves_its_code_again(checkpoints, inputs, facts):
         assert (checkpoints / "again" / source.name).read_bytes() == source.read_bytes()
     auto_map = json.loads((checkpoints / "again" / "config.json").read_text())["auto_map"]
     assert auto_map == json.loads((checkpoints / head / "config.json").read_text())["auto_map"]
-    expected = outputs_of(GAUForMaskedLM.from_pretrained(checkpoints / head), inputs[head])
-    torch.testing.assert_close(
-        outputs_of(GAUForMaskedLM.from_pretrained(checkpoints / "again"), inputs[head]), expected
-    )
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_package_imported_after_remote_code(checkpoints, facts, backend):
-    assert Path(facts["package_file"]).parent == ROOT / "modeling_gau"
-    both = torch.load(checkpoints / "both.pt")[backend]
-    expected = torch.load(checkpoints / "remote.pt")["AutoModelForMaskedLM", backend]
-    torch.testing.assert_close(both["package"], expected)
-    torch.testing.assert_close(both["remote"], expected)
+    again = GAUForMaskedLM.from_pretrained(checkpoints / "again")
+    torch.testing.assert_close(outputs_of(again, inputs[head]), facts["outputs"][head])
 
 
 @pytest.fixture
@@ -222,15 +208,14 @@ def modules_cache(tmp_path, monkeypatch):
             del sys.modules[name]
 
 
-def test_other_code_in_the_same_process_changes_nothing(tmp_path, modules_cache):
+def test_other_code_in_the_same_process_changes_nothing(tmp_path, modules_cache, make_model):
     """PyTorch's operators are global: the one of a checkpoint with other code must not replace the package's."""
-    torch.manual_seed(0)
-    model = GAUForMaskedLM._from_config(make_config(), attn_implementation="gau_blocked").eval()
+    model = make_model(backend="gau_blocked")
     folder = tmp_path / "gau-tiny.v1"
     model.save_pretrained(folder)
     batch = make_inputs(2, 9)
     expected = outputs_of(model, batch)
-    begun = model(**batch).logits  # its backward pass runs after the other code came
+    begun = model(**batch).logits  # its backward pass runs after the other code is loaded
 
     other = 'ATTENTION_NORMALIZATIONS["softmax_plus"] = AttentionNormalization("squared_relu", sum_normalized=True)'
     with open(folder / "attention_gau.py", "a") as source:
