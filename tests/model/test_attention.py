@@ -40,6 +40,7 @@ def small_blocks(monkeypatch):
     """Blocks so small that a length of 63 makes several of them and a batch of short sequences shares one."""
     monkeypatch.setitem(attention_gau._BLOCK_ELEMENTS, "cpu", 1200)
     monkeypatch.setattr(attention_gau, "_MIN_BLOCK_ROWS", 16)
+    monkeypatch.setattr(attention_gau, "_MIN_WINDOW_ROWS", 16)
 
 
 def stand_in(normalization: str, training: bool = False, **fields) -> SimpleNamespace:
@@ -66,23 +67,14 @@ def real_tokens(padding: str, length: int, batch: int = 3) -> torch.Tensor:
     return mask
 
 
-def reference(query, key, value, real, normalization):
-    """The table of normalizations, sequence by sequence; scores already hold every factor."""
-    outputs = []
-    for q, k, v, m in zip(query[:, 0], key[:, 0], value[:, 0], real, strict=True):
-        scores = (q @ k.T)[:, m]
-        if not m.any():
-            outputs.append(q.sum() * 0 + v * 0)
-            continue
-        if normalization.startswith("softmax"):
-            weights = scores.exp() / scores.exp().sum(-1, keepdim=True)
-        else:
-            weights = scores.clamp(min=0) ** 2
-            if normalization == "normalized_squared_relu":
-                total = weights.sum(-1, keepdim=True)
-                weights = weights / torch.where(total > 0, total, torch.ones_like(total))
-        outputs.append(weights @ v[m])
-    return torch.stack(outputs)
+def reference(query, key, value, visible, normalization, bias=0.0):
+    """The table of normalizations; scores already hold every factor. `visible`: `(batch, key)` or a row per query."""
+    scores = (query @ key.mT)[:, 0] + bias
+    visible = visible if visible.ndim == 3 else visible[:, None, :]
+    weights = (scores.exp() if normalization.startswith("softmax") else scores.clamp(min=0) ** 2) * visible
+    if normalization != "squared_relu":  # its factor of n is in the query
+        weights = weights / weights.sum(-1, keepdim=True).clamp(min=1e-300)
+    return weights @ value[:, 0]
 
 
 def mask_for(backend: str, real: torch.Tensor, dtype: torch.dtype) -> torch.Tensor | None:
@@ -124,8 +116,11 @@ def test_output_and_gradients_equal_the_formula(backend, normalization, padding,
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 @pytest.mark.parametrize(("backend", "normalization"), [pair for pair in PAIRS if pair[0] != "eager"])
 def test_low_precision_errs_at_most_twice_as_much_as_plain_pytorch(backend, normalization, dtype):
-    """Against the formula in float64: at most 2x the error of plain products in that precision, 3x for gradients."""
+    """Against the formula in float64: at most 2x the error of plain products in that precision, 3x for gradients.
+
+    A row without a real key gives exact zeros."""
     real = real_tokens("right", 130)
+    real[2] = False
     narrow = random_states(130, dtype)
     exact = tuple(s.detach().double().requires_grad_() for s in narrow)
     gradient = torch.randn(3, 130, VALUE_DIM, generator=torch.Generator().manual_seed(1)).to(dtype)
@@ -135,25 +130,14 @@ def test_low_precision_errs_at_most_twice_as_much_as_plain_pytorch(backend, norm
     results = {}
     for name in ("eager", backend):
         output, _ = run(name, stand_in(normalization), narrow, real)
-        assert output.dtype == dtype
         gradients = torch.autograd.grad(output, narrow, gradient.unsqueeze(2))
+        assert output.dtype == dtype and not output[2].any() and not any(g[2].any() for g in gradients)
         errors = [relative_error(g, e) for g, e in zip(gradients, expected_gradients, strict=True)]
         results[name] = (relative_error(output.squeeze(2), expected), errors)
     floor = 4 * torch.finfo(dtype).eps * 130**-0.5
     assert results[backend][0] <= 2 * results["eager"][0] + floor
     for ours, plain in zip(results[backend][1], results["eager"][1], strict=True):
         assert ours <= 3 * plain + floor
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
-@pytest.mark.parametrize(("backend", "normalization"), PAIRS)
-def test_a_row_without_a_real_key_gives_zeros(backend, normalization, dtype):
-    states, real = random_states(9, dtype), real_tokens("empty row", 9)
-    output, weights = run(backend, stand_in(normalization), states, real)
-    assert (output[1] == 0).all() and output.isfinite().all() and output[0].abs().sum() > 0
-    assert weights is None or (weights[1] == 0).all()
-    gradients = torch.autograd.grad(output.float().square().sum(), states)
-    assert all(g.isfinite().all() and (g[1] == 0).all() for g in gradients)
 
 
 @pytest.mark.parametrize(("backend", "normalization"), PAIRS)
@@ -166,17 +150,8 @@ def test_prepared_masks_with_a_pattern_of_their_own(backend, normalization):
     bias = torch.randn(3, 1, 21, 21, generator=generator, dtype=torch.float64)
     for hidden in (torch.finfo(torch.float64).min, -math.inf):
         additive = bias.masked_fill(~visible, hidden)
-        for mask, shift in ((visible, 0 * bias), (additive, bias)):
-            scores = (states[0] @ states[1].mT + shift)[:, 0]
-            seen = visible[:, 0]
-            if normalization.startswith("softmax"):
-                weights = scores.exp() * seen
-                weights = weights / weights.sum(-1, keepdim=True).clamp(min=1e-300)
-            else:
-                weights = scores.clamp(min=0) ** 2 * seen
-                if normalization == "normalized_squared_relu":
-                    weights = weights / weights.sum(-1, keepdim=True).clamp(min=1e-300)
-            expected = weights @ states[2][:, 0]
+        for mask, shift in ((visible, 0.0), (additive, bias[:, 0])):
+            expected = reference(*states, visible[:, 0], normalization, shift)
             output, _ = ATTENTION_BACKENDS[backend].forward(stand_in(normalization), *states, mask)
             torch.testing.assert_close(output.squeeze(2), expected, rtol=1e-9, atol=1e-10)
             assert all(g.isfinite().all() for g in torch.autograd.grad(output.sum(), states))
@@ -208,44 +183,38 @@ def test_factors_of_n():
 # ------------------------------------------------------------------------------------------------ blocks and dropout
 
 
-def effective_weights(normalization: str, length: int, dropout: float, seed: int) -> tuple[torch.Tensor, ...]:
-    """Weights after dropout, read off as the output for the value I and as the value's gradient for the gradient I."""
-    query, key, _ = random_states(length)
-    value = torch.eye(length, dtype=torch.float64).expand(3, 1, -1, -1).clone().requires_grad_()
-    torch.manual_seed(seed)
-    module = stand_in(normalization, training=True)
-    output, _ = ATTENTION_BACKENDS["gau_blocked"].forward(module, query, key, value, None, dropout=dropout)
-    eye = torch.eye(length, dtype=torch.float64).expand(3, -1, -1).unsqueeze(2)
-    (gradient,) = torch.autograd.grad(output, value, eye)
-    return output.squeeze(2).detach(), gradient[:, 0].mT
-
-
 @pytest.mark.parametrize("normalization", ATTENTION_NORMALIZATIONS)
-def test_dropout_of_blocks_is_the_same_in_forward_and_backward(normalization):
-    plain, _ = effective_weights(normalization, 63, 0.0, seed=0)
-    dropped, in_backward = effective_weights(normalization, 63, 0.25, seed=0)
-    torch.testing.assert_close(dropped, in_backward)
-    kept = dropped != 0
+def test_dropout_of_blocks_scales_what_it_keeps(normalization):
+    query, key, _ = random_states(63)
+    value = torch.eye(63, dtype=torch.float64).expand(3, 1, -1, -1)  # the output is the weights
+
+    def weights(dropout: float, seed: int = 0) -> torch.Tensor:
+        torch.manual_seed(seed)
+        module = stand_in(normalization, training=True)
+        return (
+            ATTENTION_BACKENDS["gau_blocked"].forward(module, query, key, value, None, dropout=dropout)[0].squeeze(2)
+        )
+
+    plain, dropped = weights(0.0), weights(0.25)
+    kept, positive = dropped != 0, plain > 0
     torch.testing.assert_close(dropped[kept], plain[kept] / 0.75)
-    positive = plain > 0
-    assert (kept & ~positive).sum() == 0
     share = (kept & positive).sum() / positive.sum()
     assert abs(share - 0.75) < 0.02  # three standard deviations are 0.012 and less for about 12000 weights
-    other, _ = effective_weights(normalization, 63, 0.25, seed=1)
-    assert (other != dropped).any()
-    again, _ = effective_weights(normalization, 63, 0.25, seed=0)
-    assert torch.equal(again, dropped)
+    assert torch.equal(weights(0.25), dropped) and not torch.equal(weights(0.25, seed=1), dropped)
 
 
-def test_gradients_with_dropout_equal_finite_differences():
-    states = random_states(23, batch=2)
-    module = stand_in("softmax", training=True)
+@pytest.mark.parametrize("window", [None, 5])
+@pytest.mark.parametrize("normalization", ATTENTION_NORMALIZATIONS)
+def test_gradients_of_blocks_with_dropout_equal_finite_differences(normalization, window):
+    """The backward pass drops the weights that the forward pass dropped, in every block."""
+    module = stand_in(normalization, training=True)
 
     def function(*states):
         torch.manual_seed(5)
-        return ATTENTION_BACKENDS["gau_blocked"].forward(module, *states, None, dropout=0.3)[0]
+        forward = ATTENTION_BACKENDS["gau_blocked"].forward
+        return forward(module, *states, None, dropout=0.3, sliding_window=window)[0]
 
-    assert torch.autograd.gradcheck(function, states, fast_mode=True)
+    assert torch.autograd.gradcheck(function, random_states(63, batch=2), fast_mode=True)
 
 
 @pytest.mark.parametrize(("batch", "rows", "keys"), [(1, 1, 1), (5, 7, 7), (2, 130, 130), (64, 4, 4), (3, 33, 70)])
@@ -327,12 +296,8 @@ def test_split_of_the_value_keeps_its_columns_in_order():
 
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="FlexAttention is compiled, which takes a C++ compiler")
-def test_flex_attention_on_cpu_is_for_inference():
-    config = GAUConfig(
-        vocab_size=50, hidden_size=32, intermediate_size=48, attention_key_size=16, num_hidden_layers=2,
-        initializer_range=0.3,
-    )  # fmt: skip
-    model = GAUModel(config).eval()
+def test_flex_attention_on_cpu_is_for_inference(make_model):
+    model = make_model(GAUModel, attention_key_size=16, intermediate_size=48, num_hidden_layers=1)
     real = real_tokens("right", 63)
     real[2] = False
     input_ids = torch.randint(5, 50, (3, 63), generator=torch.Generator().manual_seed(0))
@@ -380,9 +345,8 @@ def test_an_unknown_backend_is_named_with_those_allowed():
         check_attention_backend("kernels-community/flash-attn2", "squared_relu")
 
 
-def test_the_default_chooses_by_length_and_says_so_once(monkeypatch):
-    config = GAUConfig(vocab_size=50, hidden_size=16, intermediate_size=32, attention_key_size=8, num_hidden_layers=1)
-    model = GAUModel(config).eval()
+def test_the_default_chooses_by_length_and_says_so_once(monkeypatch, make_model):
+    model = make_model(GAUModel, num_hidden_layers=1)
     assert model.config._attn_implementation == "gau_auto"
     messages, used = [], []
     monkeypatch.setattr(attention_gau, "logger", SimpleNamespace(info_once=messages.append))
@@ -400,25 +364,3 @@ def test_the_default_chooses_by_length_and_says_so_once(monkeypatch):
     assert len(set(messages)) == 2  # `info_once` shows equal messages once
     assert "below 2048 tokens on cpu: 'eager'" in messages[0] and "from 2048 tokens" in messages[2]
     assert choose_attention_backend(16384, exporting=True) == "eager"
-
-
-def test_a_registered_backend_works_in_a_model_with_its_mask():
-    seen = []
-
-    def forward(module, query, key, value, attention_mask, scaling=1.0, dropout=0.0, **kwargs):
-        seen.append(attention_mask)
-        return ATTENTION_BACKENDS["eager"].forward(module, query, key, value, attention_mask, scaling, dropout)
-
-    backend = AttentionBackend(forward, ("softmax",), attention_gau.key_padding_mask)
-    attention_gau.register_attention_backend("of_this_test", backend)
-    try:
-        config = GAUConfig(
-            vocab_size=50, hidden_size=16, intermediate_size=32, attention_key_size=8, num_hidden_layers=1
-        )
-        config._attn_implementation = "of_this_test"
-        real = real_tokens("right", 7)
-        GAUModel(config)(torch.randint(5, 50, (3, 7)), attention_mask=real)
-        assert torch.equal(seen[0], real[:, None, None, :])
-    finally:
-        del ATTENTION_BACKENDS["of_this_test"], ALL_ATTENTION_FUNCTIONS["of_this_test"]
-        del AttentionInterface._global_mapping["of_this_test"], AttentionMaskInterface._global_mapping["of_this_test"]
