@@ -1,22 +1,22 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""Nothing is computed for padding, and nothing comes out differently for it."""
+"""Layers skip padding and keep packed documents apart, and no result changes."""
 
 import pytest
 import torch
 from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call, grad, vmap
-from transformers import AttentionInterface, DataCollatorWithFlattening
+from transformers import AttentionInterface, AttentionMaskInterface, DataCollatorWithFlattening
 
-import modeling_gau.unpadding_gau as unpadding_gau
 from modeling_gau import (
-    GAUConfig,
     GAUForMaskedLM,
     GAUForMultipleChoice,
     GAUForQuestionAnswering,
     GAUForSequenceClassification,
     GAUForTokenClassification,
     GAUModel,
+    attention_gau,
+    unpadding_gau,
 )
 from modeling_gau.attention_gau import (
     ATTENTION_BACKENDS,
@@ -46,16 +46,13 @@ PAIRS = [
 ]
 
 
-def make_model(kind=GAUModel, backend: str | None = None, **changes):
-    torch.manual_seed(0)
-    sizes = {"vocab_size": 60, "hidden_size": 24, "intermediate_size": 40, "attention_key_size": 12}
-    settings = {"num_hidden_layers": 3, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    # With small weights every row of attention is nearly uniform, and a wrong neighbour would not be seen.
-    config = GAUConfig(**sizes | settings | {"initializer_range": 0.4} | changes)
-    return kind._from_config(config, attn_implementation=backend).double().eval()
+@pytest.fixture
+def make_model(make_model):
+    """In float64, and the encoder alone unless asked for a head."""
+    return lambda kind=GAUModel, backend=None, **fields: make_model(kind, backend, **fields).double()
 
 
-def make_batch(side: str = "right", empty_row: bool = False) -> dict[str, torch.Tensor]:
+def make_batch(side: str = "right") -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
     longest = max(LENGTHS)
     mask = (torch.arange(longest) < torch.tensor(LENGTHS)[:, None]).long()
@@ -64,7 +61,7 @@ def make_batch(side: str = "right", empty_row: bool = False) -> dict[str, torch.
     if side == "holes":
         mask[1, 4:8] = 0
         mask[3, ::3] = 0
-    if empty_row:
+    if side == "empty row":
         mask[2] = 0
     ids = torch.randint(5, 60, mask.shape, generator=generator)
     return {"input_ids": ids, "attention_mask": mask, "token_type_ids": ids % 2}
@@ -72,36 +69,77 @@ def make_batch(side: str = "right", empty_row: bool = False) -> dict[str, torch.
 
 @pytest.fixture(params=["one by one", "some at once"], autouse=True)
 def small_models_count(request, monkeypatch):
-    """With layers as small as those of tests, leaving padding in is cheaper; calls that cost nothing are made one for
-    each sequence, and with a cost of its own some are made together."""
+    """Leaving padding in is cheaper for layers as small as these. If calls cost nothing, each sequence gets its own;
+    at a higher cost, some sequences share one."""
     calls = {"one by one": 0.0, "some at once": 12_000.0 / torch.get_num_threads()}
     monkeypatch.setattr(unpadding_gau, "_OPERATIONS_OF_A_CALL", calls[request.param])
     return request.param
 
 
-def both_ways(model, **inputs):
-    """Outputs and gradients with padding, and without it."""
-    results = []
-    for unpads in (False, True):
-        model.config.unpad_inputs = unpads
-        model.zero_grad()
-        outputs = model(**inputs)
-        (outputs.loss if "loss" in outputs else outputs.last_hidden_state.pow(3).sum()).backward()
-        results.append((outputs, [p.grad.clone() for p in model.parameters() if p.grad is not None]))
-    return results
+def outputs_and_gradients(model, unpads: bool, **inputs) -> dict[str, torch.Tensor]:
+    model.config.unpad_inputs = unpads
+    model.zero_grad()
+    outputs = model(**inputs)
+    (outputs.loss if "loss" in outputs else outputs.last_hidden_state.pow(3).sum()).backward()
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    assert len(gradients) > 10
+    return {name: tensor.detach() for name, tensor in outputs.items()} | gradients
 
 
-@pytest.mark.parametrize("side", ["right", "left", "holes"])
+@pytest.mark.parametrize("window", [None, 4])
+@pytest.mark.parametrize("side", ["right", "left", "holes", "empty row"])
 @pytest.mark.parametrize(("backend", "normalization"), PAIRS)
-def test_outputs_and_gradients(backend, normalization, side):
-    model, batch = make_model(backend=backend, attention_normalization=normalization), make_batch(side)
-    (padded, padded_gradients), (unpadded, gradients) = both_ways(model, **batch)
-    torch.testing.assert_close(unpadded.last_hidden_state, padded.last_hidden_state)
+def test_outputs_and_gradients_are_those_of_eager_with_padding(
+    make_model, monkeypatch, backend, normalization, side, window
+):
+    monkeypatch.setattr(attention_gau, "_MIN_WINDOW_ROWS", 8)  # several blocks to a sequence
+    fields, batch = {"attention_normalization": normalization, "sliding_window": window}, make_batch(side)
+    expected = outputs_and_gradients(make_model(backend="eager", **fields), unpads=False, **batch)
     padding = batch["attention_mask"] == 0
-    assert not padded.last_hidden_state[padding].any() and padded.last_hidden_state[~padding].any()
-    assert len(gradients) == len(padded_gradients) > 10
-    for mine, theirs in zip(gradients, padded_gradients, strict=True):
-        torch.testing.assert_close(mine, theirs)
+    assert not expected["last_hidden_state"][padding].any() and expected["last_hidden_state"][~padding].any()
+    for unpads in (False, True):
+        found = outputs_and_gradients(make_model(backend=backend, **fields), unpads, **batch)
+        torch.testing.assert_close(found, expected)
+
+
+LABELS = {
+    GAUForMaskedLM: lambda ids: {"labels": ids},
+    GAUForTokenClassification: lambda ids: {"labels": ids % 2},
+    GAUForSequenceClassification: lambda ids: {"labels": torch.arange(4) % 2},
+    GAUForQuestionAnswering: lambda ids: {
+        "start_positions": torch.tensor([0, 3, 2, 5]), "end_positions": torch.tensor([0, 9, 8, 6])
+    },
+    GAUForMultipleChoice: lambda ids: {"labels": torch.tensor([0, 1])},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+@pytest.mark.parametrize("kind", LABELS)
+def test_every_head(make_model, kind, pooling):
+    model, batch = make_model(kind, classifier_pooling=pooling, sparse_prediction=True), make_batch("holes")
+    batch |= LABELS[kind](batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100))
+    if kind is GAUForMultipleChoice:
+        batch = {name: tensor.unflatten(0, (2, 2)) if name != "labels" else tensor for name, tensor in batch.items()}
+    padded, unpadded = (outputs_and_gradients(model, unpads, **batch) for unpads in (False, True))
+    if kind in (GAUForTokenClassification, GAUForQuestionAnswering):  # their logits at padding mean nothing
+        padded, unpadded = (
+            {name: t for name, t in found.items() if "logits" not in name} for found in (padded, unpadded)
+        )
+    torch.testing.assert_close(unpadded, padded)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"fixed_n": 100}, {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}],
+    ids=["positions", "fixed_n", "dynamic"],
+)
+def test_fixed_n_and_positions_of_the_caller_or_scaled(make_model, fields):
+    model, batch = make_model(max_position_embeddings=10, **fields), make_batch("left")
+    if not fields:
+        batch["position_ids"] = 3 * (batch["attention_mask"].cumsum(-1) - 1).clamp(min=0)
+        assert (model(**batch)[0] - model(**make_batch("left"))[0]).abs().max() > 0.1
+    padded, unpadded = (outputs_and_gradients(model, unpads, **batch) for unpads in (False, True))
+    torch.testing.assert_close(unpadded, padded)
 
 
 def shapes_in_layers(model, **inputs) -> list[tuple[int, ...]]:
@@ -117,7 +155,7 @@ def shapes_in_layers(model, **inputs) -> list[tuple[int, ...]]:
 PADDED, UNPADDED = [(len(LENGTHS), max(LENGTHS))], [(1, sum(LENGTHS))]
 
 
-def test_less_is_computed():
+def test_less_is_computed(make_model):
     model, batch = make_model(), make_batch()
     assert shapes_in_layers(model, **batch) == UNPADDED
     assert shapes_in_layers(model, **batch | {"attention_mask": batch["attention_mask"].bool()}) == UNPADDED
@@ -130,7 +168,7 @@ def test_less_is_computed():
 
 @pytest.mark.parametrize("wanted", ["output_hidden_states", "output_attentions"])
 @pytest.mark.parametrize("by_config", [False, True])
-def test_recorded_outputs_keep_their_shape(wanted, by_config):
+def test_recorded_outputs_keep_their_shape(make_model, wanted, by_config):
     model, batch = make_model(backend="eager"), make_batch()
     if by_config:
         setattr(model.config, wanted, True)
@@ -140,7 +178,7 @@ def test_recorded_outputs_keep_their_shape(wanted, by_config):
     assert shapes_in_layers(model, **batch, **({} if by_config else {wanted: True})) == PADDED
 
 
-def test_prepared_masks_are_used_as_they_are():
+def test_prepared_masks_are_used_as_they_are(make_model):
     model, batch = make_model(), make_batch()
     prepared = batch["attention_mask"].bool()[:, None, None, :]
     assert shapes_in_layers(model, **batch | {"attention_mask": prepared}) == PADDED
@@ -150,28 +188,31 @@ def test_prepared_masks_are_used_as_they_are():
     )
 
 
-def test_backends_that_are_registered_keep_their_mask():
-    """A mask function may hide more than padding: a window, say."""
-    called = []
+def test_backends_that_are_registered_keep_their_mask(make_model):
+    """A mask function may hide more than padding, such as distant tokens."""
+    made, seen = [], []
 
     def mask(batch_size, q_length, kv_length, attention_mask=None, **kwargs):
-        called.append((q_length, kv_length))
         near = (torch.arange(q_length)[:, None] - torch.arange(kv_length)).abs() <= 2
-        return near & attention_mask[:, None, None, :].bool()
+        made.append(near & attention_mask[:, None, None, :].bool())
+        return made[-1]
 
     def forward(module, query, key, value, attention_mask, scaling=1.0, dropout=0.0):
+        seen.append(attention_mask)
         return eager_attention_forward(module, query, key, value, attention_mask, scaling, dropout)
 
-    register_attention_backend("window_of_a_test", AttentionBackend(forward, ("softmax", "squared_relu"), mask))
+    name = "window_of_a_test"
+    register_attention_backend(name, AttentionBackend(forward, ("softmax", "squared_relu"), mask))
     try:
-        model = make_model(backend="window_of_a_test")
-        assert shapes_in_layers(model, **make_batch()) == PADDED
-        assert called == [(23, 23)]
+        assert shapes_in_layers(make_model(backend=name), **make_batch()) == PADDED
+        assert made[0].shape == (4, 1, 23, 23) and all(torch.equal(given, made[0]) for given in seen)
+        assert len(made) == 1 and len(seen) == 3
     finally:
-        del ATTENTION_BACKENDS["window_of_a_test"]
+        del ATTENTION_BACKENDS[name]
+        del AttentionInterface._global_mapping[name], AttentionMaskInterface._global_mapping[name]
 
 
-def test_the_fixture_makes_both_kinds(small_models_count):
+def test_the_fixture_makes_both_kinds(make_model, small_models_count):
     cost = LayerCost.of(make_model().config, torch.device("cpu"))
     groups = PackedSequences(LENGTHS, (4, 23)).grouped(cost)
     assert groups == ([(1, 23), (9,), (16,)] if small_models_count == "some at once" else [(1,), (23,), (9,), (16,)])
@@ -207,7 +248,7 @@ def test_where_it_pays():
     assert without_padding(little, LayerCost(4.6e5, 9e2, 20e6)) is None
 
 
-def test_short_neighbours_go_together():
+def test_short_neighbours_go_together(make_model):
     packed = PackedSequences((5, 5, 5, 100, 5, 5), (1, 125))
     cost = LayerCost(0.0, pair=1.0, call=150.0)
     assert packed.grouped(cost) == [(5, 5, 5), (100,), (5, 5)]
@@ -228,78 +269,7 @@ def test_short_neighbours_go_together():
     assert two.call == 2 * one.call and (two.token, two.pair) == (one.token, one.pair)
 
 
-def test_a_row_without_tokens():
-    model, batch = make_model(), make_batch(empty_row=True)
-    (padded, _), (unpadded, _) = both_ways(model, **batch)
-    torch.testing.assert_close(unpadded.last_hidden_state, padded.last_hidden_state)
-    assert not unpadded.last_hidden_state[2].any()
-
-
-def labels_of(kind, batch) -> dict[str, torch.Tensor]:
-    ids = batch["input_ids"]
-    if kind is GAUForSequenceClassification:
-        return {"labels": torch.arange(4) % 2}
-    if kind is GAUForQuestionAnswering:
-        return {"start_positions": torch.tensor([0, 3, 2, 5]), "end_positions": torch.tensor([0, 9, 8, 6])}
-    labels = ids if kind is GAUForMaskedLM else ids % 2
-    return {"labels": labels.masked_fill(batch["attention_mask"] == 0, -100)}
-
-
-@pytest.mark.parametrize("pooling", ["cls", "mean"])
-@pytest.mark.parametrize(
-    "kind", [GAUForMaskedLM, GAUForSequenceClassification, GAUForTokenClassification, GAUForQuestionAnswering]
-)
-def test_every_head(kind, pooling):
-    model, batch = make_model(kind, classifier_pooling=pooling, sparse_prediction=True), make_batch("holes")
-    (padded, padded_gradients), (unpadded, gradients) = both_ways(model, **batch, **labels_of(kind, batch))
-    torch.testing.assert_close(unpadded.loss, padded.loss)
-    for mine, theirs in zip(gradients, padded_gradients, strict=True):
-        torch.testing.assert_close(mine, theirs)
-
-
-def test_positions_of_the_caller():
-    model, batch = make_model(), make_batch("left")
-    positions = (batch["attention_mask"].cumsum(-1) - 1).clamp(min=0)
-    (padded, _), (unpadded, _) = both_ways(model, **batch, position_ids=positions)
-    torch.testing.assert_close(unpadded.last_hidden_state, padded.last_hidden_state)
-    other = model(**batch, position_ids=positions * 3).last_hidden_state
-    assert (other - padded.last_hidden_state).abs().max() > 0.1
-
-
-def test_multiple_choice():
-    model, batch = make_model(GAUForMultipleChoice), make_batch()
-    choices = {name: tensor.unflatten(0, (2, 2)) for name, tensor in batch.items()}
-    (padded, padded_gradients), (unpadded, gradients) = both_ways(model, **choices, labels=torch.tensor([0, 1]))
-    torch.testing.assert_close(unpadded.logits, padded.logits)
-    for mine, theirs in zip(gradients, padded_gradients, strict=True):
-        torch.testing.assert_close(mine, theirs)
-
-
-def test_checkpointed_training_with_dropout():
-    model, batch = make_model(GAUForMaskedLM, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1), make_batch()
-    model.train()
-    losses, gradients = [], []
-    for checkpointed in (False, True):
-        if checkpointed:
-            model.gradient_checkpointing_enable()
-        torch.manual_seed(5)
-        model.zero_grad()
-        loss = model(**batch, **labels_of(GAUForMaskedLM, batch)).loss
-        loss.backward()
-        losses.append(loss.item())
-        gradients.append(model.model.layers[0].gau.i_dense.weight.grad.clone())
-    assert losses[0] == losses[1]
-    torch.testing.assert_close(*gradients)
-
-
-@pytest.mark.parametrize("changes", [{"fixed_n": 100}, {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}])
-def test_fixed_n_and_scaled_positions(changes):
-    model, batch = make_model(max_position_embeddings=10, **changes), make_batch("left")
-    (padded, _), (unpadded, _) = both_ways(model, **batch)
-    torch.testing.assert_close(unpadded.last_hidden_state, padded.last_hidden_state)
-
-
-def test_bfloat16():
+def test_bfloat16(make_model):
     model, batch = make_model(GAUForMaskedLM).float(), make_batch()
     real = batch["attention_mask"].bool()
     model.config.unpad_inputs = False
@@ -333,14 +303,21 @@ def restarted() -> torch.Tensor:
 def how_given(how: str) -> dict:
     if how == "position_ids":
         return {"position_ids": restarted()}
-    return {"cu_seq_lens_q": edges(), "cu_seq_lens_k": edges(), "max_length_q": 23, "max_length_k": 23}
+    if how == "cu_seq_lens":
+        return {"cu_seq_lens_q": edges(), "cu_seq_lens_k": edges(), "max_length_q": 23, "max_length_k": 23}
+    documents = torch.arange(4).repeat_interleave(torch.tensor(LENGTHS))
+    mask = (documents[:, None] == documents)[None, None]
+    if how == "additive mask":
+        mask = torch.zeros(mask.shape, dtype=torch.float64).masked_fill(~mask, torch.finfo(torch.float64).min)
+    return {"attention_mask": mask, "position_ids": restarted()}
 
 
+@pytest.mark.parametrize("window", [None, 4])
 @pytest.mark.parametrize(("backend", "normalization"), PAIRS)
-@pytest.mark.parametrize("how", ["cu_seq_lens", "position_ids"])
-def test_sequences_end_to_end(how, backend, normalization):
-    model, batch = make_model(backend=backend, attention_normalization=normalization), make_batch()
-    inputs, rows = laid_end_to_end(batch)
+@pytest.mark.parametrize("how", ["cu_seq_lens", "position_ids", "mask", "additive mask"])
+def test_sequences_end_to_end(make_model, how, backend, normalization, window):
+    model = make_model(backend=backend, attention_normalization=normalization, sliding_window=window)
+    inputs, rows = laid_end_to_end(make_batch())
     packed = model(**inputs, **how_given(how), output_hidden_states=True)
     assert packed.last_hidden_state.shape[:2] == (1, sum(LENGTHS)) and len(packed.hidden_states) == 4
     for part, row in zip(packed.last_hidden_state[0].split(LENGTHS), rows, strict=True):
@@ -349,7 +326,7 @@ def test_sequences_end_to_end(how, backend, normalization):
 
 
 @pytest.mark.parametrize("without", ["recorded", "whole", "regional", "unit", "fake"])
-def test_by_a_mask_where_lengths_cannot_be(monkeypatch, without):
+def test_by_a_mask_where_lengths_cannot_be(make_model, monkeypatch, without):
     """Attention weights are asked for; the model, each layer or each unit is compiled; tensors have no values."""
     model, batch = make_model(), make_batch()
     inputs, _ = laid_end_to_end(batch)
@@ -379,7 +356,7 @@ def test_by_a_mask_where_lengths_cannot_be(monkeypatch, without):
     torch.testing.assert_close(actual, expected)
 
 
-def test_compiled_positions_cost_no_mask(monkeypatch):
+def test_compiled_positions_cost_no_mask(make_model, monkeypatch):
     model = make_model()
     ids = torch.randint(5, 60, (2, 9), generator=torch.Generator().manual_seed(3))
     monkeypatch.setattr(unpadding_gau, "same_document", lambda numbers: pytest.fail("a mask of all pairs"))
@@ -387,7 +364,7 @@ def test_compiled_positions_cost_no_mask(monkeypatch):
     torch.testing.assert_close(compiled, model(ids[:1]).last_hidden_state)
 
 
-def test_gradients_of_single_examples():
+def test_gradients_of_single_examples(make_model):
     """`torch.func`: nothing is looked at in tensors that stand for many."""
     model, batch = make_model(), make_batch()
     parameters = dict(model.named_parameters())
@@ -403,7 +380,7 @@ def test_gradients_of_single_examples():
             torch.testing.assert_close(mapped[name][row], gradient)
 
 
-def test_layers_on_another_device():
+def test_layers_on_another_device(make_model):
     """accelerate's hooks, which `device_map` sets, take masks along."""
     model, batch = make_model(), make_batch()
     model.layers.to("meta")
@@ -414,7 +391,7 @@ def test_layers_on_another_device():
 
 
 @pytest.mark.parametrize("how", ["layer.compile()", "torch.compile(layer)"])
-def test_compiled_layers_keep_padding(how):
+def test_compiled_layers_keep_padding(make_model, how):
     model, batch = make_model(), make_batch()
     expected = model(**batch).last_hidden_state
     for index, layer in enumerate(model.layers):
@@ -429,27 +406,14 @@ def test_compiled_layers_keep_padding(how):
     assert set(shapes) == set(PADDED)
 
 
-@pytest.mark.parametrize(
-    "positions",
-    [
-        [[0, 1, 2, 3]],
-        [[4, 5, 6, 7]],
-        [[0, 0, 0, 0]],  # positions left out
-        [[0, 1, 5, 6]],  # a gap
-        [[3, 2, 1, 0]],
-        [[0, 1, 2, 1]],
-        [[0, 1, 0, 1], [0, 1, 2, 3]],  # transformers, too, looks at single rows only
-    ],
-)
-def test_positions_that_begin_nothing_anew(positions):
-    positions = torch.tensor(positions)
-    assert packed_documents(positions.shape, None, positions, {}) is None
-
-
-def test_positions_that_begin_anew():
+def test_positions_that_restart_mark_documents():
     for positions, numbers in (([0, 1, 0, 1, 2, 0], [0, 0, 1, 1, 1, 2]), ([7, 8, 7], [0, 0, 1])):
         found = packed_documents((1, len(positions)), None, torch.tensor([positions]), {})
         assert found.tolist() == [numbers]
+    left_out, gap, two_rows = [[0, 0, 0, 0]], [[0, 1, 5, 6]], [[0, 1, 0, 1], [0, 1, 2, 3]]
+    # Like transformers, this looks at single rows only.
+    for others in ([[0, 1, 2, 3]], [[4, 5, 6, 7]], left_out, gap, [[3, 2, 1, 0]], [[0, 1, 2, 1]], two_rows):
+        assert packed_documents((len(others), 4), None, torch.tensor(others), {}) is None
     # One row of positions for all rows of a batch, and positions beside a mask, are positions.
     broadcast = torch.tensor([[0, 1, 2, 0, 1]])
     assert packed_documents((2, 5), None, broadcast, {}) is None
@@ -459,7 +423,7 @@ def test_positions_that_begin_anew():
     assert packed_documents((1, 5), None, broadcast.to("meta"), {}) is None
 
 
-def test_one_row_of_positions_for_all_rows():
+def test_one_row_of_positions_for_all_rows(make_model):
     model = make_model()
     ids = torch.randint(5, 60, (2, 7), generator=torch.Generator().manual_seed(3))
     positions = torch.tensor([[0, 1, 2, 0, 1, 2, 3]])
@@ -467,7 +431,7 @@ def test_one_row_of_positions_for_all_rows():
     torch.testing.assert_close(model(ids, position_ids=positions).last_hidden_state, torch.cat(rows))
 
 
-def test_positions_begin_anew_with_each_sequence():
+def test_positions_begin_anew_with_each_sequence(make_model):
     """Rotary positions are relative, but for scaled ones that depend on the longest position."""
     assert restarting_positions(torch.tensor([[0, 0, 0, 1, 2, 2]])).tolist() == [[0, 1, 2, 0, 0, 1]]
     seen = []
@@ -477,7 +441,7 @@ def test_positions_begin_anew_with_each_sequence():
     assert torch.equal(seen[0], restarted())
 
 
-def test_empty_sequences_and_masks_that_hide_nothing():
+def test_empty_sequences_and_masks_that_hide_nothing(make_model):
     model, batch = make_model(), make_batch()
     inputs, _ = laid_end_to_end(batch)
     expected = model(**inputs, cu_seq_lens_q=edges()).last_hidden_state
@@ -487,7 +451,7 @@ def test_empty_sequences_and_masks_that_hide_nothing():
     torch.testing.assert_close(model(**inputs, attention_mask=ones, cu_seq_lens_q=edges()).last_hidden_state, expected)
 
 
-def test_the_collator_of_transformers():
+def test_the_collator_of_transformers(make_model):
     model, batch = make_model(GAUForMaskedLM), make_batch()
     _, rows = laid_end_to_end(batch)
     features = [{"input_ids": row.tolist(), "labels": row.tolist()} for row in rows]
@@ -509,7 +473,7 @@ def packed_rows() -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("sparse", [False, True])
 @pytest.mark.parametrize("backend", ["eager", "gau_blocked"])
-def test_documents_of_packed_rows(small_models_count, backend, sparse):
+def test_documents_of_packed_rows(make_model, small_models_count, backend, sparse):
     """End to end where it pays, otherwise by a mask, and as the caller's own mask and positions give it."""
     model, batch = make_model(GAUForMaskedLM, backend, sparse_prediction=sparse), packed_rows()
     numbers = batch.pop("document_ids")
@@ -531,7 +495,7 @@ def test_documents_of_packed_rows(small_models_count, backend, sparse):
         torch.testing.assert_close(other, results[-1])
 
 
-def test_documents_that_stay_in_their_rows():
+def test_documents_that_stay_in_their_rows(make_model):
     """Recorded states keep their shape, compiled models read no lengths, and documents in pieces need a mask."""
     model, batch = make_model(), packed_rows()
     inputs = {name: batch[name] for name in ("input_ids", "document_ids")}
@@ -546,24 +510,7 @@ def test_documents_that_stay_in_their_rows():
     assert documents_end_to_end(torch.tensor([[1, 1, 0], [0, 1, 2]])).lengths == (2, 1, 1)
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"document_ids": torch.ones(3, 5).long()}, r"document_ids must be integers of the batch's shape \(3, 6\)"),
-        ({"document_ids": torch.ones(3, 6)}, "document_ids must be integers"),
-        ({"document_ids": torch.tensor([[1, 1, 2, 2, -1, -1]] * 3)}, "must not be negative"),
-        ({"attention_mask": torch.ones(3, 6)}, "attention_mask contradicts document_ids"),
-        ({"cu_seq_lens_q": torch.tensor([0, 18])}, "Give document_ids or cu_seq_lens_q, not both"),
-    ],
-)
-def test_document_ids_that_cannot_be(changes, message):
-    batch = packed_rows()
-    del batch["labels"]
-    with pytest.raises(ValueError, match=message):
-        make_model()(**batch | changes)
-
-
-def test_dynamic_positions_do_not_depend_on_padding(small_models_count):
+def test_dynamic_positions_do_not_depend_on_padding(make_model):
     """Dynamic RoPE goes by the largest position, which must be the same end to end and with a mask."""
     rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
     model = make_model(rope_parameters=rope, max_position_embeddings=8)
@@ -575,7 +522,7 @@ def test_dynamic_positions_do_not_depend_on_padding(small_models_count):
 
 
 @pytest.mark.parametrize("backend", ["flash_attention_2", "gau_triton"])
-def test_backends_without_masks_of_pairs_say_so(backend):
+def test_backends_without_masks_of_pairs_say_so(make_model, backend):
     model, batch = make_model(), packed_rows()
     del batch["labels"]
     model.config._attn_implementation = backend
@@ -583,26 +530,31 @@ def test_backends_without_masks_of_pairs_say_so(backend):
         model(**batch, output_hidden_states=True)
 
 
-def test_flash_attention_gets_the_lengths(monkeypatch):
-    """The kernel itself wants a GPU: a stand-in, which attends by `cu_seq_lens_q` alone."""
-    called = []
+@pytest.fixture
+def flash(monkeypatch) -> list[torch.Size]:
+    """A stand-in for the kernel, which needs a GPU: it attends by `cu_seq_lens_q` alone. Gives the shapes it got."""
+    shapes = []
 
     def kernel(module, query, key, value, attention_mask, scaling=1.0, dropout=0.0, **kwargs):
-        assert attention_mask is None and kwargs["max_length_q"] == kwargs["max_length_k"] == max(LENGTHS)
-        assert torch.equal(kwargs["cu_seq_lens_q"], edges()) and torch.equal(kwargs["cu_seq_lens_k"], edges())
-        called.append(module.layer_idx)
-        parts = zip(*(tensor.split(LENGTHS, 2) for tensor in (query, key, value)), strict=True)
+        shapes.append(query.shape)
+        sizes = kwargs["cu_seq_lens_q"].diff().tolist()
+        assert attention_mask is None and kwargs["max_length_q"] == kwargs["max_length_k"] == max(sizes)
+        assert torch.equal(kwargs["cu_seq_lens_q"], kwargs["cu_seq_lens_k"])
+        parts = zip(*(tensor.split(sizes, 2) for tensor in (query, key, value)), strict=True)
         outputs = [torch.nn.functional.scaled_dot_product_attention(*part, scale=scaling) for part in parts]
         return torch.cat(outputs, dim=2).transpose(1, 2), None
 
     monkeypatch.setitem(AttentionInterface._global_mapping, "flash_attention_2", kernel)
-    model, batch = make_model(intermediate_size=36), make_batch()
-    inputs, _ = laid_end_to_end(batch)
+    return shapes
+
+
+def test_flash_attention_gets_the_lengths(make_model, flash):
+    model, (inputs, _) = make_model(intermediate_size=36, num_hidden_layers=1), laid_end_to_end(make_batch())
     expected = model(**inputs, cu_seq_lens_q=edges()).last_hidden_state
     model.config._attn_implementation = "flash_attention_2"
-    torch.testing.assert_close(model(**inputs, cu_seq_lens_q=edges()).last_hidden_state, expected)
-    torch.testing.assert_close(model(**inputs, position_ids=restarted()).last_hidden_state, expected)
-    assert called == [0, 1, 2] * 2
+    for given in ({"cu_seq_lens_q": edges()}, {"position_ids": restarted()}):
+        torch.testing.assert_close(model(**inputs, **given).last_hidden_state, expected)
+    assert len(flash) == 2
     given = how_given("cu_seq_lens")
     compiled = torch.compile(model, backend="eager")
     torch.testing.assert_close(compiled(**inputs, **given).last_hidden_state, expected)
@@ -614,24 +566,12 @@ def test_flash_attention_gets_the_lengths(monkeypatch):
 
 
 @pytest.mark.parametrize("side", ["right", "left", "holes"])
-def test_flash_attention_gets_no_padding(monkeypatch, side):
-    shapes = []
-
-    def kernel(module, query, key, value, attention_mask, scaling=1.0, dropout=0.0, **kwargs):
-        shapes.append(tuple(query.shape))
-        sizes = kwargs["cu_seq_lens_q"].diff().tolist()
-        assert attention_mask is None and max(sizes) == kwargs["max_length_q"]
-        parts = zip(*(tensor.split(sizes, 2) for tensor in (query, key, value)), strict=True)
-        outputs = [torch.nn.functional.scaled_dot_product_attention(*part, scale=scaling) for part in parts]
-        return torch.cat(outputs, dim=2).transpose(1, 2), None
-
-    monkeypatch.setitem(AttentionInterface._global_mapping, "flash_attention_2", kernel)
-    model, batch = make_model(intermediate_size=36), make_batch(side)
-    model.config.unpad_inputs = False
+def test_flash_attention_gets_no_padding(make_model, flash, side):
+    model, batch = make_model(intermediate_size=36, unpad_inputs=False), make_batch(side)
     expected = model(**batch).last_hidden_state
     model.config.unpad_inputs, model.config._attn_implementation = True, "flash_attention_2"
     torch.testing.assert_close(model(**batch).last_hidden_state, expected)
-    assert set(shapes) == {(1, 3, int(batch["attention_mask"].sum()), 12)}
+    assert set(flash) == {(1, 3, int(batch["attention_mask"].sum()), 12)}
 
 
 @pytest.mark.parametrize(
@@ -646,16 +586,31 @@ def test_flash_attention_gets_no_padding(monkeypatch, side):
         ({"cu_seq_lens_q": [0, 49]}, "cu_seq_lens_q must be a tensor of integers, not list"),
     ],
 )
-def test_what_cannot_be(changes, message):
-    model, batch = make_model(), make_batch()
-    inputs, _ = laid_end_to_end(batch)
-    assert inputs["input_ids"].shape == (1, 49)
+def test_bad_edges_are_refused(make_model, changes, message):
+    inputs, _ = laid_end_to_end(make_batch())
     with pytest.raises(ValueError, match=message):
-        model(**inputs | {"cu_seq_lens_q": edges()} | changes)
+        make_model()(**inputs | {"cu_seq_lens_q": edges()} | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"document_ids": torch.ones(3, 5).long()}, r"document_ids must be integers of the batch's shape \(3, 6\)"),
+        ({"document_ids": torch.ones(3, 6)}, "document_ids must be integers"),
+        ({"document_ids": torch.tensor([[1, 1, 2, 2, -1, -1]] * 3)}, "must not be negative"),
+        ({"attention_mask": torch.ones(3, 6)}, "attention_mask contradicts document_ids"),
+        ({"cu_seq_lens_q": torch.tensor([0, 18])}, "Give document_ids or cu_seq_lens_q, not both"),
+    ],
+)
+def test_bad_document_ids_are_refused(make_model, changes, message):
+    batch = packed_rows()
+    del batch["labels"]
+    with pytest.raises(ValueError, match=message):
+        make_model()(**batch | changes)
 
 
 @pytest.mark.parametrize("kind", [GAUForSequenceClassification, GAUForQuestionAnswering, GAUForMultipleChoice])
-def test_heads_with_one_answer_a_row(kind):
+def test_heads_with_one_answer_a_row(make_model, kind):
     inputs, _ = laid_end_to_end(make_batch())
     positions = restarted()
     if kind is GAUForMultipleChoice:
@@ -665,7 +620,7 @@ def test_heads_with_one_answer_a_row(kind):
             make_model(kind)(**inputs, **given)
 
 
-def test_flex_attention_keeps_no_sequences_apart():
+def test_flex_attention_keeps_no_sequences_apart(make_model):
     model, batch = make_model(), make_batch()
     model.config._attn_implementation = "flex_attention"
     for given in ({"cu_seq_lens_q": edges()}, {"position_ids": restarted()}):
