@@ -1,12 +1,9 @@
 """Documents from files: what comes in whole, what is refused, what is held out."""
 
-import bz2
 import gzip
 import json
-import lzma
 from pathlib import Path
 
-import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict, Value, concatenate_datasets
 
@@ -22,34 +19,27 @@ from modeling_gau.text.files import Row
 from modeling_gau.text.fingerprints import digest, documents_fingerprint
 
 
-WORDS = "the old sea captain saw a white whale near his small boat and called every sailor to look at it".split()
-
-
-def story(number, length=60):
-    generator = np.random.default_rng(number)
-    return " ".join(generator.choice(WORDS, length)).capitalize() + f" ({number})."
-
-
-@pytest.fixture(scope="session")
-def documents():
-    return Dataset.from_dict({"text": [story(number) for number in range(60)]})
+@pytest.fixture
+def read(folder, tmp_path_factory):
+    """Runs read_documents in a folder of its own, with its own cache."""
+    cache = str(tmp_path_factory.mktemp("cache"))
+    return lambda **arguments: read_documents(DataArguments(**arguments), seed=0, cache_dir=cache)
 
 
 @pytest.fixture
-def load(tmp_path, monkeypatch):
-    """Runs read_documents in a folder of its own, with its own cache."""
-    folder = tmp_path / "files"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-
-    def load(**arguments):
-        return read_documents(DataArguments(**arguments), seed=0, cache_dir=str(tmp_path / "cache")).splits
-
-    return load
+def load(read):
+    return lambda **arguments: read(**arguments).splits
 
 
 def jsonl(path, rows):
     Path(path).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def write(name, content):
+    Path(name).write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+
+
+GOOD = '{"text": "good"}\n'
 
 
 def texts(dataset):
@@ -59,7 +49,7 @@ def texts(dataset):
 # Loading
 
 
-def test_text_files_are_whole_documents(load):
+def test_text_files_are_whole_documents(story, load):
     contents = {f"{number}.txt": f"{story(number)}\n\nSecond paragraph, caf\u00e9.\n" for number in range(3)}
     for name, text in contents.items():
         Path(name).write_text(text, encoding="utf-8")
@@ -77,29 +67,22 @@ def test_text_units(load, unit, expected):
     assert load(train_file=["a.txt"], validation_file=["b.txt"], text_unit=unit)["train"]["text"] == expected
 
 
-def test_rows_of_tables_are_documents(load):
+def test_rows_of_tables_are_documents(story, load):
     rows = [{"id": number, "body": story(number), "extra": None} for number in range(3)]
     jsonl("a.jsonl", rows[:1])
     Path("b.json").write_text(json.dumps(rows[1:2]), encoding="utf-8")
     Dataset.from_list(rows[2:]).to_parquet("c.parquet")
     Path("d.csv").write_text('body,other\n"with ""quotes"",\nand a line",1\nNA,2\n', encoding="utf-8")
-    Path("e.tsv").write_text("body\tother\nleft\tright\n", encoding="utf-8")
+    Path("e.tsv").write_text('body\tother\n"l ""eft"""\tright\n', encoding="utf-8")
     with gzip.open("f.jsonl.gz", "wt", encoding="utf-8") as stream:
         stream.write(json.dumps({"body": "zipped"}) + "\n")
     Path("g.txt").write_text("plain", encoding="utf-8")
     jsonl("validation.jsonl", [{"body": "held out"}])
     names = ["a.jsonl", "b.json", "c.parquet", "d.csv", "e.tsv", "f.jsonl.gz", "g.txt"]
     splits = load(train_file=names, validation_file=["validation.jsonl"], text_column="body")
-    expected = [row["body"] for row in rows] + ['with "quotes",\nand a line', "NA", "left", "zipped", "plain"]
+    expected = [row["body"] for row in rows] + ['with "quotes",\nand a line', "NA", 'l "eft"', "zipped", "plain"]
     assert texts(splits["train"]) == sorted(expected)
     assert splits["validation"]["text"] == ["held out"]
-
-
-def test_quotes_in_tsv_files_are_those_of_csv(load):
-    Path("a.tsv").write_text('text\tother\n"a ""b"" c"\t1\n"x\ny"\t2\n', encoding="utf-8")
-    Path("validation.txt").write_text("held out", encoding="utf-8")
-    splits = load(train_file=["a.tsv"], validation_file=["validation.txt"])
-    assert texts(splits["train"]) == sorted(['a "b" c', "x\ny"])
 
 
 def test_directories_are_searched_in_depth(load):
@@ -113,19 +96,19 @@ def test_directories_are_searched_in_depth(load):
     assert splits["validation"]["text"] == ["text of b/[4].txt"]
 
 
-def test_dataset_path(load, documents):
+def test_dataset_path(load, stories):
     validation = Dataset.from_dict({"text": ["held out"], "other": [1]})
-    DatasetDict({"train": documents, "validation": validation, "test": validation}).save_to_disk("saved")
-    documents.save_to_disk("alone")
+    DatasetDict({"train": stories, "validation": validation, "test": validation}).save_to_disk("saved")
+    stories.save_to_disk("alone")
     Path("files").mkdir()
     jsonl("files/train-00000.jsonl", [{"text": "a"}])
     jsonl("files/train-00001.jsonl", [{"text": "b"}])
     jsonl("files/validation.jsonl", [{"text": "c"}])
     splits = load(dataset_path="saved")
-    assert splits["train"]["text"] == documents["text"] and splits["validation"]["text"] == ["held out"]
+    assert splits["train"]["text"] == stories["text"] and splits["validation"]["text"] == ["held out"]
     alone = load(dataset_path="alone")
-    assert texts(alone["train"]) + texts(alone["validation"]) != texts(documents)
-    assert sorted(texts(alone["train"]) + texts(alone["validation"])) == texts(documents)
+    assert texts(alone["train"]) + texts(alone["validation"]) != texts(stories)
+    assert sorted(texts(alone["train"]) + texts(alone["validation"])) == texts(stories)
     splits = load(dataset_path="files")
     assert (splits["train"]["text"], splits["validation"]["text"]) == (["a", "b"], ["c"])
 
@@ -145,7 +128,7 @@ def test_changed_files_are_read_again(load):
         assert load(train_file=["a.jsonl"], validation_file=["a.jsonl"])["train"]["text"] == [text]
 
 
-def test_embedded_corpus_is_read_once(load, monkeypatch):
+def test_embedded_corpus_is_read_once(story, load, monkeypatch):
     reads = []
 
     def embedded_documents():
@@ -163,57 +146,25 @@ def test_embedded_corpus_is_read_once(load, monkeypatch):
     assert len(reads) == 2
 
 
-def write(name, content):
-    Path(name).write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
-
-
-GOOD = '{"text": "good"}\n'
-
-
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("a.txt", b"", "a.txt is empty"),
-        ("a.txt", "caf\u00e9 cr\u00e8me".encode("latin-1"), "a.txt, line 1: this is not UTF-8 (byte 0xe9)"),
-        ("a.txt", b"ab\xc3", "a.txt, line 1: this is not UTF-8 (byte 0xc3)"),
-        ("a.jsonl", b'{"text": "a\xff"}\n', "a.jsonl, line 1: this is not UTF-8 (byte 0xff)"),
-        ("a.txt", " \n\t", "no documents: there is nothing but white space in a.txt"),
         ("a.pdf", "text", "a.pdf is of an unknown kind; allowed are .txt"),
-        ("a.jsonl", GOOD * 2 + '{"text": \n' + GOOD, "a.jsonl, line 3: this is not JSON"),
-        ("a.json", '[{"text": "a"},\n {"text" "b"}]', "a.json, line 2: this is not JSON"),
-        ("a.jsonl", '{"body": "a", "id": 1}\n', "'text', but body, id; choose one with --text_column"),
-        ("a.jsonl", GOOD * 2 + '{"text": null}\n', "a.jsonl, line 3: 'text' must be text, got None"),
-        ("a.jsonl", GOOD + '{"text": 5}\n', "a.jsonl, line 2: 'text' must be text, got 5"),
-        ("a.jsonl", '{"text": 4}\n{"text": 5}\n', "a.jsonl, line 1: 'text' must be text, got 4"),
-        ("a.jsonl", GOOD + '{"id": 3}\n', "a.jsonl, line 2: no 'text', but id"),
-        (
-            "a.jsonl",
-            GOOD + '["text"]\n',
-            "a.jsonl, line 2: expected an object with a key for each column, got ['text']",
-        ),
-        ("a.json", '[{"text": "a"}, {"text": ["b"]}]', "a.json, row 2: 'text' must be text, got ['b']"),
-        ("a.csv", "text,id\na,1\nb,2,3\n", "a.csv, line 3: expected 2 cells, as in the header, got 3"),
+        ("a.jsonl", GOOD * 2 + '{"text": null}\n' + GOOD, "a.jsonl, line 3: 'text' must be text, got None"),
+        ("a.csv", "text,id\na,1\nb\n", "a.csv, line 3: expected 2 cells, as in the header, got 1"),
         ("a.csv", "body,id\na,1\n", "'text', but body, id"),
-        ("a.csv", "text,text\n5,6\n", "a.csv, line 1: two columns have the name 'text'"),
-        ("a.jsonl", '{"text": "a", "text": "b"}\n', "a.jsonl, line 1: the key 'text' appears twice"),
         ("a.txt.gz", gzip.compress(b"some text " * 99, mtime=0)[:-20], "a.txt.gz cannot be read: "),
-        ("a.txt.gz", b"plain", "a.txt.gz cannot be read: "),
         ("a.parquet", b"plain", "a.parquet cannot be read"),
     ],
 )
 def test_bad_files(load, name, content, message):
+    """What is wrong with rows is tried with the parser; here, that it reaches the user."""
     write(name, content)
     write("good.txt", "validation")
     with pytest.raises(ValueError) as error:
-        load(train_file=[name], validation_file=["good.txt"])
+        load(train_file=["good.txt", name], validation_file=["good.txt"])
     assert message in str(error.value)
-
-
-def test_the_bad_file_of_several_is_named(load):
-    jsonl("a.jsonl", [{"text": "a"}] * 3)
-    jsonl("b.jsonl", [{"text": "b"}, {"text": None}])
-    with pytest.raises(ValueError, match=r"b\.jsonl, line 2: 'text' must be text, got None"):
-        load(train_file=["a.jsonl", "b.jsonl"])
 
 
 @pytest.mark.parametrize(
@@ -245,18 +196,6 @@ def test_saved_dataset_with_nulls(load):
 # Bad rows
 
 
-@pytest.fixture
-def read(load, tmp_path):
-    """As `load`, with --skip_bad_rows and the counts."""
-
-    def read(**arguments):
-        return read_documents(
-            DataArguments(skip_bad_rows=True, **arguments), seed=0, cache_dir=str(tmp_path / "cache")
-        )
-
-    return read
-
-
 def write_mixed_files():
     """Good and bad rows of every kind: documents a to j and 9 bad rows."""
     write("a.jsonl", GOOD.replace("good", "a") + "{\n" + '{"text": 5}\n' + GOOD.replace("good", "b"))
@@ -277,7 +216,7 @@ def test_bad_rows_are_left_out_and_counted(read, caplog, monkeypatch):
     Path("validation").mkdir()
     write("validation/a.jsonl", GOOD + "bad\n")
     for _ in range(2):
-        documents = read(train_file=["*.*"], validation_file=["validation"])
+        documents = read(skip_bad_rows=True, train_file=["*.*"], validation_file=["validation"])
         assert documents.splits["train"].column_names == ["text"]
         assert documents.splits["train"]["text"][:] == expected
         assert documents.splits["validation"]["text"][:] == ["good"]
@@ -292,22 +231,22 @@ def test_bad_rows_are_left_out_and_counted(read, caplog, monkeypatch):
 
 def test_cached_rows_are_read_again(read, monkeypatch):
     write("a.jsonl", GOOD + "bad\n")
-    read(train_file=["a.jsonl"], validation_file=["a.jsonl"])
+    read(skip_bad_rows=True, train_file=["a.jsonl"], validation_file=["a.jsonl"])
     with pytest.raises(ValueError, match=r"line 1: no 'body', but text"):
-        read(train_file=["a.jsonl"], text_column="body")
+        read(skip_bad_rows=True, train_file=["a.jsonl"], text_column="body")
     write("a.jsonl", GOOD + "bad\n" * 2)
-    documents = read(train_file=["a.jsonl"], validation_file=["a.jsonl"])
+    documents = read(skip_bad_rows=True, train_file=["a.jsonl"], validation_file=["a.jsonl"])
     assert documents.bad_rows == {"train": 2, "validation": 2}
     monkeypatch.setattr(reading, "read_files", lambda *arguments: iter([(0, Row(0, "other", None))]))
-    documents = read(train_file=["a.jsonl"], validation_file=["a.jsonl"], overwrite_cache=True)
+    documents = read(skip_bad_rows=True, train_file=["a.jsonl"], validation_file=["a.jsonl"], overwrite_cache=True)
     assert documents.splits["train"]["text"][:] == ["other"]
 
 
-def test_bad_rows_and_held_out_documents(read):
+def test_bad_rows_and_held_out_documents(story, read):
     jsonl("a.jsonl", [{"text": story(number)} for number in range(40)])
     with Path("a.jsonl").open("a", encoding="utf-8") as file:
         file.write("bad\n" * 3)
-    documents = read(train_file=["a.jsonl"], preprocessing_num_workers=2)
+    documents = read(skip_bad_rows=True, train_file=["a.jsonl"], preprocessing_num_workers=2)
     assert documents.bad_rows == {"train": 3}
     held_out = [story(number) for number in range(40) if is_held_out(story(number), 5.0, 0)]
     assert documents.splits["validation"]["text"] == held_out and held_out
@@ -317,7 +256,7 @@ def test_bad_rows_and_held_out_documents(read):
 def test_rows_without_text_in_saved_datasets(read):
     Dataset.from_dict({"body": ["a", None, "b", None]}).save_to_disk("saved")
     jsonl("b.jsonl", [{"body": "c"}])
-    documents = read(dataset_path="saved", text_column="body", validation_file=["b.jsonl"])
+    documents = read(skip_bad_rows=True, dataset_path="saved", text_column="body", validation_file=["b.jsonl"])
     assert documents.splits["train"]["text"][:] == ["a", "b"]
     assert documents.bad_rows == {"train": 2, "validation": 0}
 
@@ -327,34 +266,25 @@ def test_nothing_but_bad_rows(read):
     with pytest.raises(
         ValueError, match=r"but white space beside 3 bad rows in .* first bad row: .*a\.jsonl, line 1: this"
     ):
-        read(train_file=["a.jsonl"])
-    write("b.csv", "text,id\n")
-    with pytest.raises(ValueError, match="no documents: there is nothing but white space"):
-        read(train_file=["b.csv"])
+        read(skip_bad_rows=True, train_file=["a.jsonl"])
+    for name, content in (("b.csv", "text,id\n"), ("b.txt", " \n\t")):
+        write(name, content)
+        with pytest.raises(ValueError, match=f"no documents: there is nothing but white space in {name}"):
+            read(skip_bad_rows=True, train_file=[name])
 
 
-def test_processes_read_in_order(read):
+def test_processes_read_in_order(load):
     names = [f"{number}.jsonl" for number in range(4)]
     for name in names:
         jsonl(name, [{"text": f"{name} {row}"} for row in range(3)])
-    documents = read(train_file=names, validation_file=names[:1], preprocessing_num_workers=2)
-    assert documents.splits["train"]["text"][:] == [f"{name} {row}" for name in names for row in range(3)]
-
-
-@pytest.mark.parametrize("suffix", ["gz", "bz2", "xz"])
-def test_compressed_files(load, suffix):
-    compress = {"gz": gzip, "bz2": bz2, "xz": lzma}[suffix].compress
-    write(f"a.jsonl.{suffix}", compress(GOOD.encode()))
-    write(f"b.txt.{suffix}", compress(b"text"))
-    write(f"c.csv.{suffix}", compress(b"text\ncell\n"))
-    splits = load(train_file=[f"*.{suffix}"], validation_file=[f"b.txt.{suffix}"])
-    assert splits["train"]["text"][:] == ["good", "text", "cell"]
+    documents = load(train_file=names, validation_file=names[:1], preprocessing_num_workers=2)
+    assert documents["train"]["text"][:] == [f"{name} {row}" for name in names for row in range(3)]
 
 
 # Fingerprints
 
 
-def test_fingerprint_is_of_the_texts_alone():
+def test_fingerprint_is_of_the_texts_alone(story):
     texts = [story(number, 5) for number in range(3000)] + ["", "caf\u00e9"]
     dataset = Dataset.from_dict({"text": texts})
     first = documents_fingerprint(dataset)
@@ -373,7 +303,7 @@ def test_fingerprint_is_of_the_texts_alone():
 # Splitting
 
 
-def test_split_keeps_equal_texts_together_and_order_does_not_matter():
+def test_split_keeps_equal_texts_together_and_order_does_not_matter(story):
     rows = [story(number // 2) for number in range(80)]
     splits = split_documents(Dataset.from_dict({"text": rows}), 10.0, seed=0)
     assert splits["validation"]["text"] == [row for row in rows if is_held_out(row, 10.0, 0)]
@@ -399,14 +329,14 @@ def test_the_share_that_is_held_out(percentage):
     assert all(is_held_out(str(n), 60.0, 3) for n in range(2000) if is_held_out(str(n), percentage, 3))
 
 
-def test_all_documents_by_chance_are_cut_too():
+def test_all_documents_by_chance_are_cut_too(story):
     rows = [text for text in map(story, range(40)) if is_held_out(text, 50.0, 0)][:2]
     splits = split_documents(Dataset.from_dict({"text": rows}), 50.0, seed=0)
     assert [a + b for a, b in zip(splits["train"]["text"], splits["validation"]["text"], strict=True)] == rows
     assert all(splits["train"]["text"])
 
 
-def test_few_documents_are_cut_at_white_space():
+def test_few_documents_are_cut_at_white_space(story):
     rows = [story(0, 400), story(1, 200)]
     splits = split_documents(Dataset.from_dict({"text": rows}), 5.0, seed=0)
     for row, head, tail in zip(rows, splits["train"]["text"], splits["validation"]["text"], strict=True):

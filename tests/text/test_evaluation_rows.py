@@ -3,35 +3,21 @@
 
 import numpy as np
 import pytest
-from datasets import Dataset
 
 from modeling_gau.text import evaluation_rows as length_evaluations
 from modeling_gau.text.evaluation_rows import make_length_evaluations, mask_windows, most_frequent_token_accuracy
 from modeling_gau.text.masking import Masking
-from modeling_gau.text.tokenization import tokenize_documents, train_tokenizer
-
-
-WORDS = "the old sea captain saw a white whale near his small boat and called every sailor to look at it".split()
-
-
-def story(number, length=60):
-    generator = np.random.default_rng(number)
-    return " ".join(generator.choice(WORDS, length)).capitalize() + f" ({number})."
+from modeling_gau.text.tokenization import tokenize_documents
 
 
 @pytest.fixture(scope="module")
-def documents():
-    return Dataset.from_dict({"text": [story(number) for number in range(60)]})
+def tokenizer(trained):
+    return trained("wordpiece")
 
 
 @pytest.fixture(scope="module")
-def tokenizer(documents):
-    return train_tokenizer(documents, "wordpiece", 300)
-
-
-@pytest.fixture(scope="module")
-def stream(documents, tokenizer):
-    tokens = tokenize_documents(documents, tokenizer)
+def stream(stories, tokenizer):
+    tokens = tokenize_documents(stories, tokenizer)
     return tokens[: len(tokens) - 1]
 
 
@@ -78,18 +64,11 @@ def test_rows_are_those_of_the_stream_also_when_cut_in_chunks(tokenizer, length,
     assert rows._fingerprint not in {other._fingerprint for other in others}
 
 
-def test_masks_follow_from_the_seed(tokenizer, stream):
-    labels = [
-        content(make_length_evaluations(stream, Masking(tokenizer), [64], seed=seed)[64], "labels")
-        for seed in (0, 0, 1)
-    ]
-    assert labels[0] == labels[1] != labels[2]
-
-
 def test_max_tokens(tokenizer):
     stream = np.arange(5, 205, dtype=np.int32) % 50 + 5
     evaluation = make_length_evaluations(stream, Masking(tokenizer), [12], max_tokens=60)[12]
     assert len(content(evaluation, "labels")) == 60 and len(evaluation) == 6
+    assert len(make_length_evaluations(stream[:100], Masking(tokenizer), [102])[102]) == 1  # one row, just filled
 
 
 @pytest.mark.parametrize(
@@ -109,11 +88,6 @@ def test_evaluations_that_cannot_be(tokenizer, arguments, probability, message):
     with pytest.raises(ValueError) as error:
         make_length_evaluations(np.full(100, 7, np.int32), Masking(tokenizer, probability), **arguments)
     assert message in str(error.value)
-
-
-def test_a_text_that_fills_one_row_exactly(tokenizer):
-    stream = np.full(100, 7, np.int32)
-    assert len(make_length_evaluations(stream, Masking(tokenizer), [102])[102]) == 1
 
 
 def test_most_frequent_token_accuracy(tokenizer):
@@ -268,8 +242,5 @@ def test_windows_that_cannot_be(tokenizer, sizes, lengths, probability, message)
     with pytest.raises(ValueError) as error:
         mask_windows(documents, Masking(tokenizer, probability), lengths, 1000)
     assert message in str(error.value)
-
-
-def test_the_length_that_the_error_names_works(tokenizer):
-    documents = long_documents(tokenizer, 10, 31, 7)
-    assert len(mask_windows(documents, Masking(tokenizer, 0.3), [8, 33], 1000).inputs) == 1
+    if "33 or less" in message:
+        assert len(mask_windows(documents, Masking(tokenizer, probability), [8, 33], 1000).inputs) == 1

@@ -16,34 +16,23 @@ from modeling_gau.text.fingerprints import tokenizer_fingerprint
 from modeling_gau.text.tokenization import encode_texts, tokenize_documents, train_tokenizer
 
 
-WORDS = "the old sea captain saw a white whale near his small boat and called every sailor to look at it".split()
-
-
-def story(number, length=60):
-    generator = np.random.default_rng(number)
-    return " ".join(generator.choice(WORDS, length)).capitalize() + f" ({number})."
+@pytest.fixture(scope="module", params=["wordpiece", "bpe"])
+def kind(request) -> str:
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def documents():
-    return Dataset.from_dict({"text": [story(number) for number in range(60)]})
-
-
-@pytest.fixture(scope="module")
-def tokenizer(documents):
-    return train_tokenizer(documents, "wordpiece", 300)
+def tokenizer(trained):
+    return trained("wordpiece")
 
 
 # Tokenizers
 
 
-@pytest.mark.parametrize("kind", ["wordpiece", "bpe"])
-def test_trained_tokenizer(documents, kind, tmp_path):
-    tokenizer = train_tokenizer(documents, kind, 300)
-    assert [tokenizer.convert_tokens_to_ids(name) for name in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")] == [
-        *range(5)
-    ]
-    assert sorted(tokenizer.all_special_ids) == [0, 1, 2, 3, 4]
+def test_trained_tokenizer(trained, kind, tmp_path):
+    tokenizer = trained(kind)
+    assert tokenizer.convert_tokens_to_ids(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]) == [*range(5)]
+    assert sorted(tokenizer.all_special_ids) == [*range(5)]
     assert len(tokenizer) <= 300
     a, b = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("white whale", "sea"))
     pair = tokenizer("white whale", "sea")
@@ -54,36 +43,27 @@ def test_trained_tokenizer(documents, kind, tmp_path):
     }
     tokenizer.save_pretrained(tmp_path)
     loaded = AutoTokenizer.from_pretrained(tmp_path)
-    text = story(3) + " [MASK] \u6f22 caf\u00e9"
+    text = "The old whale [MASK] \u6f22 caf\u00e9"
     assert dict(loaded(text)) == dict(tokenizer(text)) and len(loaded) == len(tokenizer)
-    assert 4 in loaded(text)["input_ids"]
     assert loaded.model_input_names == ["input_ids", "token_type_ids", "attention_mask"]
+    for one in (tokenizer, loaded):
+        whole, masked = one("the whale and it")["input_ids"], one("the whale [MASK] it")["input_ids"]
+        assert masked == [*whole[:-3], 4, *whole[-2:]]  # a mask takes the place of one token
 
 
-def test_bpe_is_lossless(documents):
-    tokenizer = train_tokenizer(documents, "bpe", 300)
+def test_bpe_is_lossless(trained):
+    tokenizer = trained("bpe")
     for text in ("  two  spaces\n\n\ttab ", "caf\u00e9 \u6f22\u5b57 \U0001f40b \x00\x07", "don't stop, 1.5 % -- [CLS"):
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         assert 1 not in ids and tokenizer.decode(ids) == text
 
 
-@pytest.mark.parametrize("kind", ["wordpiece", "bpe"])
-def test_a_mask_takes_the_place_of_one_token(documents, kind, tmp_path):
-    train_tokenizer(documents, kind, 500).save_pretrained(tmp_path)
-    for tokenizer in (train_tokenizer(documents, kind, 500), AutoTokenizer.from_pretrained(tmp_path)):
-        whole = tokenizer("old small boat near")["input_ids"]
-        masked = tokenizer("old small [MASK] near")["input_ids"]
-        assert len(whole) == 6 and masked == [*whole[:3], tokenizer.mask_token_id, *whole[4:]]
+def test_lowercase(stories, trained, kind):
+    lower, cased = train_tokenizer(stories, kind, 300, lowercase=True), trained(kind)
+    assert lower("The SEA")["input_ids"] == lower("the sea")["input_ids"]
+    assert cased("The SEA")["input_ids"] != cased("the sea")["input_ids"]
 
 
-def test_lowercase(documents):
-    for kind in ("wordpiece", "bpe"):
-        lower, cased = (train_tokenizer(documents, kind, 300, lowercase) for lowercase in (True, False))
-        assert lower("The SEA")["input_ids"] == lower("the sea")["input_ids"]
-        assert cased("The SEA")["input_ids"] != cased("the sea")["input_ids"]
-
-
-@pytest.mark.parametrize("kind", ["wordpiece", "bpe"])
 def test_training_a_tokenizer_twice_gives_the_same(kind):
     rows = Path(tokenization.__file__).read_text(encoding="utf-8").splitlines()
     rows = Dataset.from_dict({"text": [row for row in rows if row]})
@@ -110,15 +90,14 @@ def test_chinese_characters_do_not_fill_the_vocabulary():
         ("wordpiece", 20, "--vocab_size of at least 64, got 20"),
     ],
 )
-def test_tokenizers_that_cannot_be(documents, kind, size, message):
+def test_tokenizers_that_cannot_be(stories, kind, size, message):
     with pytest.raises(ValueError) as error:
-        train_tokenizer(documents, kind, size)
+        train_tokenizer(stories, kind, size)
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize("kind", ["wordpiece", "bpe"])
-def test_the_fingerprint_of_a_tokenizer(documents, kind, tmp_path):
-    tokenizer = train_tokenizer(documents, kind, 300)
+def test_the_fingerprint_of_a_tokenizer(trained, kind, tmp_path):
+    tokenizer = trained(kind)
     fingerprint = tokenizer_fingerprint(tokenizer)
     tokenizer.save_pretrained(tmp_path)
     loaded = AutoTokenizer.from_pretrained(tmp_path)
@@ -127,8 +106,8 @@ def test_the_fingerprint_of_a_tokenizer(documents, kind, tmp_path):
     loaded(["the whale", "the"], padding=True, truncation=True, max_length=8)
     assert tokenizer_fingerprint(loaded) == fingerprint
     loaded.add_tokens(["kraken"])
-    assert tokenizer_fingerprint(loaded) != fingerprint
-    assert tokenizer_fingerprint(train_tokenizer(documents, kind, 180 if kind == "wordpiece" else 280)) != fingerprint
+    smaller = trained(kind, 180 if kind == "wordpiece" else 280)
+    assert len({fingerprint, tokenizer_fingerprint(loaded), tokenizer_fingerprint(smaller)}) == 3
 
 
 # The stream
@@ -139,13 +118,13 @@ def tokens_of(documents: Dataset, tokenizer, **options) -> list[int]:
     return stream[: len(stream)].tolist()
 
 
-def test_stream_is_all_documents_each_closed_by_a_separator(documents, tokenizer):
-    stream = tokenize_documents(documents, tokenizer)
-    contents = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in documents["text"]]
+def test_stream_is_all_documents_each_closed_by_a_separator(stories, tokenizer):
+    stream = tokenize_documents(stories, tokenizer)
+    contents = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in stories["text"]]
     expected = [token for content in contents for token in [*content, tokenizer.sep_token_id]]
     assert stream[: len(stream)].dtype == np.int32 and stream[: len(stream)].tolist() == expected
     assert stream.content_lengths.tolist() == [len(content) for content in contents]
-    assert tokens_of(documents, tokenizer, num_proc=2) == expected
+    assert tokens_of(stories, tokenizer, num_proc=2) == expected
 
 
 def test_special_words_of_the_text_stay_words(tokenizer):
@@ -156,10 +135,9 @@ def test_special_words_of_the_text_stay_words(tokenizer):
     assert tokenizer("[MASK]")["input_ids"][1] == tokenizer.mask_token_id
 
 
-@pytest.mark.parametrize("kind", ["wordpiece", "bpe"])
-def test_long_documents_in_pieces_give_the_same_tokens(documents, kind, monkeypatch):
-    tokenizer = train_tokenizer(documents, kind, 300)
-    long = "\n\n".join(f"  {text}\n\t{text} " for text in documents["text"])
+def test_long_documents_in_pieces_give_the_same_tokens(stories, trained, kind, monkeypatch):
+    tokenizer = trained(kind)
+    long = "\n\n".join(f"  {text}\n\t{text} " for text in stories["text"])
     rows = Dataset.from_dict({"text": [long, "a whale", long[5:]]})
     whole = tokens_of(rows, tokenizer)
     monkeypatch.setattr(tokenization, "_PIECE_CHARACTERS", 50)
@@ -168,10 +146,9 @@ def test_long_documents_in_pieces_give_the_same_tokens(documents, kind, monkeypa
     assert tokens_of(rows, tokenizer) == whole
 
 
-@pytest.mark.parametrize("kind", ["wordpiece", "bpe"])
-def test_texts_are_encoded_one_by_one(documents, kind, monkeypatch):
-    tokenizer = train_tokenizer(documents, kind, 300)
-    texts = [*documents["text"][:5], "", "sea [SEP]", "\n".join(documents["text"][:9])]
+def test_texts_are_encoded_one_by_one(stories, trained, kind, monkeypatch):
+    tokenizer = trained(kind)
+    texts = [*stories["text"][:5], "", "sea [SEP]", "\n".join(stories["text"][:9])]
     expected = [tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"] for text in texts]
     for size in (10**6, 80):
         monkeypatch.setattr(tokenization, "_PIECE_CHARACTERS", size)
@@ -188,7 +165,7 @@ def test_documents_without_tokens_leave_no_separator(tokenizer):
     assert tokenize_documents(documents, tokenizer).content_lengths.tolist() == [0, 1, 0, 0, 1, 0]
 
 
-def test_tokens_on_disk_are_cached(tokenizer, monkeypatch, tmp_path):
+def test_tokens_on_disk_are_cached(story, tokenizer, monkeypatch, tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text("".join(json.dumps({"text": story(number)}) + "\n" for number in range(200)), encoding="utf-8")
 
@@ -203,8 +180,8 @@ def test_tokens_on_disk_are_cached(tokenizer, monkeypatch, tmp_path):
         tokenize_documents(again["train"], tokenizer, overwrite_cache=True)
 
 
-def test_tokenizer_without_separator(documents):
-    tokenizer = train_tokenizer(documents, "wordpiece", 300)
+def test_tokenizer_without_separator(stories):
+    tokenizer = train_tokenizer(stories, "wordpiece", 64)
     tokenizer.sep_token = None
     with pytest.raises(ValueError, match=r"has no \[CLS\] or no \[SEP\] token"):
-        tokenize_documents(documents, tokenizer)
+        tokenize_documents(stories, tokenizer)
