@@ -1,17 +1,17 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """Training batches: lengths by step, rows by process, documents kept apart, and going on in the middle."""
 
+import copy
 import json
+import re
 from collections import Counter
 from dataclasses import asdict
+from itertools import islice
 
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, models
-from transformers import PreTrainedTokenizerFast
 
-from modeling_gau import GAUConfig, GAUForMaskedLM
 from modeling_gau.text.batches import (
     BatchFacts,
     BatchMaker,
@@ -28,21 +28,17 @@ from modeling_gau.text.batches import (
 from modeling_gau.text.masking import IGNORED_LABEL, Masking
 from modeling_gau.text.packing import FRAME, PackingReport
 from modeling_gau.text.streaming import DocumentStream
-from modeling_gau.text.tokenization import SPECIAL_TOKENS
 
 
 # More workers than a small machine has cores are what the order of batches is tried with.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 
-VOCAB_SIZE = 4000
 PAD, CLS, SEP = 0, 2, 3
 
 
 @pytest.fixture(scope="module")
-def tokenizer() -> PreTrainedTokenizerFast:
-    words = [*SPECIAL_TOKENS.values(), *(f"w{number}" for number in range(VOCAB_SIZE - len(SPECIAL_TOKENS)))]
-    model = models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="[UNK]")
-    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(model), **SPECIAL_TOKENS)
+def tokenizer(make_tokenizer):
+    return make_tokenizer(f"w{number}" for number in range(5, 4000))
 
 
 def make_maker(tokenizer, length=32, apart=False, fixed_shape=True, seed=0, probability=0.3) -> BatchMaker:
@@ -110,19 +106,18 @@ def test_length_schedules_are_read():
         ("512:1:0.5", "RoPE base of a stage must be greater than 1, got 0.5"),
         ("2:1", "Lengths must be at least 3"),
         ("64+64:1", "Every length is named once, got 64 64"),
+        ("32:0.5,64:0.4,128:0.1", "--length_schedule: of 3 steps a stage gets none"),
     ],
 )
 def test_length_schedules_that_cannot_be(text, message):
-    with pytest.raises(ValueError) as error:
-        parse_length_schedule(text)
-    assert message in str(error.value)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        LengthPlan(parse_length_schedule(text), 3, 0)
 
 
 @pytest.mark.parametrize("weights", [(1.0,), (1.0, 2.0, 3.0), (1.0, 0.0), (1.0, -1.0)])
 def test_weights_that_cannot_be(weights):
-    with pytest.raises(
-        ValueError, match="--mixed_length_weights needs one positive number for each of the 2 lengths 64 128"
-    ):
+    message = "--mixed_length_weights needs one positive number for each of the 2 lengths 64 128"
+    with pytest.raises(ValueError, match=message):
         Stage((64, 128), weights)
 
 
@@ -131,9 +126,8 @@ def test_mixed_lengths_have_their_shares():
     counts = Counter(plan.length(step) for step in range(4000))
     for length, share in ((64, 1 / 8), (128, 2 / 8), (256, 5 / 8)):
         assert abs(counts[length] - 4000 * share) < 5 * (4000 * share * (1 - share)) ** 0.5
-    assert [LengthPlan(plan.stages, 50, seed=4).length(step) for step in range(50)] != [
-        plan.length(step) for step in range(50)
-    ]
+    other = LengthPlan(plan.stages, 4000, seed=4)
+    assert any(plan.length(step) != other.length(step) for step in range(50))
 
 
 def test_lengths_so_far_do_not_depend_on_how_long_the_run_is():
@@ -153,11 +147,6 @@ def test_stages_take_their_share_of_the_steps(steps):
         assert abs(lengths.count(length) - share * steps) <= 1
     assert plan.length(steps) == 128  # after the last step, too
     assert plan.longest == 128
-
-
-def test_a_stage_without_a_step_is_refused():
-    with pytest.raises(ValueError, match="--length_schedule: of 3 steps a stage gets none"):
-        LengthPlan(parse_length_schedule("32:0.5,64:0.4,128:0.1"), 3, 0)
 
 
 def test_a_rope_base_holds_until_the_next_one():
@@ -202,19 +191,6 @@ def make_source(tokenizer, pages, *lengths, rank=0, world=1, tokens=128, accumul
     return IndexedBatches(pages, make_maker(tokenizer, max(lengths), **options), shape)
 
 
-@pytest.mark.parametrize("apart", [False, True])
-def test_batches_have_the_same_positions_at_every_length(tokenizer, apart):
-    source = make_source(tokenizer, full_pages(50), 8, 16, 32, apart=apart)
-    shapes = {}
-    for number in range(len(source)):
-        batch = source[number]
-        facts = batch.pop("facts")
-        assert {tuple(tensor.shape) for tensor in batch.values()} == {(128 // facts.length, facts.length)}
-        assert facts.length == source.shape.plan.length(number)
-        shapes[facts.length] = facts.totals.positions
-    assert shapes == {8: 128, 16: 128, 32: 128}
-
-
 @pytest.mark.parametrize("apart", [False, True], ids=["concat", "documents"])
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_two_processes_see_the_rows_of_one(tokenizer, apart, accumulation):
@@ -232,6 +208,9 @@ def test_two_processes_see_the_rows_of_one(tokenizer, apart, accumulation):
         assert sum((part.totals for part in facts), Totals()) == expected.totals
         # Processes must agree on where an epoch ends: what is done then, they do together.
         assert {part.epoch for part in facts} == {expected.epoch}
+        rows, width = whole["input_ids"].shape
+        assert width == expected.length and (apart or rows == 128 // width)  # full pages fill every row
+        assert width == one.shape.plan.length(number // accumulation)
         lengths.add(expected.length)
     assert lengths == {8, 16, 32}
 
@@ -263,20 +242,13 @@ def test_pages_of_epochs_that_a_batch_spans(tokenizer):
     seen = [row[1].item() for number in range(10) for row in text_of(source[number])]
     for epoch in range(6):
         assert len(set(seen[epoch * 5 : epoch * 5 + 5])) == 5
-    # Any batch can be had at any time, not in order alone.
-    assert equal(
-        *(
-            {k: v for k, v in made[7].items() if k != "facts"}
-            for made in (source, make_source(tokenizer, full_pages(5), 32, tokens=96, steps=10))
-        )
-    )
 
 
 @pytest.mark.parametrize(("name", "value"), [("seed", 1), ("probability", 0.5)])
-def test_batches_follow_from_the_seed(tokenizer, name, value):
-    batches = [
-        make_source(tokenizer, full_pages(20), 32, **options)[3] for options in ({}, {"seed": 0}, {name: value})
-    ]
+def test_batches_follow_from_number_and_seed(tokenizer, name, value):
+    sources = [make_source(tokenizer, full_pages(20), 32, **options) for options in ({}, {"seed": 0}, {name: value})]
+    sources[0][0], sources[0][9]  # in any order
+    batches = [source[3] for source in sources]
     facts = [batch.pop("facts") for batch in batches]
     assert equal(batches[0], batches[1]) and facts[0] == facts[1]
     assert not torch.equal(batches[0]["labels"], batches[2]["labels"])
@@ -311,13 +283,8 @@ def test_padding_goes_to_the_longest_row_or_to_the_length(tokenizer, fixed_shape
     assert batch["attention_mask"].sum(dim=1).tolist() == [6, 11, 4]
     assert (batch["facts"].totals.tokens, batch["facts"].totals.positions) == (21, batch["input_ids"].numel())
     assert "document_ids" not in batch
-
-
-def test_full_rows_need_no_mask(tokenizer):
     pages = [((number,), page) for number, page in enumerate(full_pages(3, 24))]
-    facts = BatchFacts(0, 24, 0.0)
-    assert make_maker(tokenizer, 24)(pages, facts).keys() == {"input_ids", "labels", "facts"}
-    assert facts.totals.tokens == facts.totals.positions == 72
+    assert make_maker(tokenizer, 24)(pages, BatchFacts(0, 24, 0.0)).keys() == {"input_ids", "labels", "facts"}
 
 
 def test_totals_are_those_of_the_batches(tokenizer):
@@ -340,31 +307,13 @@ def test_totals_are_those_of_the_batches(tokenizer):
 def test_totals_add_up_also_when_they_were_json():
     one = Totals(10, 9, 1, {8: 4, 16: 6}, PackingReport(pages=3, bad_rows=2))
     other = Totals(positions=5, tokens=5, positions_by_length={16: 5})
-    summed = sum_totals([json.loads(json.dumps(asdict(part))) for part in (one, other)])
+    summed = sum_totals(json.loads(json.dumps([asdict(part) for part in (one, other)])))
     assert summed.positions_by_length == {8: 4, 16: 11}
     assert (summed.positions, summed.tokens, summed.left_out) == (15, 14, 1)
     assert (summed.packing.pages, summed.packing.bad_rows) == (3, 2)
 
 
 # Documents kept apart
-
-
-def make_model(normalization: str, implementation: str) -> GAUForMaskedLM:
-    torch.manual_seed(0)
-    # Large weights: attention is far from uniform, and who sees whom makes a difference.
-    config = GAUConfig(
-        vocab_size=80,
-        hidden_size=32,
-        intermediate_size=64,
-        attention_key_size=16,
-        num_hidden_layers=3,
-        attention_normalization=normalization,
-        reference_length=20,
-        initializer_range=0.5,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-    )
-    return GAUForMaskedLM._from_config(config, attn_implementation=implementation, dtype=torch.float64)
 
 
 @pytest.mark.parametrize(
@@ -377,64 +326,61 @@ def make_model(normalization: str, implementation: str) -> GAUForMaskedLM:
         ("normalized_squared_relu", "eager"),
     ],
 )
-def test_documents_of_a_row_are_as_each_alone(tokenizer, normalization, implementation):
-    model, generator = make_model(normalization, implementation), np.random.default_rng(0)
-    sizes = [[17, 30, 46], [90]]
-    pages = [
-        ((number,), [generator.integers(5, 80, size, dtype=np.int32) for size in row])
-        for number, row in enumerate(sizes)
-    ]
-    masking = make_maker(tokenizer, 104, apart=True)
-    masking.masking.ordinary = np.arange(5, 80, dtype=np.int32)  # the model's vocabulary
-    batch = masking(pages, BatchFacts(0, 104, 0.0))
+def test_documents_of_a_row_are_as_each_alone(make_model, make_tokenizer, normalization, implementation):
+    fields = {"attention_normalization": normalization, "reference_length": 20}
+    model, generator = make_model(backend=implementation, **fields).double(), np.random.default_rng(0)
+    contents = [[generator.integers(5, 60, size, dtype=np.int32) for size in row] for row in ([17, 30, 46], [90])]
+    maker = make_maker(make_tokenizer(f"w{number}" for number in range(5, 60)), 104, apart=True)
+    batch = maker([((number,), page) for number, page in enumerate(contents)], BatchFacts(0, 104, 0.0))
     ids, documents = batch["input_ids"], batch["document_ids"]
-    together = model(input_ids=ids, document_ids=documents, position_ids=batch["position_ids"]).logits
-    spans = [
-        (row, (documents[row] == number).nonzero()[:, 0])
-        for row in range(len(ids))
-        for number in range(1, int(documents[row].max()) + 1)
-    ]
-    assert [len(places) for _, places in spans] == [19, 32, 48, 92]
-    weights = torch.randn(together.shape, dtype=together.dtype, generator=torch.Generator().manual_seed(0))
-    names, parameters = zip(*model.named_parameters(), strict=True)
-    loss = sum((together[row, places] * weights[row, places]).sum() for row, places in spans)
-    packed = torch.autograd.grad(loss, parameters, allow_unused=True)
-    alone = [model(input_ids=ids[row, places][None]).logits[0] for row, places in spans]
-    for (row, places), expected in zip(spans, alone, strict=True):
-        torch.testing.assert_close(together[row, places], expected, rtol=1e-9, atol=1e-9)
-    loss = sum((logits * weights[row, places]).sum() for logits, (row, places) in zip(alone, spans, strict=True))
-    for name, one, other in zip(names, packed, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True):
-        assert (one is None) == (other is None), name
-        if one is not None:
-            torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-8, msg=name)
+    packed = {"input_ids": ids, "position_ids": batch["position_ids"]}
+    together = model(**packed, document_ids=documents).logits[documents > 0]
+    places = [documents[row] == number for row, number in ((0, 1), (0, 2), (0, 3), (1, 1))]
+    assert [int(place.sum()) for place in places] == [19, 32, 48, 92]
+    alone = [model(input_ids=ids[row, place][None]) for row, place in zip((0, 0, 0, 1), places, strict=True)]
+    alone = torch.cat([outputs.logits[0] for outputs in alone])
+    torch.testing.assert_close(together, alone, rtol=1e-9, atol=1e-9)
+    weights = torch.randn(alone.shape, dtype=alone.dtype, generator=torch.Generator().manual_seed(0))
+    gradients = []
+    for logits in (together, alone):
+        model.zero_grad()
+        (logits * weights).sum().backward()
+        used = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
+        gradients.append(copy.deepcopy(used))
+    torch.testing.assert_close(*gradients, rtol=1e-8, atol=1e-8)
     # Without the mask, or with the row's n in place of the document's, it would have shown.
-    seeing = model(input_ids=ids, attention_mask=(documents > 0).long(), position_ids=batch["position_ids"]).logits
-    assert (seeing - together)[0, :99].abs().max() > 0.1
+    seeing = model(**packed, attention_mask=(documents > 0).long()).logits[documents > 0]
+    assert (seeing - together)[:99].abs().max() > 0.1
     if normalization != "normalized_squared_relu":
         model.config.fixed_n = 99
-        fixed = model(input_ids=ids, document_ids=documents, position_ids=batch["position_ids"])
-        assert (fixed.logits - together)[0, :99].abs().max() > 0.01
+        fixed = model(**packed, document_ids=documents).logits[documents > 0]
+        assert (fixed - together)[:99].abs().max() > 0.01
 
 
 # Going on
 
 
-def indexed_loader(tokenizer, workers=0, first_steps=24, **options) -> TrainingLoader:
-    source = make_source(tokenizer, packed_pages(20), 8, 16, 32, apart=True, steps=first_steps, **options)
+def state_of(loader: TrainingLoader) -> list[dict]:
+    """What `resume` takes, as a checkpoint keeps it."""
+    return json.loads(json.dumps([loader.state(), asdict(loader.totals)]))
+
+
+def indexed_loader(tokenizer, workers=0) -> TrainingLoader:
+    source = make_source(tokenizer, packed_pages(20), 8, 16, 32, apart=True, steps=10, accumulation=2)
     return TrainingLoader(source, num_workers=workers)
 
 
 @pytest.mark.parametrize("workers", [0, 3])
 def test_an_index_goes_on_anywhere(tokenizer, workers):
-    whole = list(indexed_loader(tokenizer, accumulation=2, first_steps=10))
-    loader = indexed_loader(tokenizer, accumulation=2, first_steps=10)
-    states = [None]
-    for _ in loader:
-        assert loader.state() == {}
-        states.append(json.loads(json.dumps(asdict(loader.totals))))
+    loader = indexed_loader(tokenizer)
+    states, whole = [state_of(loader)], []
+    for batch in loader:
+        whole.append(batch)
+        states.append(state_of(loader))
+    assert not any(state for state, _ in states)
     for first in range(1, 20) if workers == 0 else (0, 1, 8, 11):
-        resumed = indexed_loader(tokenizer, workers, accumulation=2, first_steps=10)
-        resumed.resume(first, {}, states[first])
+        resumed = indexed_loader(tokenizer, workers)
+        resumed.resume(first, *states[first])
         batches = list(resumed)
         assert len(batches) == 20 - first and all(map(equal, batches, whole[first:]))
         assert resumed.totals == loader.totals and resumed.epoch == loader.epoch and len(resumed) == 20
@@ -531,39 +477,28 @@ def test_a_stream_goes_on_anywhere(tokenizer, files, workers, packing):
     loader, whole, states = streamed_loader(tokenizer, files, workers, packing), [], []
     for batch in loader:
         whole.append(batch)
-        states.append(json.loads(json.dumps({"data": loader.state(), "totals": asdict(loader.totals)})))
+        states.append(state_of(loader))
     assert len(whole) == 30 and loader.epoch > 2 - workers / 2
     # In the middle of a section, of a round of the workers, and at the end; all of them where that costs no processes.
     for first in range(1, 31) if workers == 0 else (1, 2, 3, 11, 29):
         resumed = streamed_loader(tokenizer, files, workers, packing)
-        resumed.resume(first, states[first - 1]["data"], states[first - 1]["totals"])
-        batches = []
-        for batch in resumed:
-            batches.append(batch)
-            if len(batches) == 8 and first < 20:
-                break
+        resumed.resume(first, *states[first - 1])
+        batches = list(islice(resumed, 8 if first < 20 else None))
         assert all(map(equal, batches, whole[first:])) and len(batches) >= min(8, 30 - first)
-        after = states[first + len(batches) - 1]
-        assert json.loads(json.dumps(resumed.state())) == after["data"]
-        assert json.loads(json.dumps(asdict(resumed.totals))) == after["totals"]
+        assert state_of(resumed) == states[first + len(batches) - 1]
 
 
 def test_a_stream_resumed_twice(tokenizer, files):
-    loader, whole = streamed_loader(tokenizer, files), []
-    for batch in loader:
-        whole.append(batch)
-    first, state, totals, batches = 0, None, None, []
+    loader = streamed_loader(tokenizer, files)
+    whole, first, state, batches = list(loader), 0, None, []
     for stop in (4, 11, 30):
         part = streamed_loader(tokenizer, files)
         if first:
-            part.resume(first, state, totals)
-        for batch in part:
-            batches.append(batch)
-            if len(batches) == stop:
-                break
-        first, state, totals = stop, json.loads(json.dumps(part.state())), json.loads(json.dumps(asdict(part.totals)))
+            part.resume(first, *state)
+        batches += islice(part, stop - first)
+        first, state = stop, state_of(part)
     assert len(batches) == 30 and all(map(equal, batches, whole))
-    assert sum_totals([totals]) == loader.totals
+    assert state == state_of(loader)
 
 
 @pytest.mark.parametrize(

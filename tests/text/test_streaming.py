@@ -317,9 +317,7 @@ def test_nothing_held_out(files):
     Path("blank.txt").write_text(" \n", encoding="utf-8")
     arguments = DataArguments(streaming=True, train_file=["a.jsonl"], validation_file=["blank.txt"])
     for read in (open_stream(arguments, seed=0).validation_documents, stream("blank.txt").first_documents):
-        with pytest.raises(
-            ValueError, match=r"no documents in .*blank\.txt: there is nothing but white space"
-        ):
+        with pytest.raises(ValueError, match=r"no documents in .*blank\.txt: there is nothing but white space"):
             read()
     with pytest.raises(ValueError, match=r"white space or what is among the 99\.999 % that are held out"):
         stream("a.jsonl", percentage=99.999).first_documents()
