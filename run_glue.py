@@ -71,7 +71,7 @@ def fine_tune(
     """One run: one task, one seed."""
     # 1. Arguments
     checkpoint = find_checkpoint(args) if args.do_train else None
-    check_output_dir(model_args, args)
+    in_place = is_evaluated_in_place(model_args, args)
     base_config = choose_base_config(model_args, glue_args)  # a wrong name or override shows before data is read
 
     # 2. Data
@@ -82,7 +82,7 @@ def fine_tune(
     model = load_model(model_args, glue_args, data)
 
     # 4. Train
-    record = begin_record(card_args, model_args, glue_args, args, model, checkpoint)
+    record = begin_record(card_args, model_args, glue_args, args, model, checkpoint, in_place)
     termination = TerminationCallback()
     trainer = GlueTrainer(
         task=data.task,
@@ -98,7 +98,6 @@ def fine_tune(
     record.content["hub_model_id"] = trainer.hub_model_id or args.hub_model_id
     results = {}
     if args.do_train:
-        remove_old_results(args)
         results = train(trainer, record, termination, checkpoint).metrics
         results |= {"train_samples": len(trainer.train_dataset), "train_parameters": model.num_parameters()}
         save_without_push(trainer)
@@ -114,27 +113,27 @@ def fine_tune(
         record.content["results"] = record.content.get("results", {}) | results
         report_run(trainer, data, record.content)
         # The record comes last: a finished run has all its files.
-        record.write(status="finished", **finished_stages(record, args))
+        stages = {"trained": args.do_train, "evaluated": args.do_eval, "predicted": args.do_predict}
+        made = {stage: now or record.content.get(stage, False) for stage, now in stages.items()}
+        record.write(status="finished", **made)
     if args.push_to_hub:
         push(trainer)
     return results
 
 
-def check_output_dir(model_args: ModelArguments, args: GlueTrainingArguments) -> None:
-    """Raises ValueError if results of one model would mix with those of another."""
-    if args.do_train or is_evaluated_in_place(model_args, args):
-        return
-    record = read_record(args.output_dir)
+def is_evaluated_in_place(model_args: ModelArguments, args: GlueTrainingArguments) -> bool:
+    """Whether a model is evaluated in its own directory; raises ValueError if results of two models would mix."""
+    if args.do_train:
+        return False
+    name, record = model_args.model_name_or_path, read_record(args.output_dir)
+    if name is not None and Path(args.output_dir).resolve() == Path(name).resolve():
+        return True
     if record is not None and record.get("trained"):
         raise ValueError(
-            f"--output_dir {args.output_dir} holds a trained model with its results, not "
-            f"{model_args.model_name_or_path}: give another --output_dir."
+            f"--output_dir {args.output_dir} holds a trained model with its results, not {name}: give another "
+            "--output_dir."
         )
-
-
-def is_evaluated_in_place(model_args: ModelArguments, args: GlueTrainingArguments) -> bool:
-    name = model_args.model_name_or_path
-    return name is not None and Path(args.output_dir).resolve() == Path(name).resolve()
+    return False
 
 
 def begin_record(
@@ -144,6 +143,7 @@ def begin_record(
     args: GlueTrainingArguments,
     model: PreTrainedModel,
     checkpoint: str | None,
+    in_place: bool,
 ) -> RunRecord:
     """Describes the run. Evaluating a model in its own directory extends the record of its training."""
     files = compared_files(model_args, glue_args)
@@ -153,21 +153,9 @@ def begin_record(
         "base_model": describe_base_model(model_args),
     }
     record = RunRecord(args.output_dir, description, checkpoint)
-    if not args.do_train and is_evaluated_in_place(model_args, args):
+    if in_place:
         record.content = read_record(args.output_dir) or record.content
     return record
-
-
-def finished_stages(record: RunRecord, args: GlueTrainingArguments) -> dict[str, bool]:
-    stages = {"trained": args.do_train, "evaluated": args.do_eval, "predicted": args.do_predict}
-    return {stage: made or record.content.get(stage, False) for stage, made in stages.items()}
-
-
-def remove_old_results(args: GlueTrainingArguments) -> None:
-    """Deletes the results of an overwritten run, because the Trainer would add to them."""
-    if args.overwrite_output_dir and args.process_index == 0:
-        for path in Path(args.output_dir).glob("*_results.json"):
-            path.unlink()
 
 
 if __name__ == "__main__":

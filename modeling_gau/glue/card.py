@@ -88,7 +88,7 @@ def card_metrics(task: GlueTask, results: Mapping[str, float]) -> dict[str, floa
 def training_rows(record: Mapping[str, Any]) -> dict[str, object]:
     arguments, results, hardware = record["arguments"], record["results"], record["hardware"]
     decay = arguments["layerwise_lr_decay"]
-    rows = {
+    return {
         "Rows": results["train_samples"],
         "Longest input (tokens)": arguments["max_seq_length"],
         "Epochs": round(results["epoch"], 2),
@@ -107,7 +107,6 @@ def training_rows(record: Mapping[str, Any]) -> dict[str, object]:
         # The Trainer starts counting when a run is resumed.
         "Training time (seconds)": None if "resumed" in record else results["train_runtime"],
     }
-    return {name: value for name, value in rows.items() if value is not None}
 
 
 def describe_data(arguments: Mapping[str, Any], config: PreTrainedConfig, task: GlueTask) -> str:

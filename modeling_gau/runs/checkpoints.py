@@ -320,10 +320,13 @@ def _choose_last_checkpoint(args: TrainingArguments, may_begin: bool) -> str | N
 
 
 def remove_checkpoints(args: TrainingArguments) -> None:
-    """Deletes the `checkpoint-*` folders of an earlier run.
+    """Deletes the `checkpoint-*` folders and the results of an earlier run.
 
-    A resume would take them for the newest of this run; so would `save_total_limit`, and delete this run's.
+    A resume would take them for the newest of this run; so would `save_total_limit`, and delete this run's. The
+    Trainer would add to the results.
     """
     with args.main_process_first(desc="removal of earlier checkpoints"):
         for path in remove_all_checkpoints(args.output_dir) if args.should_save else []:
             print(f"Deleted {path} of an earlier run.")
+        for split in ("all", "train", "eval", "test") if args.should_save else ():
+            (Path(args.output_dir) / f"{split}_results.json").unlink(missing_ok=True)

@@ -41,7 +41,7 @@ class ModelCardFacts:
         data_description: one sentence on training data that is not on the Hub.
         n_parameters: number of parameters, tied ones counted once.
         n_tokens: tokens seen in training, repeated ones counted again, padding not counted.
-        training: label -> value, for the table of training facts (hyper-parameters, hardware, time).
+        training: label -> value, for the table of training facts (hyper-parameters, hardware, time); None is left out.
         loss_curve, length_curve: names of pictures in the same directory: loss over the steps, loss over the length.
         length_results: one mapping per length, all with the same keys: "length" and e.g. "loss", "perplexity",
             "accuracy".
@@ -104,10 +104,7 @@ class ModelCardFacts:
 
 
 def write_model_card(output_dir: str | Path, facts: ModelCardFacts) -> Path:
-    """Write `README.md` with metadata and text made from `facts` into `output_dir` (created if missing).
-
-    Returns the path of the file. An existing `README.md` is replaced.
-    """
+    """Writes (or replaces) `README.md` in `output_dir`, which is created if missing, and returns its path."""
     output_dir = Path(output_dir)
     source = facts.repo_id or (output_dir.name if output_dir.is_absolute() else output_dir.as_posix())
     card = ModelCard.from_template(
@@ -117,8 +114,8 @@ def write_model_card(output_dir: str | Path, facts: ModelCardFacts) -> Path:
         summary=summary(facts),
         normalization=normalization_text(facts.config) if facts.is_gau else None,
         usage=USAGE_EXAMPLES[facts.task](facts, source),
-        architecture=architecture_table(facts),
-        training=training_table(facts),
+        architecture=architecture_table(facts) if facts.is_gau else None,
+        training=facts_table({"Tokens seen": facts.n_tokens, **facts.training}),
         length_table=length_table(facts.length_results),
         metric_table=metric_table(facts.task_metrics, facts.seed_metrics),
         evaluated_on=evaluated_on(facts),
@@ -354,9 +351,12 @@ def limits(facts: ModelCardFacts) -> list[str]:
 # Tables
 
 
-def architecture_table(facts: ModelCardFacts) -> str | None:
-    if not facts.is_gau:
-        return None
+def facts_table(rows: Mapping[str, object]) -> str | None:
+    known = [(name, value) for name, value in rows.items() if value is not None]
+    return markdown([("", "Value"), *known], left=2) if known else None
+
+
+def architecture_table(facts: ModelCardFacts) -> str:
     config = facts.config
     rows = {
         "Layers": config.num_hidden_layers,
@@ -367,14 +367,7 @@ def architecture_table(facts: ModelCardFacts) -> str | None:
         "Attention normalization": f"`{config.attention_normalization}`",
         "Parameters": facts.n_parameters,
     }
-    return markdown([("", "Value"), *((name, value) for name, value in rows.items() if value is not None)], left=2)
-
-
-def training_table(facts: ModelCardFacts) -> str | None:
-    rows = list(facts.training.items())
-    if facts.n_tokens is not None:
-        rows.insert(0, ("Tokens seen", facts.n_tokens))
-    return markdown([("", "Value"), *rows], left=2) if rows else None
+    return facts_table(rows)
 
 
 def length_table(results: Sequence[Mapping[str, float]]) -> str | None:
