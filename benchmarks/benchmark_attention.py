@@ -19,9 +19,7 @@ reported and left out. `error` is the output's distance from `eager` in float32,
 """
 
 import argparse
-import datetime
 import os
-import platform
 import random
 import statistics
 import time
@@ -29,7 +27,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 
 import torch
-import transformers
+from measurement import describe_machine, make_parser, time_in_turns, write_results
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm.auto import tqdm
 
@@ -61,7 +59,7 @@ LEAST_SECONDS = {"cpu": 0.0, "cuda": 0.01}  # of one measurement
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--lengths", type=int, nargs="+", help="default: 128 to 4096 on a CPU, to 8192 on a GPU")
     parser.add_argument("--tokens", type=int, help="of a batch; default: 8192 on a CPU, 32768 on a GPU")
     parser.add_argument("--dtypes", nargs="+", default=["bfloat16", "float32"])
@@ -71,20 +69,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", help="CSV file to write")
     args = parser.parse_args()
     args.lengths = args.lengths or DEFAULT_LENGTHS[args.device]
     args.tokens = args.tokens or DEFAULT_TOKENS[args.device]
     args.backends = args.backends or DEFAULT_CONTENDERS[args.device]
     return args
-
-
-def processor_name(device: str) -> str:
-    if device != "cpu":
-        return torch.cuda.get_device_name()
-    with open("/proc/cpuinfo") as lines:
-        names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def timed(function: Callable, device: str, repeats: int = 1) -> float:
@@ -201,13 +190,8 @@ def measure(calls: dict, args) -> dict[tuple, list[float]]:
         function()  # what is compiled, tuned or allocated at first
         seconds = timed(function, args.device)
         repeats[name] = max(1, min(1000, round(LEAST_SECONDS[args.device] / max(seconds, 1e-6))))
-    seconds = {name: [] for name in calls}
-    order = list(calls)
-    for _ in range(args.rounds):
-        random.shuffle(order)
-        for name in order:
-            seconds[name].append(timed(calls[name], args.device, repeats[name]))
-    return seconds
+    timings = {name: lambda name=name: timed(calls[name], args.device, repeats[name]) for name in calls}
+    return time_in_turns(timings, args.rounds, lambda timing: timing())
 
 
 def rows_of(args, case: Case, seconds: dict) -> list[dict]:
@@ -251,11 +235,8 @@ def main() -> None:
     random.seed(args.seed)
     # FlexAttention is compiled for lengths, types and passes; beyond PyTorch's limit it would run unfused.
     torch._dynamo.config.recompile_limit = 64
-    facts = {
-        "date": datetime.date.today().isoformat(), "hardware": processor_name(args.device),
-        "threads": torch.get_num_threads() if args.device == "cpu" else "", "torch": torch.__version__,
-        "transformers": transformers.__version__,
-    }  # fmt: skip
+    facts = describe_machine(args.device)
+    facts["threads"] = facts["threads"] if args.device == "cpu" else ""
     print(f"{facts['hardware']}, {os.cpu_count()} CPU cores; default backend: {DEFAULT_ATTENTION_BACKEND}")
     cells = [(d, n, x) for d in args.dtypes for n in args.lengths for x in args.normalizations]
     rows = []
@@ -266,8 +247,7 @@ def main() -> None:
         if args.output and rows:  # after each cell: hours of a machine may end before the last one
             write_csv(args.output, [facts | row for row in rows])
     print_rows(rows)
-    if args.output and rows:
-        print(f"Wrote {args.output}")
+    write_results(args.output, [facts | row for row in rows])
 
 
 if __name__ == "__main__":

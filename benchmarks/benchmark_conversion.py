@@ -7,7 +7,6 @@ command as a user gives it, in a process of its own: wall-clock seconds from sta
 included, and the peak resident memory.
 """
 
-import argparse
 import datetime
 import os
 import platform
@@ -19,16 +18,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from measurement import ROOT, make_parser, write_results
 
 from modeling_gau import GAUConfig
 from modeling_gau.gau_alpha.tensorflow_reader import crc32c
 from modeling_gau.gau_alpha.tensors import PORT_ENCODER, PORT_HEAD, encoder_tensors
-from modeling_gau.runs.tables import write_csv
 
 
-ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "gau_alpha"))
-import gau_alpha_reference as reference  # noqa: E402
+import gau_alpha_reference as reference
 
 
 SIZES = {"vocab_size": 12000, "hidden_size": 768, "intermediate_size": 1536, "attention_key_size": 128}
@@ -36,10 +34,11 @@ N_LAYERS = 24
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--output", type=Path, help="CSV file to write")
     args = parser.parse_args()
+    machine = {"threads": str(torch.get_num_threads()), "machine": platform.machine(), "torch": torch.__version__}
+    machine["date"] = datetime.date.today().isoformat()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
@@ -52,11 +51,9 @@ def main() -> None:
             }
             for name, arguments in steps.items():
                 seconds, peak = measure([str(argument) for argument in arguments])
-                rows.append({"conversion": name, "round": number, "seconds": seconds, "peak_gib": peak} | facts())
+                rows.append({"conversion": name, "round": number, "seconds": seconds, "peak_gib": peak} | machine)
                 print(f"{name:<14}{seconds:>8.1f} s{peak:>8.2f} GiB", flush=True)
-    if args.output:
-        write_csv(args.output, rows)
-        print(f"Wrote {args.output}")
+    write_results(args.output, rows)
 
 
 def write_checkpoints(folder: Path) -> None:
@@ -81,15 +78,6 @@ def measure(arguments: list[str]) -> tuple[float, float]:
     if status:
         sys.exit(errors)
     return round(time.perf_counter() - start, 2), round(usage.ru_maxrss / 2**20, 3)  # Linux counts in KiB
-
-
-def facts() -> dict[str, str]:
-    return {
-        "threads": str(torch.get_num_threads()),
-        "machine": platform.machine(),
-        "torch": torch.__version__,
-        "date": datetime.date.today().isoformat(),
-    }
 
 
 if __name__ == "__main__":

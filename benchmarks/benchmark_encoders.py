@@ -19,20 +19,26 @@ fixed rows, recomputation not counted, as a share of the fastest product measure
 """
 
 import argparse
-import csv
-import datetime
 import importlib.util
 import os
 import random
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-import transformers
-from benchmark_attention import processor_name
+from measurement import (
+    add_plot_option,
+    describe_machine,
+    make_parser,
+    make_training_step,
+    read_results,
+    save_figure,
+    spread,
+    time_in_turns,
+    timed,
+    write_results,
+)
 from torch.profiler import ProfilerActivity, profile
 from tqdm.auto import tqdm
 from transformers import AutoModelForMaskedLM, BertConfig, ModernBertConfig, PreTrainedConfig, RoFormerConfig
@@ -40,7 +46,7 @@ from transformers.utils import is_flash_attn_2_available
 
 from modeling_gau import GAUConfig
 from modeling_gau.runs.progress import ModelFlops, measure_matmul_peak
-from modeling_gau.runs.tables import aligned, write_csv
+from modeling_gau.runs.tables import aligned
 from modeling_gau.text.embedded_corpus import embedded_documents
 
 
@@ -64,11 +70,7 @@ def main() -> None:
     torch.manual_seed(0)
     random.seed(0)
     device = torch.device(args.device)
-    facts = {
-        "date": datetime.date.today().isoformat(), "hardware": processor_name(args.device),
-        "threads": torch.get_num_threads(), "torch": torch.__version__, "transformers": transformers.__version__,
-        "size": args.size,
-    }  # fmt: skip
+    facts = describe_machine(args.device) | {"size": args.size}
     print(f"{facts['hardware']}, {os.cpu_count()} CPU cores, {facts['threads']} threads")
     paragraphs = paragraph_lengths() if "variable" in args.batches else []
     cells = [(p, d, n, b) for p in args.passes for d in args.dtypes for n in args.lengths for b in args.batches]
@@ -81,13 +83,11 @@ def main() -> None:
         rows += measure(args, which, getattr(torch, dtype), length, batch, inputs)
     if rows:
         print(table(rows))
-    if args.output and rows:
-        write_csv(args.output, [facts | row for row in rows])
-        print(f"Wrote {args.output}")
+    write_results(args.output, [facts | row for row in rows])
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument(
         "--models", nargs="+", default=["gau", "bert", "roformer", "modernbert"],
         help="gau, gau:NORMALIZATION, gau:NORMALIZATION@BACKEND, bert, roformer, modernbert; gau...+window=64 sees 64 "
@@ -103,8 +103,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--profile", action="store_true", help="where the time of one step goes, in place of speeds")
-    parser.add_argument("--output", help="CSV file to write")
-    parser.add_argument("--plot", type=Path, metavar="CSV", help="measure nothing, draw this file (needs matplotlib)")
+    add_plot_option(parser)
     return parser.parse_args()
 
 
@@ -208,24 +207,8 @@ def make_call(args: argparse.Namespace, config, backend: str | None, which: str,
                 encoder(**given)
 
         return infer, model
-    optimizer = torch.optim.AdamW(model.train().parameters(), fused=True)
-
-    def train() -> None:
-        with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
-            loss = model(**inputs).loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    return train, model
-
-
-def timed(call: Callable[[], None], device: str) -> float:
-    start = time.perf_counter()
-    call()
-    if device != "cpu":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    return make_training_step(model, optimizer, inputs, dtype == torch.bfloat16), model
 
 
 def measure(args, which: str, dtype: torch.dtype, length: int, batch: str, inputs: dict) -> list[dict]:
@@ -236,25 +219,22 @@ def measure(args, which: str, dtype: torch.dtype, length: int, batch: str, input
         sizes[name] = parameters_of_layers(model)
         flops[name] = step_flops(config, which, inputs) if batch == "fixed" else None
         peaks[name] = peak_memory(calls[name], args.device)  # the first step, which warms up as well
-    seconds = {name: [] for name in calls}
-    for number in range(args.rounds):
-        for name in random.sample(list(calls), len(calls)) if number else calls:
-            seconds[name].append(timed(calls[name], args.device))
+    seconds = time_in_turns(calls, args.rounds, lambda call: timed(call, args.device))
     peak = measure_matmul_peak(torch.device(args.device), dtype)
     tokens = int(inputs["attention_mask"].sum())
     rows = []
     for name, times in seconds.items():
-        median = statistics.median(times)
+        median, shortest, longest = spread(times)
         # How much longer the others take than the first model, round by round.
-        ratios = [mine / first for mine, first in zip(times, seconds[args.models[0]], strict=True)]
+        ratios = spread([mine / first for mine, first in zip(times, seconds[args.models[0]], strict=True)])
         rows.append({
             "pass": which, "dtype": str(dtype).removeprefix("torch."), "length": length, "batch": batch,
             "rows": inputs["input_ids"].shape[0], "tokens": tokens,
             "padding": round(1 - tokens / inputs["input_ids"].numel(), 3), "model": name,
-            "layer_parameters": sizes[name], "median_s": round(median, 4), "min_s": round(min(times), 4),
-            "max_s": round(max(times), 4), "tokens_per_s": round(tokens / median, 1),
-            "time_ratio": round(statistics.median(ratios), 3), "time_ratio_min": round(min(ratios), 3),
-            "time_ratio_max": round(max(ratios), 3),
+            "layer_parameters": sizes[name], "median_s": round(median, 4), "min_s": round(shortest, 4),
+            "max_s": round(longest, 4), "tokens_per_s": round(tokens / median, 1),
+            "time_ratio": round(ratios[0], 3), "time_ratio_min": round(ratios[1], 3),
+            "time_ratio_max": round(ratios[2], 3),
             "mfu": round(flops[name] / median / peak, 3) if flops[name] else "",
             "peak_gflops": round(peak / 1e9, 1), "peak_memory_mib": peaks[name],
         })  # fmt: skip
@@ -315,9 +295,7 @@ def plot(path: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    rows.sort(key=lambda row: int(row["length"]))
+    rows = sorted(read_results(path), key=lambda row: int(row["length"]))
     passes = sorted({row["pass"] for row in rows}, reverse=True)
     kinds = list(dict.fromkeys((row["batch"], row["dtype"]) for row in rows))
     models = list(dict.fromkeys(row["model"] for row in rows))
@@ -340,8 +318,7 @@ def plot(path: Path) -> None:
         axes[0].set_ylabel("real tokens per second")
     handles = [Patch(color=f"C{number}", label=name) for number, name in enumerate(models)]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(models), frameon=False)
-    figure.savefig(path.with_suffix(".png"))
-    print(f"Wrote {path.with_suffix('.png')}")
+    save_figure(figure, path)
 
 
 def draw_bars(axis, rows: list[dict[str, str]], lengths: list[str], models: list[str]) -> None:

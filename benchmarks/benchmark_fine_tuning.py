@@ -12,22 +12,19 @@ models of as many parameters make as many of these.
 import argparse
 import contextlib
 import io
-import json
-import statistics
 import tempfile
 from pathlib import Path
 
 import torch
+from measurement import load_preset, make_parser, make_training_step, spread, write_results
 from torch.profiler import ProfilerActivity, profile
 from tqdm.auto import tqdm
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, BertConfig
 
 import run_glue
-from modeling_gau import GAUConfig
-from modeling_gau.runs.tables import aligned, write_csv
+from modeling_gau.runs.tables import aligned
 
 
-ROOT = Path(__file__).resolve().parents[1]
 # Two units do the work of one Transformer layer of the same width, and have about as many parameters.
 BERT_OF = {
     "gau-tiny": {"hidden_size": 192, "num_hidden_layers": 4, "num_attention_heads": 3, "intermediate_size": 768},
@@ -37,7 +34,7 @@ BERT_OF = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--train_file", required=True, help="rows with the columns of SST-2")
     parser.add_argument("--tokenizer_name", required=True)
     parser.add_argument("--preset", default="gau-small", choices=list(BERT_OF))
@@ -46,7 +43,6 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--max_seq_length", type=int, default=64)
     parser.add_argument("--bf16", action="store_true")
-    parser.add_argument("--output", type=Path, help="CSV file to write")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         configs = make_configs(args, Path(folder))
@@ -59,28 +55,22 @@ def main() -> None:
         shares = {name: products(args, config) for name, config in configs.items()}
     rows = [["round", "GAU (s)", "BERT (s)", "BERT / GAU"]]
     rows += [[str(r["round"]), f"{r['gau']:.1f}", f"{r['bert']:.1f}", f"{r['ratio']:.3f}"] for r in rounds]
-    ratios = [row["ratio"] for row in rounds]
     print(
         f"\n{args.preset}, {args.steps} steps of {args.batch_size} rows in a block, {torch.get_num_threads()} threads"
     )
     print(aligned(rows))
-    print(f"median ratio {statistics.median(ratios):.3f}, from {min(ratios):.3f} to {max(ratios):.3f}")
+    print("median ratio {:.3f}, from {:.3f} to {:.3f}".format(*spread([row["ratio"] for row in rounds])))
     for name, (parameters, share) in shares.items():
         print(f"{name}: {parameters:,} parameters, {share:.0%} of a step are matrix products")
-    if args.output:
-        known = {"preset": args.preset, "steps": args.steps, "batch_size": args.batch_size, "bf16": int(args.bf16)}
-        write_csv(args.output, [known | row for row in rounds])
-        print(f"Wrote {args.output}")
+    known = {"preset": args.preset, "steps": args.steps, "batch_size": args.batch_size, "bf16": int(args.bf16)}
+    write_results(args.output, [known | row for row in rounds])
 
 
 def make_configs(args: argparse.Namespace, folder: Path) -> dict[str, str]:
     vocab_size = len(AutoTokenizer.from_pretrained(args.tokenizer_name))
-    gau = GAUConfig.from_pretrained(ROOT / "configuration/models" / args.preset, vocab_size=vocab_size)
-    bert = BertConfig(vocab_size=vocab_size, **BERT_OF[args.preset])
-    paths = {"gau": folder / "gau", "bert": folder / "bert"}
-    for config, path in zip((gau, bert), paths.values(), strict=True):
-        config.save_pretrained(path)
-    return {name: str(path) for name, path in paths.items()}
+    load_preset(args.preset, vocab_size=vocab_size).save_pretrained(folder / "gau")
+    BertConfig(vocab_size=vocab_size, **BERT_OF[args.preset]).save_pretrained(folder / "bert")
+    return {name: str(folder / name) for name in ("gau", "bert")}
 
 
 def fine_tune(args: argparse.Namespace, config: str, output_dir: Path, steps: int | None = None) -> float:
@@ -96,17 +86,10 @@ def fine_tune(args: argparse.Namespace, config: str, output_dir: Path, steps: in
 
 def products(args: argparse.Namespace, config: str) -> tuple[int, float]:
     """Parameters, and the share of matrix products in the time of a step at a length usual in SST-2."""
-    settings = json.loads((Path(config) / "config.json").read_text())
-    config_class = GAUConfig if settings["model_type"] == "gau" else BertConfig
-    model = AutoModelForSequenceClassification.from_config(config_class.from_pretrained(config))
-    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    model = AutoModelForSequenceClassification.from_config(AutoConfig.from_pretrained(config))
     ids = torch.randint(5, model.config.vocab_size, (args.batch_size, 14))
-
-    def step() -> None:
-        model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=ids[:, 0] % 2).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids[:, 0] % 2}
+    step = make_training_step(model, torch.optim.AdamW(model.parameters(), fused=True), inputs, bf16=False)
     step()
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         for _ in range(5):

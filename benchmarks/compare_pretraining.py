@@ -9,28 +9,32 @@ times do not compare: the models take turns at training steps of that batch here
 steps times the median. An evaluation amid a run is at a learning rate that is not yet low; ends compare with ends.
 """
 
-import argparse
-import csv
 import json
 import statistics
-import time
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
+from measurement import (
+    add_plot_option,
+    make_parser,
+    make_training_step,
+    read_results,
+    save_figure,
+    time_in_turns,
+    write_results,
+)
 from transformers import AutoModelForMaskedLM
 
 import modeling_gau  # noqa: F401 - registers the GAU
-from modeling_gau.runs.tables import aligned, markdown, write_csv
+from modeling_gau.runs.tables import aligned, markdown
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--run", action="append", default=[], metavar="NAME=FOLDER")
     parser.add_argument("--rounds", type=int, default=7, help="training steps of each model that are timed")
-    parser.add_argument("--output", type=Path, help="CSV file to write")
     parser.add_argument("--markdown", action="store_true", help="print a table of Markdown")
-    parser.add_argument("--plot", type=Path, metavar="CSV", help="measure nothing, draw this file (needs matplotlib)")
+    add_plot_option(parser)
     args = parser.parse_args()
     if args.plot:
         plot(args.plot)
@@ -44,9 +48,7 @@ def main() -> None:
     rows = [row for name, folder in folders.items() for row in curve(name, folder, seconds[name])]
     table = summary(rows)
     print(markdown(table, left=1) if args.markdown else aligned(table, left=1))
-    if args.output:
-        write_csv(args.output, rows)
-        print(f"Wrote {args.output}")
+    write_results(args.output, rows)
 
 
 def load(path: Path) -> dict:
@@ -66,38 +68,25 @@ def check_run(folder: Path) -> None:
 
 
 def step_seconds(folders: dict[str, Path], rounds: int) -> dict[str, float]:
-    """Median seconds of a training step with each run's batch, in bfloat16, in turns."""
+    """Median seconds of a training step with each run's batch, in turns."""
     steps = {name: make_step(folder) for name, folder in folders.items()}
-    times = {name: [] for name in steps}
-    for number in tqdm(range(rounds + 2), desc="Training steps", unit="round"):
-        for name, step in steps.items():
-            begin = time.perf_counter()
-            step()
-            if number >= 2:
-                times[name].append(time.perf_counter() - begin)
-    return {name: statistics.median(values) for name, values in times.items()}
+    for step in [*steps.values()] * 2:
+        step()  # first calls allocate
+    return {name: statistics.median(seconds) for name, seconds in time_in_turns(steps, rounds).items()}
 
 
 def make_step(folder: Path):
     torch.manual_seed(0)
     arguments = load(folder / "run.json")["arguments"]
     shape = (arguments["per_device_train_batch_size"], arguments["max_seq_length"])
-    model = AutoModelForMaskedLM.from_pretrained(folder).train()
+    model = AutoModelForMaskedLM.from_pretrained(folder)
     if "sparse_prediction" in model.config.to_dict():
         model.config.sparse_prediction = True
     ids = torch.randint(5, model.config.vocab_size, shape)
     labels = ids.masked_fill(torch.rand(shape) >= arguments["mlm_probability"], -100)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, fused=True)
-
-    def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=arguments["bf16"]):
-            loss = model(input_ids=ids, labels=labels).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), arguments["max_grad_norm"])
-        optimizer.step()
-        optimizer.zero_grad()
-
-    return step
+    inputs = {"input_ids": ids, "labels": labels}
+    return make_training_step(model, optimizer, inputs, arguments["bf16"], arguments["max_grad_norm"])
 
 
 def curve(name: str, folder: Path, seconds: float) -> list[dict]:
@@ -123,55 +112,37 @@ def curve(name: str, folder: Path, seconds: float) -> list[dict]:
 
 def summary(rows: list[dict]) -> list[list[str]]:
     """The last evaluation of each run."""
-    table = [
-        ["run", "parameters without embeddings", "learning rate", "tokens", "step, ms", "time, s", "loss", "accuracy"]
-    ]
-    for row in {row["run"]: row for row in rows}.values():
-        table.append(
-            [
-                row["run"],
-                f"{row['parameters_without_embeddings']:,}",
-                f"{row['learning_rate']:g}",
-                f"{row['tokens']:,}",
-                f"{row['milliseconds_of_a_step']:.0f}",
-                f"{row['seconds']:.0f}",
-                f"{row['loss']:.3f}",
-                f"{row['accuracy']:.1%}",
-            ]
-        )
-    return table
+    columns = {
+        "run": ("run", "{}"),
+        "parameters without embeddings": ("parameters_without_embeddings", "{:,}"),
+        "learning rate": ("learning_rate", "{:g}"),
+        "tokens": ("tokens", "{:,}"),
+        "step, ms": ("milliseconds_of_a_step", "{:.0f}"),
+        "time, s": ("seconds", "{:.0f}"),
+        "loss": ("loss", "{:.3f}"),
+        "accuracy": ("accuracy", "{:.1%}"),
+    }
+    last = {row["run"]: row for row in rows}.values()
+    return [[*columns], *([form.format(row[name]) for name, form in columns.values()] for row in last)]
 
 
 def plot(path: Path) -> None:
     from matplotlib.figure import Figure
 
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_results(path)
     figure = Figure(figsize=(9, 3.6), dpi=150, layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
-    for axis, column, scale, label in zip(
-        axes,
-        ("tokens", "seconds"),
-        (1e6, 60),
-        ("tokens of training (millions)", "time of training (minutes)"),
-        strict=True,
-    ):
+    panels = (("tokens", 1e6, "tokens of training (millions)"), ("seconds", 60, "time of training (minutes)"))
+    for axis, (column, scale, label) in zip(axes, panels, strict=True):
         for name in dict.fromkeys(row["run"] for row in rows):
-            mine = [row for row in rows if row["run"] == name]
-            axis.plot(
-                [float(row[column]) / scale for row in mine],
-                [float(row["loss"]) for row in mine],
-                marker="o",
-                markersize=4,
-                label=name,
-            )
+            points = [(float(row[column]) / scale, float(row["loss"])) for row in rows if row["run"] == name]
+            axis.plot(*zip(*points, strict=True), marker="o", markersize=4, label=name)
         axis.set_xlabel(label)
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("masked-token loss (nats)")
     axes[1].legend(frameon=False)
-    figure.savefig(path.with_suffix(".png"))
-    print(f"Wrote {path.with_suffix('.png')}")
+    save_figure(figure, path)
 
 
 if __name__ == "__main__":

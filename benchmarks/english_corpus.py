@@ -17,7 +17,7 @@ import gzip
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -26,27 +26,36 @@ from tqdm.auto import tqdm
 SHORTEST = 40  # characters
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def corpus_parser(description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, required=True, help="where the packages are unpacked")
     parser.add_argument("--output", type=Path, required=True, help="directory to write")
-    args = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    args = corpus_parser(__doc__).parse_args()
     write_corpus(documents(args.root), args.output)
 
 
-def write_corpus(documents: Iterator[tuple[str, str]], output: Path, shortest: int = SHORTEST) -> None:
-    """Writes ids and texts as `train.jsonl` and `validation.jsonl`, without repeats and texts of few characters."""
-    output.mkdir(parents=True, exist_ok=True)
-    splits, seen = {"train": [], "validation": []}, set()
+def write_corpus(
+    documents: Iterable[tuple[str, str]], output: Path, shortest: int = SHORTEST, shards: int | None = None
+) -> None:
+    """Writes ids and texts without repeats and texts of few characters, as `validation.jsonl` and `train.jsonl` or,
+    in several shards, `train-*.jsonl`."""
+    files = ["train"] if shards is None else [f"train-{shard:02}" for shard in range(shards)]
+    splits, seen = {name: [] for name in (*files, "validation")}, set()
     for name, text in tqdm(documents, desc="Reading", unit=" documents"):
         digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
         if len(text) < shortest or digest in seen:
             continue
         seen.add(digest)
         number = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
-        splits["train" if number % 50 else "validation"].append({"id": name, "text": text})
-    if not splits["train"]:
+        split = files[number // 50 % len(files)] if number % 50 else "validation"
+        splits[split].append({"id": name, "text": text})
+    if not any(splits[name] for name in files):
         raise SystemExit("There is no text in --root: unpack the packages there as this file's head says.")
+    output.mkdir(parents=True, exist_ok=True)
     for split, rows in splits.items():
         path = output / f"{split}.jsonl"
         with open(path, "w", encoding="utf-8") as file:

@@ -15,16 +15,15 @@ buffers. Not counted: the CUDA context, workspaces of libraries, NCCL and the al
 import argparse
 import datetime
 import itertools
-import subprocess
-import sys
 import warnings
 import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import torch
+from benchmark_memory import peak_resident_bytes, training_step
+from measurement import load_preset, make_parser, run_again, write_results
 from torch._subclasses import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
@@ -34,14 +33,10 @@ from torch.utils._pytree import tree_leaves
 from tqdm.auto import tqdm
 from transformers.initialization import no_init_weights
 
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository need not be installed
-
 from modeling_gau import GAUConfig, GAUForMaskedLM, attention_gau
-from modeling_gau.runs.tables import aligned, markdown, write_csv
+from modeling_gau.runs.tables import aligned, markdown
 
 
-PRESETS = Path(__file__).resolve().parents[1] / "configuration" / "models"
 MIB, GIB = 2**20, 2**30
 IGNORED_LABEL = -100
 
@@ -278,8 +273,6 @@ def estimate(config: GAUConfig, step: Step, strategy: str, gpus: int) -> Estimat
 
 def measure(config: GAUConfig, step: Step) -> tuple[StepMemory, int]:
     """The same step on this CPU: what PyTorch's allocator hands out, and by how much the process grows."""
-    from benchmark_memory import peak_resident_bytes, training_step
-
     torch.manual_seed(0)
     model = make_model(config, step)
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
@@ -305,11 +298,9 @@ def check(cells: list[tuple[str, int, int]], backend: str) -> list[dict[str, obj
     rows = []
     cells = [(*cell, precision) for cell in cells for precision in ("float32", "bf16")]
     for preset, length, count, precision in tqdm(cells, desc="check", unit="step"):
-        config = load_preset(preset, backend)
+        config = load_config(preset, backend)
         expected = replay(config, Step(length, count, precision, device="cpu"))
-        command = [sys.executable, __file__, "--cell", preset, str(length), str(count), precision, backend]
-        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        activations, peak, grown = map(int, output.split()[-3:])
+        activations, peak, grown = run_again(__file__, "--cell", preset, length, count, precision, backend)
         rows.append({
             "date": datetime.date.today().isoformat(), "torch": torch.__version__, "preset": preset, "length": length,
             "rows": count, "precision": precision, "backend": backend,
@@ -322,8 +313,8 @@ def check(cells: list[tuple[str, int, int]], backend: str) -> list[dict[str, obj
     return rows
 
 
-def load_preset(preset: str, backend: str) -> GAUConfig:
-    config = GAUConfig.from_pretrained(str(PRESETS / preset))
+def load_config(preset: str, backend: str) -> GAUConfig:
+    config = load_preset(preset)
     config._attn_implementation = backend
     return config
 
@@ -334,7 +325,7 @@ def estimates(args: argparse.Namespace) -> list[dict[str, object]]:
     for preset, length, strategy, checkpointing in tqdm(cells, desc="replaying steps", unit="step"):
         count = args.rows or max(1, args.tokens_per_device // length)
         step = Step(length, count, args.precision, checkpointing == "yes", strategy == "fsdp2", args.mask)
-        found = estimate(load_preset(preset, args.backend), step, strategy, args.gpus)
+        found = estimate(load_config(preset, args.backend), step, strategy, args.gpus)
         rows.append({
             "preset": preset, "length": length, "rows": count, "strategy": strategy,
             "gpus": 1 if strategy == "none" else args.gpus, "precision": args.precision,
@@ -352,7 +343,7 @@ def show(rows: list[dict[str, object]], columns: list[str], as_markdown: bool) -
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--presets", nargs="+", default=["gau-small", "gau-base"])
     parser.add_argument("--lengths", type=int, nargs="+", default=[512, 2048, 8192])
     parser.add_argument("--rows", type=int, help="sequences on a device (default: by --tokens_per_device)")
@@ -365,7 +356,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--backend", default="gau_auto", choices=["gau_auto", "eager", "gau_blocked", "sdpa"])
     parser.add_argument("--mask", default="none", choices=["none", "documents"], help="documents: packed, kept apart")
     parser.add_argument("--check", action="store_true", help="compare estimates with steps on this CPU")
-    parser.add_argument("--output", help="CSV file to write")
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
     parser.add_argument("--cell", nargs=5, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -377,7 +367,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", message="`gradient_checkpointing_enable`")
     if args.cell:
         preset, length, count, precision, backend = args.cell
-        memory, grown = measure(load_preset(preset, backend), Step(int(length), int(count), precision, device="cpu"))
+        memory, grown = measure(load_config(preset, backend), Step(int(length), int(count), precision, device="cpu"))
         print(memory.activations, memory.peak, grown)
         return
     if args.check:
@@ -388,9 +378,7 @@ def main() -> None:
         columns = [name for name in rows[0] if name not in ("precision", "backend", "mask")]
         print(f"{args.precision}, attention {args.backend}, mask {args.mask}; GiB on each GPU")
     show(rows, columns, args.markdown)
-    if args.output:
-        write_csv(args.output, rows)
-        print(f"Wrote {args.output}")
+    write_results(args.output, rows)
 
 
 if __name__ == "__main__":

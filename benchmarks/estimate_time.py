@@ -9,19 +9,12 @@ given. `docs/scaling.md` explains the formulas.
 """
 
 import argparse
-import sys
-from pathlib import Path
 
 import torch
-
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository need not be installed
+from measurement import load_preset, make_parser
 
 from modeling_gau import GAUConfig, GAUForMaskedLM
 from modeling_gau.runs.tables import aligned, markdown
-
-
-PRESETS = Path(__file__).resolve().parents[1] / "configuration" / "models"
 
 
 def forward_products(config: GAUConfig, length: int, mlm_probability: float) -> dict[str, float]:
@@ -72,7 +65,7 @@ def show(title: str, header: list[str], rows: list[list[str]], as_markdown: bool
 def flops_table(args: argparse.Namespace) -> None:
     rows = []
     for preset in args.presets:
-        config = GAUConfig.from_pretrained(str(PRESETS / preset))
+        config = load_preset(preset)
         for length in args.lengths:
             products = forward_products(config, length, args.mlm_probability)
             share = products["attention"] / sum(products.values())
@@ -84,7 +77,7 @@ def flops_table(args: argparse.Namespace) -> None:
 
 def speeds(args: argparse.Namespace, length: int) -> list[tuple[str, float]]:
     """Tokens per second of one GPU: as given, or for each assumed utilisation."""
-    config = GAUConfig.from_pretrained(str(PRESETS / args.preset))
+    config = load_preset(args.preset)
     flops = training_flops(config, length, args.mlm_probability)
     if args.tokens_per_second:
         return [(f"as given, {args.tokens_per_second * flops / args.peak:.0%}", args.tokens_per_second)]
@@ -103,7 +96,7 @@ def time_table(args: argparse.Namespace) -> None:
 
 
 def communication_table(args: argparse.Namespace) -> None:
-    parameters = count_parameters(GAUConfig.from_pretrained(str(PRESETS / args.preset)))
+    parameters = count_parameters(load_preset(args.preset))
     share, speed = speeds(args, args.lengths[0])[-1]
     rows = []
     for gpus in args.gpus:
@@ -120,7 +113,7 @@ def communication_table(args: argparse.Namespace) -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, output=None)
     parser.add_argument("--presets", nargs="+", default=["gau-tiny", "gau-small", "gau-base", "gau-alpha-base"])
     parser.add_argument("--preset", default="gau-base", help="the one whose run is timed")
     parser.add_argument("--lengths", type=int, nargs="+", default=[512, 2048, 8192])
