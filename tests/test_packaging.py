@@ -23,8 +23,8 @@ folder, *modules = sys.argv[1:]
 sys.path.insert(0, folder)
 for name in modules:
     assert importlib.import_module(name).__file__.startswith(folder), name
-from modeling_gau.__main__ import TOOLS, main
-main()
+from modeling_gau.__main__ import TOOLS
+runpy.run_module("modeling_gau", run_name="__main__")
 for name in TOOLS:
     sys.argv[1:] = ["--help"]
     try:

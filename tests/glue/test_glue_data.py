@@ -4,11 +4,12 @@
 import copy
 import json
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
+from glue_runs import write
 from torch.nn.functional import binary_cross_entropy_with_logits
 from transformers import DataCollatorWithPadding
 
@@ -24,7 +25,7 @@ from modeling_gau.glue.labels import (
     label_values,
     model_label_names,
 )
-from modeling_gau.glue.tasks import CLUE_TASKS, GLUE_TASKS
+from modeling_gau.glue.tasks import CLUE_TASKS, GLUE_TASKS, GlueTask
 from modeling_gau.glue.trainer import GlueTrainingArguments
 from modeling_gau.runs.arguments import ModelArguments
 from modeling_gau.runs.recipes import parse_arguments
@@ -33,7 +34,6 @@ from modeling_gau.text.files import FILE_FORMATS
 
 SENTENCES = ['it said "yes', "null", "a, b and c", "NA", "plain words"]
 FILE, CLUE = {"train_file": "rows.csv"}, {"dataset_name": "clue"}
-TRAIN, EVAL, PREDICT = {"do_train": True}, {"do_eval": True}, {"do_predict": True}
 
 
 pytestmark = pytest.mark.usefixtures("private_cache")
@@ -44,25 +44,17 @@ def tokenizer(make_tokenizer):
     return make_tokenizer(["one", "two", "three", "four", "five"])
 
 
-def training_arguments(tmp_path, **arguments) -> GlueTrainingArguments:
-    return GlueTrainingArguments(output_dir=str(tmp_path / "out"), use_cpu=True, **arguments)
+def training_arguments(stages: str) -> GlueTrainingArguments:
+    return GlueTrainingArguments("out", use_cpu=True, **{f"do_{stage}": True for stage in stages.split()})
 
 
-def write_rows(path, rows: list[dict]) -> str:
-    """Writes csv and parquet as pandas does, tsv without quoting, json as one list, jsonl as lines."""
-    data = Dataset.from_list(rows)
-    if path.suffix == ".csv":
-        data.to_pandas().to_csv(path, index=False)
-    elif path.suffix == ".tsv":
-        lines = ["\t".join(rows[0])] + ["\t".join(map(str, row.values())) for row in rows]
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    elif path.suffix == ".json":
-        path.write_text(json.dumps(rows), encoding="utf-8")
-    elif path.suffix == ".jsonl":
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    else:
-        data.to_parquet(path)
-    return str(path)
+def load(stages: str, **arguments) -> dict[str, Dataset]:
+    """The splits that a run with these stages reads."""
+    return load_splits(GlueArguments(**arguments), training_arguments(stages), None, None)
+
+
+def check(task: GlueTask, splits: dict[str, Dataset], files: dict[str, str] | None = None) -> None:
+    check_labels(task, splits, LabelEncoder(task, task.label_names), files)
 
 
 def sentence_rows(labels=(0, 1, 1, 0, 1)) -> list[dict]:
@@ -91,17 +83,14 @@ def sentence_rows(labels=(0, 1, 1, 0, 1)) -> list[dict]:
         ({**FILE, "label_separator": ""}, "--label_separator must not be empty"),
         (
             {"task_name": "rte,CSL"},
-            "GLUE has no task 'CSL': CLUE has it, give --dataset_name clue. Give one or more of co",
+            "GLUE has no task 'CSL': CLUE has it, give --dataset_name clue. Give one or more of ",
         ),
         ({**CLUE, "task_name": "mrpc"}, "CLUE has no task 'mrpc': GLUE has it, give --dataset_name glue.*afqmc"),
-        (
-            {**CLUE, "task_name": "tnew"},
-            r"CLUE has no task 'tnew' \(did you mean 'tnews'\?\). Give one or more of afqmc",
-        ),
+        ({**CLUE, "task_name": "tnew"}, r"CLUE has no task 'tnew' \(did you mean 'tnews'\?\). Give one or more of af"),
         ({**CLUE, "train_file": "a.json"}, "--dataset_name clue needs --task_name: give one of afqmc"),
         (
             {**CLUE, **FILE, "task_name": "csl", "text_column": "abst"},
-            "csl, whose texts are made from .*keyword and abst",
+            "csl, whose texts are made from .*and abst",
         ),
     ],
 )
@@ -134,44 +123,31 @@ def test_columns_on_the_command_line():
 # Reading
 
 
-@pytest.mark.parametrize("suffix", FILE_FORMATS)
+@pytest.mark.parametrize("suffix", [*FILE_FORMATS, ".TSV"])
 def test_every_format_gives_the_same_rows(tmp_path, suffix):
-    path = write_rows(tmp_path / f"rows{suffix}", sentence_rows())
-    splits = load_splits(GlueArguments(train_file=path), training_arguments(tmp_path, **TRAIN), None, None)
-    assert list(splits) == ["train"]
-    assert splits["train"].to_list() == sentence_rows()
-
-
-def test_the_suffix_may_be_in_capitals(tmp_path):
-    path = write_rows(tmp_path / "rows.tsv", sentence_rows())
-    (tmp_path / "rows.tsv").rename(tmp_path / "ROWS.TSV")
-    arguments = GlueArguments(train_file=path.replace("rows.tsv", "ROWS.TSV"))
-    assert load_splits(arguments, training_arguments(tmp_path, **TRAIN), None, None)["train"]["sentence"] == SENTENCES
-
-
-def test_only_the_splits_that_are_used_are_read(tmp_path):
-    rows = write_rows(tmp_path / "rows.jsonl", sentence_rows())
-    arguments = GlueArguments(train_file="missing.csv", validation_file=rows, test_file=rows)
-    splits = load_splits(arguments, training_arguments(tmp_path, do_eval=True, do_predict=True), None, None)
-    assert list(splits) == ["validation", "test"]
+    write(tmp_path / f"rows{suffix.lower()}", sentence_rows())
+    if suffix == ".json":
+        (tmp_path / "rows.json").write_text(json.dumps(sentence_rows()), encoding="utf-8")
+    (tmp_path / f"rows{suffix.lower()}").rename(tmp_path / f"rows{suffix}")
+    splits = load("train", train_file=str(tmp_path / f"rows{suffix}"), validation_file="not-read.csv")
+    assert {split: rows.to_list() for split, rows in splits.items()} == {"train": sentence_rows()}
 
 
 def test_a_task_without_training_rows_can_be_evaluated(tmp_path):
-    rows = write_rows(tmp_path / "rows.jsonl", [{"question": "one", "sentence": "two", "label": 0}])
-    arguments = GlueArguments(task_name="qnli", validation_file=rows)
-    assert list(load_splits(arguments, training_arguments(tmp_path, **EVAL), None, None)) == ["validation"]
-    with pytest.raises(
-        ValueError, match=r"--do_train needs the split train.*there is only validation. Give --train_file"
-    ):
-        load_splits(arguments, training_arguments(tmp_path, **TRAIN), None, None)
+    rows = write(tmp_path / "rows.jsonl", [{"question": "one", "sentence": "two", "label": 0}])
+    arguments = {"task_name": "qnli", "validation_file": rows}
+    assert list(load("eval", **arguments)) == ["validation"]
+    message = r"--do_train needs the split train.*there is only validation. Give --train_file"
+    with pytest.raises(ValueError, match=message):
+        load("train", **arguments)
 
 
 def test_mnli_may_lack_its_mismatched_rows(tmp_path):
-    rows = write_rows(tmp_path / "rows.jsonl", [{"premise": "one", "hypothesis": "two", "label": 0}])
-    arguments = GlueArguments(task_name="mnli", validation_file=rows)
-    assert list(load_splits(arguments, training_arguments(tmp_path, **EVAL), None, None)) == ["validation_matched"]
+    rows = write(tmp_path / "rows.jsonl", [{"premise": "one", "hypothesis": "two", "label": 0}])
+    arguments = {"task_name": "mnli", "validation_file": rows}
+    assert list(load("eval", **arguments)) == ["validation_matched"]
     with pytest.raises(ValueError, match=r"--do_predict needs the split test_matched.*Give --test_file"):
-        load_splits(arguments, training_arguments(tmp_path, **PREDICT), None, None)
+        load("predict", **arguments)
 
 
 @pytest.mark.parametrize(
@@ -189,29 +165,22 @@ def test_files_that_cannot_be_read(tmp_path, name, content, message):
     if content is not None:
         (tmp_path / name).write_bytes(content.encode("utf-8", "surrogateescape"))
     with pytest.raises(ValueError, match=message):
-        load_splits(GlueArguments(train_file=str(tmp_path / name)), training_arguments(tmp_path, **TRAIN), None, None)
+        load("train", train_file=str(tmp_path / name))
 
 
 def test_columns_of_other_names(tmp_path):
     row = {"question": "one", "passage": "", "answer": "entailment", "label": 7}
-    rows = write_rows(tmp_path / "rows.csv", [row])
+    rows = write(tmp_path / "rows.csv", [row])
     columns = {"text_column": "question", "text_pair_column": "passage", "label_column": ["answer"]}
-    own = load_splits(GlueArguments(train_file=rows, **columns), training_arguments(tmp_path, **TRAIN), None, None)
+    own = load("train", train_file=rows, **columns)
     assert own["train"].to_list() == [{"sentence1": "one", "sentence2": "", "label": "entailment"}]
-    arguments = GlueArguments(task_name="qnli", validation_file=rows, **columns)
-    qnli = load_splits(arguments, training_arguments(tmp_path, **EVAL), None, None)
+    qnli = load("eval", task_name="qnli", validation_file=rows, **columns)
     assert qnli["validation"].to_list() == [{"question": "one", "sentence": "", "label": "entailment"}]
+    sst2 = load("train", task_name="sst2", train_file=rows, text_column="question", label_column=["answer"])
     with pytest.raises(ValueError, match=r"rows\.csv, line 2 .*sst2 has no label 'entailment'"):
-        arguments = GlueArguments(task_name="sst2", train_file=rows, text_column="question", label_column=["answer"])
-        splits = load_splits(arguments, training_arguments(tmp_path, **TRAIN), None, None)
-        encoder = LabelEncoder(GLUE_TASKS["sst2"], ("negative", "positive"))
-        check_labels(GLUE_TASKS["sst2"], splits, encoder, {"train": rows})
-
-
-def test_the_hub_has_the_columns_of_the_task(tmp_path):
+        check(GLUE_TASKS["sst2"], sst2, {"train": rows})
     with pytest.raises(ValueError, match="--text_column, --label_column and the like are for local files"):
-        arguments = GlueArguments(task_name="sst2", text_column="review")
-        load_splits(arguments, training_arguments(tmp_path, **TRAIN), None, None)
+        load("train", task_name="sst2", text_column="review")
 
 
 def hub(monkeypatch, features: dict | None = None, **splits: list[dict]) -> list[tuple]:
@@ -227,47 +196,38 @@ def hub(monkeypatch, features: dict | None = None, **splits: list[dict]) -> list
     return calls
 
 
-def test_hub_task(tmp_path, monkeypatch):
+def test_hub_task(monkeypatch):
     row, hidden = ({"premise": "one", "hypothesis": "two", "label": label} for label in (1, -1))
     validation = {"validation_matched": [row], "validation_mismatched": [row] * 2}
     calls = hub(monkeypatch, train=[row] * 3, **validation, test_matched=[hidden], test_mismatched=[hidden])
-    everything = training_arguments(tmp_path, **TRAIN, **EVAL, **PREDICT)
-    splits = load_splits(GlueArguments(task_name="mnli"), everything, None, None)
+    splits = load("train eval predict", task_name="mnli")
     assert calls == [("nyu-mll/glue", "mnli")]
-    assert {name: len(rows) for name, rows in splits.items()} == {
-        "train": 3,
-        "validation_matched": 1,
-        "validation_mismatched": 2,
-        "test_matched": 1,
-        "test_mismatched": 1,
-    }
-    check_labels(GLUE_TASKS["mnli"], splits, LabelEncoder(GLUE_TASKS["mnli"], GLUE_TASKS["mnli"].label_names))
-
-
-def test_the_diagnostic_set_cannot_be_trained_on(tmp_path, monkeypatch):
-    hub(monkeypatch, test=[{"premise": "one", "hypothesis": "two", "label": -1}])
+    sizes = {"validation_matched": 1, "validation_mismatched": 2, "test_matched": 1, "test_mismatched": 1}
+    assert {name: len(rows) for name, rows in splits.items()} == {"train": 3, **sizes}
+    check(GLUE_TASKS["mnli"], splits)
+    hub(monkeypatch, test=[hidden])
     with pytest.raises(ValueError, match=r"there is only test in the Hub's ax. Train on mnli"):
-        load_splits(GlueArguments(task_name="ax"), training_arguments(tmp_path, **TRAIN), None, None)
+        load("train", task_name="ax")
 
 
-def test_hub_out_of_reach(tmp_path, monkeypatch):
-    def load(*arguments, **options):
+def test_hub_out_of_reach(monkeypatch):
+    def fail(*arguments, **options):
         raise ConnectionError("no route")
 
-    monkeypatch.setattr(glue_data, "load_dataset", load)
+    monkeypatch.setattr(glue_data, "load_dataset", fail)
     with pytest.raises(ConnectionError, match=r"\(no route\). Without a network, give local files.*--train_file"):
-        load_splits(GlueArguments(task_name="sst2"), training_arguments(tmp_path, **TRAIN), None, None)
+        load("train", task_name="sst2")
 
 
 def test_splits_of_other_columns(tmp_path):
     pair, single = (
         dict.fromkeys(names, "one") | {"label": "a"} for names in (("sentence1", "sentence2"), ("sentence",))
     )
-    train = write_rows(tmp_path / "train.jsonl", [pair, pair | {"label": "b"}])
-    arguments = GlueArguments(train_file=train, validation_file=write_rows(tmp_path / "dev.jsonl", [single]))
+    train = write(tmp_path / "train.jsonl", [pair, pair | {"label": "b"}])
+    arguments = GlueArguments(train_file=train, validation_file=write(tmp_path / "dev.jsonl", [single]))
     message = "Split validation has no column 'sentence1' and no column 'sentence2'.*there is sentence, label"
     with pytest.raises(ValueError, match=message):
-        prepare_data(ModelArguments(), arguments, training_arguments(tmp_path, **TRAIN, **EVAL), GAUConfig())
+        prepare_data(ModelArguments(), arguments, training_arguments("train eval"), GAUConfig())
 
 
 def test_texts_that_are_missing():
@@ -304,10 +264,10 @@ def test_long_rows_are_cut_and_short_ones_not_padded(tokenizer):
 
 
 def test_the_cache_does_not_decide_how_the_tokenizer_is_saved(tmp_path, tokenizer):
-    train = write_rows(tmp_path / "train.jsonl", sentence_rows())
-    dev = write_rows(tmp_path / "dev.jsonl", sentence_rows()[:3])
+    train = write(tmp_path / "train.jsonl", sentence_rows())
+    dev = write(tmp_path / "dev.jsonl", sentence_rows()[:3])
     arguments = GlueArguments(task_name="sst2", train_file=train, validation_file=dev)
-    splits = load_splits(arguments, training_arguments(tmp_path, **TRAIN, **EVAL), None, None)
+    splits = load_splits(arguments, training_arguments("train eval"), None, None)
     task = GLUE_TASKS["sst2"]
     encoder, fingerprints = LabelEncoder(task, task.label_names), []
     for run in ("first", "cached"):
@@ -332,12 +292,12 @@ def test_empty_texts_are_tokenised(tokenizer, texts):
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
-def test_a_model_learns_from_several_labels(tmp_path, tokenizer, suffix):
+def test_a_model_learns_from_several_labels(tmp_path, tokenizer, make_model, suffix):
     """From a file to the loss: each class of the targets is where the model has it."""
     rows = [{"text": "one", "label": "joy,fear"}, {"text": "", "label": ""}, {"text": "two", "label": "fear"}]
-    arguments = {"text_column": "text", "problem_type": "multi_label"}
-    arguments = GlueArguments(train_file=write_rows(tmp_path / f"rows{suffix}", rows), **arguments)
-    splits = load_splits(arguments, training_arguments(tmp_path, **TRAIN), None, None)
+    data = write(tmp_path / f"rows{suffix}", rows)
+    arguments = GlueArguments(train_file=data, text_column="text", problem_type="multi_label")
+    splits = load_splits(arguments, training_arguments("train"), None, None)
     task = infer_task(splits)
     names = model_label_names(task, ("joy", "fear"), do_train=True)
     encoder = LabelEncoder(task, names)
@@ -345,10 +305,8 @@ def test_a_model_learns_from_several_labels(tmp_path, tokenizer, suffix):
     inputs = tokenize_split(splits["train"], task, tokenizer, encoder, arguments)
     batch = DataCollatorWithPadding(tokenizer)([inputs[row] for row in range(3)])
     assert batch["labels"].tolist() == [[1.0, 1.0], [0.0, 0.0], [0.0, 1.0]]
-    widths = {"vocab_size": 10, "hidden_size": 8, "intermediate_size": 16, "attention_key_size": 4}
-    model = GAUForSequenceClassification(
-        GAUConfig(**widths, num_hidden_layers=1, num_labels=2, problem_type=task.problem_type)
-    ).eval()
+    classes = {"num_labels": 2, "problem_type": task.problem_type}
+    model = make_model(GAUForSequenceClassification, vocab_size=10, **classes)
     with torch.no_grad():
         outputs = model(**batch)
     assert outputs.loss == binary_cross_entropy_with_logits(outputs.logits, batch["labels"])
@@ -368,89 +326,59 @@ PAIR = {"sentence1": "天在下雨", "sentence2": "天气不好"}
 TEXT, INDEX = Value("string"), Value("int32")
 CSL_FEATURES = {
     "idx": INDEX, "corpus_id": INDEX, "abst": TEXT, "label": ClassLabel(names=["0", "1"]), "keyword": List(TEXT),
-}  # fmt: skip # fmt: skip
+}  # fmt: skip
 WSC_FEATURES = {
-    "idx": INDEX,
-    "text": TEXT,
-    "label": ClassLabel(names=["true", "false"]),
+    "idx": INDEX, "text": TEXT, "label": ClassLabel(names=["true", "false"]),
     "target": {"span1_text": TEXT, "span2_text": TEXT, "span1_index": INDEX, "span2_index": INDEX},
-}
+}  # fmt: skip
 
 
-def clue(task_name: str, **options) -> GlueArguments:
-    return GlueArguments(dataset_name="clue", task_name=task_name, **options)
+load_clue = partial(load, dataset_name="clue")
 
 
-def stages(tmp_path, *names: str) -> GlueTrainingArguments:
-    return training_arguments(tmp_path, **dict.fromkeys(names, True))
-
-
-def write(path: Path, rows: list[dict]) -> str:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    return str(path)
-
-
-def check(task_name: str, splits, files=None) -> None:
-    task = CLUE_TASKS[task_name]
-    check_labels(task, splits, LabelEncoder(task, task.label_names), files)
-
-
-def test_rows_of_the_hub_become_texts(tmp_path, monkeypatch):
+def test_rows_of_the_hub_become_texts(monkeypatch):
     row = CSL | {"idx": 0, "corpus_id": 1, "label": 1}
     calls = hub(monkeypatch, CSL_FEATURES, train=[row], validation=[row], test=[row | {"label": -1}])
-    splits = load_splits(clue("csl"), stages(tmp_path, "do_train", "do_eval", "do_predict"), None, None)
+    splits = load_clue("train eval predict", task_name="csl")
     assert calls == [("clue/clue", "csl")]
-    assert splits["train"][0] == {
-        "idx": 0,
-        "corpus_id": 1,
-        "abst": "提出一种算法",
-        "label": 1,
-        "keyword": "算法；水声",
-    }
+    assert splits["train"][0] == row | {"keyword": "算法；水声"}
     assert has_hidden_labels(splits["test"]) and splits["test"]["keyword"][:] == ["算法；水声"]
-    check("csl", splits)
+    check(CLUE_TASKS["csl"], splits)
 
     row = WSC | {"idx": 0, "label": 0}
     hub(monkeypatch, WSC_FEATURES, validation=[row], test=[row | {"label": -1}])
-    splits = load_splits(clue("cluewsc2020"), stages(tmp_path, "do_eval", "do_predict"), None, None)
+    splits = load_clue("eval predict", task_name="cluewsc2020")
     assert list(splits) == ["validation", "test"]
     assert splits["validation"][0] == {"idx": 0, "label": 0, "text": "床边的_手机_响了，[它]响了很久"}
-    check("cluewsc2020", splits)
+    check(CLUE_TASKS["cluewsc2020"], splits)
 
 
-def test_labels_of_the_hub_are_read_by_their_codes(tmp_path, monkeypatch):
+def test_labels_of_the_hub_are_read_by_their_codes(monkeypatch):
     """The Hub counts the classes of tnews from 0; what counts is that its class 5 is called 106."""
     features = {"sentence": TEXT, "label": ClassLabel(names=list(CLUE_TASKS["tnews"].label_names)), "idx": INDEX}
     hub(monkeypatch, features, validation=[{"sentence": "新闻", "label": 5, "idx": 0}])
-    splits = load_splits(clue("tnews"), stages(tmp_path, "do_eval"), None, None)
-    check("tnews", splits)
+    splits = load_clue("eval", task_name="tnews")
+    check(CLUE_TASKS["tnews"], splits)
     names = CLUE_TASKS["tnews"].label_names[::-1]
     encoder = LabelEncoder(CLUE_TASKS["tnews"], names)
     assert names[encoder(label_values(splits["validation"], features["label"]))[0]] == "106"
 
 
-def test_rows_of_the_hub_of_which_no_text_can_be_made(tmp_path, monkeypatch):
+def test_rows_of_the_hub_of_which_no_text_can_be_made(monkeypatch):
     wrong = WSC | {"target": WSC_TARGET | {"span2_index": 7}}
     hub(monkeypatch, WSC_FEATURES, validation=[row | {"idx": 0, "label": 0} for row in (WSC, wrong)])
     with pytest.raises(ValueError, match=r"^Split validation, row 2 .*'span2_index' 7 points at"):
-        load_splits(clue("cluewsc2020"), stages(tmp_path, "do_eval"), None, None)
+        load_clue("eval", task_name="cluewsc2020")
 
 
-@pytest.mark.parametrize(
-    "rows, message",
-    [
-        (
-            [{"text": "a", "idx": 0, "label": 0}],
-            "Split validation has no column 'target'. cluewsc2020 needs text, target",
-        ),
-        ([], "Split validation has no rows"),
-    ],
-)
-def test_rows_of_the_hub_of_another_form(tmp_path, monkeypatch, rows, message):
+def test_rows_of_the_hub_of_another_form(monkeypatch):
+    rows = [{"text": "a", "idx": 0, "label": 0}]
     hub(monkeypatch, validation=rows)
-    with pytest.raises(ValueError, match=message):
-        load_splits(clue("cluewsc2020"), stages(tmp_path, "do_eval"), None, None)
+    with pytest.raises(ValueError, match=r"Split validation has no column 'target'. cluewsc2020 needs text, target"):
+        load_clue("eval", task_name="cluewsc2020")
+    hub(monkeypatch, validation=[])
+    with pytest.raises(ValueError, match="Split validation has no rows"):
+        load_clue("eval", task_name="cluewsc2020")
 
 
 def test_texts_are_made_again_when_the_code_changes(monkeypatch):
@@ -460,16 +388,11 @@ def test_texts_are_made_again_when_the_code_changes(monkeypatch):
     assert first == again != glue_data._make_texts(task, "train", rows, False)._fingerprint
 
 
+NEWS, APP = {"sentence": "房价", "label": "106"}, {"sentence": "一个应用", "label": "118"}
 FOLDERS = {
     "afqmc": (PAIR | {"label": "1"}, PAIR | {"label": "1"}),
-    "tnews": (
-        {"label": "106", "label_desc": "news_house", "sentence": "房价", "keywords": "房"},
-        {"sentence": "房价", "label": "106"},
-    ),
-    "iflytek": (
-        {"label": "118", "label_des": "其他", "sentence": "一个应用"},
-        {"sentence": "一个应用", "label": "118"},
-    ),
+    "tnews": (NEWS | {"label_desc": "news_house", "keywords": "房"}, NEWS),
+    "iflytek": (APP | {"label_des": "其他"}, APP),
     "cmnli": (PAIR | {"label": "neutral"}, PAIR | {"label": "neutral"}),
     "ocnli": (PAIR | {"level": "easy", "label": "entailment", "id": 7}, PAIR | {"label": "entailment"}),
     "csl": (CSL | {"id": 1, "label": "0"}, {"keyword": "算法；水声", "abst": "提出一种算法", "label": "0"}),
@@ -487,17 +410,15 @@ def test_official_folders(tmp_path, name):
     files["test_file"] = write(folder / "test.json", [hidden])
     write(folder / "labels.json", [{"label": "100"}])
     assert task_files(str(tmp_path / "data"), CLUE_TASKS[name]) == files
-    splits = load_splits(clue(name, **files), stages(tmp_path, "do_train", "do_eval", "do_predict"), None, None)
-    check(name, splits)
+    splits = load_clue("train eval predict", task_name=name, **files)
+    check(CLUE_TASKS[name], splits)
     assert splits["train"].to_list() == [expected] and len(splits["validation"]) == 2
     del expected["label"]
     assert splits["test"].to_list() == [expected]
 
 
 def test_folders_that_are_not_there(tmp_path):
-    with pytest.raises(
-        ValueError, match=r"tnews_public or .*/tnews has no files of tnews. Name them after the splits"
-    ):
+    with pytest.raises(ValueError, match=r"tnews_public or .*/tnews has no files of tnews. Name them after"):
         task_files(str(tmp_path), CLUE_TASKS["tnews"])
     for folder in ("tnews", "tnews_public"):
         write(tmp_path / folder / "dev.json", [{}])
@@ -506,38 +427,33 @@ def test_folders_that_are_not_there(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name, rows, message",
+    "name, row, message",
     [
-        (
-            "cluewsc2020",
-            [WSC, WSC | {"target": WSC_TARGET | {"span1_index": 0}}],
-            "line 2: 'span1_index' 0 points at",
-        ),
-        ("csl", [CSL | {"keyword": "算法"}], "line 1: 'keyword' must be a list of texts, got '算法'"),
-        ("csl", [CSL | {"abst": None}], "line 1: the text 'abst' is missing or null"),
-        ("csl", [{"abst": "一种算法"}], r"no column keyword .*needs keyword, abst; the file has label, abst. Rename"),
-        ("tnews", [{"sentence": "房价", "label": "105"}], r"line 1 .*tnews has no label '105'.*104, 106"),
-        (
-            "cluewsc2020",
-            [WSC | {"label": "yes"}],
-            r"line 1 .*cluewsc2020 has no label 'yes'.*0 \(true\), 1 \(false\)",
-        ),
+        ("cluewsc2020", WSC | {"target": WSC_TARGET | {"span1_index": 0}}, "line 2: 'span1_index' 0 points at"),
+        ("csl", CSL | {"keyword": "算法"}, "line 2: 'keyword' must be a list of texts, got '算法'"),
+        ("csl", CSL | {"abst": None}, "line 2: the text 'abst' is missing or null"),
+        ("tnews", {"sentence": "房价", "label": "105"}, r"line 2 .*tnews has no label '105'.*104, 106"),
+        ("cluewsc2020", WSC | {"label": "yes"}, r"line 2 .*has no label 'yes'.*0 \(true\), 1 \(false\)"),
     ],
 )
-def test_files_of_which_no_rows_can_be_made(tmp_path, name, rows, message):
-    label = CLUE_TASKS[name].label_names[0]
-    path = write(tmp_path / "train.json", [{"label": label, **row} for row in rows])
+def test_files_of_which_no_rows_can_be_made(tmp_path, name, row, message):
+    path = write(tmp_path / "train.json", [FOLDERS[name][0], row])
     with pytest.raises(ValueError, match=message):
-        check(
-            name, load_splits(clue(name, train_file=path), stages(tmp_path, "do_train"), None, None), {"train": path}
-        )
+        check(CLUE_TASKS[name], load_clue("train", task_name=name, train_file=path), {"train": path})
+
+
+def test_a_file_without_a_column_of_the_task(tmp_path):
+    path = write(tmp_path / "train.json", [{"abst": "一种算法", "label": "0"}])
+    message = r"no column keyword .*needs keyword, abst; the file has abst, label. Rename"
+    with pytest.raises(ValueError, match=message):
+        load_clue("train", task_name="csl", train_file=path)
 
 
 def test_rows_without_agreement_are_left_out(tmp_path):
     labels = ["neutral", "-", "entailment", "-"]
     path = write(tmp_path / "dev.json", [PAIR | {"label": label} for label in labels])
-    splits = load_splits(clue("ocnli", validation_file=path), stages(tmp_path, "do_eval"), None, None)
-    check("ocnli", splits)
+    splits = load_clue("eval", task_name="ocnli", validation_file=path)
+    check(CLUE_TASKS["ocnli"], splits)
     kept, messages = keep_labelled_rows(CLUE_TASKS["ocnli"], splits)
     assert kept["validation"]["label"][:] == ["neutral", "entailment"]
     assert messages == ["Split validation: 2 of 4 rows have the label '-' and are left out."]
@@ -554,8 +470,8 @@ def test_rows_without_agreement_are_left_out(tmp_path):
 @pytest.mark.parametrize("labels", [["neutral", "-", "neutral"], ["-", "-"], ["neutral"]])
 def test_test_rows_without_agreement_are_predicted(tmp_path, labels):
     path = write(tmp_path / "test.json", [PAIR | {"label": label} for label in labels])
-    splits = load_splits(clue("ocnli", test_file=path), stages(tmp_path, "do_predict"), None, None)
-    check("ocnli", splits)
+    splits = load_clue("predict", task_name="ocnli", test_file=path)
+    check(CLUE_TASKS["ocnli"], splits)
     kept, messages = keep_labelled_rows(CLUE_TASKS["ocnli"], splits)
     dashes = labels.count("-")
     assert len(kept["test"]) == len(labels) and has_hidden_labels(kept["test"]) == bool(dashes)
@@ -565,9 +481,9 @@ def test_test_rows_without_agreement_are_predicted(tmp_path, labels):
 
 def test_true_and_false_of_json_are_classes_of_these_names(tmp_path):
     path = write(tmp_path / "dev.json", [WSC | {"label": value} for value in (False, True)])
-    splits = load_splits(clue("cluewsc2020", validation_file=path), stages(tmp_path, "do_eval"), None, None)
-    check("cluewsc2020", splits)
+    splits = load_clue("eval", task_name="cluewsc2020", validation_file=path)
+    check(CLUE_TASKS["cluewsc2020"], splits)
     assert LabelEncoder(CLUE_TASKS["cluewsc2020"], ("false", "true"))(splits["validation"]["label"]) == [0, 1]
     path = write(tmp_path / "csl.json", [CSL | {"label": True}])
     with pytest.raises(ValueError, match="csl has no label True"):
-        check("csl", load_splits(clue("csl", train_file=path), stages(tmp_path, "do_train"), None, None))
+        check(CLUE_TASKS["csl"], load_clue("train", task_name="csl", train_file=path))

@@ -1,13 +1,10 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """Columns of any names as the texts and labels of a task, and the kind of labels that a file holds."""
 
-import csv
-import json
-from pathlib import Path
-
 import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
+from glue_runs import write
 
 from modeling_gau.glue.arguments import ColumnOptions
 from modeling_gau.glue.local_files import read_table
@@ -18,19 +15,6 @@ SINGLE, MULTI, REGRESSION = PROBLEM_TYPES.values()
 
 
 pytestmark = pytest.mark.usefixtures("private_cache")
-
-
-def write(path: Path, rows: list[dict]) -> str:
-    if path.suffix == ".jsonl":
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    elif path.suffix == ".csv":
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-    else:
-        Dataset.from_list(rows).to_parquet(path)
-    return str(path)
 
 
 def read(path: str, task=LOCAL_TASK, split: str = "train", **options) -> Dataset:

@@ -1,44 +1,36 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """`run_glue.py` on data of CLUE from end to end: official folders and the Hub, a tiny Chinese model, a few rows."""
 
-import csv
 import json
 import zipfile
-from pathlib import Path
+from functools import partial
 
+import glue_runs
 import pytest
-import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
+from glue_runs import read_predictions, write
 from huggingface_hub import ModelCard
 from transformers import AutoConfig, BertTokenizer
 
-import run_glue
-from modeling_gau import GAUConfig, GAUForMaskedLM
 from modeling_gau.glue import data as glue_data
 from modeling_gau.glue.tasks import BENCHMARKS, CLUE_TASKS
 
 
 CHARACTERS = "天下雨房价涨了不算法水声提出一种手机它响；，_[]"
-QUICK = {"use_cpu": True, "disable_tqdm": True, "save_strategy": "no", "per_device_train_batch_size": 4}
+run = partial(glue_runs.run, dataset_name="clue", per_device_train_batch_size=4)
 
 
 pytestmark = pytest.mark.usefixtures("private_cache")
 
 
 @pytest.fixture(scope="module")
-def pretrained(tmp_path_factory):
+def pretrained(tmp_path_factory, make_model):
     path = tmp_path_factory.mktemp("pretrained")
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *CHARACTERS]
     BertTokenizer(vocab={piece: index for index, piece in enumerate(vocabulary)}).save_pretrained(path)
     widths = {"vocab_size": len(vocabulary), "hidden_size": 32, "intermediate_size": 64, "attention_key_size": 16}
-    torch.manual_seed(0)
-    GAUForMaskedLM(GAUConfig(**widths, num_hidden_layers=1)).save_pretrained(path)
+    make_model(num_hidden_layers=1, initializer_range=None, **widths).save_pretrained(path)
     return str(path)
-
-
-def write(path: Path, rows: list[dict]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
 def news(count: int) -> list[dict]:
@@ -60,47 +52,30 @@ def hidden(rows: list[dict]) -> list[dict]:
     return [{key: value for key, value in row.items() if key != "label"} for row in rows]
 
 
-def run(output_dir: Path, *flags: str, **options: object) -> dict[str, float]:
-    argv = [f"--{flag}" for flag in flags]
-    for name, value in {**QUICK, "dataset_name": "clue", **options, "output_dir": output_dir}.items():
-        argv += [f"--{name}", str(value)]
-    return run_glue.main(argv)
-
-
-def predictions(path: Path) -> list[str]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return [row["prediction"] for row in csv.DictReader(file, delimiter="\t")]
-
-
 def test_tnews_from_its_official_folder(tmp_path, pretrained):
     folder, output = tmp_path / "data" / "tnews_public", tmp_path / "out"
     write(folder / "train.json", news(16))
     write(folder / "dev.json", news(6))
     write(folder / "test.json", hidden(news(4)))
-    results = run(
-        output,
-        "do_train",
-        "do_eval",
-        "do_predict",
-        task_name="tnews",
-        data_dir=tmp_path / "data",
-        model_name_or_path=pretrained,
-        learning_rate=1e-2,
-        num_train_epochs=8,
-        language="zh",
-    )
+    data = {"task_name": "tnews", "data_dir": tmp_path / "data"}
+    options = {"model_name_or_path": pretrained, "learning_rate": 1e-2, "num_train_epochs": 8, "language": "zh"}
+    results = run(output, "do_train", "do_eval", "do_predict", **data, **options)
     assert results["eval_accuracy"] == 1.0 and results["eval_samples"] == 6
     config = AutoConfig.from_pretrained(output)
     assert tuple(config.id2label.values()) == CLUE_TASKS["tnews"].label_names and config.label2id["106"] == 5
-    assert predictions(output / "predictions_test.tsv") == ["106", "104"] * 2
+    assert read_predictions(output / "predictions_test.tsv") == ["106", "104"] * 2
     card = ModelCard.load(output / "README.md")
     assert "with the columns of the CLUE task tnews" in card.text and "GLUE" not in card.text
     assert f'print(classify("{BENCHMARKS["clue"].example_text}"))' in card.text
     # The checkpoint knows its classes by these codes.
-    again = run(
-        tmp_path / "again", "do_eval", task_name="tnews", data_dir=tmp_path / "data", model_name_or_path=output
-    )
+    again = run(tmp_path / "again", "do_eval", model_name_or_path=output, **data)
     assert again["eval_accuracy"] == 1.0
+    # And a model of another benchmark is not evaluated.
+    (output / "config.json").write_text(
+        json.dumps(config.to_dict() | {"id2label": {0: "negative", 1: "positive"}, "label2id": None})
+    )
+    with pytest.raises(ValueError, match="classifier knows negative, positive; tnews has 100, 101"):
+        run(tmp_path / "out2", "do_eval", model_name_or_path=output, **data)
 
 
 def test_csl_from_the_hub(tmp_path, pretrained, monkeypatch):
@@ -127,7 +102,7 @@ def test_csl_from_the_hub(tmp_path, pretrained, monkeypatch):
     first, second = (tokenizer.convert_tokens_to_ids(list(text)) for text in ("算法；水声", "提出一种算法"))
     assert seen[0]["input_ids"][0] == [2, *first, 3, *second, 3]
     assert seen[0]["token_type_ids"][0] == [0] * 7 + [1] * 7
-    predicted = predictions(output / "predictions_test.tsv")
+    predicted = read_predictions(output / "predictions_test.tsv")
     assert len(predicted) == 2 and set(predicted) <= {"0", "1"}
     card = ModelCard.load(output / "README.md")
     assert card.data.datasets == ["clue/clue"]
@@ -169,33 +144,17 @@ def test_two_tasks_make_a_submission(tmp_path, pretrained, capsys):
         lines = [json.loads(line) for line in file.read("cluewsc11_predict.json").splitlines()]
         assert {line["label"] for line in lines} <= {"true", "false"} and [line["id"] for line in lines] == [0, 1]
         lines = [json.loads(line) for line in file.read("ocnli_50k_predict.json").splitlines()]
-        assert [line["label"] for line in lines] == predictions(tmp_path / "out/ocnli/seed-42/predictions_test.tsv")
+        assert [line["label"] for line in lines] == read_predictions(
+            tmp_path / "out/ocnli/seed-42/predictions_test.tsv"
+        )
 
 
 def test_labelled_test_rows_without_agreement_are_predicted(tmp_path, pretrained, capsys):
     labels = ("neutral", "-", "entailment")
-    write(tmp_path / "rows.json", [{"sentence1": "天", "sentence2": "雨", "label": label} for label in labels])
-    data = {"task_name": "ocnli", "train_file": tmp_path / "rows.json", "test_file": tmp_path / "rows.json"}
+    rows = write(tmp_path / "rows.json", [{"sentence1": "天", "sentence2": "雨", "label": label} for label in labels])
+    data = {"task_name": "ocnli", "train_file": rows, "test_file": rows}
     results = run(tmp_path / "out", "do_train", "do_predict", **data, model_name_or_path=pretrained, max_steps=1)
     assert results["test_samples"] == 3 and "test_accuracy" not in results
-    assert len(predictions(tmp_path / "out/predictions_test.tsv")) == 3
-    assert (
-        "Split test: 1 of 3 rows have the label '-'; all rows are predicted, without metrics."
-        in capsys.readouterr().out
-    )
-
-
-def test_a_model_of_another_benchmark_is_not_evaluated(tmp_path, pretrained):
-    write(tmp_path / "rows.jsonl", [{"sentence": "天", "label": row % 2} for row in range(4)])
-    data = str(tmp_path / "rows.jsonl")
-    run(tmp_path / "sst2", dataset_name="glue", task_name="sst2", train_file=data, validation_file=data, max_steps=1,
-        model_name_or_path=pretrained)  # fmt: skip
-    write(tmp_path / "dev.json", news(2))
-    with pytest.raises(ValueError, match="classifier knows negative, positive; tnews has 100, 101"):
-        run(
-            tmp_path / "out",
-            "do_eval",
-            task_name="tnews",
-            validation_file=tmp_path / "dev.json",
-            model_name_or_path=tmp_path / "sst2",
-        )
+    assert len(read_predictions(tmp_path / "out/predictions_test.tsv")) == 3
+    message = "Split test: 1 of 3 rows have the label '-'; all rows are predicted, without metrics."
+    assert message in capsys.readouterr().out
