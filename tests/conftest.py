@@ -6,6 +6,7 @@ import gc
 import multiprocessing
 import os
 import socket
+import sys
 import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
+from transformers import CONFIG_MAPPING, PreTrainedTokenizerFast
 
 from modeling_gau import GAUConfig, GAUForMaskedLM
 
@@ -124,5 +125,28 @@ def in_two_processes(tmp_path) -> Callable:
         printed = "".join(log.read_text() for log in logs)
         assert [process.exitcode for process in processes] == [0, 0], printed[-5000:]
         return printed
+
+    return run
+
+
+@pytest.fixture
+def in_fork_without_package() -> Callable:
+    """`in_fork_without_package(function, *args)`: calls it in a process that has forgotten this package.
+
+    A fork has the libraries already, which a new process would need many seconds to import.
+    """
+
+    def work(function: Callable, args: tuple) -> None:
+        torch.set_num_threads(1)  # the threads of OpenMP do not survive a fork
+        for name in [name for name in sys.modules if name.partition(".")[0] == "modeling_gau"]:
+            del sys.modules[name]
+        CONFIG_MAPPING._extra_content.pop("gau")
+        function(*args)
+
+    def run(function: Callable, *args: object) -> None:
+        process = multiprocessing.get_context("fork").Process(target=work, args=(function, args))
+        process.start()
+        process.join()
+        assert process.exitcode == 0
 
     return run

@@ -8,7 +8,6 @@ import importlib.util
 import io
 import json
 import math
-import multiprocessing
 import re
 import shlex
 import sys
@@ -21,8 +20,6 @@ import pytest
 import torch
 from datasets import Dataset
 from transformers import (
-    CONFIG_MAPPING,
-    MODEL_MAPPING,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     BertTokenizer,
@@ -30,7 +27,6 @@ from transformers import (
     pipeline,
 )
 
-from modeling_gau import GAUConfig
 from modeling_gau.text.tokenization import train_tokenizer
 
 
@@ -335,7 +331,7 @@ def similar(count: int) -> tuple[list[dict], list[dict]]:
     return pairs, scored
 
 
-def test_sentence_embeddings(folder, scripts, capsys):
+def test_sentence_embeddings(folder, scripts, capsys, in_fork_without_package):
     pairs, scored = similar(8)
     write("pairs.jsonl", pairs)
     write("scored.jsonl", scored)
@@ -352,21 +348,13 @@ def test_sentence_embeddings(folder, scripts, capsys):
     together = model.encode(texts, batch_size=3)
     for text, embedding in zip(texts, together, strict=True):
         np.testing.assert_allclose(model.encode([text])[0], embedding, rtol=1e-4, atol=1e-5)
-    process = multiprocessing.get_context("fork").Process(target=embed_without_package, args=(texts, together))
-    process.start()
-    process.join()
-    assert process.exitcode == 0
+    in_fork_without_package(embed, texts, together)
 
 
-def embed_without_package(texts: list[str], expected: np.ndarray) -> None:
-    """Runs in a fork, which forgets the package: a new process would need many seconds to import the libraries."""
+def embed(texts: list[str], expected: np.ndarray) -> None:
     from sentence_transformers import SentenceTransformer
 
-    torch.set_num_threads(1)  # the threads of OpenMP do not survive a fork
-    for name in [name for name in sys.modules if name.partition(".")[0] == "modeling_gau"]:
-        sys.modules[name] = None
-    CONFIG_MAPPING._extra_content.pop("gau")
-    MODEL_MAPPING._extra_content.pop(GAUConfig)
+    sys.modules["modeling_gau"] = None  # makes an import fail whichever way the package was installed
     model = SentenceTransformer("outputs/embeddings", trust_remote_code=True)
     assert type(model[0].auto_model).__module__.startswith("transformers_modules.")
     np.testing.assert_allclose(model.encode(texts), expected, rtol=1e-4, atol=1e-5)

@@ -1,6 +1,9 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+import contextlib
 import email
-import os
+import importlib
+import io
+import runpy
 import shutil
 import subprocess
 import sys
@@ -15,25 +18,6 @@ import modeling_gau
 
 
 ROOT = Path(__file__).parents[1]
-# Imports every module and asks every tool for help, from the unpacked wheel alone.
-USE_WHEEL = """
-import contextlib, importlib, io, runpy, sys
-
-folder, *modules = sys.argv[1:]
-sys.path.insert(0, folder)
-for name in modules:
-    assert importlib.import_module(name).__file__.startswith(folder), name
-from modeling_gau.__main__ import TOOLS
-runpy.run_module("modeling_gau", run_name="__main__")
-for name in TOOLS:
-    sys.argv[1:] = ["--help"]
-    try:
-        with contextlib.redirect_stdout(io.StringIO()) as shown:
-            runpy.run_module(name, run_name="__main__")
-    except SystemExit as exit:
-        assert exit.code in (None, 0), (name, exit.code)
-    assert "usage:" in shown.getvalue(), name
-"""
 BUILD_WHEEL = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
 
 
@@ -66,25 +50,31 @@ def test_wheel_holds_the_package_and_nothing_else(wheel):
     assert contents == sources | {"modeling_gau/runs/model_card_template.md"}
 
 
-def test_every_room_and_tool_works_from_the_wheel(wheel, tmp_path):
-    folder = tmp_path / "installed"
-    wheel.extractall(folder)
+def test_every_room_and_tool_works_from_the_wheel(wheel, tmp_path, in_fork_without_package):
+    wheel.extractall(tmp_path)
     paths = [Path(name).with_suffix("") for name in wheel.namelist() if name.endswith(".py")]
-    modules = [".".join(path.parts).removesuffix(".__init__") for path in paths]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    command = [sys.executable, "-W", "ignore", "-P", "-c", USE_WHEEL, str(folder)]
-    done = subprocess.run(
-        [*command, *(name for name in modules if not name.endswith("__main__"))],
-        cwd=tmp_path,
-        env=environment | {"HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "python -m modeling_gau.export " in done.stdout
+    modules = [".".join(path.parts).removesuffix(".__init__") for path in paths if path.name != "__main__"]
     assert {name.split(".")[1] for name in modules if name.count(".") > 1} == {
         path.parent.name for path in (ROOT / "modeling_gau").glob("*/__init__.py")
     }
+    in_fork_without_package(use_wheel, str(tmp_path), modules)
+
+
+def use_wheel(folder: str, modules: list[str]) -> None:
+    """Imports every module and asks every tool for help, from the unpacked wheel alone."""
+    sys.path.insert(0, folder)
+    for name in modules:
+        assert importlib.import_module(name).__file__.startswith(folder), name
+    from modeling_gau.__main__ import TOOLS
+
+    for name in ("modeling_gau", *TOOLS):
+        sys.argv[1:] = ["--help"]
+        with contextlib.redirect_stdout(io.StringIO()) as shown:
+            try:
+                runpy.run_module(name, run_name="__main__")
+            except SystemExit as exit:
+                assert exit.code in (None, 0), (name, exit.code)
+        assert ("python -m modeling_gau.export " if name == "modeling_gau" else "usage:") in shown.getvalue(), name
 
 
 def test_wheel_holds_the_licence(wheel):
