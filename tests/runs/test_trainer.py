@@ -1,27 +1,18 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """The one Trainer: what it overrides, how it stops at NaN, and how it stops at a signal."""
 
+import copy
 import errno
 import math
 import os
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import pytest
 import torch
-from torch.nn import functional as F
-from transformers import (
-    EarlyStoppingCallback,
-    PreTrainedConfig,
-    PreTrainedModel,
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-)
-from transformers.modeling_outputs import MaskedLMOutput
+from tiny_model import QUIET, STEEP, assert_same_state, make_rows, make_tiny
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 
 from modeling_gau.glue.trainer import GlueTrainer
 from modeling_gau.pretraining.trainer import MaskedLMTrainer
@@ -30,67 +21,43 @@ from modeling_gau.runs.signals import TerminationCallback
 from modeling_gau.runs.trainer import CheckpointError, NonFiniteError, RunTrainer
 
 
-VOCAB_SIZE = 40
-# In this column of a row stands what its loss is multiplied by.
-HEALTHY, POISONED, STEEP = 1.0, math.nan, 1e38
-
-
-class TinyModel(PreTrainedModel):
-    config_class = PreTrainedConfig
-
-    def __init__(self, config):
-        super().__init__(config)
-        self.embeddings = torch.nn.Embedding(VOCAB_SIZE, 8)
-        self.dropout = torch.nn.Dropout(0.1)
-        self.head = torch.nn.Linear(8, VOCAB_SIZE)
-        self.post_init()
-
-    def forward(self, input_ids, labels=None, factor=None):
-        logits = self.head(self.dropout(self.embeddings(input_ids)))
-        loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten())
-        if factor is not None:
-            # A steep loss is a small number with a huge slope.
-            steep = (factor == STEEP).any()
-            loss = loss + (loss - loss.detach()) * STEEP if steep else loss * factor.mean()
-        return MaskedLMOutput(loss=loss, logits=logits)
+HEALTHY, POISONED = 1.0, math.nan
 
 
 class SeeingTrainer(RunTrainer):
     """Remembers the loss of every batch."""
 
+    def train(self, *args, **kwargs):
+        self.seen = []
+        return super().train(*args, **kwargs)
+
     def training_step(self, *args, **kwargs):
         loss = super().training_step(*args, **kwargs)
-        self.seen = [*getattr(self, "seen", []), loss.item()]
+        self.seen.append(loss.item())
         return loss
 
 
 def make_trainer(output_dir, factors=(), callbacks=(), rows=64, **settings) -> SeeingTrainer:
-    """`factors`: of the first micro-batches, which hold 2 rows each; 2 of them make a step."""
-    torch.manual_seed(0)
-    ids = torch.randint(0, VOCAB_SIZE, (rows, 8))
+    """`factors`: of the losses of the first micro-batches, which hold 2 rows each; 2 of them make a step."""
     each = [factor for factor in factors for _ in range(2)] + [HEALTHY] * rows
-    data = [{"input_ids": row, "labels": row, "factor": torch.tensor(each[i])} for i, row in enumerate(ids)]
+    data = [row | {"factor": torch.tensor(each[i])} for i, row in enumerate(make_rows(rows))]
     defaults = {"max_steps": 6, "save_steps": 2, "logging_steps": 1, "learning_rate": 1e-2, "weight_decay": 0.1}
     shape = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "logging_nan_inf_filter": False}
-    quiet = {"use_cpu": True, "disable_tqdm": True, "report_to": "none", "train_sampling_strategy": "sequential"}
-    args = TrainingArguments(output_dir=str(output_dir), **(defaults | shape | quiet | settings))
-    model = TinyModel(PreTrainedConfig(vocab_size=VOCAB_SIZE))
-    return SeeingTrainer(model=model, args=args, train_dataset=data, eval_dataset=data[-4:], callbacks=[*callbacks])
+    order = {"train_sampling_strategy": "sequential"}
+    args = TrainingArguments(output_dir=str(output_dir), **(defaults | shape | QUIET | order | settings))
+    return SeeingTrainer(
+        model=make_tiny(), args=args, train_dataset=data, eval_dataset=data[-4:], callbacks=[*callbacks]
+    )
 
 
 def snapshot(trainer) -> dict:
-    tensors = {name: value.clone() for name, value in trainer.model.state_dict().items()}
-    for i, state in trainer.optimizer.state_dict()["state"].items():
-        tensors |= {f"{i}.{name}": torch.as_tensor(value).clone() for name, value in state.items()}
-    return tensors
-
-
-def same(one: dict, other: dict) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+    """A copy of the weights and of the optimizer's states."""
+    state = {"model": trainer.model.state_dict(), "optimizer": trainer.optimizer.state_dict()["state"]}
+    return copy.deepcopy(state)
 
 
 class Snapshots(TrainerCallback):
-    """Of weights and optimizer after every step."""
+    """After every step."""
 
     def __init__(self):
         self.taken, self.trainer = [], None
@@ -155,7 +122,7 @@ def test_stop_names_step_and_batch_before_any_harm(tmp_path, factor, words, max_
     assert message.startswith(words)
     assert f"The last checkpoint, from before it, is {tmp_path / 'checkpoint-2'}." in message
     assert len(snapshots.taken) == 2
-    assert same(snapshots.taken[-1], snapshot(trainer))
+    assert_same_state(snapshots.taken[-1], snapshot(trainer))
     assert steps_saved(tmp_path) == ["checkpoint-1", "checkpoint-2"]
 
 
@@ -203,14 +170,22 @@ def test_gradient_is_left_to_a_scaler(tmp_path):
 
 
 class Send(TrainerCallback):
-    """Sends a signal to this process at the begin of a step, counted from 0."""
+    """Sends signals to this process at the begin of a step, counted from 0, or after the evaluation of one."""
 
-    def __init__(self, **signals):
-        self.signals = {int(name.removeprefix("step_")): numbers for name, numbers in signals.items()}
+    def __init__(self, *numbers: int, step: int | None = None, evaluation: int | None = None):
+        self.numbers, self.step, self.evaluation = numbers or (signal.SIGTERM,), step, evaluation
+
+    def send(self) -> None:
+        for number in self.numbers:
+            os.kill(os.getpid(), number)
 
     def on_step_begin(self, args, state, control, **kwargs):
-        for number in self.signals.get(state.global_step, ()):
-            os.kill(os.getpid(), number)
+        if state.global_step == self.step:
+            self.send()
+
+    def on_evaluate(self, args, state, control, **kwargs):
+        if state.global_step == self.evaluation:
+            self.send()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
@@ -219,7 +194,7 @@ def test_signal_ends_the_run_with_a_checkpoint(tmp_path, number, capfd):
     termination = TerminationCallback()
     # Step 4 would be evaluated, and so would the end of the epoch.
     schedule = {"eval_strategy": "steps", "eval_steps": 4, "save_steps": 100}
-    trainer = make_trainer(tmp_path, callbacks=[Send(step_3=[number, signal.SIGTERM]), termination], **schedule)
+    trainer = make_trainer(tmp_path, callbacks=[Send(number, signal.SIGTERM, step=3), termination], **schedule)
     trainer.train()
     assert trainer.state.global_step == 4
     assert steps_saved(tmp_path) == ["checkpoint-4"]
@@ -235,7 +210,7 @@ def test_signal_ends_the_run_with_a_checkpoint(tmp_path, number, capfd):
 
 def test_signal_in_a_run_by_epochs_saves_once(tmp_path):
     by_epoch = {"eval_strategy": "epoch", "save_strategy": "epoch", "rows": 24, "max_steps": 20}
-    trainer = make_trainer(tmp_path, callbacks=[Send(step_1=[signal.SIGTERM]), TerminationCallback()], **by_epoch)
+    trainer = make_trainer(tmp_path, callbacks=[Send(step=1), TerminationCallback()], **by_epoch)
     saves = []
     trainer.run_state = lambda: saves.append(trainer.state.global_step) or {}
     trainer.train()
@@ -273,8 +248,8 @@ def test_evaluation_left_out_is_made_up(tmp_path, recipe, stops):
     expected = snapshot(whole)
     for stop in stops:
         output_dir = tmp_path / f"run-{stop}"
-        send = Send(**{f"step_{stop - 1}": [signal.SIGTERM]})
-        stopped = make_trainer(output_dir, callbacks=[send, TerminationCallback()], **settings)
+        callbacks = [Send(step=stop - 1), TerminationCallback()]
+        stopped = make_trainer(output_dir, callbacks=callbacks, **settings)
         stopped.train()
         assert stopped.state.global_step == stop
         assert len([row for row in history(stopped) if "eval_loss" in row]) == stop // 2 - 1
@@ -288,7 +263,7 @@ def test_evaluation_left_out_is_made_up(tmp_path, recipe, stops):
         names = [Path(run.state.best_model_checkpoint or "none").name for run in (whole, resumed)]
         assert names[0] == names[1]
         assert names[0] == "checkpoint-2" or "load_best_model_at_end" not in recipe
-        assert same(snapshot(resumed), expected)
+        assert_same_state(snapshot(resumed), expected)
         if settings["eval_strategy"] == "steps":  # by epoch, the Trainer saves before it evaluates
             again = make_trainer(output_dir, **settings)
             again.train(resume_from_checkpoint=str(output_dir / "checkpoint-6"))
@@ -297,7 +272,7 @@ def test_evaluation_left_out_is_made_up(tmp_path, recipe, stops):
 
 def test_no_evaluation_is_made_up_where_none_is_wanted_any_more(tmp_path):
     evaluated = {"eval_strategy": "steps", "eval_steps": 4}
-    make_trainer(tmp_path, callbacks=[Send(step_3=[signal.SIGTERM]), TerminationCallback()], **evaluated).train()
+    make_trainer(tmp_path, callbacks=[Send(step=3), TerminationCallback()], **evaluated).train()
     resumed = make_trainer(tmp_path)
     resumed.train(resume_from_checkpoint=True)
     assert resumed.state.global_step == 6
@@ -306,28 +281,17 @@ def test_no_evaluation_is_made_up_where_none_is_wanted_any_more(tmp_path):
 
 def test_early_stopping_by_the_evaluation_made_up(tmp_path):
     options = BEST | {"eval_strategy": "steps", "eval_steps": 2, "save_steps": 2}
-    make_trainer(tmp_path, callbacks=[Send(step_3=[signal.SIGTERM]), TerminationCallback()], **options).train()
+    make_trainer(tmp_path, callbacks=[Send(step=3), TerminationCallback()], **options).train()
     resumed = make_trainer(tmp_path, callbacks=[EarlyStoppingCallback(1)], **options)
     resumed.train(resume_from_checkpoint=True)
     assert resumed.state.global_step == 4
     assert [row["step"] for row in resumed.state.log_history if "eval_loss" in row] == [2, 4]
 
 
-class SendAtEvaluation(TrainerCallback):
-    """Sends SIGTERM to this process at the evaluation of a step."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def on_evaluate(self, args, state, control, **kwargs):
-        if state.global_step == self.step:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-
 def test_signal_after_the_last_step_stops_before_what_follows(tmp_path):
     options = {"eval_strategy": "steps", "eval_steps": 3}
     termination = TerminationCallback()
-    trainer = make_trainer(tmp_path, callbacks=[SendAtEvaluation(6), termination], **options)
+    trainer = make_trainer(tmp_path, callbacks=[Send(evaluation=6), termination], **options)
     trainer.train()
     assert termination.received == signal.SIGTERM
     assert termination.exit_code() == 143
@@ -335,35 +299,30 @@ def test_signal_after_the_last_step_stops_before_what_follows(tmp_path):
     resumed = make_trainer(tmp_path, callbacks=[termination], **options)
     resumed.train(resume_from_checkpoint=True)
     assert termination.received is None
-    assert not hasattr(resumed, "seen")
+    assert resumed.seen == []
     assert history(resumed) == history(trainer)
-    assert {name: value.tolist() for name, value in resumed.model.state_dict().items()} == {
-        name: value.tolist() for name, value in trainer.model.state_dict().items()
-    }
+    assert_same_state(resumed.model.state_dict(), trainer.model.state_dict())
 
 
 def test_signal_after_the_last_step_without_a_checkpoint_is_passed_over(tmp_path):
     options = {"eval_strategy": "steps", "eval_steps": 3, "save_strategy": "no"}
     termination = TerminationCallback()
-    make_trainer(tmp_path, callbacks=[SendAtEvaluation(6), termination], **options).train()
+    make_trainer(tmp_path, callbacks=[Send(evaluation=6), termination], **options).train()
     assert termination.received is None
 
 
 def test_signal_amid_an_evaluation_stops_after_the_next_step(tmp_path):
     termination = TerminationCallback()
-    trainer = make_trainer(tmp_path, callbacks=[SendAtEvaluation(3), termination], eval_strategy="steps", eval_steps=3)
+    trainer = make_trainer(tmp_path, callbacks=[Send(evaluation=3), termination], eval_strategy="steps", eval_steps=3)
     trainer.train()
     assert termination.received == signal.SIGTERM
     assert trainer.state.global_step == 4
     assert find_whole_checkpoint(tmp_path)[0].name == "checkpoint-4"
 
 
-def test_run_without_a_signal_has_no_exit_code(tmp_path):
-    termination = TerminationCallback()
-    make_trainer(tmp_path, callbacks=[termination]).train()
-    assert termination.received is None
+def test_run_without_a_signal_has_no_exit_code():
     with pytest.raises(ValueError, match="No signal"):
-        termination.exit_code()
+        TerminationCallback().exit_code()
 
 
 def test_the_trainers_own_handling_is_refused(tmp_path):
@@ -396,73 +355,41 @@ def fill_disk(folder, state):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def run_as_script(path: str, mode: str) -> None:
-    """What the processes of the tests below run: a training in `path`."""
-    rank = int(os.environ.get("RANK", "0"))
-    termination = TerminationCallback()
-    if mode == "signal to one":
-        sends = [Send(step_2=[signal.SIGTERM])] if rank == 1 else []
-        trainer = make_trainer(path, callbacks=[*sends, termination])
-    elif mode == "poison on one":
-        # Rows go to the processes in turn by micro-batches: the second of the first step is the first of process 1.
-        trainer = make_trainer(path, [HEALTHY, POISONED], rows=128)
-    else:
-        trainer = make_trainer(path)
-        if rank == 1:
-            trainer._save_training_state = fill_disk
+def train_in_a_process(argv: list[str]) -> None:
+    """One of two processes, with what `argv` says happening to one of them."""
+    path, mode = argv
+    rank, termination = int(os.environ["RANK"]), TerminationCallback()
+    # Rows go to the processes in turn by micro-batches: the second of the first step is the first of process 1.
+    factors = [HEALTHY, POISONED] if mode == "poison" else []
+    callbacks = [Send(step=2)] if mode == "signal" and rank == 1 else []
+    trainer = make_trainer(path, factors, [*callbacks, termination], rows=128)
+    if mode == "full disk" and rank == 1:
+        trainer._save_training_state = fill_disk
     try:
         trainer.train()
+        print(f"process {rank}: step {trainer.state.global_step}, exit code {termination.exit_code()}", flush=True)
     except (CheckpointError, NonFiniteError) as error:
         print(f"process {rank}: {error}", flush=True)
-        sys.exit(3)
-    print(f"process {rank}: step {trainer.state.global_step}", flush=True)
-    if termination.received:
-        sys.exit(termination.exit_code())
 
 
-ENVIRONMENT = os.environ | {
-    "OMP_NUM_THREADS": "1",
-    "HF_HUB_OFFLINE": "1",
-    "PYTHONPATH": str(Path(__file__).parents[2]),
-}
-
-
-def launch(path: Path, mode: str) -> subprocess.CompletedProcess:
-    two = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command = [*two, __file__, str(path), mode]
-    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
-
-
-@pytest.mark.slow
-def test_signal_to_one_of_two_processes_stops_both(tmp_path):
-    done = launch(tmp_path, "signal to one")
-    assert "process 0: step 3" in done.stdout, done.stderr[-2000:]
-    assert "process 1: step 3" in done.stdout
-    assert "Process 1: SIGTERM: the run saves" in done.stderr
-    found, _ = find_whole_checkpoint(tmp_path)
+def test_signal_to_one_of_two_processes_stops_both(tmp_path, in_two_processes):
+    printed = in_two_processes(train_in_a_process, [str(tmp_path / "run"), "signal"])
+    assert "process 0: step 3, exit code 143" in printed and "process 1: step 3, exit code 143" in printed
+    assert "Process 1: SIGTERM: the run saves" in printed
+    found, _ = find_whole_checkpoint(tmp_path / "run")
     assert found.name == "checkpoint-3"
     names = {path.name for path in found.iterdir()}
     assert {f"{kind}_{rank}.json" for kind in ("rng_state", "run_state") for rank in (0, 1)} <= names
-    assert "143" in done.stderr
 
 
-@pytest.mark.slow
-def test_bad_loss_of_one_of_two_processes_stops_both(tmp_path):
-    done = launch(tmp_path, "poison on one")
+def test_bad_loss_of_one_of_two_processes_stops_both(tmp_path, in_two_processes):
+    printed = in_two_processes(train_in_a_process, [str(tmp_path / "run"), "poison"])
     for rank in (0, 1):
-        expected = f"process {rank}: Step 1: the loss of micro-batch 1 of 2 of process 1 is nan. The run stops"
-        assert expected in done.stdout, done.stderr[-2000:]
+        assert f"process {rank}: Step 1: the loss of micro-batch 1 of 2 of process 1 is nan. The run stops" in printed
 
 
-@pytest.mark.slow
-def test_failed_save_of_one_of_two_processes_stops_both(tmp_path):
-    done = launch(tmp_path, "failing save")
-    assert done.returncode == 1
-    assert "process 0: Saving" in done.stdout, done.stderr[-2000:]
-    assert "(another process failed)" in done.stdout
-    assert "process 1: Saving" in done.stdout
-    assert steps_saved(tmp_path) == []
-
-
-if __name__ == "__main__":
-    run_as_script(*sys.argv[1:])
+def test_failed_save_of_one_of_two_processes_stops_both(tmp_path, in_two_processes):
+    printed = in_two_processes(train_in_a_process, [str(tmp_path / "run"), "full disk"])
+    assert "process 0: Saving" in printed and "process 1: Saving" in printed
+    assert "(another process failed)" in printed
+    assert steps_saved(tmp_path / "run") == []
