@@ -12,20 +12,18 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_runs import DROPOUT, LENGTH, TINY, WORDS, assert_bit_equal, command, history_of, state_of, write_rows
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer, pipeline
 
 import run_pretrain
 from modeling_gau import GAUForMaskedLM
 
 
-TINY = "hidden_size=32,intermediate_size=64,attention_key_size=16,num_hidden_layers=2"
-LENGTH = 32
-
-
 @pytest.fixture(autouse=True)
-def known_peak(monkeypatch):
-    """Takes the time of a measurement from every run but that of `finished`, which is as it is outside."""
+def quick(monkeypatch):
+    """Takes the measurement of the peak and the figures from every run but that of `finished`."""
     monkeypatch.setattr("modeling_gau.runs.progress.measure_matmul_peak", lambda device, dtype: 1e11)
+    monkeypatch.setattr("modeling_gau.runs.figures.is_matplotlib_available", lambda: False)
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +31,7 @@ def text(tmp_path_factory) -> Path:
     """Twelve documents of sentences whose next word mostly follows from the one before."""
     folder = tmp_path_factory.mktemp("text")
     generator = random.Random(0)
-    words = "the cat dog house garden sees likes builds leaves small green old quickly never often and or with".split()
-    follows = {word: generator.sample(words, 3) for word in words}
+    follows = {word: generator.sample(WORDS, 3) for word in WORDS}
     for i in range(12):
         word, sentence = "the", []
         for _ in range(400):
@@ -44,32 +41,9 @@ def text(tmp_path_factory) -> Path:
     return folder
 
 
-def command(text: Path, output_dir: Path, **changes) -> list[str]:
-    """A command line of six quick steps; a value of None leaves the option out, True makes it a flag."""
-    options = {
-        "config_name": "gau-tiny",
-        "config_overrides": TINY,
-        "train_file": text,
-        "validation_split_percentage": 20,
-        "vocab_size": 120,
-        "max_seq_length": LENGTH,
-        "eval_lengths": "16 32 64",
-        "output_dir": output_dir,
-        "max_steps": 6,
-        "per_device_train_batch_size": 4,
-        "per_device_eval_batch_size": 4,
-        "learning_rate": 1e-2,
-        "logging_steps": 1,
-        "save_steps": 3,
-        "use_cpu": True,
-        "disable_tqdm": "true",
-        "cache_dir": output_dir.parent / "cache",
-    } | changes
-    argv = []
-    for name, value in options.items():
-        if value is not None:
-            argv += [f"--{name}", *([] if value is True else str(value).split(" "))]
-    return argv
+@pytest.fixture(scope="module")
+def rows(text) -> Path:
+    return write_rows(text.parent / "rows.jsonl")
 
 
 @pytest.fixture(scope="module")
@@ -108,8 +82,7 @@ def test_a_run_reports_what_it_did(finished):
     assert saved["all"] == saved["train"] | saved["eval"] == metrics
     assert 6 * 4 * (LENGTH - 1) < metrics["train_tokens"] <= 6 * 4 * LENGTH  # the last row of an epoch is shorter
     assert metrics["train_tokens_per_second"] > 0
-    state = json.loads((output_dir / "trainer_state.json").read_text())
-    assert [entry["step"] for entry in state["log_history"] if "eval_loss" in entry] == [3, 6]
+    assert [entry["step"] for entry in history_of(output_dir) if "eval_loss" in entry] == [3, 6]
     assert {"README.md", "length_results.csv", "checkpoint-3", "checkpoint-6"} <= {
         p.name for p in output_dir.iterdir()
     }
@@ -133,8 +106,7 @@ def test_the_table_of_lengths_asks_for_the_same_tokens(finished):
             assert float(row[name]) == metrics[f"eval_length_{row['length']}_{name}"]
     assert metrics["eval_loss"] == metrics["eval_length_32_loss"]
     # The last evaluation in training saw the same tokens with the same weights, in batches of another size.
-    history = json.loads((output_dir / "trainer_state.json").read_text())["log_history"]
-    last = [entry for entry in history if "eval_loss" in entry][-1]
+    last = [entry for entry in history_of(output_dir) if "eval_loss" in entry][-1]
     assert last["eval_loss"] == pytest.approx(metrics["eval_loss"], rel=1e-5)
     assert last["eval_accuracy"] == metrics["eval_accuracy"]
 
@@ -145,28 +117,12 @@ def test_the_model_learns(text, tmp_path):
     assert metrics["eval_accuracy"] > 2 * metrics["eval_most_frequent_token_accuracy"]
 
 
-DROPOUT = f"{TINY},hidden_dropout_prob=0.1,attention_probs_dropout_prob=0.1"
-
-
-@pytest.fixture(scope="module")
-def rows(text) -> Path:
-    """Documents of many sizes, one to a line."""
-    generator = random.Random(1)
-    words = " ".join(path.read_text() for path in sorted(text.glob("*.txt"))).split()
-    path = text.parent / "rows.jsonl"
-    sizes = [generator.randint(1, 80) for _ in range(90)]
-    texts = [" ".join(words[50 * number : 50 * number + size]) for number, size in enumerate(sizes)]
-    path.write_text("".join(json.dumps({"text": part}) + "\n" for part in texts))
-    return path
-
-
 RUNS = {
     "documents": {
         "train_file": "rows",
         "packing": "documents",
         "mixed_lengths": "8 16 32",
         "gradient_accumulation_steps": 2,
-        "dataloader_num_workers": 2,
         "whole_word_masking": True,
         "eval_strategy": "steps",
         "eval_steps": 3,
@@ -191,32 +147,13 @@ RUNS = {
 BROKEN_ONCE = ("streaming_workers", "log_window")
 
 
-def state_of(output_dir: Path, step: int = 6) -> tuple[dict[str, torch.Tensor], list[dict], dict]:
-    """Weights and optimizer states, what was logged without what depends on time, and the totals of a run."""
-    checkpoint = output_dir / f"checkpoint-{step}"
-    tensors = load_file(output_dir / "model.safetensors") | load_file(checkpoint / "optimizer.safetensors")
-    history = json.loads((output_dir / "trainer_state.json").read_text())["log_history"]
-    timed = re.compile("runtime|second|mfu|train_loss")  # the last is of the steps since a resume
-    logs = [{name: value for name, value in entry.items() if not timed.search(name)} for entry in history]
-    return tensors, logs, json.loads((output_dir / "run.json").read_text())["totals"]
-
-
-def assert_bit_equal(one: Path, other: Path) -> None:
-    (tensors, logs, totals), (expected, expected_logs, expected_totals) = state_of(one), state_of(other)
-    assert tensors.keys() == expected.keys() and any("." in name for name in tensors)
-    assert [name for name in tensors if not torch.equal(tensors[name], expected[name])] == []
-    assert [entry["step"] for entry in logs if "loss" in entry] in ([1, 2, 3, 4, 5, 6], [3, 6])
-    assert logs == expected_logs
-    assert totals == expected_totals and totals["tokens"] > 0
-
-
 @pytest.mark.parametrize("name", RUNS)
 def test_resumed_runs_are_bit_equal(text, rows, tmp_path, name):
     changes = RUNS[name] | {"config_overrides": DROPOUT, "save_steps": 2}
     if changes.get("train_file") == "rows":
         changes["train_file"] = rows
     if name == "epoch_boundary":
-        changes["eval_lengths"] = None
+        changes["eval_lengths"] = "96"
     whole = tmp_path / "whole"
     metrics = run_pretrain.main(command(text, whole, **changes))
     before = whole
@@ -229,8 +166,7 @@ def test_resumed_runs_are_bit_equal(text, rows, tmp_path, name):
             assert again[key] == metrics[key]
         before = output_dir
     if name == "epoch_boundary":
-        history = json.loads((whole / "trainer_state.json").read_text())["log_history"]
-        epochs = [entry["epoch"] for entry in history if "loss" in entry]
+        epochs = [entry["epoch"] for entry in history_of(whole) if "loss" in entry]
         # Resumed before the batch that belongs to two epochs, and in the second epoch.
         assert epochs[1] < 1 < epochs[2] < epochs[3] < 2 < epochs[4]
 
@@ -492,13 +428,13 @@ def test_pretraining_of_another_encoder_goes_on(text, tmp_path):
 
 
 def curve(output_dir: Path) -> list[tuple[int, float, float]]:
-    history = json.loads((output_dir / "trainer_state.json").read_text())["log_history"]
-    return [(entry["step"], entry["loss"], entry["grad_norm"]) for entry in history if "loss" in entry]
+    return [(entry["step"], entry["loss"], entry["grad_norm"]) for entry in history_of(output_dir) if "loss" in entry]
 
 
 @pytest.mark.parametrize("mode", ["indexed", "streaming"])
 def test_two_processes_do_what_one_does(text, tmp_path, in_two_processes, mode):
     settings = {"packing": "documents", "mixed_lengths": "8 16 32", "per_device_train_batch_size": 2}
+    settings["cache_dir"] = tmp_path / "cache"  # empty: both processes want to make it
     settings |= {"streaming": True, "dataloader_num_workers": 1} if mode == "streaming" else {}
     printed = in_two_processes(run_pretrain.main, command(text, tmp_path / "two", **settings))
     assert printed.count("Masked-token prediction by length") == 1
