@@ -104,7 +104,8 @@ def instant(monkeypatch) -> dict:
 # -------------------------------------------------------------------------------------------------- what is computed
 
 # The others take minutes. With `test_int8` (masked LM, softmax_plus) and the tests of written directories, these cover
-# every head and every normalization.
+# every head and every normalization. The window is longer than the traced inputs and shorter than the longest ones.
+WINDOW = {"num_hidden_layers": 2, "sliding_window": 40, "layer_types": ["full_attention", "sliding_attention"]}
 DEFAULT_CASES = {
     ("onnx", GAUForQuestionAnswering, "squared_relu", 20),
     ("torch_export", GAUForMultipleChoice, "softmax", None),
@@ -132,7 +133,8 @@ def cases() -> list:
 
 @pytest.mark.parametrize(("format", "model_class", "normalization", "fixed_n"), cases())
 def test_equal_to_the_model(tmp_path, format, model_class, normalization, fixed_n, build):
-    model = build(model_class, attention_normalization=normalization, fixed_n=fixed_n, classifier_pooling="mean")
+    fields = {"attention_normalization": normalization, "fixed_n": fixed_n, "classifier_pooling": "mean"}
+    model = build(model_class, **fields, **WINDOW)
     exported = export_model(model, tmp_path / "out", format=format)
     assert exported.difference <= exported.tolerance == 1e-4
     shapes = SHAPES

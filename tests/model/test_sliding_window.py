@@ -1,14 +1,15 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """Layers of local attention: their blocks, masks, n and configuration.
 
-`test_modeling.py` compares them with the formulas, `test_unpadding.py` compares backends, padding and documents.
+`test_modeling.py` compares them with the formulas, `test_unpadding.py` compares backends, padding and documents,
+`test_export.py` exports them.
 """
 
 import pytest
 import torch
 from transformers import AttentionInterface
 
-from modeling_gau import GAUConfig, GAUForMaskedLM, GAUModel, attention_gau, export, unpadding_gau
+from modeling_gau import GAUConfig, GAUForMaskedLM, GAUModel, attention_gau, unpadding_gau
 from modeling_gau.attention_gau import ATTENTION_NORMALIZATIONS, choose_attention_backend
 from modeling_gau.unpadding_gau import key_count, visible_keys, within_window
 
@@ -129,22 +130,6 @@ def test_compiled(make_model, how):
         for layer in model.layers:
             layer.compile(backend="eager")
     torch.testing.assert_close(model(IDS, attention_mask=mask).last_hidden_state, expected)
-
-
-@pytest.mark.parametrize("kind", ["torch", "onnx"])
-def test_exported_beyond_the_window(make_model, tmp_path, kind):
-    """The program is traced at a length that is shorter than the window."""
-    window = {"sliding_window": 40, "layer_types": ["sliding_attention"], "num_hidden_layers": 1}
-    model = make_model(GAUForMaskedLM, **window).float()
-    ids = torch.randint(5, 60, (1, 140), generator=torch.Generator().manual_seed(2))
-    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    names, path = list(inputs), tmp_path / {"torch": "model.pt2", "onnx": "model.onnx"}[kind]
-    write = export._write_torch_export if kind == "torch" else export._write_onnx
-    write(model, export._traced_inputs(model, names), path)
-    with torch.no_grad():
-        expected = model(**inputs).logits
-    actual = export.load_exported(path)(inputs)["logits"]
-    torch.testing.assert_close(torch.as_tensor(actual), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_a_window_can_change_and_is_saved(make_model, tmp_path):
