@@ -7,7 +7,7 @@ import pytest
 import torch
 from accelerate import cpu_offload
 
-from modeling_gau import GAUConfig, GAUForMaskedLM
+from modeling_gau import GAUForMaskedLM
 
 
 LAYERS = 3
@@ -26,20 +26,9 @@ def logits_of(model: torch.nn.Module) -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory) -> tuple[Path, torch.Tensor]:
+def checkpoint(tmp_path_factory, make_model) -> tuple[Path, torch.Tensor]:
     """A checkpoint and its logits."""
-    torch.manual_seed(0)
-    model = GAUForMaskedLM(
-        GAUConfig(
-            vocab_size=40,
-            hidden_size=16,
-            intermediate_size=32,
-            attention_key_size=8,
-            num_hidden_layers=LAYERS,
-            initializer_range=0.5,
-        )
-    ).eval()
-    folder = tmp_path_factory.mktemp("checkpoint")
+    model, folder = make_model(num_hidden_layers=LAYERS), tmp_path_factory.mktemp("checkpoint")
     model.save_pretrained(folder)
     return folder, logits_of(model)
 
@@ -54,7 +43,7 @@ def test_device_map_on_cpu(checkpoint, device_map):
 
 
 def test_layers_on_disk(checkpoint, tmp_path):
-    """The middle layer stays on disk and is read when it runs: what belongs to no parameter must follow it."""
+    """The middle layer stays on disk and is read when it runs: tensors that are no parameters must follow it."""
     folder, expected = checkpoint
     device_map = {"model.embeddings": "cpu", "model.rotary_emb": "cpu", "decoder": "cpu"}
     device_map |= {f"model.layers.{i}": "disk" if i == 1 else "cpu" for i in range(LAYERS)}
@@ -65,7 +54,7 @@ def test_layers_on_disk(checkpoint, tmp_path):
 
 
 def test_every_submodule_off_the_device(checkpoint):
-    """Each submodule alone gets its weights for the time it runs, so no module may reach into another one's."""
+    """Each submodule holds its weights only while it runs, so no module may reach into another one."""
     folder, expected = checkpoint
     model = GAUForMaskedLM.from_pretrained(folder)
     cpu_offload(model, execution_device="cpu", offload_buffers=True)
@@ -73,8 +62,8 @@ def test_every_submodule_off_the_device(checkpoint):
     torch.testing.assert_close(logits_of(model), expected)
 
 
-def test_layers_are_not_split():
-    model = GAUForMaskedLM(GAUConfig(vocab_size=40, hidden_size=16, intermediate_size=32, num_hidden_layers=2))
+def test_layers_are_not_split(make_model):
+    model = make_model()
     names = {type(module).__name__ for module in model.modules()}
     assert {"GAULayer", "GAUEmbeddings"} <= set(model._no_split_modules) <= names
 

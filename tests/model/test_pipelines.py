@@ -8,11 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer, PreTrainedTokenizerFast, pipeline
 
 from modeling_gau import (
-    GAUConfig,
     GAUForMaskedLM,
     GAUForQuestionAnswering,
     GAUForSequenceClassification,
@@ -21,49 +19,21 @@ from modeling_gau import (
 )
 
 
-SPECIAL = {
-    "pad_token": "[PAD]",
-    "unk_token": "[UNK]",
-    "cls_token": "[CLS]",
-    "sep_token": "[SEP]",
-    "mask_token": "[MASK]",
-}
 WORDS = "the a cat dog sat ran on under mat tree small big and is this example about animals weather where ? .".split()
 SHORT, LONG = "the cat ran", "the small dog sat under a big tree and the cat ran on the mat ."
 
 
 @pytest.fixture(scope="module")
-def tokenizer() -> PreTrainedTokenizerFast:
-    vocabulary = {token: i for i, token in enumerate([*SPECIAL.values(), *WORDS])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit()])
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])],
-    )
-    names = ["input_ids", "token_type_ids", "attention_mask"]
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_input_names=names, **SPECIAL)
+def tokenizer(make_tokenizer) -> PreTrainedTokenizerFast:
+    return make_tokenizer(WORDS)
 
 
 @pytest.fixture
-def save(tmp_path, tokenizer):
-    """Saves a model of the given class with its tokenizer, and gives its folder and the model."""
+def save(tmp_path, tokenizer, make_model):
+    """Saves a model of the given class with its tokenizer, and returns its folder and the model."""
 
-    def save(model_class: type, **kwargs) -> tuple[str, torch.nn.Module]:
-        torch.manual_seed(0)
-        # Weights far from their initialization: otherwise all scores are alike and a wrong input looks right.
-        config = GAUConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=16,
-            intermediate_size=32,
-            attention_key_size=8,
-            num_hidden_layers=2,
-            initializer_range=0.5,
-            **kwargs,
-        )
-        model = model_class(config).eval()
+    def save(model_class: type, **fields) -> tuple[str, torch.nn.Module]:
+        model = make_model(model_class, vocab_size=len(tokenizer), num_hidden_layers=2, **fields)
         model.save_pretrained(tmp_path)
         tokenizer.save_pretrained(tmp_path)
         return str(tmp_path), model
