@@ -8,11 +8,10 @@ to the strategy that wrote them.
 
 import json
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import nn
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
@@ -31,12 +30,11 @@ def save_optimizer_state(directory: str | Path, model: nn.Module, optimizer: tor
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     tensors, settings = _split(_flatten(get_optimizer_state_dict(model, optimizer)))
-    if _is_first_process():
+    if not dist.is_initialized() or dist.get_rank() == 0:
         # Python writes all digits of a float: it comes back bit by bit.
         (directory / SETTINGS_NAME).write_text(json.dumps(settings, indent=1), encoding="utf-8")
     writer = dcp.HuggingFaceStorageWriter(str(directory), save_distributed=True)
-    with _quiet_alone():
-        dcp.save(tensors, storage_writer=writer, no_dist=not _is_distributed())
+    dcp.save(tensors, storage_writer=writer)
 
 
 def load_optimizer_state(directory: str | Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -62,8 +60,10 @@ def load_optimizer_state(directory: str | Path, model: nn.Module, optimizer: tor
             f"The state in {directory} belongs to another model or optimizer: {len(odd)} entries differ, such as "
             f"{', '.join(sorted(odd)[:3])}. Resume with the settings of the run that wrote it."
         )
-    with _quiet_alone():
-        dcp.load(tensors, storage_reader=reader, no_dist=not _is_distributed())
+    with warnings.catch_warnings():
+        # There may be only one process.
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        dcp.load(tensors, storage_reader=reader)
     _unflatten(tensors | saved, state)
     set_optimizer_state_dict(model, optimizer, state)
 
@@ -87,19 +87,3 @@ def _unflatten(flat: dict[str, object], state: dict) -> None:
 def _split(flat: dict[str, object]) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
     tensors = {key: value for key, value in flat.items() if isinstance(value, torch.Tensor)}
     return tensors, {key: value for key, value in flat.items() if key not in tensors}
-
-
-@contextmanager
-def _quiet_alone() -> Iterator[None]:
-    """Hides the warning that there is only one process."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        yield
-
-
-def _is_distributed() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
-
-
-def _is_first_process() -> bool:
-    return not _is_distributed() or torch.distributed.get_rank() == 0
