@@ -248,16 +248,6 @@ def read_config(name: str, **hub: Any) -> GAUConfig:
     return config
 
 
-def check_cells(name: str, config: GAUConfig, cells: Iterable[Cell]) -> None:
-    """Raises ValueError if cells would scale rotary positions that are scaled already."""
-    is_scaled = config.rope_parameters["rope_type"] != "default"
-    if is_scaled and any(cell.position_scaling != "none" for cell in cells):
-        raise ValueError(
-            f"The rotary positions of {name} are scaled already ({config.rope_parameters}): measure it with "
-            "position_scaling none."
-        )
-
-
 def shuffle_context(inputs: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
     """Rows with their tokens at random places, except [CLS], [SEP] and those to predict."""
     generator, shuffled = np.random.default_rng(seed), inputs.copy()
@@ -304,8 +294,7 @@ def measure_length_generalization(
         lengths: of the rows, with [CLS] and [SEP]; by default [`default_lengths`].
         trained_length: the training length N for `fixed_n` and scaled positions; by default each checkpoint's
             `reference_length`.
-        max_tokens: of the text.
-        mlm_probability: share of the tokens to predict, 80/10/10 as in BERT.
+        max_tokens, mlm_probability: tokens of text, and the share of them to predict, 80/10/10 as in BERT.
         computation: precision, batch size, and whether to collect attention statistics.
         device: by default a GPU if there is one.
         seed: of masks and shuffled contexts.
@@ -344,7 +333,7 @@ def _measure_checkpoint(
     file: ResultFile | None,
 ) -> list[dict[str, str]]:
     """The rows of all cells, measured or taken from the file."""
-    name, held = loaded.name, []
+    name, results = loaded.name, {}
     facts = {
         "checkpoint": name,
         "weights": loaded.fingerprint(),
@@ -353,18 +342,25 @@ def _measure_checkpoint(
     }
     if file is not None:
         file.check(facts)
-        held = [cell for cell in cells if file.holds(name, cell, loaded.fixed_n(cell), computation.statistics)]
+        found = {cell: file.rows_of(name, cell, loaded.fixed_n(cell), computation.statistics) for cell in cells}
+        results = {cell: rows for cell, rows in found.items() if rows}
+    missing = [cell for cell in cells if cell not in results]
     print(
         f"{name}: {windows.masked_tokens:,} masked tokens in {len(windows.inputs)} windows of "
-        f"{windows.inputs.shape[1]:,} tokens from {windows.documents} documents; {len(cells) - len(held)} of "
+        f"{windows.inputs.shape[1]:,} tokens from {windows.documents} documents; {len(missing)} of "
         f"{len(cells)} cells to measure."
     )
-    results = {cell: file.rows_of(name, cell) for cell in held}
-    missing = [cell for cell in cells if cell not in held]
-    for cell, fixed_n, measurements in _measure_cells(loaded, missing, windows, computation, seed):
-        results[cell] = result_rows(facts | {"fixed_n": number_or_none(fixed_n)}, cell, measurements)
-        if file is not None:
-            file.add(results[cell])
+    # Tokens, although attention takes longer in long rows: they are known beforehand.
+    total = sum(windows.rows(cell.length)[0].size for cell in missing)
+    title = Path(name).name
+    with tqdm(total=total, desc=title, unit=" tokens", unit_scale=True, disable=not missing) as progress:
+        for cell in missing:
+            progress.set_postfix_str(f"length {cell.length}, n {cell.n}, {cell.attention_normalization}")
+            fixed_n = number_or_none(loaded.configure(cell))
+            measurements = loaded.measure(cell, windows, computation, progress, seed)
+            results[cell] = result_rows(facts | {"fixed_n": fixed_n}, cell, measurements)
+            if file is not None:
+                file.add(results[cell])
     return [row for cell in cells for row in results[cell]]
 
 
@@ -375,7 +371,12 @@ def _plan(
     config = read_config(name, **hub)
     trained = trained_length or config.reference_length
     cells = list(settings.cells(config, trained, lengths or default_lengths(trained)))
-    check_cells(name, config, cells)
+    is_scaled = config.rope_parameters["rope_type"] != "default"
+    if is_scaled and any(cell.position_scaling != "none" for cell in cells):
+        raise ValueError(
+            f"The rotary positions of {name} are scaled already ({config.rope_parameters}): measure it with "
+            "position_scaling none."
+        )
     if not cells:
         raise ValueError(
             f"Nothing to measure for {name}: positions are scaled only beyond its training length of {trained}."
@@ -426,20 +427,6 @@ class _LongTexts:
                     yield text
 
 
-def _measure_cells(
-    loaded: LoadedCheckpoint, cells: Sequence[Cell], windows: MaskedWindows, computation: Computation, seed: int
-) -> Iterator[tuple[Cell, int | None, list[Measurement]]]:
-    # Tokens, although attention takes longer in long rows: they are known beforehand.
-    total = sum(windows.rows(cell.length)[0].size for cell in cells)
-    with tqdm(
-        total=total, desc=Path(loaded.name).name, unit=" tokens", unit_scale=True, disable=not cells
-    ) as progress:
-        for cell in cells:
-            progress.set_postfix_str(f"length {cell.length}, n {cell.n}, {cell.attention_normalization}")
-            fixed_n = loaded.configure(cell)
-            yield cell, fixed_n, loaded.measure(cell, windows, computation, progress, seed)
-
-
 # Command line
 
 
@@ -448,34 +435,21 @@ def read_texts(args: LengthArguments) -> Iterator[str]:
     source = {"dataset_name": args.dataset_name, "dataset_config_name": args.dataset_config_name}
     if args.corpus_file:
         source = {"train_file": args.corpus_file, "validation_file": args.corpus_file}
-    data_args = DataArguments(
-        **source,
-        text_column=args.text_column,
-        text_unit=args.text_unit,
-        skip_bad_rows=args.skip_bad_rows,
-        streaming=True,
-    )
+    how = {name: vars(args)[name] for name in ("text_column", "text_unit", "skip_bad_rows")}
+    data_args = DataArguments(**source, **how, streaming=True)
     return open_stream(data_args, seed=0, split="validation", token=args.token).documents_in_turn()
 
 
 def main(argv: list[str] | None = None) -> list[dict[str, str]]:
     """Runs the command and returns the requested rows."""
     (args,) = parse_arguments((LengthArguments,), argv, description=__doc__)
+    passed_on = ("lengths", "trained_length", "max_tokens", "mlm_probability", "device", "seed", "output_file")
     rows = measure_length_generalization(
         args.model_name_or_path,
         read_texts(args),
         args.settings(),
-        lengths=args.lengths,
-        trained_length=args.trained_length,
-        max_tokens=args.max_tokens,
-        mlm_probability=args.mlm_probability,
         computation=Computation(args.bf16, args.batch_tokens, args.statistics == "all"),
-        device=args.device,
-        seed=args.seed,
-        output_file=args.output_file,
-        revision=args.revision,
-        token=args.token,
-        cache_dir=args.cache_dir,
+        **{name: vars(args)[name] for name in (*passed_on, "revision", "token", "cache_dir")},
     )
     for metric in ("loss", "accuracy"):
         print(f"\n{length_tables(rows, metric)}")

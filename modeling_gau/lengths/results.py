@@ -47,7 +47,7 @@ def _read(path: str | Path) -> tuple[list[str], list[dict[str, str]]]:
     return list(reader.fieldnames), list(reader)
 
 
-def cell_key(row: Mapping[str, object]) -> tuple[str, ...]:
+def _cell_key(row: Mapping[str, object]) -> tuple[str, ...]:
     """Identifies a cell of a checkpoint."""
     names = ("checkpoint", "attention_normalization", "n", "position_scaling", "context", "length")
     return tuple(str(row[name]) for name in names)
@@ -64,55 +64,43 @@ class ResultFile:
     """
 
     def __init__(self, path: Path):
-        self.path = path
+        self.path, self._is_clean = path, False
         columns, rows = _read(path) if path.exists() else (COLUMNS, [])
         if set(columns) != set(COLUMNS):
             others = ", ".join(sorted(set(columns) - set(COLUMNS)))
             raise ValueError(
                 f"{path} has other columns ({others}), so nothing can be added: choose another --output_file."
             )
-        self._ended = {cell_key(row): row["fixed_n"] for row in rows if row["metric"] == _LAST_METRIC}
-        self._with_statistics = {cell_key(row) for row in rows if row["layer"]}
-        self.rows = [row for row in rows if cell_key(row) in self._ended]
-        self._identities = {row["checkpoint"]: [row[name] for name in _IDENTITY] for row in self.rows}
-        self._is_clean = False
+        cells: dict[tuple, list] = {}
+        for row in rows:
+            cells.setdefault(_cell_key(row), []).append(row)
+        self._cells = {key: rows for key, rows in cells.items() if any(row["metric"] == _LAST_METRIC for row in rows)}
 
     def check(self, facts: Mapping[str, object]) -> None:
         """Raises ValueError if the file has results of this checkpoint with other weights, text or training length."""
-        own = [str(facts[name]) for name in _IDENTITY]
-        before = self._identities.get(facts["checkpoint"], own)
-        for what, there, here in zip(_IDENTITY.values(), before, own, strict=True):
-            if there != here:
+        there = next((rows[0] for key, rows in self._cells.items() if key[0] == facts["checkpoint"]), facts)
+        for column, what in _IDENTITY.items():
+            if str(there[column]) != str(facts[column]):
                 raise ValueError(
-                    f"{self.path} has results of {facts['checkpoint']} with other {what} ({there} there, {here} "
-                    "here): choose another --output_file, or remove this one."
+                    f"{self.path} has results of {facts['checkpoint']} with other {what} ({there[column]} there, "
+                    f"{facts[column]} here): choose another --output_file, or remove this one."
                 )
 
-    def holds(self, checkpoint: str, cell: Cell, fixed_n: int | None, statistics: bool) -> bool:
-        """Whether the file has the cell, with this `fixed_n` (n 'own' may have changed) and, if asked for, with
-        attention statistics."""
-        key = cell_key({"checkpoint": checkpoint} | asdict(cell))
-        is_there = self._ended.get(key) == number_or_none(fixed_n)
-        return is_there and (not statistics or key in self._with_statistics)
-
-    def rows_of(self, checkpoint: str, cell: Cell) -> list[dict[str, str]]:
-        key = cell_key({"checkpoint": checkpoint} | asdict(cell))
-        return [row for row in self.rows if cell_key(row) == key]
+    def rows_of(self, checkpoint: str, cell: Cell, fixed_n: int | None, statistics: bool) -> list[dict[str, str]]:
+        """The rows of a cell with this `fixed_n` (n 'own' may have changed) and, if asked for, with attention
+        statistics; none if the file does not hold it."""
+        rows = self._cells.get(_cell_key({"checkpoint": checkpoint} | asdict(cell)), [])
+        fits = rows and rows[-1]["fixed_n"] == number_or_none(fixed_n)
+        return rows if fits and (rows[0]["layer"] or not statistics) else []
 
     def add(self, rows: Sequence[Mapping[str, str]]) -> None:
         """Appends the rows of a cell, replacing old ones."""
-        key = cell_key(rows[-1])
-        if key in self._ended:
-            self.rows = [row for row in self.rows if cell_key(row) != key]
-            self._is_clean = False
-        if not self._is_clean:
+        key = _cell_key(rows[-1])
+        if self._cells.pop(key, None) or not self._is_clean:
             self._write_whole()
         with open(self.path, "a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, COLUMNS, lineterminator="\n").writerows(rows)
-        self.rows += rows
-        self._ended[key] = rows[-1]["fixed_n"]
-        if rows[0]["layer"]:
-            self._with_statistics.add(key)
+        self._cells[key] = rows
 
     def _write_whole(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -120,7 +108,8 @@ class ResultFile:
         with open(partial, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             writer.writeheader()
-            writer.writerows(self.rows)
+            for rows in self._cells.values():
+                writer.writerows(rows)
         os.replace(partial, self.path)
         self._is_clean = True
 

@@ -163,7 +163,7 @@ def test_statistics_equal_the_formulas(normalization, fixed_n, changes):
 
 
 @pytest.mark.parametrize("normalization", USES_N)
-def test_what_n_does_is_in_the_weights_and_not_in_the_scores(normalization):
+def test_n_changes_the_weights_but_not_the_scores(normalization):
     batches, means = [make_ids(21)], {}
     for fixed_n in (None, 21, 2000):
         means[fixed_n] = collect(make_model(normalization, fixed_n=fixed_n), batches)[0]
@@ -251,7 +251,7 @@ def test_memory_stays_linear_in_the_length(monkeypatch, changes, with_mask):
     assert 0 < largest.size <= seq * (2 * 32 + KEY_DIM)  # the projection
 
 
-def test_a_mask_of_pairs_is_held_against_the_window(monkeypatch):
+def test_a_pair_mask_is_compared_with_the_window(monkeypatch):
     calls, real = [], attention_statistics.within_window
     monkeypatch.setattr(attention_statistics, "within_window", lambda *given: [calls.append(given), real(*given)][1])
     model, ids = make_model(backend="eager", **LOCAL), make_ids(21)
@@ -301,7 +301,7 @@ def test_uniform_weights():
 
 
 @pytest.mark.parametrize("changes", [{}, LOCAL])
-def test_outputs_stay_the_same_and_hooks_go(changes):
+def test_outputs_do_not_change_and_hooks_are_removed(changes):
     model, ids = make_model(**changes), make_ids(21)
     before = model(ids).logits
     with AttentionStatistics(model) as statistics:
@@ -321,7 +321,7 @@ def test_outputs_stay_the_same_and_hooks_go(changes):
     assert statistics.means() == means
 
 
-def test_hooks_go_with_an_error():
+def test_hooks_are_removed_after_an_error():
     model = make_model()
     with pytest.raises(ZeroDivisionError), AttentionStatistics(model) as statistics:
         raise ZeroDivisionError
@@ -355,7 +355,7 @@ def test_padding_raises(types, backend, unpad_inputs):
     assert collect(model, [ids], attention_mask=torch.ones_like(ids)) == collect(model, [ids])
 
 
-def test_a_mask_that_is_added_to_the_scores_raises():
+def test_an_additive_mask_raises():
     model, ids = make_model(), make_ids(21)
     bias = torch.zeros(1, 1, 21, 21)
     assert collect(model, [ids], attention_mask=bias) == collect(model, [ids])
@@ -365,7 +365,7 @@ def test_a_mask_that_is_added_to_the_scores_raises():
 
 
 @pytest.mark.parametrize("backend", [None, "eager"])
-def test_sequences_end_to_end_raise(backend):
+def test_packed_sequences_raise(backend):
     model, ids = make_model(backend=backend), make_ids(20, rows=1)
     with pytest.raises(ValueError, match="one sequence a row"), AttentionStatistics(model):
         model(ids, position_ids=torch.arange(20)[None] % 10)

@@ -1,5 +1,5 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""Figures of results at several lengths, made from their files alone."""
+"""Figures of length results, drawn from the CSV files alone."""
 
 import math
 
@@ -68,7 +68,7 @@ def legend(axis):
     return [text.get_text() for text in axis.get_legend().get_texts()]
 
 
-def test_figures_are_made_from_the_file_alone(tmp_path, capsys, drawn):
+def test_figures_need_only_the_file(tmp_path, capsys, drawn):
     rows = [
         *results("gone/a/checkpoint-10"),
         *results("gone/b/checkpoint-10"),
@@ -137,7 +137,7 @@ def test_exponents_refer_to_the_training_length_of_each_checkpoint(tmp_path, dra
     assert [list(line.get_xdata()) for line in drawn[1][1].get_lines()[2:]] == [[64, 64], [512, 512]]
 
 
-def test_a_line_that_is_cut_short_is_left_out(tmp_path):
+def test_a_truncated_line_is_ignored(tmp_path):
     path = write_rows(tmp_path / "lengths.csv", results("a"))
     path.write_bytes(path.read_bytes()[:-3])
     assert read_results(path) == results("a")[:-1]
@@ -173,7 +173,7 @@ def test_lines_are_in_order_of_the_lengths():
     assert length == 16 and math.isnan(value)
 
 
-def test_what_cannot_be_drawn(tmp_path, monkeypatch):
+def test_files_that_cannot_be_drawn_raise(tmp_path, monkeypatch):
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match=r"other.csv is not a file of length results"):
         main([str(tmp_path / "other.csv")])

@@ -138,7 +138,7 @@ def test_unknown_fixed_n(text):
         Settings(fixed_n=("dynamic", text))
 
 
-def test_cells_are_all_with_all_but_those_that_repeat_others():
+def test_cells_combine_all_settings_without_repetitions():
     config = GAUConfig(attention_normalization="squared_relu")
     assert list(Settings().cells(config, 16, [8, 32])) == [
         Cell("squared_relu", n, "none", "intact", length) for length in (8, 32) for n in ("dynamic", "train")
@@ -316,7 +316,7 @@ def test_own_fixed_n(tmp_path, tokenizer, windows, checkpoints, caplog):
     [("squared_relu", "train", True), ("squared_relu", "own", False), ("squared_relu", "dynamic", False),
      ("softmax", "train", False)],
 )  # fmt: skip
-def test_windows_have_an_n_of_their_own(tmp_path, tokenizer, caplog, normalization, fixed_n, warns):
+def test_fixed_n_with_local_layers_warns(tmp_path, tokenizer, caplog, normalization, fixed_n, warns):
     local = {"sliding_window": 3, "layer_types": ["full_attention", "sliding_attention"]}
     path = save_checkpoint(tmp_path, tokenizer, normalization, **local)
     measure(path, Settings(fixed_n=(fixed_n,)), lengths=[8])
@@ -349,7 +349,7 @@ PLAIN = [
 
 @pytest.mark.parametrize(("cell", "loaded_with"), PLAIN)
 @pytest.mark.parametrize("statistics", [True, False])
-def test_loss_and_accuracy_are_those_of_a_plain_loop(checkpoints, windows, cell, loaded_with, statistics):
+def test_loss_and_accuracy_equal_a_plain_loop(checkpoints, windows, cell, loaded_with, statistics):
     path = checkpoints["softmax_plus"]
     model = GAUForMaskedLM.from_pretrained(path, **loaded_with).eval()
     inputs, labels = (torch.from_numpy(rows).long() for rows in windows.rows(cell.length))
@@ -469,7 +469,7 @@ def test_short_texts_are_not_kept(checkpoints, monkeypatch):
     assert rows == fresh
 
 
-def test_too_little_text_is_warned_of(checkpoints, caplog):
+def test_too_little_text_warns(checkpoints, caplog):
     name, settings = checkpoints["softmax"], {"lengths": [32], "computation": Computation(statistics=False)}
     measure(name, max_tokens=30 * 2 * len(DOCUMENTS), **settings)
     assert not caplog.records
@@ -479,14 +479,14 @@ def test_too_little_text_is_warned_of(checkpoints, caplog):
     assert record.getMessage() == expected
 
 
-def test_lengths_and_settings_that_are_given_twice_are_measured_once(checkpoints):
+def test_repeated_lengths_and_settings_are_measured_once(checkpoints):
     name = checkpoints["softmax_plus"]
     once = measure(name, lengths=[8, 32])
     assert measure(name, Settings(fixed_n=("dynamic", "train", "train")), lengths=[8, 32, 8]) == once
     assert measure([name, name + "/", name], lengths=[8, 32]) == once
 
 
-def test_all_checkpoints_are_looked_at_before_the_first_is_measured(tmp_path, checkpoints, tokenizer, forwards):
+def test_all_checkpoints_are_checked_before_the_first_is_measured(tmp_path, checkpoints, tokenizer, forwards):
     bert = BertForMaskedLM(BertConfig(vocab_size=60, hidden_size=8, num_hidden_layers=1, num_attention_heads=1))
     bert.save_pretrained(tmp_path / "bert")
     save_checkpoint(tmp_path / "scaled", tokenizer, rope_parameters=ROPE | {"rope_type": "linear"})
@@ -524,7 +524,7 @@ def test_checkpoints_without_a_decoder(tmp_path, tokenizer, forwards, kind, capl
 
 
 @pytest.mark.parametrize("kind", [GAUForSequenceClassification, GAUModel, GAUForMaskedLM])
-def test_tied_embeddings_of_another_task_are_warned_of(tmp_path, tokenizer, kind, caplog):
+def test_tied_embeddings_of_another_task_warn(tmp_path, tokenizer, kind, caplog):
     path = save_checkpoint(tmp_path, tokenizer, kind=kind)
     rows = measure(path, lengths=[8])
     warning = f"{path} was saved as {kind.__name__}: fine-tuning may have changed its masked language model"
@@ -545,7 +545,7 @@ def forwards(monkeypatch):
     return shapes
 
 
-def test_powers_of_two_give_the_same_results_whichever_are_asked_for(checkpoints):
+def test_results_do_not_depend_on_the_other_lengths(checkpoints):
     name, without = checkpoints["softmax"], Computation(statistics=False)
     results = [measure(name, lengths=lengths, computation=without) for lengths in ([32], [8, 32], [16, 32], [32, 4])]
     for rows in results:
@@ -630,7 +630,7 @@ def test_a_run_that_is_stopped_within_a_cell_goes_on(finished, tmp_path, monkeyp
     assert path.read_bytes() == content
 
 
-def test_the_rows_are_those_that_were_asked_for(finished, path, checkpoints, forwards):
+def test_only_the_requested_rows_are_returned(finished, path, checkpoints, forwards):
     """Cells in the file are not measured again, others are added to it."""
     checkpoint, content, whole = finished
     assert measure(checkpoint, output_file=path) == whole
@@ -652,7 +652,7 @@ def test_the_rows_are_those_that_were_asked_for(finished, path, checkpoints, for
     assert measure([other, checkpoint], settings, lengths=[32, 8]) == rows
 
 
-def test_statistics_that_are_asked_for_later_are_added(finished, tmp_path, forwards):
+def test_statistics_can_be_added_later(finished, tmp_path, forwards):
     checkpoint, _, rows = finished
     path = tmp_path / "lengths.csv"
     measure(checkpoint, output_file=path, computation=WITHOUT_STATISTICS)
@@ -717,7 +717,7 @@ def test_a_checkpoint_that_changed_raises(finished, changeable, path, forwards, 
     assert path.read_bytes() == finished[1] and not forwards
 
 
-def test_what_cells_set_themselves_may_be_changed(finished, changeable, path, forwards):
+def test_fields_that_cells_set_may_change(finished, changeable, path, forwards):
     checkpoint, content, rows = finished
     for change in (
         {"fixed_n": 5},
@@ -731,7 +731,7 @@ def test_what_cells_set_themselves_may_be_changed(finished, changeable, path, fo
         assert not forwards and path.read_bytes() == content, change
 
 
-def test_an_own_fixed_n_that_was_changed_is_measured_anew(tmp_path, tokenizer, forwards):
+def test_a_changed_own_fixed_n_is_measured_again(tmp_path, tokenizer, forwards):
     path, settings = tmp_path / "lengths.csv", Settings(fixed_n=("dynamic", "own"))
     checkpoint = save_checkpoint(tmp_path / "checkpoint", tokenizer, "squared_relu", fixed_n=5)
     first = measure(checkpoint, settings, output_file=path)
@@ -759,7 +759,7 @@ def test_a_file_with_more_columns_raises_before_anything_is_measured(finished, p
     assert [{name: row[name] for name in COLUMNS} for row in read_results(path)] == (rows if with_rows else [])
 
 
-def test_columns_in_another_order_are_brought_into_ours(finished, path, forwards):
+def test_columns_in_another_order_are_reordered(finished, path, forwards):
     checkpoint, _, rows = finished
     write_csv(path, [{name: row[name] for name in COLUMNS[::-1]} for row in rows])
     assert measure(checkpoint, output_file=path) == rows and not forwards
@@ -1001,7 +1001,7 @@ def test_bad_rows(checkpoints, tmp_path, forwards):
     )
 
 
-def test_what_the_hub_is_asked_for(checkpoints, corpus, monkeypatch):
+def test_hub_options_reach_every_loader(checkpoints, corpus, monkeypatch):
     """Revision, token and folder reach whatever loads a part of a checkpoint, the token the text as well."""
     asked = {}
 
@@ -1067,7 +1067,7 @@ def test_what_the_hub_is_asked_for(checkpoints, corpus, monkeypatch):
         ({"--corpus_file": "/nowhere/*.txt"}, "/nowhere"),
     ],
 )
-def test_arguments_that_cannot_be(checkpoints, corpus, tmp_path, arguments, message):
+def test_wrong_arguments_raise(checkpoints, corpus, tmp_path, arguments, message):
     given = {
         "--model_name_or_path": checkpoints["softmax"], "--corpus_file": corpus[1], "--text_column": "body",
         "--lengths": "8", "--output_file": str(tmp_path / "folder" / "lengths.csv"),

@@ -195,7 +195,7 @@ def test_a_wrong_study_file_raises_before_anything_runs(make, changes, message):
         make(**changes).finished()
 
 
-# What is there already
+# Finished runs
 
 
 def test_finished_runs_are_not_repeated(complete):
@@ -207,7 +207,7 @@ def test_finished_runs_are_not_repeated(complete):
     assert len(unknown) == 4 and study.finished() == set(study.by_name) - {study.jobs[0].name} - unknown
 
 
-def test_a_learning_rate_that_is_added_makes_its_runs_stale(make, complete, tmp_path):
+def test_an_added_learning_rate_makes_runs_stale(make, complete, tmp_path):
     more = make(learning_rates=[1e-3, 2e-3, 4e-3, 8e-3])
     added = [job for job in more.jobs if job.name in ("tune/softmax/lr-0.008", "tune/n8/lr-0.008")]
     for loss, failures in ((2.2, 0), (1.5, 1)):
@@ -222,14 +222,14 @@ def test_a_learning_rate_that_is_added_makes_its_runs_stale(make, complete, tmp_
     assert "learning_rate (0.002 there, 0.008 here)" in one.failures[0]
 
 
-def test_a_learning_rate_where_all_failed(make):
+def test_a_training_that_diverges_at_every_learning_rate_raises(make):
     study = make()
     finish_tuning(study, [float("nan")] * 3)
     with pytest.raises(ValueError, match="softmax diverged at every learning rate"):
         study.finished()
 
 
-def test_an_ablation_where_all_failed_stops_nothing(tuned):
+def test_an_ablation_that_diverges_stops_nothing(tuned):
     study = tuned
     for job in study.jobs[3:6]:
         finish(study, job, eval_loss=float("nan"), eval_accuracy=0.0)
@@ -252,7 +252,7 @@ def test_text_that_changed(tuned, tmp_path):
         study.finished()
 
 
-def test_paths_may_be_written_otherwise(tuned):
+def test_paths_may_be_relative(tuned):
     study = tuned
     path = study.output_dir / study.jobs[0].record
     record = json.loads(path.read_text())
@@ -262,7 +262,7 @@ def test_paths_may_be_written_otherwise(tuned):
     assert study.jobs[0].name in study.finished()
 
 
-def test_a_run_that_was_made_with_something_else(make, tuned):
+def test_a_run_with_other_arguments_raises(make, tuned):
     study = tuned
     finish(study, study.by_name["fine_tune/plus/from-seed-3/rte-run"], status="running")
     changed = make(tune_steps=6, tokenizer={"vocab_size": 9}, glue_tasks={"rte": {"max_train_samples": 5}})
@@ -283,7 +283,7 @@ def test_rows_of_a_task_that_changed(make, tmp_path):
         study.finished()
 
 
-def test_an_evaluation_that_is_to_measure_more_goes_on(make):
+def test_an_evaluation_with_more_lengths_continues(make):
     study = make()
     name = "evaluate/lengths/softmax-seed-3"
     finish(study, study.by_name[name])
@@ -294,7 +294,7 @@ def test_an_evaluation_that_is_to_measure_more_goes_on(make):
     assert name not in study.finished()
 
 
-def test_a_run_without_a_checkpoint_is_begun_anew(make):
+def test_a_run_without_a_checkpoint_starts_over(make):
     study = make()
     job = study.jobs[0]
     finish(study, job, status="trained")
@@ -304,7 +304,7 @@ def test_a_run_without_a_checkpoint_is_begun_anew(make):
     assert study.words(job)[-2:] == ["--resume_from_checkpoint", "auto"]
 
 
-def test_stages_that_are_left_out_must_be_finished(make):
+def test_omitted_stages_must_be_finished(make):
     study = make()
     pretraining = [job for job in study.jobs if job.stage == "pretrain"]
     with pytest.raises(ValueError, match=r"pretrain/softmax/seed-3 needs tune/softmax/lr-0.001, .* add tune to"):
@@ -323,7 +323,7 @@ def test_a_tokenizer_of_another_study(make, tmp_path):
         study.prepare_text()
 
 
-# What came of it
+# Results
 
 
 @pytest.mark.parametrize(
@@ -403,7 +403,7 @@ def test_a_folder_has_one_study_and_its_runs(run, tmp_path):
         pass
 
 
-def test_as_many_jobs_at_a_time_as_there_are_devices(run, tmp_path):
+def test_one_job_runs_on_each_device(run, tmp_path):
     # Each waits until the other one runs, on another device.
     code = (
         "import os, pathlib, time\n"
