@@ -79,13 +79,15 @@ def read_documents(
     mode = DownloadMode.FORCE_REDOWNLOAD if data_args.overwrite_cache else DownloadMode.REUSE_DATASET_IF_EXISTS
     options = {"cache_dir": cache_dir, "download_mode": mode}
     if data_args.train_file:
-        splits = _load_named_files(data_args, options)
+        splits = {"train": _load_files(find_files(data_args.train_file), data_args, options)}
     elif data_args.dataset_path:
         splits = _load_path(data_args, options)
     elif data_args.dataset_name:
         splits = _load_hub(data_args, options, token)
     else:
         splits = {"train": _load_embedded(cache_dir, data_args.overwrite_cache)}
+    if data_args.validation_file:
+        splits["validation"] = _load_files(find_files(data_args.validation_file), data_args, options)
     bad_rows = dict.fromkeys(splits, 0)
     for name, documents in splits.items():
         splits[name], bad_rows[name] = _drop_unusable(name, documents, data_args)
@@ -168,24 +170,15 @@ def _generate_embedded() -> Iterator[dict[str, str]]:
     yield from embedded_documents()
 
 
-def _load_named_files(data_args: DataArguments, options: dict) -> dict[str, Dataset]:
-    splits = {"train": _load_files(find_files(data_args.train_file), data_args, options)}
-    if data_args.validation_file:
-        splits["validation"] = _load_files(find_files(data_args.validation_file), data_args, options)
-    return splits
-
-
 def _load_path(data_args: DataArguments, options: dict) -> dict[str, Dataset]:
     path = dataset_folder(data_args)
     if is_saved_dataset(path):
         saved = load_from_disk(str(path))
         splits = dict(saved) if isinstance(saved, DatasetDict) else {"train": saved}
         splits = choose_splits(splits, str(path))
-        splits = {name: _text_of(documents, data_args, str(path)) for name, documents in splits.items()}
-    else:
-        files = split_files(path, options["cache_dir"])
-        splits = {name: _load_files(found, data_args, options) for name, found in files.items()}
-    return splits | _named_validation(data_args, options)
+        return {name: _text_of(documents, data_args, str(path)) for name, documents in splits.items()}
+    files = split_files(path, options["cache_dir"])
+    return {name: _load_files(found, data_args, options) for name, found in files.items()}
 
 
 def dataset_folder(data_args: DataArguments) -> Path:
@@ -221,14 +214,7 @@ def _load_hub(data_args: DataArguments, options: dict, token: str | None) -> dic
             f"{name} cannot be read: {error.__cause__ or error}. With --streaming its rows are read one by one, and "
             "--skip_bad_rows leaves out the bad ones."
         ) from error
-    splits = {split: _text_of(documents, data_args, name) for split, documents in choose_splits(splits, name).items()}
-    return splits | _named_validation(data_args, options)
-
-
-def _named_validation(data_args: DataArguments, options: dict) -> dict[str, Dataset]:
-    if not data_args.validation_file:
-        return {}
-    return {"validation": _load_files(find_files(data_args.validation_file), data_args, options)}
+    return {split: _text_of(documents, data_args, name) for split, documents in choose_splits(splits, name).items()}
 
 
 def choose_splits(splits: dict, source: str) -> dict:

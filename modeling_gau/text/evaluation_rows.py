@@ -1,7 +1,7 @@
 """Evaluation at several lengths: tokens are masked once and cut into rows `[CLS] content [SEP]` of each length.
 
-They are a stream of joined documents (`make_length_evaluations`), or windows, each a part of one long document
-(`MaskedWindows`).
+The tokens are a stream of joined documents (`make_length_evaluations`), or windows of long documents
+(`mask_windows`).
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,8 +18,7 @@ from .masking import IGNORED_LABEL, Masking
 from .tokenization import frame_ids
 
 
-_CHUNK_TOKENS = 2**24
-_WINDOWS_OF_A_DOCUMENT = 2  # so that no manual of a thousand pages is all of the text
+_WINDOWS_OF_A_DOCUMENT = 2  # one very long document must not fill the whole evaluation
 
 
 def _check_length(stream: np.ndarray, length: int, text: str, options: str) -> None:
@@ -30,27 +29,16 @@ def _check_length(stream: np.ndarray, length: int, text: str, options: str) -> N
         )
 
 
-def _cut_into_rows(content: np.ndarray, width: int, first: int, last: int) -> pa.ChunkedArray:
-    span = width * max(1, _CHUNK_TOKENS // width)
-    return pa.chunked_array(
-        [_framed_rows(content[start : start + span], width, first, last) for start in range(0, len(content), span)]
-    )
+def _cut_into_rows(content: np.ndarray, width: int, first: int, last: int) -> pa.ListArray:
+    """Rows of `width` values between `first` and `last`; the last row may be shorter."""
+    bounds = np.append(np.arange(0, len(content), width), len(content))
+    rows = len(bounds) - 1
+    framed = np.insert(content, np.repeat(bounds, 2)[1:-1], np.tile([first, last], rows))
+    return pa.ListArray.from_arrays((bounds + 2 * np.arange(rows + 1)).astype(np.int32), framed)
 
 
-def _framed_rows(content: np.ndarray, width: int, first: int, last: int) -> pa.ListArray:
-    rows, full = -(-len(content) // width), len(content) // width
-    flat = np.empty(len(content) + 2 * rows, content.dtype)
-    block = flat[: full * (width + 2)].reshape(full, width + 2)
-    block[:, 0], block[:, 1:-1], block[:, -1] = first, content[: full * width].reshape(full, width), last
-    if rows > full:
-        rest = flat[full * (width + 2) :]
-        rest[0], rest[1:-1], rest[-1] = first, content[full * width :], last
-    offsets = np.minimum(np.arange(rows + 1) * (width + 2), len(flat))
-    return pa.ListArray.from_arrays(offsets.astype(np.int32), flat)
-
-
-def _dataset(columns: dict[str, pa.ChunkedArray], description: str) -> Dataset:
-    # datasets would pickle all of the tokens to make a fingerprint.
+def _dataset(columns: dict[str, pa.ListArray], description: str) -> Dataset:
+    # `datasets` would pickle all tokens for a fingerprint.
     return Dataset(pa.table(columns), fingerprint=digest(description))
 
 
@@ -63,34 +51,33 @@ def make_length_evaluations(
 ) -> dict[int, Dataset]:
     """Masks a stream of tokens once and cuts it into rows of each length.
 
-    Since the masked stream is cut, not masked anew, every length is asked for the same tokens: results differ by the
-    context alone.
+    Every length predicts the same tokens, so results differ by context alone.
 
     Args:
         stream: int32 tokens of the validation text.
-        masking: what is asked, and the tokenizer that gives [CLS] and [SEP].
+        masking: chooses the tokens to predict; its tokenizer gives [CLS] and [SEP].
         lengths: of the rows, [CLS] and [SEP] included.
         seed: of the masking.
-        max_tokens: use the first so many tokens of the stream.
+        max_tokens: use only the first `max_tokens` tokens of the stream.
 
     Returns:
         For each length, in the order given, a dataset with the columns "input_ids" and "labels" (int32; -100 where
-        nothing is asked) and "attention_mask" (int8), whose last row may be shorter. Memory: 9 bytes a token, for each
-        length.
+        nothing is predicted) and "attention_mask" (int8). The last row may be shorter. Memory: 9 bytes a token for
+        each length.
 
     Raises:
-        ValueError: no lengths, a length that the stream does not fill, or a stream so short that no token was chosen.
+        ValueError: no lengths, a length longer than the stream, or no token was chosen to predict.
     """
     lengths = list(dict.fromkeys(lengths))
     stream = stream[:max_tokens]
     if not lengths:
-        raise ValueError("Give at least one length to evaluate at (--eval_lengths).")
+        raise ValueError("--eval_lengths needs at least one length.")
     for length in lengths:
         _check_length(stream, length, "validation text", "--eval_lengths and --max_seq_length")
     masked, labels = masking(stream, np.random.default_rng(seed))
     if not (labels != IGNORED_LABEL).any():
         raise ValueError(
-            f"None of the {len(stream)} validation tokens was chosen at a probability of {masking.probability}: "
+            f"Masking at a probability of {masking.probability} chose none of the {len(stream)} validation tokens: "
             "add validation text or raise --eval_mlm_probability."
         )
     ones, frame = np.ones(len(stream), np.int8), frame_ids(masking.tokenizer)
@@ -109,8 +96,8 @@ def make_length_evaluations(
 
 
 def most_frequent_token_accuracy(counts: np.ndarray, evaluation: Dataset, tokenizer: PreTrainedTokenizerBase) -> float:
-    """Measures the simplest baseline: the share of the labelled tokens of one length's `evaluation` that are the most
-    frequent token by `counts` `(vocabulary,)`, special tokens left out."""
+    """Accuracy of the simplest baseline on one length's `evaluation`: always predict the most frequent token by
+    `counts`, `(vocabulary,)`, special tokens excluded."""
     counts = counts.copy()
     counts[[special for special in tokenizer.all_special_ids if special < len(counts)]] = 0
     right, asked = 0, 0
@@ -123,19 +110,18 @@ def most_frequent_token_accuracy(counts: np.ndarray, evaluation: Dataset, tokeni
 
 @dataclass(frozen=True)
 class MaskedWindows:
-    """Parts of long documents, masked once, that are cut into rows of any length up to their own.
+    """Parts of long documents, masked once, to be cut into full rows of any length up to their own.
 
-    Every row holds tokens of one document and is full. Lengths do not divide each other once [CLS] and [SEP] are
-    added, so some tokens at a window's end would fall into the rows of one length and not into those of another:
-    they are context where they can be, and never asked for.
+    With [CLS] and [SEP], lengths do not divide each other: some tokens at a window's end fit into the rows of one
+    length and not into those of another. They serve as context where they fit, and are never predicted.
 
     Made by `mask_windows`.
 
     Attributes:
-        inputs, labels: int32 `(windows, tokens)`; labels are -100 where nothing is asked.
+        inputs, labels: int32 `(windows, tokens)`; labels are -100 where nothing is predicted.
         frame: ids of [CLS] and [SEP].
         lengths: of the rows, [CLS] and [SEP] included.
-        documents: how many documents the windows come from.
+        documents: number of documents that the windows come from.
     """
 
     inputs: np.ndarray
@@ -166,17 +152,17 @@ class MaskedWindows:
 def mask_windows(
     documents: Iterable[np.ndarray], masking: Masking, lengths: Sequence[int], max_tokens: int, seed: int = 0
 ) -> MaskedWindows:
-    """Cuts documents into windows that fill a row of the longest length, two of each at most, and masks them.
+    """Cuts each document into at most two windows that fill a row of the longest length, and masks them.
 
     Args:
-        documents: int32 tokens of each; no more are taken than needed.
-        masking: what is asked.
+        documents: int32 tokens of each; reading stops as soon as there are enough windows.
+        masking: chooses the tokens to predict.
         lengths: of the rows that the windows will be cut into.
-        max_tokens: take windows until they hold so many tokens.
+        max_tokens: stop once the windows hold this many tokens.
         seed: of the masking.
 
     Raises:
-        ValueError: a length below 3, none of the documents is as long as the longest row, or no token was chosen.
+        ValueError: a length below 3, no document as long as the longest row, or no token was chosen to predict.
     """
     if not lengths or min(lengths) < 3:
         raise ValueError(f"Lengths must be at least 3 ([CLS], one token and [SEP]), got {list(lengths)}.")
@@ -191,21 +177,21 @@ def mask_windows(
             break
     if not windows:
         raise ValueError(
-            f"None of the documents fills a row of {width + 2} tokens ([CLS] and [SEP] included): the longest one has "
-            f"{longest} tokens. Lower the largest length to {longest + 2} or less, or give longer documents."
+            f"No document fills a row of {width + 2} tokens ([CLS] and [SEP] included): the longest one has {longest} "
+            f"tokens. Lower the largest length to {longest + 2} or less, or give longer documents."
         )
     content = np.stack(windows)
     inputs, labels = masking(content.ravel(), np.random.default_rng(seed))
     inputs, labels = inputs.reshape(content.shape), labels.reshape(content.shape)
     counted = set(lengths)
     if width + 2 == 2 ** (width + 2).bit_length() // 2:
-        # All powers of two, whether or not they are asked for: then results at some of them stay those of others.
+        # Count all powers of two, given or not: results at one of them must not depend on which others are given.
         counted |= {2**power for power in range(2, (width + 2).bit_length())}
     in_all_rows = min(width // (length - 2) * (length - 2) for length in counted)
     inputs[:, in_all_rows:], labels[:, in_all_rows:] = content[:, in_all_rows:], IGNORED_LABEL
     if not (labels != IGNORED_LABEL).any():
         raise ValueError(
-            f"None of the {content.size} tokens was chosen at a probability of {masking.probability}: give more text, "
-            "or raise it."
+            f"Masking at a probability of {masking.probability} chose none of the {content.size} tokens: give more "
+            "text, or raise the probability."
         )
     return MaskedWindows(inputs, labels, frame_ids(masking.tokenizer), tuple(lengths), used)
