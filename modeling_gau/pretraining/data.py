@@ -25,6 +25,7 @@ from ..text.batches import (
     Stage,
     StreamedBatches,
     TrainingLoader,
+    all_lengths,
     check_lengths,
     parse_length_schedule,
 )
@@ -298,7 +299,7 @@ def length_stages(data_args: DataArguments) -> tuple[Stage, ...]:
     else:
         lengths = tuple(data_args.mixed_lengths or [data_args.max_seq_length])
         stages = (Stage(lengths, tuple(data_args.mixed_length_weights or [1.0] * len(lengths))),)
-    lengths = sorted({length for stage in stages for length in stage.lengths})
+    lengths = all_lengths(stages)
     if data_args.max_seq_length not in lengths:
         raise ValueError(
             f"--max_seq_length {data_args.max_seq_length} is not among the training lengths "
@@ -311,10 +312,6 @@ def _data_seed(args: PretrainingArguments) -> int:
     return args.seed if args.data_seed is None else args.data_seed
 
 
-def longest_length(stages: Sequence[Stage]) -> int:
-    return max(max(stage.lengths) for stage in stages)
-
-
 def make_loader(
     data: PretrainingData, data_args: DataArguments, args: PretrainingArguments, stages: Sequence[Stage]
 ) -> TrainingLoader:
@@ -324,7 +321,7 @@ def make_loader(
         ValueError: there is too little text, or the lengths do not fit together.
     """
     seed = _data_seed(args)
-    length, packing = longest_length(stages), data_args.packing
+    length, packing = all_lengths(stages)[-1], data_args.packing
     maker = BatchMaker(
         make_masking(data_args, data.tokenizer, data_args.mlm_probability),
         length,

@@ -17,8 +17,7 @@ from ..runs.arguments import ModelArguments
 from ..runs.models import check_fit, config_overrides, resolve_config, start_model, stated_fields
 from ..runs.run_record import compare_values
 from ..text.arguments import DataArguments
-from ..text.batches import Stage
-from .data import longest_length
+from ..text.batches import Stage, all_lengths
 
 
 # Fields that saving adds, or that change how a model is run but not what it computes. A checkpoint and the run that
@@ -61,7 +60,7 @@ def longest_input(
         raise ValueError(f"--length_schedule changes the RoPE base of GAU models only, not of {config.model_type}.")
     if "rope_parameters" in known:
         return None
-    longest = max(longest_length(stages), data_args.max_seq_length)
+    longest = max(*all_lengths(stages), data_args.max_seq_length)
     if is_new_model(model_args, checkpoint) and "max_position_embeddings" not in stated_fields(model_args):
         return longest
     if known.get("max_position_embeddings") is None:
@@ -128,7 +127,7 @@ def _fields_of_new_model(
     model_args: ModelArguments, data_args: DataArguments, tokenizer: PreTrainedTokenizerBase, stages: Sequence[Stage]
 ) -> dict[str, int]:
     lengths = {
-        "max_position_embeddings": max(longest_length(stages), data_args.max_seq_length),
+        "max_position_embeddings": max(*all_lengths(stages), data_args.max_seq_length),
         "reference_length": data_args.max_seq_length,
     }
     # Presets leave the lengths to the run; a configuration that states them does so for a reason.

@@ -14,7 +14,7 @@ from ..runs.model_card import ModelCardFacts, write_model_card
 from ..runs.run_record import describe_device
 from ..runs.tables import aligned, write_csv
 from ..text.arguments import DataArguments
-from ..text.batches import StreamedBatches, TrainingLoader
+from ..text.batches import StreamedBatches, TrainingLoader, all_lengths
 from ..text.packing import PackingReport
 from .data import PretrainingData, length_stages
 from .trainer import MaskedLMTrainer
@@ -73,11 +73,12 @@ def report(
     Args:
         record: content of its `run.json`.
     """
+    trained = all_lengths(length_stages(data_args))
     output_dir, metrics, table = Path(trainer.args.output_dir), record["results"], record["lengths"]
     write_csv(output_dir / "length_results.csv", table)
     pictures = {
         "loss_curve": plot_loss_curve(trainer.state.log_history, output_dir / "loss_curve.png"),
-        "length_curve": plot_lengths(table, trained_lengths(data_args), output_dir / "length_curve.png"),
+        "length_curve": plot_lengths(table, (trained[0], trained[-1]), output_dir / "length_curve.png"),
     }
     if pictures["loss_curve"] is None:
         print("No pictures of the losses: install matplotlib (the extra `plot`).")
@@ -198,12 +199,6 @@ def training_rows(trainer: MaskedLMTrainer, data_args: DataArguments, record: Ma
         "Training time (seconds)": metrics["train_seconds"],
         "Tokens per second": metrics["train_tokens_per_second"],
     }
-
-
-def trained_lengths(data_args: DataArguments) -> tuple[int, int]:
-    """The shortest and the longest row of training, in tokens."""
-    lengths = [length for stage in length_stages(data_args) for length in stage.lengths]
-    return min(lengths), max(lengths)
 
 
 def describe_lengths(data_args: DataArguments) -> str | int:

@@ -45,7 +45,7 @@ class Stage:
         if not self.lengths or min(self.lengths) < FRAME + 1:
             raise ValueError(f"Lengths must be at least {FRAME + 1} ([CLS], one token and [SEP]), got {self.lengths}.")
         if len(set(self.lengths)) < len(self.lengths):
-            raise ValueError(f"Every length is named once, got {' '.join(map(str, self.lengths))}.")
+            raise ValueError(f"The lengths of a stage must differ, got {' '.join(map(str, self.lengths))}.")
         if len(self.weights) != len(self.lengths) or min(self.weights) <= 0:
             raise ValueError(
                 f"--mixed_length_weights needs one positive number for each of the {len(self.lengths)} lengths "
@@ -104,48 +104,45 @@ class LengthPlan:
         self._ends = np.round(ends * max_steps).astype(int)
         if (np.diff(self._ends, prepend=0) == 0).any():
             raise ValueError(
-                f"--length_schedule: of {max_steps} steps a stage gets none. Raise --max_steps or its share."
+                f"--length_schedule: a stage gets none of the {max_steps} steps. Raise --max_steps or its share."
             )
 
-    @property
-    def longest(self) -> int:
-        return max(max(stage.lengths) for stage in self.stages)
-
-    def stage(self, step: int) -> Stage:
-        return self.stages[self._stage_number(step)]
-
-    def _stage_number(self, step: int) -> int:
-        return min(int(np.searchsorted(self._ends, step, "right")), len(self.stages) - 1)
+    def _begun(self, step: int) -> tuple[Stage, ...]:
+        return self.stages[: int(np.searchsorted(self._ends, step, "right")) + 1]
 
     def rope_theta(self, step: int) -> float | None:
         """The base in effect at a step; None before the first stage that states one."""
-        begun = self.stages[: self._stage_number(step) + 1]
-        stated = [stage.rope_theta for stage in begun if stage.rope_theta is not None]
+        stated = [stage.rope_theta for stage in self._begun(step) if stage.rope_theta is not None]
         return stated[-1] if stated else None
 
     def length(self, step: int) -> int:
-        stage = self.stage(step)
+        stage = self._begun(step)[-1]
         if len(stage.lengths) == 1:
             return stage.lengths[0]
         weights = np.array(stage.weights) / sum(stage.weights)
         return int(np.random.default_rng((_LENGTHS, self.seed, step)).choice(stage.lengths, p=weights))
 
 
+def all_lengths(stages: Sequence[Stage]) -> list[int]:
+    """The row lengths of a run, shortest first."""
+    return sorted({length for stage in stages for length in stage.lengths})
+
+
 def check_lengths(stages: Sequence[Stage], positions: int) -> None:
     """Raises ValueError if a length does not divide the longest one, or the longest does not divide `positions`, the
     batch size of one process in tokens."""
-    lengths = sorted({length for stage in stages for length in stage.lengths})
+    lengths = all_lengths(stages)
     longest = lengths[-1]
     odd = [length for length in lengths if longest % length]
     if odd:
         raise ValueError(
-            f"Lengths that are mixed must divide the longest one, {longest}, so that every step has as many tokens; "
-            f"{', '.join(map(str, odd))} {'do' if len(odd) > 1 else 'does'} not. Powers of two do."
+            f"Every row length must divide the longest one, {longest}, so that all steps have the same number of "
+            f"tokens; {', '.join(map(str, odd))} {'do' if len(odd) > 1 else 'does'} not. Powers of two do."
         )
     if positions % longest:
         raise ValueError(
-            f"A batch of one process has {positions} positions (--per_device_train_batch_size × --max_seq_length), "
-            f"which rows of length {longest} do not divide. Make it a multiple of {longest}."
+            f"A batch of one process has {positions} positions (--per_device_train_batch_size × --max_seq_length). "
+            f"Make that a multiple of {longest}, the longest row."
         )
 
 
@@ -177,7 +174,7 @@ class BatchShape:
     @property
     def pages(self) -> int:
         """Pages of a batch of one process."""
-        return self.tokens // self.plan.longest
+        return self.tokens // all_lengths(self.plan.stages)[-1]
 
     @property
     def batches(self) -> int:
@@ -374,7 +371,7 @@ class StreamedBatches(IterableDataset):
         self.packing, self.long_documents = packing, long_documents
         self.places, self.first = dict(places or {}), first
         self._open = None
-        # So many pages that the few short ones at a section's end hardly matter.
+        # Large enough that the few short pages at a section's end hardly matter.
         self.section_tokens = section_tokens or max(2**19, 256 * maker.page_length)
 
     def __iter__(self) -> Iterator[dict]:
@@ -431,7 +428,7 @@ class StreamedBatches(IterableDataset):
         """Tokens of the section that begins at `place`, and the place of the next one."""
         contents, texts, tokens, characters = [], [], 0, 0
         section = place.section + 1
-        # Kept open: returning to a place means reading its file from the beginning.
+        # Stays open: returning to a place means reading its file from the beginning.
         beginning, documents = self._open or (None, None)
         if beginning != (place.epoch, tuple(place.position)):
             documents = self.stream.documents(place.epoch, list(place.position), consumer, consumers)
@@ -454,9 +451,9 @@ class StreamedBatches(IterableDataset):
 
 
 class TrainingLoader:
-    """Batches of one process to the end of the run, in order, without their facts, which it adds up.
+    """All batches of one process in order, without their facts, which it adds up.
 
-    The Trainer takes it as it is: every process makes its own batches, so Accelerate has nothing to divide.
+    Every process makes its own batches, so Accelerate has nothing to divide.
 
     Args:
         source: where batches come from.
@@ -512,7 +509,7 @@ class TrainingLoader:
             self.source.places, self.source.first = self.places, self.first
         else:
             options["sampler"] = range(self.first, len(self))
-        loader = DataLoader(self.source, batch_size=None, collate_fn=_as_it_is, worker_init_fn=_one_thread, **options)
+        loader = DataLoader(self.source, batch_size=None, worker_init_fn=_one_thread, **options)
         early, batches = {}, iter(loader)
         for number in range(self.first, len(self)):
             # The loader asks its workers in turn, from the first. A run resumed in mid-round begins with another.
@@ -534,10 +531,6 @@ class TrainingLoader:
 
 def _describe_readers(readers: Mapping[str, int]) -> str:
     return f"{readers['processes']} process(es) of {readers['workers']} worker(s)"
-
-
-def _as_it_is(batch: dict) -> dict:
-    return batch
 
 
 def _one_thread(worker: int) -> None:

@@ -56,8 +56,8 @@ class DocumentStream:
         validation: the stream of validation documents, for side "train".
         token: for files of the Hub.
         order_seed: of the order of the files; `seed` if None.
-        sizes: of the files in bytes as they are stored, None for one that is not known; asked for when first needed.
-        bad_rows: rows that this object (this copy of it) has left out.
+        sizes: stored bytes of the files, None where unknown; looked up when first needed.
+        bad_rows: rows that this copy of the object has left out.
     """
 
     files: tuple[str, ...]
@@ -135,14 +135,14 @@ class DocumentStream:
             raise ValueError(
                 stream._nothing()
                 if stream.held_out_percentage == 0
-                else f"None of the documents of {_listed(stream.files)} is among the {stream.held_out_percentage} % "
-                "that are held out as validation text: give --validation_file, raise --validation_split_percentage, "
-                "or leave --streaming out, since there are few."
+                else f"The {stream.held_out_percentage} % held out as validation text include no document of "
+                f"{_listed(stream.files)}: give --validation_file, raise --validation_split_percentage, or leave "
+                "--streaming out if there are few documents."
             )
         return Dataset.from_dict({"text": texts})
 
     def first_documents(self, max_documents: int | None = None, max_characters: int | None = None) -> Dataset:
-        """Collects documents of this side from the files in turn, as `validation_documents`, say for a tokenizer.
+        """Collects documents of this side from the files in turn, as `validation_documents` does.
 
         Raises:
             ValueError: there are none.
@@ -159,10 +159,10 @@ class DocumentStream:
         return self._in_turn(files) if len(files) <= _OPEN_FILES else self._in_growing_turns(files)
 
     def _nothing(self) -> str:
-        held_out = f" or what is among the {self.held_out_percentage} % that are held out as validation text"
+        held_out = f" and text held out for validation ({self.held_out_percentage} %)"
         return (
-            f"There are no documents in {_listed(self.files)}: there is nothing but white space"
-            f"{held_out if self.held_out_percentage else ''}, beside {self.bad_rows} bad rows."
+            f"There are no documents in {_listed(self.files)}, only white space"
+            f"{held_out if self.held_out_percentage else ''} and {self.bad_rows} bad rows."
         )
 
     def fingerprint(self) -> str:
@@ -283,9 +283,9 @@ def open_stream(
 
     Args:
         data_args: the source, the column, the limits.
-        seed: of what is held out.
-        split: "train", which brings the stream of the other split as its `validation`, or "validation". Where there
-            is no validation text, `validation_split_percentage` of the documents are held out of every epoch.
+        seed: of the choice of held-out documents.
+        split: "train", which brings the stream of the other split as its `validation`, or "validation". Without
+            validation text, `validation_split_percentage` of the documents are held out of every epoch.
         token: access token for the Hub.
         order_seed: of the order of the files; `seed` if None.
 
@@ -317,7 +317,7 @@ def open_stream(
     if split == "validation":
         return validation
     stream = DocumentStream(tuple(sorted(files["train"])), validation=validation, **settings)
-    stream._file_sizes()  # now, to be asked for once and not by every worker
+    stream._file_sizes()  # now and once, not in every worker
     return stream
 
 

@@ -22,7 +22,7 @@ SPECIAL_TOKENS = {
     "mask_token": "[MASK]",
 }
 
-# A fast tokenizer keeps offsets and strings of everything it is given at once, some hundred bytes a token.
+# Limits of one call: a fast tokenizer keeps offsets and strings, some hundred bytes a token, until it returns.
 _PIECE_CHARACTERS = 100_000
 _BATCH_CHARACTERS = 4_000_000
 
@@ -34,8 +34,8 @@ def train_tokenizer(
 
     Both kinds have [PAD] 0, [UNK] 1, [CLS] 2, [SEP] 3, [MASK] 4, make `[CLS] a [SEP]` and `[CLS] a [SEP] b [SEP]`
     (with token types 0 and 1), and return input_ids, token_type_ids and attention_mask. "wordpiece" is BERT's. "bpe"
-    works on bytes: it knows every text and decodes to the same text, lower case apart. Its [MASK] takes the white
-    space before it along, as RoBERTa's does, since that is part of the word which it stands for.
+    works on bytes and encodes every text without loss (lower-casing aside). Its [MASK] absorbs the white space before
+    it, as RoBERTa's does: that space belongs to the masked word.
 
     Args:
         documents: of the training split.
@@ -70,7 +70,7 @@ def _train_byte_bpe(documents: Dataset, vocab_size: int, lowercase: bool) -> Tok
     tokenizer.normalizer = normalizers.Lowercase() if lowercase else None
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    # Words begin with their white space here: the token that stands for one must take it along.
+    # Words include the white space before them, so the token that replaces one must, too.
     mask = AddedToken(SPECIAL_TOKENS["mask_token"], lstrip=True, normalized=False, special=True)
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
@@ -84,8 +84,8 @@ def _train_byte_bpe(documents: Dataset, vocab_size: int, lowercase: bool) -> Tok
 def _train_wordpiece(documents: Dataset, vocab_size: int, lowercase: bool) -> Tokenizer:
     tokenizer = _wordpiece(None, lowercase)
     characters, entries = _wordpiece_alphabet(documents, tokenizer, vocab_size // 2)
-    # The trainer numbers the characters inside words in the order of a hash table, which differs from run to run and
-    # decides between equally frequent pairs. Handed over as special tokens they have their numbers beforehand.
+    # The trainer numbers characters inside words in hash order, which differs from run to run and decides between
+    # equally frequent pairs. As special tokens they get fixed numbers.
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size,
         special_tokens=[*SPECIAL_TOKENS.values(), *entries],
@@ -93,7 +93,7 @@ def _train_wordpiece(documents: Dataset, vocab_size: int, lowercase: bool) -> To
         limit_alphabet=len(characters),
     )
     tokenizer.train_from_iterator(_all_pieces(documents), trainer)
-    # A new tokenizer, where they are not special.
+    # In the final tokenizer they are not special.
     tokenizer = _wordpiece(tokenizer.get_vocab(), lowercase)
     tokenizer.add_special_tokens(list(SPECIAL_TOKENS.values()))
     return tokenizer
@@ -108,9 +108,9 @@ def _wordpiece(vocabulary: dict[str, int] | None, lowercase: bool) -> Tokenizer:
 
 
 def _wordpiece_alphabet(documents: Dataset, tokenizer: Tokenizer, limit: int) -> tuple[list[str], list[str]]:
-    """Returns the most frequent characters, and the entries that they need: `a` and, if it occurs inside words, `##a`.
+    """Returns the most frequent characters and their vocabulary entries: `a` and, if it occurs inside words, `##a`.
 
-    Never more entries than `limit`: the characters of a Chinese text must not fill the vocabulary.
+    At most `limit` entries: the characters of a Chinese text must not fill the vocabulary.
     """
     words = Counter(word for text in column_values(documents, "text") for word in text.split())
     counts, inside = Counter(), set()
@@ -165,8 +165,7 @@ def tokenize_documents(
         features=Features({"input_ids": List(Value("int32"))}),
         num_proc=num_proc,
         load_from_cache_file=not overwrite_cache,
-        # The digest that datasets would make of the tokenizer differs between one that was trained and the same one
-        # loaded from a checkpoint.
+        # `datasets` would compute different digests for a trained tokenizer and the same one loaded again.
         new_fingerprint=digest(f"1 {documents._fingerprint} {tokenizer_fingerprint(tokenizer)} {separator}"),
         desc=description,
     )
@@ -190,7 +189,7 @@ def encode_texts(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> li
             split_special_tokens=True,
             return_attention_mask=False,
             return_token_type_ids=False,
-            verbose=False,  # nothing here is longer than the model can take, since it is cut later
+            verbose=False,  # no warning about texts longer than the model's input: they are cut later
         )
         for (row, _), tokens in zip(group, encoded["input_ids"], strict=True):
             ids[row].append(np.array(tokens, np.int32))
@@ -201,7 +200,7 @@ def _pieces(text: str) -> Iterator[str]:
     start = 0
     while len(text) - start > _PIECE_CHARACTERS:
         place = start + _PIECE_CHARACTERS
-        # Between a character and white space: no token of WordPiece or byte-level BPE spans that place.
+        # No token of WordPiece or byte-level BPE spans the border between a character and white space.
         border = re.compile(r"(?<=\S)(?=\s)").search(text, place, place + _PIECE_CHARACTERS)
         place = border.start() if border else place
         yield text[start:place]
@@ -222,10 +221,10 @@ def _groups(pieces: list[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
 
 
 def frame_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
-    """The ids of [CLS] and [SEP], of which rows are made; raises ValueError where the tokenizer lacks one."""
+    """The ids of [CLS] and [SEP]; raises ValueError if the tokenizer lacks one."""
     if tokenizer.cls_token_id is None or tokenizer.sep_token_id is None:
         raise ValueError(
-            f"The tokenizer {tokenizer.name_or_path or type(tokenizer).__name__} has no [CLS] or no [SEP] token, of "
-            "which rows are made: take one of a masked language model, or let one be trained."
+            f"The tokenizer {tokenizer.name_or_path or type(tokenizer).__name__} has no [CLS] or no [SEP] token, "
+            "which every row needs. Give the tokenizer of a masked language model, or have one trained."
         )
     return tokenizer.cls_token_id, tokenizer.sep_token_id

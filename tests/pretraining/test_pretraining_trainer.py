@@ -42,6 +42,7 @@ from modeling_gau.text.batches import (
     LengthPlan,
     Stage,
     TrainingLoader,
+    all_lengths,
     parse_length_schedule,
 )
 from modeling_gau.text.masking import Masking
@@ -77,7 +78,7 @@ def make_loader(
 ) -> TrainingLoader:
     """Batches of random pages, half of which are full."""
     plan = LengthPlan(stages, args.max_steps, args.seed)
-    generator, longest = np.random.default_rng(0), plan.longest
+    generator, longest = np.random.default_rng(0), all_lengths(plan.stages)[-1]
     contents = [
         [generator.integers(5, VOCAB_SIZE, longest - 2 if page % 2 else longest - 5, dtype=np.int32)]
         for page in range(pages)

@@ -22,6 +22,7 @@ from modeling_gau.text.batches import (
     StreamedBatches,
     Totals,
     TrainingLoader,
+    all_lengths,
     parse_length_schedule,
     sum_totals,
 )
@@ -105,8 +106,8 @@ def test_length_schedules_are_read():
         ("512:nan", "share of a stage must be positive, got nan"),
         ("512:1:0.5", "RoPE base of a stage must be greater than 1, got 0.5"),
         ("2:1", "Lengths must be at least 3"),
-        ("64+64:1", "Every length is named once, got 64 64"),
-        ("32:0.5,64:0.4,128:0.1", "--length_schedule: of 3 steps a stage gets none"),
+        ("64+64:1", "The lengths of a stage must differ, got 64 64"),
+        ("32:0.5,64:0.4,128:0.1", "--length_schedule: a stage gets none of the 3 steps"),
     ],
 )
 def test_length_schedules_that_cannot_be(text, message):
@@ -146,7 +147,7 @@ def test_stages_take_their_share_of_the_steps(steps):
     for length, share in ((32, 0.5), (64, 0.3), (128, 0.2)):
         assert abs(lengths.count(length) - share * steps) <= 1
     assert plan.length(steps) == 128  # after the last step, too
-    assert plan.longest == 128
+    assert all_lengths(plan.stages) == [32, 64, 128]
 
 
 def test_a_rope_base_holds_until_the_next_one():
@@ -160,10 +161,14 @@ def test_a_rope_base_holds_until_the_next_one():
 @pytest.mark.parametrize(
     ("lengths", "tokens", "message"),
     [
-        ((48, 64, 40), 64, "must divide the longest one, 64, so that every step has as many tokens; 40, 48 do not"),
+        (
+            (48, 64, 40),
+            64,
+            "longest one, 64, so that all steps have the same number of tokens; 40, 48 do not",
+        ),
         ((24, 64), 64, "24 does not"),
-        ((64,), 96, "A batch of one process has 96 positions .* which rows of length 64 do not divide"),
-        ((32, 64), 32, "Make it a multiple of 64"),
+        ((64,), 96, "A batch of one process has 96 positions .*a multiple of 64, the longest row"),
+        ((32, 64), 32, "Make that a multiple of 64"),
     ],
 )
 def test_shapes_that_cannot_be(lengths, tokens, message):
