@@ -175,21 +175,15 @@ def test_words_end_at_special_tokens(tokenizers):
 # What cannot be
 
 
-def word_level(**special) -> PreTrainedTokenizerFast:
-    words = [*SPECIAL_TOKENS.values(), *WORDS]
-    model = models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="[UNK]")
-    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(model), **special)
-
-
-def test_a_vocabulary_without_marks_has_no_whole_words():
-    tokenizer = word_level(**SPECIAL_TOKENS)
+def test_a_vocabulary_without_marks_has_no_whole_words(tokenizer):
     Masking(tokenizer, 0.15)
-    with pytest.raises(
-        ValueError, match=r"--whole_word_masking: the vocabulary of .* marks neither .*Leave the option out"
-    ):
+    message = r"--whole_word_masking: the vocabulary of .* marks neither .*Leave the option out"
+    with pytest.raises(ValueError, match=message):
         Masking(tokenizer, 0.15, whole_words=True)
 
 
-def test_a_tokenizer_without_mask_token():
+def test_a_tokenizer_without_mask_token(make_tokenizer):
+    tokenizer = make_tokenizer(WORDS)
+    tokenizer.mask_token = None
     with pytest.raises(ValueError, match=r"The tokenizer \w+ has no \[MASK\] token"):
-        Masking(word_level(**{name: token for name, token in SPECIAL_TOKENS.items() if name != "mask_token"}), 0.15)
+        Masking(tokenizer, 0.15)

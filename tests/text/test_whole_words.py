@@ -1,7 +1,7 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """The words of Chinese, put together from the tokens of every kind of vocabulary."""
 
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from modeling_gau.text import whole_words
 from modeling_gau.text.arguments import DataArguments
 from modeling_gau.text.masking import IGNORED_LABEL, Masking
 from modeling_gau.text.tokenization import SPECIAL_TOKENS, encode_texts, train_tokenizer
@@ -79,10 +80,9 @@ def test_chinese_words_are_the_segmenters(tokenizers, kind, text):
 
 def test_a_token_of_two_words_joins_them():
     tokens = [*SPECIAL_TOKENS.values(), "北京大学", "的学", "生", "▁"]
-    vocabulary = {token: index for index, token in enumerate(tokens)}
-    model = models.WordLevel(vocabulary, unk_token="[UNK]")
+    model = models.WordLevel({token: index for index, token in enumerate(tokens)}, unk_token="[UNK]")
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(model), **SPECIAL_TOKENS)
-    tokens = np.array([vocabulary[token] for token in ("北京大学", "的学", "生")])
+    tokens = np.array([5, 6, 7])
     assert rjieba.cut("北京大学的学生") == ["北京大学", "的", "学生"]
     assert SegmentedWords(tokenizer, "jieba")(tokens).tolist() == [0, 1, 1]
 
@@ -140,6 +140,7 @@ def test_arguments():
         DataArguments(word_segmenter="jieba")
     with pytest.raises(ValueError, match="Unknown word segmenter 'lac': give one of jieba"):
         find_segmenter("lac")
+    assert DataArguments(whole_word_masking=False, word_segmenter="none").word_segmenter is None  # against a recipe
 
 
 def test_a_segmenter_that_is_not_installed(monkeypatch):
@@ -148,14 +149,12 @@ def test_a_segmenter_that_is_not_installed(monkeypatch):
         DataArguments(whole_word_masking=True, word_segmenter="jieba")
 
 
-def test_the_package_does_not_need_it():
-    code = "import sys; sys.modules['rjieba'] = None; import modeling_gau.text.masking, modeling_gau.runs.arguments"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
-
-
-def test_a_recipe_can_be_overruled():
-    arguments = DataArguments(whole_word_masking=False, word_segmenter="none")
-    assert arguments.word_segmenter is None
+def test_the_package_does_not_need_it(monkeypatch):
+    source = Path(whole_words.__file__)
+    naming = [path for path in source.parents[1].rglob("*.py") if "rjieba" in path.read_text(encoding="utf-8")]
+    assert naming == [source]
+    monkeypatch.setitem(sys.modules, "rjieba", None)
+    assert runpy.run_path(str(source))["SEGMENTERS"].keys() == SEGMENTERS.keys()
 
 
 def unigram(tokens: list[str], **model) -> PreTrainedTokenizerFast:
