@@ -234,7 +234,7 @@ def test_forms_of_the_mask_agree(attn_implementation):
     four = mask.bool()[:, None, None, :]
     for form in (mask.bool(), mask.float()):
         close(model(ids, attention_mask=form).last_hidden_state, expected)
-    # Of these it is not known which queries are padding.
+    # These forms do not say which queries are padding.
     real = mask.bool()
     added = [
         torch.zeros(2, 1, 9, 9).masked_fill(~four, low) for low in (float("-inf"), torch.finfo(torch.float32).min)
@@ -368,7 +368,7 @@ def test_weights_are_those_of_eager_attention_whatever_the_backend(attn_implemen
 
 
 def test_backends_whose_mask_eager_cannot_read_refuse_to_return_weights():
-    # What flash attention takes.
+    # Flash attention takes two-dimensional masks.
     mask = padding_mask([7, 4], 7, "right")
     with pytest.raises(ValueError, match=r"'flash_attention_2' returns no attention weights\. Use 'eager'"):
         attention_with_weights("flash_attention_2", mask)
@@ -756,7 +756,7 @@ def test_padding_without_a_mask_is_warned_about(caplog):
         logging.disable_propagation()
 
 
-# ------------------------------------------------------------------------------------ changes to a model that is there
+# ------------------------------------------------------------------------------------------ changes to a loaded model
 
 
 @torch.no_grad()

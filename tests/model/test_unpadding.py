@@ -282,7 +282,7 @@ def test_bfloat16(make_model):
     assert 0 < errors[1] <= 2 * errors[0]
 
 
-# What a caller laid end to end
+# Sequences that the caller lays end to end
 
 
 def laid_end_to_end(batch):
@@ -327,7 +327,7 @@ def test_sequences_end_to_end(make_model, how, backend, normalization, window):
 
 @pytest.mark.parametrize("without", ["recorded", "whole", "regional", "unit", "fake"])
 def test_by_a_mask_where_lengths_cannot_be(make_model, monkeypatch, without):
-    """Attention weights are asked for; the model, each layer or each unit is compiled; tensors have no values."""
+    """A mask separates sequences if weights are recorded, something is compiled or tensors have no values."""
     model, batch = make_model(), make_batch()
     inputs, _ = laid_end_to_end(batch)
     inputs |= {"cu_seq_lens_q": edges(), "cu_seq_lens_k": edges()}
@@ -365,7 +365,7 @@ def test_compiled_positions_cost_no_mask(make_model, monkeypatch):
 
 
 def test_gradients_of_single_examples(make_model):
-    """`torch.func`: nothing is looked at in tensors that stand for many."""
+    """Under `torch.func` one tensor stands for many, so nothing may read its values."""
     model, batch = make_model(), make_batch()
     parameters = dict(model.named_parameters())
 
@@ -381,7 +381,7 @@ def test_gradients_of_single_examples(make_model):
 
 
 def test_layers_on_another_device(make_model):
-    """accelerate's hooks, which `device_map` sets, take masks along."""
+    """accelerate's hooks, which `device_map` sets, move masks too."""
     model, batch = make_model(), make_batch()
     model.layers.to("meta")
     for layer in model.layers:
@@ -432,7 +432,7 @@ def test_one_row_of_positions_for_all_rows(make_model):
 
 
 def test_positions_begin_anew_with_each_sequence(make_model):
-    """Rotary positions are relative, but for scaled ones that depend on the longest position."""
+    """Dynamic RoPE depends on the longest position; all other rotary positions are relative."""
     assert restarting_positions(torch.tensor([[0, 0, 0, 1, 2, 2]])).tolist() == [[0, 1, 2, 0, 0, 1]]
     seen = []
     model, batch = make_model(), make_batch()
@@ -474,7 +474,7 @@ def packed_rows() -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("sparse", [False, True])
 @pytest.mark.parametrize("backend", ["eager", "gau_blocked"])
 def test_documents_of_packed_rows(make_model, small_models_count, backend, sparse):
-    """End to end where it pays, otherwise by a mask, and as the caller's own mask and positions give it."""
+    """End to end where it pays, otherwise by a mask; the caller's own mask and positions give the same."""
     model, batch = make_model(GAUForMaskedLM, backend, sparse_prediction=sparse), packed_rows()
     numbers = batch.pop("document_ids")
     positions = torch.tensor([[0, 1, 2, 0, 1, 0], [0, 0, 1, 2, 0, 1], [0, 1, 2, 3, 4, 5]])
@@ -496,7 +496,7 @@ def test_documents_of_packed_rows(make_model, small_models_count, backend, spars
 
 
 def test_documents_that_stay_in_their_rows(make_model):
-    """Recorded states keep their shape, compiled models read no lengths, and documents in pieces need a mask."""
+    """Recorded states keep their shape, compiled models read no lengths, and split documents need a mask."""
     model, batch = make_model(), packed_rows()
     inputs = {name: batch[name] for name in ("input_ids", "document_ids")}
     expected = model(**inputs).last_hidden_state
@@ -511,7 +511,7 @@ def test_documents_that_stay_in_their_rows(make_model):
 
 
 def test_dynamic_positions_do_not_depend_on_padding(make_model):
-    """Dynamic RoPE goes by the largest position, which must be the same end to end and with a mask."""
+    """Dynamic RoPE depends on the largest position, which must be the same end to end and with a mask."""
     rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
     model = make_model(rope_parameters=rope, max_position_embeddings=8)
     numbers = torch.tensor([[1] * 6 + [2] * 6 + [0] * 28])
@@ -610,7 +610,7 @@ def test_bad_document_ids_are_refused(make_model, changes, message):
 
 
 @pytest.mark.parametrize("kind", [GAUForSequenceClassification, GAUForQuestionAnswering, GAUForMultipleChoice])
-def test_heads_with_one_answer_a_row(make_model, kind):
+def test_heads_with_one_answer_per_row_refuse_packed_rows(make_model, kind):
     inputs, _ = laid_end_to_end(make_batch())
     positions = restarted()
     if kind is GAUForMultipleChoice:
@@ -620,7 +620,7 @@ def test_heads_with_one_answer_a_row(make_model, kind):
             make_model(kind)(**inputs, **given)
 
 
-def test_flex_attention_keeps_no_sequences_apart(make_model):
+def test_flex_attention_refuses_packed_rows(make_model):
     model, batch = make_model(), make_batch()
     model.config._attn_implementation = "flex_attention"
     for given in ({"cu_seq_lens_q": edges()}, {"position_ids": restarted()}):
