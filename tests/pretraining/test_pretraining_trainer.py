@@ -3,12 +3,12 @@
 
 import json
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from tokenizers import Tokenizer, models
 from torch.nn import functional as F
 from transformers import (
     BertConfig,
@@ -16,7 +16,6 @@ from transformers import (
     EvalPrediction,
     ModernBertConfig,
     ModernBertForMaskedLM,
-    PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaForMaskedLM,
     RoFormerConfig,
@@ -49,15 +48,7 @@ from modeling_gau.text.masking import Masking
 from modeling_gau.unpadding_gau import same_document
 
 
-SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-VOCAB_SIZE = 40
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> PreTrainedTokenizerFast:
-    words = [*SPECIAL.values(), "[MASK]", *(f"w{i}" for i in range(VOCAB_SIZE - 5))]
-    model = models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]")
-    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(model), mask_token="[MASK]", **SPECIAL)
+VOCAB_SIZE = 60  # of the shared tokenizer and model
 
 
 def make_rows(lengths: list[int], seed: int = 0) -> Dataset:
@@ -91,22 +82,15 @@ def make_loader(
     return TrainingLoader(IndexedBatches(contents, maker, shape), num_workers=args.dataloader_num_workers)
 
 
-def make_model(sparse: bool, dropout: float = 0.1, seed: int = 0) -> GAUForMaskedLM:
-    torch.manual_seed(seed)
-    # Weights far from their initialization: otherwise all logits are alike and a wrong metric looks right.
-    return GAUForMaskedLM(
-        GAUConfig(
-            vocab_size=VOCAB_SIZE,
-            hidden_size=32,
-            intermediate_size=64,
-            attention_key_size=16,
-            num_hidden_layers=2,
-            initializer_range=0.4,
-            hidden_dropout_prob=dropout,
-            attention_probs_dropout_prob=dropout,
-            sparse_prediction=sparse,
-        )
-    )
+@pytest.fixture(scope="module")
+def gau(make_model) -> Callable:
+    """`gau(sparse=True, dropout=0.1, seed=0)`: a model of two layers."""
+
+    def make(sparse: bool = True, dropout: float = 0.1, seed: int = 0) -> GAUForMaskedLM:
+        rates = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+        return make_model(seed=seed, num_hidden_layers=2, sparse_prediction=sparse, **rates)
+
+    return make
 
 
 def make_trainer(output_dir, tokenizer, model, loader_options=None, trainer_options=None, **kwargs):
@@ -146,8 +130,8 @@ def plain_metrics(model: GAUForMaskedLM, rows: Dataset) -> tuple[float, float, i
 
 @pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
 @pytest.mark.parametrize("batch_size", [1, 3, 4, 16], ids=lambda size: f"batch_{size}")
-def test_evaluation_is_exact(tmp_path, tokenizer, sparse, batch_size):
-    model = make_model(sparse)
+def test_evaluation_is_exact(tmp_path, tokenizer, gau, sparse, batch_size):
+    model = gau(sparse)
     rows = let_the_model_be_right(model, make_rows([12, 12, 9, 12, 5, 12, 12, 7, 12, 12, 4]))
     loss, accuracy, count = plain_metrics(model, rows)
     assert 0.2 < accuracy < 0.9
@@ -188,8 +172,8 @@ def test_metrics_refuse_an_evaluation_without_labels_and_survive_divergence():
     assert diverged["perplexity"] == float("inf")
 
 
-def test_length_evaluations_use_about_the_same_number_of_tokens_per_batch(tmp_path, tokenizer):
-    model = make_model(sparse=True)
+def test_length_evaluations_use_about_the_same_number_of_tokens_per_batch(tmp_path, tokenizer, gau):
+    model = gau()
     trainer = make_trainer(
         tmp_path,
         tokenizer,
@@ -230,16 +214,16 @@ def test_the_loss_is_a_sum_over_the_labels_of_a_step():
     assert nothing == 0 and not logits.grad.any()
 
 
+SPECIAL_IDS = {"pad_token_id": 0, "cls_token_id": 2, "bos_token_id": 2, "sep_token_id": 3, "eos_token_id": 3}
 ENCODERS = {
-    "gau_sparse": lambda: make_model(sparse=True, dropout=0.0),
-    "gau_dense": lambda: make_model(sparse=False, dropout=0.0),
-    "bert": lambda: BertForMaskedLM(BertConfig(**other_sizes())),
-    "roformer": lambda: RoFormerForMaskedLM(RoFormerConfig(embedding_size=32, **other_sizes())),
-    "modernbert_sparse": lambda: ModernBertForMaskedLM(
+    "gau_sparse": lambda gau: gau(dropout=0.0),
+    "gau_dense": lambda gau: gau(sparse=False, dropout=0.0),
+    "bert": lambda gau: make_bert(),
+    "roformer": lambda gau: RoFormerForMaskedLM(RoFormerConfig(embedding_size=32, **other_sizes())),
+    "modernbert_sparse": lambda gau: ModernBertForMaskedLM(
         ModernBertConfig(**other_sizes(), **SPECIAL_IDS, sparse_prediction=True)
     ),
 }
-SPECIAL_IDS = {"pad_token_id": 0, "cls_token_id": 2, "bos_token_id": 2, "sep_token_id": 3, "eos_token_id": 3}
 
 
 def other_sizes(**changes) -> dict:
@@ -248,15 +232,19 @@ def other_sizes(**changes) -> dict:
     return {"vocab_size": VOCAB_SIZE, "max_position_embeddings": 64, **sizes, **no_dropout, **changes}
 
 
+def make_bert(kind: type = BertForMaskedLM, **changes) -> BertForMaskedLM:
+    return kind(BertConfig(**other_sizes(**changes)))
+
+
 @pytest.mark.parametrize("encoder", ENCODERS)
-def test_accumulated_batches_make_the_step_of_a_whole_one(tmp_path, tokenizer, encoder):
+def test_accumulated_batches_make_the_step_of_a_whole_one(tmp_path, tokenizer, gau, encoder):
     trained = []
     for batch, accumulation in ((8, 1), (2, 4)):
         torch.manual_seed(0)
         trainer = make_trainer(
             tmp_path / str(batch),
             tokenizer,
-            ENCODERS[encoder](),
+            ENCODERS[encoder](gau),
             {"pages": 20},
             per_device_train_batch_size=batch,
             gradient_accumulation_steps=accumulation,
@@ -274,8 +262,8 @@ def test_accumulated_batches_make_the_step_of_a_whole_one(tmp_path, tokenizer, e
         torch.testing.assert_close(parts[name], whole[name], rtol=1e-3, atol=2e-4)
 
 
-def test_what_is_logged_of_a_step(tmp_path, tokenizer):
-    model = make_model(sparse=True, dropout=0.0)
+def test_what_is_logged_of_a_step(tmp_path, tokenizer, gau):
+    model = gau(dropout=0.0)
     flops = ModelFlops(model.config, 0.3)
     stages = (Stage((8, 16), (1.0, 1.0)),)
     settings = {"max_steps": 12, "logging_steps": 4, "per_device_train_batch_size": 4}
@@ -319,31 +307,33 @@ def first_inputs(tmp_path, tokenizer, model) -> dict[str, torch.Tensor]:
     return seen[0]
 
 
-def test_documents_of_a_row_are_trained_apart(tmp_path, tokenizer):
+def test_documents_of_a_row_are_trained_apart(tmp_path, tokenizer, gau):
     """A GAU model gets the documents of a batch; others get their mask."""
-    documents = first_inputs(tmp_path, tokenizer, make_model(sparse=True))
+    documents = first_inputs(tmp_path, tokenizer, gau())
     assert documents.get("attention_mask") is None and documents["document_ids"].shape == (2, 16)
     assert ((documents["position_ids"] == 0).sum(-1) == documents["document_ids"].max(-1).values).all()
-    by_mask = first_inputs(tmp_path, tokenizer, BertForMaskedLM(BertConfig(**other_sizes())))
+    by_mask = first_inputs(tmp_path, tokenizer, make_bert())
     assert by_mask.get("document_ids") is None and torch.equal(by_mask["position_ids"], documents["position_ids"])
     assert torch.equal(by_mask["attention_mask"], same_document(documents["document_ids"]))
     assert documents["document_ids"].max() > 1
 
 
+SMALL_WEIGHTS = {"num_hidden_layers": 2, "hidden_size": 64, "vocab_size": VOCAB_SIZE}
+
+
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: make_model(sparse=False),
-        lambda: GAUForMaskedLM(GAUConfig(num_hidden_layers=2, hidden_size=64, vocab_size=VOCAB_SIZE)),
-        lambda: GAUForMaskedLM(GAUConfig(num_hidden_layers=2, hidden_size=64, vocab_size=VOCAB_SIZE)).bfloat16(),
-        lambda: BertForMaskedLM(BertConfig(**other_sizes())),
-        lambda: BertForMaskedLM(BertConfig(**other_sizes(), initializer_range=0.3)),
+        lambda gau: gau(sparse=False),
+        lambda gau: GAUForMaskedLM(GAUConfig(**SMALL_WEIGHTS)),
+        lambda gau: GAUForMaskedLM(GAUConfig(**SMALL_WEIGHTS)).bfloat16(),
+        lambda gau: make_bert(),
+        lambda gau: make_bert(initializer_range=0.3),
     ],
     ids=["gau_large_weights", "gau", "gau_bfloat16", "bert", "bert_large_weights"],
 )
-def test_models_that_keep_documents_apart(tokenizer, make):
-    model = make()
-    model.train()
+def test_models_that_keep_documents_apart(tokenizer, gau, make):
+    model = make(gau).train()
     dtype = model.dtype
     check_packing(model, tokenizer)
     assert model.training and model.dtype == dtype
@@ -367,14 +357,14 @@ class Narrow(BertForMaskedLM):
     ("make", "problem"),
     [
         (lambda: RoFormerForMaskedLM(RoFormerConfig(embedding_size=32, **other_sizes())), "their logits change"),
-        (lambda: Narrow(BertConfig(**other_sizes())), "it rejects such a row .*position_ids"),
+        (lambda: make_bert(Narrow), "it rejects such a row .*position_ids"),
         # Adds a boolean mask to the scores.
         (
             lambda: BertForMaskedLM._from_config(BertConfig(**other_sizes()), attn_implementation="eager"),
             "logits change",
         ),
-        (lambda: Deaf(BertConfig(**other_sizes())), "their logits change"),
-        (lambda: Deaf(BertConfig(**other_sizes(), initializer_range=0.3)), "their logits change"),
+        (lambda: make_bert(Deaf), "their logits change"),
+        (lambda: make_bert(Deaf, initializer_range=0.3), "their logits change"),
         (lambda: RobertaForMaskedLM(RobertaConfig(**other_sizes(), pad_token_id=0)), "their logits change"),
     ],
     ids=["roformer", "narrow", "bert_eager", "deaf", "deaf_large_weights", "roberta"],
@@ -387,10 +377,10 @@ def test_models_that_do_not_keep_documents_apart(tokenizer, make, problem):
         check_packing(make(), tokenizer)
 
 
-def test_a_stage_changes_the_rope_base(tmp_path, tokenizer):
+def test_a_stage_changes_the_rope_base(tmp_path, tokenizer, gau):
     stages = parse_length_schedule("8:0.5,16:0.5:40000")
     settings = {"max_steps": 4, "logging_steps": 1, "save_strategy": "steps", "save_steps": 1}
-    trainer = make_trainer(tmp_path, tokenizer, make_model(sparse=True), {"stages": stages}, **settings)
+    trainer = make_trainer(tmp_path, tokenizer, gau(), {"stages": stages}, **settings)
     bases = []
     trainer.model.register_forward_pre_hook(
         lambda module, args, kwargs: bases.append(
@@ -407,23 +397,20 @@ def test_a_stage_changes_the_rope_base(tmp_path, tokenizer):
     assert saved == [10000.0, 10000.0, 40000.0, 40000.0]
     # A model that is resumed begins with the base of its configuration; also where no step is left to do.
     for step in (2, 3, 4):
-        resumed = make_trainer(
-            tmp_path / str(step), tokenizer, make_model(sparse=True), {"stages": stages}, **settings
-        )
+        resumed = make_trainer(tmp_path / str(step), tokenizer, gau(), {"stages": stages}, **settings)
         resumed.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{step}"))
         assert resumed.model.config.rope_parameters["rope_theta"] == 40000.0
-        for name, weight in trainer.model.state_dict().items():
-            assert torch.equal(weight, resumed.model.state_dict()[name]), name
+        torch.testing.assert_close(resumed.model.state_dict(), trainer.model.state_dict(), rtol=0, atol=0)
         ids = torch.arange(5, 21)[None]
         assert torch.equal(trainer.model.eval()(input_ids=ids).logits, resumed.model.eval()(input_ids=ids).logits)
 
 
-def test_what_is_done_once_an_epoch(tmp_path, tokenizer):
+def test_what_is_done_once_an_epoch(tmp_path, tokenizer, gau):
     # Ten pages, two a step and accumulated by two: an epoch ends in the middle of every second step.
     trainer = make_trainer(
         tmp_path,
         tokenizer,
-        make_model(sparse=True),
+        gau(),
         {"pages": 10},
         {"eval_dataset": make_rows([12, 9])},
         max_steps=8,
@@ -440,8 +427,8 @@ def test_what_is_done_once_an_epoch(tmp_path, tokenizer):
     assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == [f"checkpoint-{step}" for step in (3, 5, 8)]
 
 
-def test_decay_is_for_matrices(tmp_path, tokenizer):
-    model = make_model(sparse=True)
+def test_decay_is_for_matrices(tmp_path, tokenizer, gau):
+    model = gau()
     names = make_trainer(tmp_path, tokenizer, model).get_decay_parameter_names(model)
     parameters = dict(model.named_parameters())
     assert names and all(parameters[name].ndim == 2 for name in names)
@@ -470,17 +457,20 @@ def test_the_decay_of_a_schedule(tmp_path, settings, expected):
     assert linear.lr_scheduler_kwargs == before
 
 
-def test_schedules_that_cannot_be(tmp_path):
+def test_arguments_that_cannot_be(tmp_path):
     args = arguments(tmp_path, lr_scheduler_type="warmup_stable_decay", max_steps=100, warmup_steps=60, decay_steps=50)
     with pytest.raises(ValueError, match="warm-up of 60 steps and a decay of 50 exceed the 100 steps"):
         args.fill_schedule()
     with pytest.raises(ValueError, match="--decay_steps must not be negative, got -1"):
         arguments(tmp_path, decay_steps=-1)
+    for name in ("prediction_loss_only", "batch_eval_metrics"):  # without logits there are no metrics
+        with pytest.raises(ValueError, match=f"--{name} is not supported"):
+            arguments(tmp_path, **{name: True})
 
 
-def test_the_learning_rate_falls_as_one_minus_the_root(tmp_path, tokenizer):
+def test_the_learning_rate_falls_as_one_minus_the_root(tmp_path, tokenizer, gau):
     settings = {"lr_scheduler_type": "warmup_stable_decay", "decay_steps": 8, "warmup_steps": 4, "learning_rate": 1.0}
-    trainer = make_trainer(tmp_path, tokenizer, make_model(sparse=True), max_steps=20, **settings)
+    trainer = make_trainer(tmp_path, tokenizer, gau(), max_steps=20, **settings)
     trainer.args.fill_schedule()
     trainer.create_optimizer_and_scheduler(20)
     rates = []
@@ -502,7 +492,7 @@ def test_the_learning_rate_falls_as_one_minus_the_root(tmp_path, tokenizer):
     ],
     ids=["mid_epoch", "epoch_boundary", "after_it", "documents_mixed_lengths_accumulated"],
 )
-def test_resumed_training_is_bit_equal(tmp_path, tokenizer, stop, options):
+def test_resumed_training_is_bit_equal(tmp_path, tokenizer, gau, stop, options):
     # Epochs of four steps, or of two where batches are accumulated.
     loader_options = {name: options[name] for name in ("apart", "stages") if name in options}
     settings = {
@@ -516,19 +506,15 @@ def test_resumed_training_is_bit_equal(tmp_path, tokenizer, stop, options):
         "learning_rate": 1e-2,
         "warmup_steps": 2,
     }
-    whole = make_trainer(tmp_path / "whole", tokenizer, make_model(sparse=True), loader_options, **settings)
+    whole = make_trainer(tmp_path / "whole", tokenizer, gau(), loader_options, **settings)
     whole.train()
     for attempt in ("first", "second"):
-        resumed = make_trainer(
-            tmp_path / attempt, tokenizer, make_model(sparse=True, seed=9), loader_options, **settings
-        )
+        resumed = make_trainer(tmp_path / attempt, tokenizer, gau(seed=9), loader_options, **settings)
         resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / f"checkpoint-{stop}"))
-        for name, weight in whole.model.state_dict().items():
-            assert torch.equal(weight, resumed.model.state_dict()[name]), name
         assert losses(resumed) == losses(whole)
-        states = [trainer.optimizer.state_dict()["state"] for trainer in (whole, resumed)]
-        assert states[0].keys() == states[1].keys()
-        assert all(torch.equal(states[0][key]["exp_avg_sq"], states[1][key]["exp_avg_sq"]) for key in states[0])
+        torch.testing.assert_close(resumed.model.state_dict(), whole.model.state_dict(), rtol=0, atol=0)
+        states = [trainer.optimizer.state_dict()["state"] for trainer in (resumed, whole)]
+        torch.testing.assert_close(*states, rtol=0, atol=0)
         assert resumed.state.num_input_tokens_seen == whole.state.num_input_tokens_seen
         assert resumed.totals() == whole.totals()
 
@@ -537,8 +523,8 @@ def losses(trainer: MaskedLMTrainer) -> list[float]:
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
 
-def test_checkpoints_are_saved_with_their_own_sparse_prediction(tmp_path, tokenizer):
-    model = make_model(sparse=True)
+def test_checkpoints_are_saved_with_their_own_sparse_prediction(tmp_path, tokenizer, gau):
+    model = gau()
     trainer = make_trainer(
         tmp_path, tokenizer, model, None, {"saved_sparse_prediction": False}, save_strategy="steps", save_steps=1
     )
@@ -549,20 +535,14 @@ def test_checkpoints_are_saved_with_their_own_sparse_prediction(tmp_path, tokeni
     assert model.config.sparse_prediction
 
 
-def test_a_push_keeps_the_model_card(tmp_path, tokenizer):
-    trainer = make_trainer(tmp_path, tokenizer, make_model(sparse=True))
+def test_a_push_keeps_the_model_card(tmp_path, tokenizer, gau):
+    trainer = make_trainer(tmp_path, tokenizer, gau())
     trainer.train()
     trainer.create_model_card(model_name="draft")
     assert "draft" in (tmp_path / "README.md").read_text()
     (tmp_path / "README.md").write_text("---\nlibrary_name: transformers\n---\nours")
     trainer.create_model_card(model_name="draft")
     assert (tmp_path / "README.md").read_text().endswith("ours")
-
-
-@pytest.mark.parametrize("name", ["prediction_loss_only", "batch_eval_metrics"])
-def test_settings_that_take_the_metrics_away_are_refused(tmp_path, name):
-    with pytest.raises(ValueError, match=f"--{name} is not supported"):
-        PretrainingArguments(output_dir=str(tmp_path), **{name: True})
 
 
 def arguments(output_dir, **kwargs) -> PretrainingArguments:
