@@ -4,6 +4,7 @@
 import json
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ from modeling_gau.pretraining.trainer import (
     masked_lm_metrics,
     masked_lm_row_totals,
 )
-from modeling_gau.runs.checkpoints import find_checkpoint, remove_checkpoints
+from modeling_gau.runs.checkpoints import find_checkpoint
 from modeling_gau.runs.progress import ModelFlops
 from modeling_gau.text.batches import (
     BatchMaker,
@@ -129,7 +130,7 @@ def plain_metrics(model: GAUForMaskedLM, rows: Dataset) -> tuple[float, float, i
 
 
 @pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
-@pytest.mark.parametrize("batch_size", [1, 3, 4, 16], ids=lambda size: f"batch_{size}")
+@pytest.mark.parametrize("batch_size", [1, 4, 16], ids=lambda size: f"batch_{size}")
 def test_evaluation_is_exact(tmp_path, tokenizer, gau, sparse, batch_size):
     model = gau(sparse)
     rows = let_the_model_be_right(model, make_rows([12, 12, 9, 12, 5, 12, 12, 7, 12, 12, 4]))
@@ -218,7 +219,6 @@ SPECIAL_IDS = {"pad_token_id": 0, "cls_token_id": 2, "bos_token_id": 2, "sep_tok
 ENCODERS = {
     "gau_sparse": lambda gau: gau(dropout=0.0),
     "gau_dense": lambda gau: gau(sparse=False, dropout=0.0),
-    "bert": lambda gau: make_bert(),
     "roformer": lambda gau: RoFormerForMaskedLM(RoFormerConfig(embedding_size=32, **other_sizes())),
     "modernbert_sparse": lambda gau: ModernBertForMaskedLM(
         ModernBertConfig(**other_sizes(), **SPECIAL_IDS, sparse_prediction=True)
@@ -535,23 +535,14 @@ def test_checkpoints_are_saved_with_their_own_sparse_prediction(tmp_path, tokeni
     assert model.config.sparse_prediction
 
 
-def test_a_push_keeps_the_model_card(tmp_path, tokenizer, gau):
-    trainer = make_trainer(tmp_path, tokenizer, gau())
-    trainer.train()
-    trainer.create_model_card(model_name="draft")
-    assert "draft" in (tmp_path / "README.md").read_text()
-    (tmp_path / "README.md").write_text("---\nlibrary_name: transformers\n---\nours")
-    trainer.create_model_card(model_name="draft")
-    assert (tmp_path / "README.md").read_text().endswith("ours")
-
-
 def arguments(output_dir, **kwargs) -> PretrainingArguments:
     return PretrainingArguments(output_dir=str(output_dir), use_cpu=True, report_to="none", **kwargs)
 
 
-def make_checkpoint(path):
+def make_checkpoint(path: Path) -> str:
     path.mkdir(parents=True)
     (path / "trainer_state.json").write_text(json.dumps({"global_step": 3}))
+    return str(path)
 
 
 @pytest.mark.parametrize("arguments_class", [PretrainingArguments, GlueTrainingArguments])
@@ -569,56 +560,47 @@ def test_bfloat16_without_an_accelerator_runs_on_the_cpu(tmp_path, monkeypatch, 
         arguments_class(output_dir=str(tmp_path), **{name: True})
 
 
-def test_a_new_run_does_not_touch_an_earlier_one(tmp_path):
-    assert find_checkpoint(arguments(tmp_path / "new")) is None
-    assert not (tmp_path / "new").exists()
-    (tmp_path / "notes.txt").write_text("in nobody's way")
-    assert find_checkpoint(arguments(tmp_path)) is None
+@pytest.fixture
+def earlier_runs(tmp_path) -> Path:
+    """Output directories: `interrupted` with a checkpoint of step 3, and `finished` without any."""
     make_checkpoint(tmp_path / "interrupted" / "checkpoint-3")
     (tmp_path / "finished").mkdir()
     (tmp_path / "finished" / "config.json").write_text("{}")
+    return tmp_path
+
+
+def test_a_new_run_does_not_touch_an_earlier_one(earlier_runs):
+    assert find_checkpoint(arguments(earlier_runs / "new")) is None
+    assert not (earlier_runs / "new").exists()
+    (earlier_runs / "notes.txt").write_text("in nobody's way")
+    assert find_checkpoint(arguments(earlier_runs)) is None
     for name in ("interrupted", "finished"):
         with pytest.raises(ValueError, match=f"{name} holds an earlier run.*--resume_from_checkpoint last"):
-            find_checkpoint(arguments(tmp_path / name))
-        assert find_checkpoint(arguments(tmp_path / name, overwrite_output_dir=True)) is None
+            find_checkpoint(arguments(earlier_runs / name))
+        assert find_checkpoint(arguments(earlier_runs / name, overwrite_output_dir=True)) is None
     with pytest.raises(ValueError, match="is a file"):
-        find_checkpoint(arguments(tmp_path / "notes.txt"))
+        find_checkpoint(arguments(earlier_runs / "notes.txt"))
 
 
 def test_resume_finds_the_newest_checkpoint_or_says_what_is_wrong(tmp_path):
-    for step in (3, 12, 6):
-        make_checkpoint(tmp_path / f"checkpoint-{step}")
-    for wanted in ("last", "True"):
-        found = find_checkpoint(arguments(tmp_path, resume_from_checkpoint=wanted))
-        assert found == str(tmp_path / "checkpoint-12")
-    named = str(tmp_path / "checkpoint-6")
-    assert find_checkpoint(arguments(tmp_path, resume_from_checkpoint=named)) == named
-    with pytest.raises(ValueError, match="has no checkpoint-\\* folder"):
-        find_checkpoint(arguments(tmp_path / "empty", resume_from_checkpoint="last"))
-    with pytest.raises(ValueError, match="checkpoint-7 is not a checkpoint of the Trainer"):
-        find_checkpoint(arguments(tmp_path, resume_from_checkpoint=str(tmp_path / "checkpoint-7")))
-    with pytest.raises(ValueError, match="keep one"):
-        find_checkpoint(arguments(tmp_path, resume_from_checkpoint="last", overwrite_output_dir=True))
+    _, last, named = [make_checkpoint(tmp_path / f"checkpoint-{step}") for step in (3, 12, 6)]
+    for wanted, found in (("last", last), ("True", last), (named, named)):
+        assert find_checkpoint(arguments(tmp_path, resume_from_checkpoint=wanted)) == found
+    for output_dir, options, message in (
+        (tmp_path / "empty", {}, r"has no checkpoint-\* folder"),
+        (tmp_path, {"resume_from_checkpoint": f"{tmp_path}/checkpoint-7"}, "checkpoint-7 is not a checkpoint of the"),
+        (tmp_path, {"overwrite_output_dir": True}, "keep one"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            find_checkpoint(arguments(output_dir, **{"resume_from_checkpoint": "last"} | options))
 
 
-def test_resume_auto_begins_or_goes_on(tmp_path, capsys):
-    args = arguments(tmp_path / "out", resume_from_checkpoint="auto")
-    assert find_checkpoint(args) is None and not (tmp_path / "out").exists()
-    make_checkpoint(tmp_path / "out" / "checkpoint-3")
-    assert find_checkpoint(args) == str(tmp_path / "out" / "checkpoint-3")
+def test_resume_auto_begins_or_goes_on(earlier_runs, capsys):
+    def find(name: str) -> str | None:
+        return find_checkpoint(arguments(earlier_runs / name, resume_from_checkpoint="auto"))
+
+    assert find("new") is None and not (earlier_runs / "new").exists()
+    assert find("interrupted") == str(earlier_runs / "interrupted" / "checkpoint-3")
     assert "Resuming from" in capsys.readouterr().out
-    # A finished run without checkpoints is nothing to begin over.
-    (tmp_path / "finished").mkdir()
-    (tmp_path / "finished" / "config.json").write_text("{}")
-    with pytest.raises(ValueError, match="holds an earlier run"):
-        find_checkpoint(arguments(tmp_path / "finished", resume_from_checkpoint="auto"))
-
-
-def test_only_checkpoints_of_the_trainer_are_removed(tmp_path, capsys):
-    make_checkpoint(tmp_path / "checkpoint-3")
-    (tmp_path / "checkpoint-of-mine").mkdir()
-    (tmp_path / "checkpoint-9").mkdir()
-    (tmp_path / "README.md").write_text("kept")
-    remove_checkpoints(arguments(tmp_path))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "checkpoint-9", "checkpoint-of-mine"]
-    assert "Deleted" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="holds an earlier run"):  # finished: nothing to begin over
+        find("finished")

@@ -316,7 +316,7 @@ def test_lengths_by_default_end_where_the_validation_text_ends(text, tmp_path, c
     )
 
 
-def test_replacing_a_run_deletes_its_checkpoints(finished, text, tmp_path):
+def test_replacing_a_run_deletes_its_checkpoints(finished, text, tmp_path, capsys):
     output_dir = tmp_path / "out"
     shutil.copytree(finished[0], output_dir)
     (output_dir / "notes.txt").write_text("mine")
@@ -324,6 +324,7 @@ def test_replacing_a_run_deletes_its_checkpoints(finished, text, tmp_path):
     names = {path.name for path in output_dir.iterdir()}
     assert "checkpoint-2" in names and "notes.txt" in names
     assert not {"checkpoint-3", "checkpoint-6"} & names
+    assert "Deleted" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -750,4 +750,5 @@ def test_push_of_whole_checkpoints_without_pickles(tmp_path, monkeypatch):
     assert uploads[0] == ("run", None, model_files | {"checkpoint-3", "README.md"})
     assert uploads[1][:2] == ("checkpoint-3", "last-checkpoint")
     assert {"checkpoint.json", "optimizer.safetensors"} < uploads[1][2]
+    assert (tmp_path / "run" / "README.md").read_text() == "a card"
     assert len(uploads) == 2
