@@ -26,17 +26,15 @@ def gau_flops(config: GAUConfig, length: int, labelled: float) -> float:
     return config.num_hidden_layers * layer + labelled * 2 * length * h * config.vocab_size
 
 
-@pytest.mark.parametrize("length", [16, 128, 1000])
 @pytest.mark.parametrize("normalization", ["softmax_plus", "squared_relu"])
-def test_operations_of_a_gau(length, normalization):
-    for sparse, labelled in ((True, 0.15), (True, 0.4), (False, 1.0)):
-        config = gau(sparse_prediction=sparse, attention_normalization=normalization)
-        flops = ModelFlops(config, labelled if sparse else 0.15)
+@pytest.mark.parametrize(("sparse", "labelled"), [(True, 0.15), (True, 0.4), (False, 1.0)])
+def test_operations_of_a_gau(normalization, sparse, labelled):
+    config = gau(sparse_prediction=sparse, attention_normalization=normalization)
+    flops = ModelFlops(config, labelled if sparse else 0.15)
+    for length in (16, 128, 1000):
         # Twice as many backward. The angles of the rotary positions are a product, too, of next to nothing.
         expected = 3 * gau_flops(config, length, labelled)
-        assert flops.row(length) == pytest.approx(expected, rel=2e-3)
-        assert flops.row(length) >= expected
-    assert (config.sparse_prediction, config.pad_token_id) == (False, 0)
+        assert expected <= flops.row(length) <= expected * 1.002
 
 
 def test_counting_leaves_the_configuration_alone_and_needs_no_memory():
@@ -47,18 +45,18 @@ def test_counting_leaves_the_configuration_alone_and_needs_no_memory():
     assert config.to_dict() == before
 
 
-@pytest.mark.parametrize("length", [5, 8, 9, 40])
-def test_a_window_counts_what_it_shows(length):
+def test_a_window_counts_what_it_shows():
     sizes = {"vocab_size": 64, "hidden_size": 16, "intermediate_size": 32, "attention_key_size": 8}
-    flops = [
-        ModelFlops(GAUConfig(num_hidden_layers=4, **sizes, **window), 1.0).row(length)
-        for window in ({}, {"sliding_window": 7})
-    ]
-    full = {"layer_types": ["full_attention"] * 4}
-    assert ModelFlops(GAUConfig(num_hidden_layers=4, **sizes, **full), 1.0).row(length) == flops[0]
-    places = torch.arange(length)
-    hidden = int(((places[:, None] - places).abs() > 7).sum())
-    assert flops[0] - flops[1] == 3 * 2 * 2 * hidden * (8 + 32)  # two layers of four, scores and values
+    full, same, windowed = (
+        ModelFlops(GAUConfig(num_hidden_layers=4, **sizes, **changes), 1.0)
+        for changes in ({}, {"layer_types": ["full_attention"] * 4}, {"sliding_window": 7})
+    )
+    for length in (5, 8, 9, 40):
+        places = torch.arange(length)
+        hidden = int(((places[:, None] - places).abs() > 7).sum())
+        assert full.row(length) == same.row(length)
+        # Two layers of four, scores and values.
+        assert full.row(length) - windowed.row(length) == 3 * 2 * 2 * hidden * (8 + 32)
 
 
 def bert_sizes(**changes) -> dict[str, int]:
@@ -97,7 +95,7 @@ def test_the_peak_is_that_of_the_fastest_product(monkeypatch):
 
 
 def test_a_product_is_measured_even_without_time():
-    assert measure_matmul_peak(torch.device("cpu"), torch.bfloat16, seconds=0) > 1e6
+    assert measure_matmul_peak(torch.device("cpu"), torch.float32, seconds=0) > 1e6
 
 
 def test_pauses_do_not_count(monkeypatch):
