@@ -69,9 +69,9 @@ def last_whole_checkpoint(output_dir: str | os.PathLike) -> Path | None:
     return find_whole_checkpoint(output_dir, digests=False)[0]
 
 
-def check_whole(path: str | os.PathLike) -> None:
+def check_whole(path: str | os.PathLike, digests: bool = True) -> None:
     """Raises ValueError with the reason if `path` is not a whole checkpoint. Reads all of it for the digests."""
-    problem = checkpoint_problem(Path(path))
+    problem = checkpoint_problem(Path(path), digests)
     if problem is not None:
         raise ValueError(
             f"{path} is not a whole checkpoint: {problem}. Give an earlier checkpoint-* folder, or `last` for the "
@@ -143,7 +143,7 @@ def remove_all_checkpoints(output_dir: str | os.PathLike) -> list[Path]:
 
     Leaves alone a folder that only has the name of a checkpoint. One process should call it.
     """
-    leftovers = _folders_named(output_dir, rf"{_DELETED}({_SUPERSEDED})?{PREFIX_CHECKPOINT_DIR}-\d+")
+    leftovers = _half_deleted(output_dir)
     for path in leftovers:
         shutil.rmtree(path)
     own = [
@@ -154,6 +154,10 @@ def remove_all_checkpoints(output_dir: str | os.PathLike) -> list[Path]:
     for path in own:
         _delete_checkpoint(path)
     return own + leftovers
+
+
+def _half_deleted(output_dir: str | os.PathLike) -> list[Path]:
+    return _folders_named(output_dir, rf"{_DELETED}({_SUPERSEDED})?{PREFIX_CHECKPOINT_DIR}-\d+")
 
 
 def _folders_named(output_dir: str | os.PathLike, pattern: str) -> list[Path]:
@@ -226,7 +230,7 @@ def _delete_checkpoint(path: Path) -> None:
 
 def _settle(run_dir: Path) -> None:
     """Finishes what a kill left half done: deletions, and saves of a step that had been saved before."""
-    for leftover in run_dir.glob(f"{_DELETED}*"):
+    for leftover in _half_deleted(run_dir):
         shutil.rmtree(leftover, ignore_errors=True)
     for aside in run_dir.glob(f"{_SUPERSEDED}*"):
         heir = run_dir / aside.name.removeprefix(_SUPERSEDED)

@@ -98,6 +98,7 @@ class Process:
     signals_sent: int = 0
 
 
+@dataclass
 class Runner:
     """Runs jobs in their order once their needs are finished, one in each environment at a time.
 
@@ -109,21 +110,17 @@ class Runner:
         locks: file descriptors that the processes inherit.
     """
 
-    def __init__(
-        self,
-        jobs: Sequence[Job],
-        finished: set[str],
-        is_finished: Callable[[Job], bool],
-        words: Callable[[Job], list[str]],
-        environments: Sequence[Mapping[str, str]],
-        output_dir: Path,
-        ended: Callable[[Job, set[str]], str],
-        locks: Sequence[int] = (),
-    ):
-        self.waiting = [job for job in jobs if job.name not in finished]
-        self.finished, self.is_finished, self.words, self.ended = finished, is_finished, words, ended
-        self.environments, self.output_dir = environments, output_dir
-        self.locks = locks
+    jobs: Sequence[Job]
+    finished: set[str]
+    is_finished: Callable[[Job], bool]
+    words: Callable[[Job], list[str]]
+    environments: Sequence[Mapping[str, str]]
+    output_dir: Path
+    ended: Callable[[Job, set[str]], str]
+    locks: Sequence[int] = ()
+
+    def __post_init__(self):
+        self.waiting = [job for job in self.jobs if job.name not in self.finished]
         self.running: list[Process] = []
         self.failures: list[str] = []
         self.signals: list[int] = []

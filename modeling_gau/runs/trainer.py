@@ -24,6 +24,7 @@ from transformers.utils import PushInProgress, is_sagemaker_mp_enabled, is_torch
 from .checkpoints import (
     CARD_NAME,
     STATE_PREFIXES,
+    check_whole,
     checkpoint_problem,
     close_checkpoint,
     delete_old_checkpoints,
@@ -142,10 +143,7 @@ class RunTrainer(Trainer):
         if resume_from_checkpoint is True:
             resume_from_checkpoint = self._newest_whole_checkpoint()
         elif isinstance(resume_from_checkpoint, (str, os.PathLike)):
-            # Sizes only: `check_whole` compares the digests for callers who want that.
-            problem = checkpoint_problem(Path(resume_from_checkpoint), digests=False)
-            if problem is not None:
-                raise ValueError(f"{resume_from_checkpoint} is not a whole checkpoint: {problem}.")
+            check_whole(resume_from_checkpoint, digests=False)
         self._resumed_log_window, self._evaluation_due = None, False
         self._step_losses: list[torch.Tensor] = []
         self._first_step = 0
