@@ -37,7 +37,7 @@ from modeling_gau.glue.study import (
     order_tasks,
     run_score,
 )
-from modeling_gau.glue.tasks import CLUE_TASKS, GLUE_TASKS
+from modeling_gau.glue.tasks import BENCHMARKS, CLUE_TASKS, GLUE_TASKS
 from modeling_gau.glue.trainer import GlueTrainingArguments
 from modeling_gau.runs.arguments import ModelArguments
 from modeling_gau.runs.run_record import describe_arguments
@@ -64,17 +64,14 @@ def test_a_grid_is_all_values_with_all():
 
 
 @pytest.mark.parametrize(
-    "grid",
-    ["learning_rate", "learning_rate=", "learnig_rate=1e-5", "seed=1,2", "early_stopping_patience=1", "bf16=1,0"],
-)
-def test_a_grid_of_other_things(grid):
-    with pytest.raises(ValueError, match=f"--grid {grid}: give names, each once"):
-        grid_points([grid])
-
-
-@pytest.mark.parametrize(
     "grid, message",
     [
+        ("learning_rate", "give names, each once"),
+        ("learning_rate=", "give names, each once"),
+        ("learnig_rate=1e-5", "give names, each once"),
+        ("seed=1,2", "give names, each once"),
+        ("early_stopping_patience=1", "give names, each once"),
+        ("bf16=1,0", "give names, each once"),
         ("num_train_epochs=3,many", "could not convert"),
         ("per_device_train_batch_size=16,0", "different finite values at least 1"),
         ("gradient_accumulation_steps=0", "at least 1"),
@@ -94,14 +91,19 @@ def test_a_grid_of_other_things(grid):
         ("weight_decay=inf", "finite values at least 0"),
     ],
 )
-def test_a_grid_of_values_that_make_no_sense(grid, message):
+def test_a_grid_that_makes_no_sense(grid, message):
     with pytest.raises(ValueError, match=f"--grid {grid}: .*{message}"):
         grid_points([grid])
 
 
-def test_a_name_is_given_once_in_a_grid():
+def test_options_that_make_no_sense(tmp_path):
     with pytest.raises(ValueError, match="--grid learning_rate=1: give names, each once"):
         grid_points(["learning_rate=2", "learning_rate=1"])
+    for seeds in ([], [1, 1]):
+        with pytest.raises(ValueError, match="--seeds must be one or more different numbers"):
+            StudyArguments(seeds=seeds)
+    with pytest.raises(ValueError, match="--grid compares runs by their evaluation"):
+        make_study(tmp_path, "sst2", Runs(), ("do_train",), grid=["learning_rate=1e-3,1e-4"])
 
 
 def test_tasks_come_after_what_they_need():
@@ -133,12 +135,6 @@ def test_files_are_found_by_their_splits(tmp_path):
     (tmp_path / "rte/validation.csv").touch()
     with pytest.raises(ValueError, match="two files for validation of rte"):
         task_files(str(tmp_path), GLUE_TASKS["rte"])
-
-
-@pytest.mark.parametrize("seeds", [[], [1, 1]])
-def test_seeds_that_are_none(seeds):
-    with pytest.raises(ValueError, match="--seeds must be one or more different numbers"):
-        StudyArguments(seeds=seeds)
 
 
 # Running
@@ -177,56 +173,54 @@ class Runs:
         return results
 
 
+STAGES = ("do_train", "do_eval", "do_predict")
+
+
 def make_study(
-    tmp_path,
-    runs: Runs,
-    tasks: str,
-    flags=("do_train", "do_eval"),
-    encoder="encoder",
-    config=None,
-    check=lambda *_: None,
-    **options,
+    tmp_path, tasks: str, runs: Runs, flags=("do_train", "do_eval"), check=lambda *_: None, **options
 ) -> Study:
-    training = {
-        name: options.pop(name)
-        for name in list(options)
-        if name not in StudyArguments.__dataclass_fields__ and name not in GlueArguments.__dataclass_fields__
-    }
-    data = {name: options.pop(name) for name in list(options) if name in GlueArguments.__dataclass_fields__}
-    start = {"config_name": config} if config else {"model_name_or_path": str(encoder)}
-    args = GlueTrainingArguments(
-        output_dir=str(tmp_path / "out"), use_cpu=True, **dict.fromkeys(flags, True), **training
-    )
-    return Study(
-        ModelArguments(**start),
-        GlueArguments(task_name=tasks, **data),
-        args,
-        StudyArguments(**options),
-        fine_tune=runs,
-        check=check,
-    )
+    """A study of `runs`. The options are fields of any of its arguments."""
+    kinds = (StudyArguments, GlueArguments, ModelArguments, GlueTrainingArguments)
+    start = {} if "config_name" in options else {"model_name_or_path": "encoder"}
+    training = {"output_dir": str(tmp_path / "out"), "use_cpu": True, **dict.fromkeys(flags, True)}
+    options = {"task_name": tasks, "seeds": [0]} | start | training | options
+    arguments = []
+    for kind in kinds:
+        names = options.keys() & kind.__dataclass_fields__
+        arguments.append(kind(**{name: options.pop(name) for name in names}))
+    assert not options
+    study, glue, model, training = arguments
+    return Study(model, glue, training, study, fine_tune=runs, check=check)
+
+
+def run_study(tmp_path, tasks: str, runs: Runs | None = None, *arguments, **options) -> Study:
+    study = make_study(tmp_path, tasks, runs or Runs(), *arguments, **options)
+    study.run(report_study)
+    return study
 
 
 def names_made(runs: Runs) -> list[str]:
     return [name for name, *_ in runs.made]
 
 
+def starts_of(runs: Runs) -> dict[str, str]:
+    return {name: start for name, start, *_ in runs.made}
+
+
 def test_every_task_is_run_with_every_seed(tmp_path):
-    runs = Runs()
-    chosen = make_study(tmp_path, runs, "cola,rte", seeds=[0, 1]).run(report_study)
+    study = run_study(tmp_path, "cola,rte", runs := Runs(), seeds=[0, 1])
     assert names_made(runs) == ["cola-seed-0", "cola-seed-1", "rte-seed-0", "rte-seed-1"]
-    assert [run.output_dir for run in chosen["rte"]] == [tmp_path / "out/rte/seed-0", tmp_path / "out/rte/seed-1"]
+    directories = [run.output_dir for run in study.chosen["rte"]]
+    assert directories == [tmp_path / "out/rte/seed-0", tmp_path / "out/rte/seed-1"]
 
 
 def test_what_is_finished_is_not_run_again(tmp_path, capsys):
     with pytest.raises(KeyboardInterrupt):
-        make_study(tmp_path, Runs(fails_at="rte-seed-0"), "cola,rte", seeds=[0, 1]).run(report_study)
-    runs = Runs()
-    make_study(tmp_path, runs, "cola,rte", seeds=[0, 1]).run(report_study)
+        run_study(tmp_path, "cola,rte", Runs(fails_at="rte-seed-0"), seeds=[0, 1])
+    run_study(tmp_path, "cola,rte", runs := Runs(), seeds=[0, 1])
     assert names_made(runs) == ["rte-seed-0", "rte-seed-1"]
     assert "[1 of 4] cola-seed-0: finished already" in capsys.readouterr().out
-    more = Runs()
-    make_study(tmp_path, more, "cola,rte", seeds=[0, 1, 2], logging_steps=7).run(report_study)
+    run_study(tmp_path, "cola,rte", more := Runs(), seeds=[0, 1, 2], logging_steps=7)
     assert names_made(more) == ["cola-seed-2", "rte-seed-2"]
 
 
@@ -238,93 +232,65 @@ def test_what_is_finished_is_not_run_again(tmp_path, capsys):
     ],
 )
 def test_a_run_that_was_made_with_other_things_is_not_taken_for_this_one(tmp_path, changed, message):
-    make_study(tmp_path, Runs(), "cola", seeds=[0]).run(report_study)
+    run_study(tmp_path, "cola")
     runs = Runs()
     with pytest.raises(ValueError, match=message):
-        make_study(tmp_path, runs, "sst2,cola", seeds=[0], **changed).run(report_study)
+        run_study(tmp_path, "sst2,cola", runs, **changed)
     assert runs.made == []  # it shows before the first run
-    make_study(tmp_path, runs, "cola", seeds=[0], overwrite_output_dir=True, **changed).run(report_study)
+    run_study(tmp_path, "cola", runs, overwrite_output_dir=True, **changed)
     assert names_made(runs) == ["cola-seed-0"]
 
 
-def test_another_encoder_of_that_name_is_noticed(tmp_path):
-    encoder = tmp_path / "encoder"
-    encoder.mkdir()
-    (encoder / "model.safetensors").write_bytes(b"one")
-    make_study(tmp_path, Runs(), "cola", seeds=[0], encoder=encoder).run(report_study)
-    (encoder / "model.safetensors").write_bytes(b"two")
-    with pytest.raises(ValueError, match="weights of the checkpoint"):
-        make_study(tmp_path, Runs(), "cola", seeds=[0], encoder=encoder).run(report_study)
+def test_other_weights_data_and_processes_are_noticed(tmp_path):
+    encoder, data = tmp_path / "encoder/model.safetensors", tmp_path / "data/cola/train.jsonl"
+    record = tmp_path / "out/cola/seed-0/run.json"
+    for path in (encoder, data, data.with_name("validation.jsonl")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}\n")
+    options = {"model_name_or_path": str(encoder.parent), "data_dir": str(data.parents[1])}
+    run_study(tmp_path, "cola", **options)
+    processes = json.dumps(json.loads(record.read_text()) | {"world_size": 4})
+    for path, content, message in (
+        (encoder, "two", "weights of the checkpoint"),
+        (data, "{}\n{}\n", "contents of train"),
+        (record, processes, r"number of processes \(4 there, 1 here\)"),
+        (record, '{"status": "finished"}', r"its run.json does not say"),
+    ):
+        before = path.read_text()
+        path.write_text(content)
+        with pytest.raises(ValueError, match=message):
+            run_study(tmp_path, "cola", **options)
+        path.write_text(before)
+    run_study(tmp_path, "cola", Runs(fails_at="cola-seed-0"), **options)  # as before: nothing to run
 
 
-def test_another_number_of_processes_is_noticed(tmp_path):
-    make_study(tmp_path, Runs(), "cola", seeds=[0]).run(report_study)
-    path = tmp_path / "out/cola/seed-0/run.json"
-    record = json.loads(path.read_text())
-    record["world_size"] = 4
-    path.write_text(json.dumps(record))
-    with pytest.raises(ValueError, match=r"number of processes \(4 there, 1 here\)"):
-        make_study(tmp_path, Runs(), "cola", seeds=[0]).run(report_study)
-
-
-def test_a_record_that_does_not_say_what_it_was_made_with(tmp_path):
-    (tmp_path / "out/cola/seed-0").mkdir(parents=True)
-    (tmp_path / "out/cola/seed-0/run.json").write_text('{"status": "finished"}')
-    with pytest.raises(ValueError, match=r"its run.json does not say"):
-        make_study(tmp_path, Runs(), "cola", seeds=[0]).run(report_study)
-
-
-def test_other_data_are_noticed(tmp_path):
-    folder = tmp_path / "data/cola"
-    folder.mkdir(parents=True)
-    for name in ("train.jsonl", "validation.jsonl"):
-        (folder / name).write_text("{}\n")
-    options = {"seeds": [0], "data_dir": str(tmp_path / "data")}
-    make_study(tmp_path, Runs(), "cola", **options).run(report_study)
-    (folder / "train.jsonl").write_text("{}\n{}\n")
-    with pytest.raises(ValueError, match="contents of train"):
-        make_study(tmp_path, Runs(), "cola", **options).run(report_study)
-
-
-def test_predictions_may_be_asked_for_later(tmp_path):
-    make_study(tmp_path, Runs(), "cola", seeds=[0]).run(report_study)
-    runs = Runs()
-    make_study(tmp_path, runs, "cola", ("do_train", "do_eval", "do_predict"), seeds=[0]).run(report_study)
+@pytest.mark.parametrize("start", [{}, {"config_name": "gau-tiny"}])
+def test_predictions_may_be_asked_for_later(tmp_path, start):
+    run_study(tmp_path, "cola", **start)
+    run_study(tmp_path, "cola", runs := Runs(), STAGES, **start)
+    # Those of the model that was trained.
     assert runs.made == [("cola-seed-0", str(tmp_path / "out/cola/seed-0"), False, True)]
+    assert runs.configs == [None]
     assert (tmp_path / "out/submission/CoLA.tsv").read_text() == "index\tprediction\n0\t1\n"
 
 
-def test_predictions_of_a_new_model_are_those_of_the_model_that_was_trained(tmp_path):
-    make_study(tmp_path, Runs(), "cola", seeds=[0], config="gau-tiny").run(report_study)
-    runs = Runs()
-    stages = ("do_train", "do_eval", "do_predict")
-    make_study(tmp_path, runs, "cola", stages, seeds=[0], config="gau-tiny").run(report_study)
-    assert runs.made == [("cola-seed-0", str(tmp_path / "out/cola/seed-0"), False, True)]
-    assert runs.configs == [None]
-
-
 def test_an_evaluation_is_no_training(tmp_path):
-    make_study(tmp_path, Runs(lambda *_: 0.1), "cola", ("do_eval",), seeds=[0]).run(report_study)
-    runs = Runs(lambda *_: 0.9)
-    chosen = make_study(tmp_path, runs, "cola", seeds=[0]).run(report_study)
+    run_study(tmp_path, "cola", Runs(lambda *_: 0.1), ("do_eval",))
+    study = run_study(tmp_path, "cola", runs := Runs(lambda *_: 0.9))
     assert [made[2] for made in runs.made] == [True]
-    assert run_score(chosen["cola"][0]) == 0.9
+    assert run_score(study.chosen["cola"][0]) == 0.9
 
 
 def test_evaluations_may_be_asked_for_later(tmp_path):
-    make_study(tmp_path, Runs(), "cola", ("do_train",), seeds=[0]).run(report_study)
-    runs = Runs(lambda *_: 0.7)
-    study = make_study(tmp_path, runs, "cola", seeds=[0, 1])
-    study.run(report_study)
+    run_study(tmp_path, "cola", Runs(), ("do_train",))
+    study = run_study(tmp_path, "cola", runs := Runs(lambda *_: 0.7), seeds=[0, 1])
     assert [made[2] for made in runs.made] == [False, True]
     assert study.means() == {"cola_eval_matthews_correlation": pytest.approx(0.7)}
 
 
 def test_a_submission_has_nothing_of_the_one_before(tmp_path):
-    stages = ("do_train", "do_eval", "do_predict")
-    make_study(tmp_path, Runs(), "cola,rte", stages, seeds=[0]).run(report_study)
-    options = {"seeds": [0], "overwrite_output_dir": True, "learning_rate": 1e-3}
-    make_study(tmp_path, Runs(), "rte", stages, **options).run(report_study)
+    run_study(tmp_path, "cola,rte", Runs(), STAGES)
+    run_study(tmp_path, "rte", Runs(), STAGES, overwrite_output_dir=True, learning_rate=1e-3)
     with zipfile.ZipFile(tmp_path / "out/submission.zip") as file:
         assert file.namelist() == ["RTE.tsv"]
 
@@ -332,44 +298,33 @@ def test_a_submission_has_nothing_of_the_one_before(tmp_path):
 def test_the_best_point_is_that_of_the_best_mean(tmp_path):
     scores = {(1e-3, 0): 0.9, (1e-3, 1): 0.1, (1e-4, 0): 0.6, (1e-4, 1): 0.7, (1e-5, 0): math.nan, (1e-5, 1): 1.0}
     runs = Runs(lambda task, args: scores[args.learning_rate, args.seed])
-    study = make_study(tmp_path, runs, "sst2", seeds=[0, 1], grid=["learning_rate=1e-3,1e-4,1e-5"])
-    chosen = study.run(report_study)
+    options = {"seeds": [0, 1], "grid": ["learning_rate=1e-3,1e-4,1e-5"]}
+    chosen = run_study(tmp_path, "sst2", runs, **options).chosen
     assert chosen["sst2"][0].point == (("learning_rate", 1e-4),)
     assert len(runs.made) == 6
     with (tmp_path / "out/glue_results.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 6 and sum(int(row["chosen"]) for row in rows) == 2
     assert best_run(chosen["sst2"]).seed == 1
-    again = Runs()
-    make_study(tmp_path, again, "sst2", seeds=[0, 1], grid=["learning_rate=1e-3,1e-4,1e-5"]).run(report_study)
+    run_study(tmp_path, "sst2", again := Runs(), **options)
     assert again.made == []
-
-
-def test_a_grid_needs_evaluations(tmp_path):
-    with pytest.raises(ValueError, match="--grid compares runs by their evaluation"):
-        make_study(tmp_path, Runs(), "sst2", ("do_train",), grid=["learning_rate=1e-3,1e-4"])
 
 
 def test_small_tasks_begin_with_the_model_of_mnli_of_their_seed(tmp_path):
     scores = {1e-3: 0.5, 1e-4: 0.6}
     runs = Runs(lambda task, args: scores[args.learning_rate])
     options = {"seeds": [0, 1], "grid": ["learning_rate=1e-3,1e-4"], "mnli_checkpoint": "auto"}
-    make_study(tmp_path, runs, "rte,cola,ax,mnli", **options).run(report_study)
-    starts = {name: start for name, start, *_ in runs.made}
+    run_study(tmp_path, "rte,cola,ax,mnli", runs, **options)
+    starts = starts_of(runs)
     mnli = tmp_path / "out/mnli/learning_rate-0.0001"
     assert starts["rte-learning_rate-0.001-seed-1"] == str(mnli / "seed-1")
     assert starts["ax-learning_rate-0.0001-seed-0"] == str(mnli / "seed-0")
     assert starts["cola-learning_rate-0.001-seed-1"] == "encoder"
     assert [one[2:] for one in runs.made if one[0].startswith("ax")] == [(False, True), (False, True)]
-    again = Runs()
-    make_study(tmp_path, again, "rte,cola,ax,mnli", **options).run(report_study)
+    run_study(tmp_path, "rte,cola,ax,mnli", again := Runs(), **options)
     assert again.made == []
-
-
-def test_a_named_model_of_mnli(tmp_path):
-    runs = Runs()
-    make_study(tmp_path, runs, "rte,cola", seeds=[0], mnli_checkpoint="elsewhere").run(report_study)
-    assert {name: start for name, start, *_ in runs.made} == {"rte-seed-0": "elsewhere", "cola-seed-0": "encoder"}
+    run_study(tmp_path / "named", "rte,cola", named := Runs(), mnli_checkpoint="elsewhere")
+    assert starts_of(named) == {"rte-seed-0": "elsewhere", "cola-seed-0": "encoder"}
 
 
 def test_more_seeds_may_change_the_best_model_of_mnli(tmp_path):
@@ -377,8 +332,8 @@ def test_more_seeds_may_change_the_best_model_of_mnli(tmp_path):
     options = {"grid": ["learning_rate=1e-3,1e-4"], "mnli_checkpoint": "auto"}
     for seeds, best in (([0], "0.001"), ([0, 1], "0.0001")):
         runs = Runs(lambda task, args: scores[args.learning_rate, args.seed])
-        make_study(tmp_path, runs, "mnli,ax,rte", seeds=seeds, **options).run(report_study)
-        starts = {name: start for name, start, *_ in runs.made}
+        run_study(tmp_path, "mnli,ax,rte", runs, seeds=seeds, **options)
+        starts = starts_of(runs)
         mnli = tmp_path / f"out/mnli/learning_rate-{best}"
         assert starts["rte-learning_rate-0.001-seed-0"] == starts[f"ax-learning_rate-{best}-seed-0"]
         assert starts["rte-learning_rate-0.001-seed-0"] == str(mnli / "seed-0")
@@ -391,8 +346,7 @@ def test_means_deviations_and_averages(tmp_path, capsys):
     def scores(task, args):
         return {"cola": 0.2, "mrpc": 0.8, "mnli": 0.5}[task] + 0.1 * args.seed
 
-    study = make_study(tmp_path, Runs(scores), "cola,mrpc,mnli", seeds=[0, 1, 2])
-    study.run(lambda study: None)
+    study = run_study(tmp_path, "cola,mrpc,mnli", Runs(scores), seeds=[0, 1, 2])
     summary = summarize(study)
     cola = summary["tasks"]["cola"]["metrics"]["matthews_correlation"]
     assert cola["values"] == pytest.approx([0.2, 0.3, 0.4])
@@ -404,24 +358,19 @@ def test_means_deviations_and_averages(tmp_path, capsys):
     assert summary["averages"][title]["values"] == pytest.approx([0.5, 0.6, 0.7])
     assert study.means()["mrpc_eval_f1"] == pytest.approx(0.9)
 
-    report_study(study)
     table = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["cola", "matthews", "correlation", "30.00", "10.00", "20.00", "30.00", "40.00"] in table
-    assert "| cola | matthews correlation | 30.00 | 10.00 | 20.00 | 30.00 | 40.00 |" in (
-        tmp_path / "out/glue_report.md"
-    ).read_text(encoding="utf-8")
+    report = (tmp_path / "out/glue_report.md").read_text(encoding="utf-8")
+    assert "| cola | matthews correlation | 30.00 | 10.00 | 20.00 | 30.00 | 40.00 |" in report
 
 
 def test_the_glue_average_counts_nine_tasks_and_not_the_diagnostic_set(tmp_path):
     scores = {name: index / 10 for index, name in enumerate(GLUE_TASKS)}
-    study = make_study(tmp_path, Runs(lambda task, args: scores[task]), "all", seeds=[3])
-    study.run(lambda study: None)
-    counted = [score for name, score in scores.items() if name != "ax"]
+    study = run_study(tmp_path, "all", Runs(lambda task, args: scores[task]), seeds=[3])
     averages = glue_averages(study.chosen)
-    assert averages["GLUE average (9 tasks)"] == pytest.approx([statistics.fmean(counted)])
-    assert averages["GLUE average without wnli (8 tasks)"] == pytest.approx(
-        [statistics.fmean([score for name, score in scores.items() if name not in ("ax", "wnli")])]
-    )
+    for title, others in (("GLUE average (9 tasks)", ["ax"]), ("GLUE average without wnli (8 tasks)", ["ax", "wnli"])):
+        counted = [score for name, score in scores.items() if name not in others]
+        assert averages[title] == pytest.approx([statistics.fmean(counted)])
     eight = {name: runs for name, runs in study.chosen.items() if name != "wnli"}
     assert list(glue_averages(eight)) == ["mean of 8 tasks, not the GLUE average"]
     rows = summary_rows(summarize(study))
@@ -441,8 +390,7 @@ def test_the_score_of_a_task(tmp_path):
 
 
 def test_scores_that_are_not_defined_leave_a_mark_and_no_error(tmp_path):
-    study = make_study(tmp_path, Runs(lambda task, args: math.nan if args.seed else 0.5), "stsb", seeds=[0, 1])
-    study.run(report_study)
+    study = run_study(tmp_path, "stsb", Runs(lambda task, args: math.nan if args.seed else 0.5), seeds=[0, 1])
     rows = summary_rows(summarize(study))
     assert rows[1] == ["stsb", "pearson", "-", "-", "50.00", "-"]
 
@@ -450,11 +398,14 @@ def test_scores_that_are_not_defined_leave_a_mark_and_no_error(tmp_path):
 # Submission
 
 
-def test_every_file_that_the_benchmark_takes():
-    assert set(SUBMISSION_FORMATS["glue"].files) == set(GLUE_TASKS)
-    for name, splits in SUBMISSION_FORMATS["glue"].files.items():
-        assert set(splits) == set(GLUE_TASKS[name].test_splits.values())
-    assert len({file for splits in SUBMISSION_FORMATS["glue"].files.values() for file, _ in splits.values()}) == 11
+@pytest.mark.parametrize("benchmark", BENCHMARKS.values(), ids=BENCHMARKS)
+def test_every_test_split_has_its_file(benchmark):
+    files = SUBMISSION_FORMATS[benchmark.name].files
+    assert {name: set(splits) for name, splits in files.items()} == {
+        name: set(task.test_splits.values()) for name, task in benchmark.tasks.items()
+    }
+    names = {file for splits in files.values() for file, _ in splits.values()}
+    assert len(names) == sum(map(len, files.values()))
 
 
 @pytest.mark.parametrize(
@@ -489,8 +440,7 @@ def test_a_submission(tmp_path):
 
 def test_the_diagnostic_set_is_handed_in_from_the_best_model_of_mnli(tmp_path):
     runs = Runs(lambda task, args: 0.1 * args.seed)
-    study = make_study(tmp_path, runs, "mnli,ax", ("do_train", "do_eval", "do_predict"), seeds=[0, 2, 1])
-    study.run(lambda study: None)
+    study = run_study(tmp_path, "mnli,ax", runs, STAGES, seeds=[0, 2, 1])
     for run in study.chosen["ax"]:
         label = "neutral" if run.seed == 2 else "entailment"
         (run.output_dir / "predictions_test.tsv").write_text(f"index\tprediction\n0\t{label}\n")
@@ -503,15 +453,12 @@ def test_the_diagnostic_set_is_handed_in_from_the_best_model_of_mnli(tmp_path):
 
 ONE_DOT_ONE = "CLUE 1.1 classification score (6 tasks, ocnli)"
 ONE_DOT_ZERO = "CLUE 1.0 classification score (6 tasks, cmnli)"
-STAGES = ("do_train", "do_eval", "do_predict")
 
 
 def clue_study(tmp_path, tasks: str, flags=STAGES, **options) -> Study:
     """Makes all runs; the accuracy is the number of the task in tenths."""
     runs = Runs(lambda task, args: list(CLUE_TASKS).index(task) / 10)
-    study = make_study(tmp_path, runs, tasks, flags, dataset_name="clue", seeds=[0], **options)
-    study.run(report_study)
-    return study
+    return run_study(tmp_path, tasks, runs, flags, dataset_name="clue", **options)
 
 
 def test_all_folders_are_looked_for_before_any_is_read(tmp_path):
@@ -569,18 +516,15 @@ def test_there_is_no_score_of_clue_where_tasks_are_missing(tmp_path, capsys):
     assert glue_averages({"csl": [Run(CLUE_TASKS["csl"], (), 0, tmp_path)]}) == {} == glue_averages({})
 
 
-def test_every_test_set_has_its_file():
-    assert SUBMISSION_FORMATS["clue"].files == {
-        "afqmc": {"test": ("afqmc_predict.json", 3861)},
-        "tnews": {"test": ("tnews11_predict.json", 10_000)},
-        "iflytek": {"test": ("iflytek_predict.json", 2600)},
-        "cmnli": {"test": ("cmnli_predict.json", 13_880)},
-        "ocnli": {"test": ("ocnli_50k_predict.json", 3000)},
-        "csl": {"test": ("csl_predict.json", 3000)},
-        "cluewsc2020": {"test": ("cluewsc11_predict.json", 2574)},
-    }
-    assert {name: set(splits) for name, splits in SUBMISSION_FORMATS["clue"].files.items()} == {
-        name: set(task.test_splits.values()) for name, task in CLUE_TASKS.items()
+def test_the_files_of_clue():
+    assert {task: split["test"] for task, split in SUBMISSION_FORMATS["clue"].files.items()} == {
+        "afqmc": ("afqmc_predict.json", 3861),
+        "tnews": ("tnews11_predict.json", 10_000),
+        "iflytek": ("iflytek_predict.json", 2600),
+        "cmnli": ("cmnli_predict.json", 13_880),
+        "ocnli": ("ocnli_50k_predict.json", 3000),
+        "csl": ("csl_predict.json", 3000),
+        "cluewsc2020": ("cluewsc11_predict.json", 2574),
     }
 
 
@@ -613,7 +557,6 @@ def test_test_rows_are_predicted_by_default_if_there_are_any(tmp_path, private_c
     assert read == [{"train", "validation"} | ({"test"} if has_test else set())]
     assert json.loads((study.done[0].output_dir / "run.json").read_text())["predicted"] == has_test
     if not has_test:
-        with pytest.raises(
-            ValueError, match=r"--do_predict needs the split test, .*Give --test_file \(or .* --data_dir"
-        ):
+        message = r"--do_predict needs the split test, .*Give --test_file \(or .* --data_dir"
+        with pytest.raises(ValueError, match=message):
             clue_study(tmp_path / "asked", "tnews", ("do_train", "do_predict"), **options)
