@@ -35,9 +35,14 @@ def outputs_of(model: GAUForMaskedLM, tokens, types, mask=None):
         )
 
 
-@pytest.mark.parametrize("kind", ["port", "tensorflow"])
-@pytest.mark.parametrize("use_bias", [False, True])
-@pytest.mark.parametrize("normalization", list(reference.NORMALIZATIONS))
+@pytest.mark.parametrize(
+    "kind, use_bias, normalization",
+    [
+        (kind, (index % 2 == 0) == (kind == "port"), name)
+        for index, name in enumerate(reference.NORMALIZATIONS)
+        for kind in ("port", "tensorflow")
+    ],
+)
 def test_against_the_formulas(tmp_path, kind, use_bias, normalization):
     weights = reference.random_weights(use_bias)
     # The last of them is in neither family: a converted model can be loaded with it.

@@ -75,13 +75,9 @@ def test_a_test_split_needs_no_labels(tmp_path):
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 def test_any_text_is_a_text(tmp_path, suffix):
     texts = ["", "NA", "null", "None", "nan", "1", "true", " ", 'a "b", c', "line\nbreak"]
-    path = write(tmp_path / f"rows{suffix}", [{"sentence": text, "label": 0} for text in texts])
-    assert read(path)["sentence"] == texts
-
-
-def test_texts_that_are_all_numbers_are_texts(tmp_path):
-    path = write(tmp_path / "rows.csv", [{"sentence": number, "label": 0} for number in (1, 2)])
-    assert read(path)["sentence"] == ["1", "2"]
+    for column in (texts, ["1", "2"]):
+        path = write(tmp_path / f"rows{suffix}", [{"sentence": text, "label": 0} for text in column])
+        assert read(path)["sentence"] == column
 
 
 @pytest.mark.parametrize(
@@ -207,12 +203,7 @@ def test_classes_that_parquet_names_are_kept(tmp_path):
         ([[0, 1, 0]], ".jsonl", {}, r"line 1: .*got \[0, 1, 0\]. To say 0 or 1 for every class"),
         (["a", ["b"]], ".jsonl", {"problem_type": SINGLE}, r"line 2: .*got \['b'\]. Lists need .*multi_label"),
         ([0, [1]], ".jsonl", {"task": GLUE_TASKS["sst2"]}, r"line 2: .*must be a name or a number, got \[1\]"),
-        (
-            ["1.5", "2", "high"],
-            ".csv",
-            {},
-            "line 4: the label 'high' is not a number, but line 2 has 1.5.*single_label",
-        ),
+        (["1.5", "2", "high"], ".csv", {}, "line 4: the label 'high' is not a number, .* 2 has 1.5.*single_label"),
         (["1.5", "1_5.0"], ".csv", {}, "line 3: the label '1_5.0' is not a number, but line 2 has 1.5"),
         ([1, 10**20], ".jsonl", {}, "line 2: the label 10* is beyond the integers of 64 bits"),
         ([[1], [10**20]], ".jsonl", {}, "line 2: the label 10* is beyond the integers of 64 bits"),
@@ -224,12 +215,7 @@ def test_classes_that_parquet_names_are_kept(tmp_path):
         (["1", "high"], ".csv", {"problem_type": REGRESSION}, "line 3: the label 'high' is not a number"),
         ([1.5, True], ".jsonl", {"problem_type": REGRESSION}, "line 2: the label True is true or false"),
         (["a,", "b"], ".csv", {"problem_type": MULTI}, r"line 2: .*each once, by name or id; got \['a', ''\]"),
-        (
-            ["a", "['b']"],
-            ".csv",
-            {"problem_type": MULTI},
-            r"line 3: 'label' must be a list of names or ids, or names separated by ',', got",
-        ),
+        (["a", "['b']"], ".csv", {"problem_type": MULTI}, "line 3: .* names or ids, or names separated by ',', got"),
     ],
 )
 def test_labels_of_the_wrong_kind(tmp_path, labels, suffix, options, message):
@@ -237,12 +223,10 @@ def test_labels_of_the_wrong_kind(tmp_path, labels, suffix, options, message):
         read_labels(tmp_path, labels, suffix, **options)
 
 
-@pytest.mark.parametrize(
-    "fear, message", [("2", "'fear' must be 0 or 1, got '2'"), ("", "'fear' must be 0 or 1, got")]
-)
-def test_columns_of_classes_hold_0_and_1(tmp_path, fear, message):
+@pytest.mark.parametrize("fear", ["2", ""])
+def test_columns_of_classes_hold_0_and_1(tmp_path, fear):
     rows = [{"text": "a\nb", "joy": 1, "fear": 0}, {"text": "c", "joy": 1, "fear": fear}]
-    with pytest.raises(ValueError, match=rf"rows\.csv, line 4: {message}"):
+    with pytest.raises(ValueError, match=rf"rows\.csv, line 4: 'fear' must be 0 or 1, got '{fear}'"):
         read(write(tmp_path / "rows.csv", rows), text="text", labels=("joy", "fear"))
 
 

@@ -21,12 +21,10 @@ from modeling_gau.glue.tasks import (
 )
 
 
-TAGS = replace(
-    LOCAL_TASK, label_names=("fear", "joy"), metric="multi_label", problem_type=PROBLEM_TYPES["multi_label"]
+TAGS, SCORES = (
+    replace(LOCAL_TASK, label_names=names, metric=kind, problem_type=PROBLEM_TYPES[kind])
+    for kind, names in (("multi_label", ("fear", "joy")), ("regression", ("score",)))
 )
-
-
-SCORES = replace(LOCAL_TASK, label_names=("score",), metric="regression", problem_type=PROBLEM_TYPES["regression"])
 
 
 def test_tasks_are_those_of_glue():
@@ -45,15 +43,6 @@ def test_key_metric_is_reported_and_a_mean_where_there_are_two():
     assert all(set(TASK_METRICS[task.metric]) <= set(task.metric_names) for task in GLUE_TASKS.values())
 
 
-def test_metrics_of_local_data():
-    kinds = {task.metric: (task.metric_names, task.key_metric) for task in (LOCAL_TASK, TAGS, SCORES)}
-    assert kinds == {
-        "single_label": (("accuracy", "f1_macro"), "accuracy"),
-        "multi_label": (("accuracy", "f1_micro", "f1_macro"), "f1_micro"),
-        "regression": (("pearson", "spearmanr", "combined_score"), "combined_score"),
-    }
-
-
 def test_logits_become_predictions():
     logits = torch.tensor([[0.1, 0.9], [2.0, -1.0], [-1.0, -2.0]])
     assert GLUE_TASKS["sst2"].predictions_from_logits(logits).tolist() == [1, 0, 0]
@@ -61,8 +50,17 @@ def test_logits_become_predictions():
     assert SCORES.predictions_from_logits(logits[:, :1]).tolist() == pytest.approx([0.1, 2.0, -1.0])
 
 
+METRICS_OF_LOCAL_DATA = {
+    "single_label": (("accuracy", "f1_macro"), "accuracy"),
+    "multi_label": (("accuracy", "f1_micro", "f1_macro"), "f1_micro"),
+    "regression": (("pearson", "spearmanr", "combined_score"), "combined_score"),
+}
+
+
 @pytest.mark.parametrize("task", [*GLUE_TASKS.values(), LOCAL_TASK, TAGS, SCORES], ids=lambda task: task.name)
 def test_the_metrics_that_are_promised_are_computed(task):
+    if task.name == "local":
+        assert (task.metric_names, task.key_metric) == METRICS_OF_LOCAL_DATA[task.metric]
     task = replace(task, label_names=task.label_names or ("a", "b"))
     predictions, references = np.array([0, 1, 1, 0]), np.array([0, 1, 0, 0])
     if task.is_multi_label:
@@ -96,8 +94,6 @@ def test_readable_predictions():
 
 CSL = {"abst": "提出一种算法", "keyword": ["算法", "水声"]}
 WSC_TEXT = "床边的手机响了，它响了很久"
-
-
 WSC_TARGET = {"span1_text": "手机", "span1_index": 3, "span2_text": "它", "span2_index": 8}
 
 
@@ -118,7 +114,9 @@ def test_tasks_are_those_of_clue():
 
 
 def test_examples_are_written_as_the_model_reads_them():
+    assert not CLUE_TASKS.keys() & GLUE_TASKS.keys()
     for benchmark in BENCHMARKS.values():
+        assert all(task.benchmark == benchmark.name for task in benchmark.tasks.values())
         for task in benchmark.tasks.values():
             example = benchmark.example_of(task)
             assert isinstance(example, tuple) == (len(task.text_columns) == 2)
@@ -130,17 +128,8 @@ def test_examples_are_written_as_the_model_reads_them():
     assert re.search(r"_\w+_.*\[\w+\]", BENCHMARKS["clue"].example_of(CLUE_TASKS["cluewsc2020"]))
 
 
-def test_no_name_is_of_both_benchmarks():
-    assert not CLUE_TASKS.keys() & GLUE_TASKS.keys()
-    for benchmark in BENCHMARKS.values():
-        assert all(task.benchmark == benchmark.name for task in benchmark.tasks.values())
-
-
 def test_keywords_are_the_first_text_of_a_pair():
-    assert keywords_and_abstract(CSL) == {
-        "keyword": "算法；水声",
-        "abst": "提出一种算法",
-    }
+    assert keywords_and_abstract(CSL) == CSL | {"keyword": "算法；水声"}
     assert keywords_and_abstract(CSL | {"keyword": ["算法"]})["keyword"] == "算法"
     for keywords in ("算法", None, ["算法", 3]):
         with pytest.raises(ValueError, match=f"'keyword' must be a list of texts, got .*{re.escape(str(keywords))}"):
@@ -170,23 +159,23 @@ def test_noun_and_pronoun_are_marked_in_either_order(text, target, marked):
     assert text_with_marked_spans({"text": text, "target": target}) == {"text": marked}
 
 
+WRONG_SPANS = [
+    ({"span1_index": 4}, "'span1_index' 4 points at '机响', not at 'span1_text' '手机'"),
+    ({"span2_index": 99}, "'span2_index' 99 points at '', not at 'span2_text' '它'"),
+    ({"span1_index": -10}, "'span1_index' of 'target' must be a number from 0, got -10"),
+    ({"span1_index": "3"}, "'span1_index' of 'target' must be a number from 0, got '3'"),
+    ({"span2_text": None}, "'span2_text' of 'target' must be text, got None"),
+]
+
+
 @pytest.mark.parametrize(
-    "changes, message",
+    "row, message",
     [
-        ({"span1_index": 4}, "'span1_index' 4 points at '机响', not at 'span1_text' '手机'"),
-        ({"span2_index": 99}, "'span2_index' 99 points at '', not at 'span2_text' '它'"),
-        ({"span1_index": -10}, "'span1_index' of 'target' must be a number from 0, got -10"),
-        ({"span1_index": "3"}, "'span1_index' of 'target' must be a number from 0, got '3'"),
-        ({"span2_text": None}, "'span2_text' of 'target' must be text, got None"),
+        *(({"target": WSC_TARGET | changes}, message) for changes, message in WRONG_SPANS),
+        ({"text": None}, "'text' must be text, got None"),
+        ({"target": "手机"}, r"'target' must be an object with the spans .* got '手机'"),
     ],
 )
-def test_spans_that_are_elsewhere(changes, message):
+def test_rows_without_these_spans(row, message):
     with pytest.raises(ValueError, match=message):
-        text_with_marked_spans({"text": WSC_TEXT, "target": WSC_TARGET | changes})
-
-
-def test_what_is_no_text_and_no_target():
-    with pytest.raises(ValueError, match="'text' must be text, got None"):
-        text_with_marked_spans({"text": None, "target": WSC_TARGET})
-    with pytest.raises(ValueError, match=r"'target' must be an object with the spans .* got '手机'"):
-        text_with_marked_spans({"text": WSC_TEXT, "target": "手机"})
+        text_with_marked_spans({"text": WSC_TEXT, "target": WSC_TARGET} | row)
