@@ -74,6 +74,9 @@ class DocumentStream:
     sizes: tuple[int | None, ...] | None = field(default=None, init=False, repr=False)
     bad_rows: int = field(default=0, init=False)
 
+    def __post_init__(self):
+        self.order_seed = self.seed if self.order_seed is None else self.order_seed
+
     def documents(
         self, epoch: int, position: Sequence[int] = (0, 0), consumer: int = 0, consumers: int = 1
     ) -> Iterator[tuple[Position, str]]:
@@ -101,9 +104,11 @@ class DocumentStream:
             ValueError: a bad row without `skip_bad_rows` (names file and line); an invalid position or consumer.
             OSError: a file cannot be reached.
         """
-        self._check_request(position, consumer, consumers)
-        seed = self.seed if self.order_seed is None else self.order_seed
-        order = sorted(range(len(self.files)), key=lambda file: digest(f"{seed}:{epoch}:{file}"))
+        if len(position) != 2 or any(type(number) is not int or number < 0 for number in position):
+            raise ValueError(f"A position in a stream is [file, row], two numbers from 0, got {position!r}.")
+        if not 0 <= consumer < consumers:
+            raise ValueError(f"Consumers are numbered from 0 to {consumers - 1}, got {consumer}.")
+        order = sorted(range(len(self.files)), key=lambda file: digest(f"{self.order_seed}:{epoch}:{file}"))
         whole_files = self._shares_are_even(order, consumers)
         return self._read([self.files[file] for file in order], position, consumer, consumers, whole_files)
 
@@ -112,13 +117,13 @@ class DocumentStream:
     ) -> Dataset:
         """Collects validation documents from the files in turn until a limit, with a progress bar.
 
-        Every file gives its first document, then every file its second, and so on, so that a part covers all sources
-        (more than 64 files are not kept open and give one document each, then two, then four). The order of the files
-        depends neither on their names nor on `order_seed`.
+        Takes the first document of every file, then the second of every file, and so on, so that a part covers all
+        sources. More than 64 files are not kept open and give one document each, then two, then four. The order of the
+        files does not depend on `order_seed`.
 
         Args:
-            max_documents: how many at most; `max_eval_samples` of the arguments by default.
-            max_characters: the document that reaches this number is the last one; None for no limit.
+            max_documents: at most this many; `max_eval_samples` of the arguments by default.
+            max_characters: stop with the document that reaches this number; None for no limit.
 
         Returns:
             A dataset in memory with the column "text".
@@ -129,17 +134,7 @@ class DocumentStream:
         stream = self.validation or self
         if stream.side == "train":
             raise ValueError("This stream has no validation documents: make one with open_stream.")
-        limit = stream.max_documents if max_documents is None else max_documents
-        texts = stream._collect(limit, max_characters, "Reading validation documents")
-        if not texts:
-            raise ValueError(
-                stream._nothing()
-                if stream.held_out_percentage == 0
-                else f"The {stream.held_out_percentage} % held out as validation text include no document of "
-                f"{_listed(stream.files)}: give --validation_file, raise --validation_split_percentage, or leave "
-                "--streaming out if there are few documents."
-            )
-        return Dataset.from_dict({"text": texts})
+        return stream.first_documents(max_documents or stream.max_documents, max_characters)
 
     def first_documents(self, max_documents: int | None = None, max_characters: int | None = None) -> Dataset:
         """Collects documents of this side from the files in turn, as `validation_documents` does.
@@ -147,7 +142,19 @@ class DocumentStream:
         Raises:
             ValueError: there are none.
         """
-        texts = self._collect(max_documents, max_characters, "Reading documents")
+        texts, size = [], 0
+        with (
+            tqdm(
+                total=max_characters, desc=f"Reading {self.side} documents", unit=" characters", unit_scale=True
+            ) as progress,
+            closing(self.documents_in_turn()) as documents,
+        ):
+            for text in documents:
+                texts.append(text)
+                size += len(text)
+                progress.update(len(text))
+                if len(texts) == max_documents or (max_characters is not None and size >= max_characters):
+                    break
         if not texts:
             raise ValueError(self._nothing())
         return Dataset.from_dict({"text": texts})
@@ -159,6 +166,12 @@ class DocumentStream:
         return self._in_turn(files) if len(files) <= _OPEN_FILES else self._in_growing_turns(files)
 
     def _nothing(self) -> str:
+        if self.side == "validation" and self.held_out_percentage:
+            return (
+                f"The {self.held_out_percentage} % held out as validation text include no document of "
+                f"{_listed(self.files)}: give --validation_file, raise --validation_split_percentage, or leave "
+                "--streaming out if there are few documents."
+            )
         held_out = f" and text held out for validation ({self.held_out_percentage} %)"
         return (
             f"There are no documents in {_listed(self.files)}, only white space"
@@ -171,19 +184,12 @@ class DocumentStream:
         These are the files, as in `files_fingerprint`, the column, `text_unit`, the seeds, the held-out share and the
         validation files.
         """
-        order_seed = self.seed if self.order_seed is None else self.order_seed
-        settings = [self.column, self.text_unit, order_seed, self.held_out_percentage]
+        settings = [self.column, self.text_unit, self.order_seed, self.held_out_percentage]
         if self.held_out_percentage:
             settings.append(self.seed)
         own_validation = self.validation is not None and self.held_out_percentage == 0
         settings.append(self.validation.fingerprint() if own_validation else None)
         return files_fingerprint(self.files, settings)
-
-    def _check_request(self, position: Sequence[int], consumer: int, consumers: int):
-        if len(position) != 2 or any(type(number) is not int or number < 0 for number in position):
-            raise ValueError(f"A position in a stream is [file, row], two numbers from 0, got {position!r}.")
-        if not 0 <= consumer < consumers:
-            raise ValueError(f"Consumers are numbered from 0 to {consumers - 1}, got {consumer}.")
 
     def _file_sizes(self) -> tuple[int | None, ...]:
         if self.sizes is None:
@@ -223,20 +229,6 @@ class DocumentStream:
             logger.warning(f"Left out a bad row: {problem}")
         if self.bad_rows == PROBLEMS_SHOWN:
             logger.warning("Further bad rows are counted, not named.")
-
-    def _collect(self, max_documents: int | None, max_characters: int | None, description: str) -> list[str]:
-        texts, size = [], 0
-        with (
-            tqdm(total=max_characters, desc=description, unit=" characters", unit_scale=True) as progress,
-            closing(self.documents_in_turn()) as documents,
-        ):
-            for text in documents:
-                texts.append(text)
-                size += len(text)
-                progress.update(len(text))
-                if len(texts) == max_documents or (max_characters is not None and size >= max_characters):
-                    break
-        return texts
 
     def _in_turn(self, files: Sequence[str]) -> Generator[str, None, None]:
         """One document of each file, then the next of each, with all files open."""
