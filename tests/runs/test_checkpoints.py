@@ -557,10 +557,12 @@ def test_superseded_checkpoint_is_put_back(trainer_at_8, run_dir):
     (run_dir / "checkpoint-8").rename(run_dir / "_superseded-checkpoint-8")
     (run_dir / "checkpoint-8").mkdir()
     (run_dir / "checkpoint-8" / "config.json").write_text("{}")
+    kept = run_dir / "_deleted-mine"  # a name like those of half-deleted checkpoints
+    kept.mkdir()
     trainer = make_trainer(run_dir, max_steps=10)
     trainer.train(resume_from_checkpoint=True)
     assert trainer.state.global_step == 10
-    assert {path.name for path in run_dir.iterdir()} == {f"checkpoint-{step}" for step in (3, 6, 8, 9, 10)}
+    assert {path.name for path in run_dir.iterdir()} == {kept.name, *(f"checkpoint-{n}" for n in (3, 6, 8, 9, 10))}
     check_whole(run_dir / "checkpoint-8")
 
 
