@@ -157,6 +157,7 @@ class Study:
     def __init__(self, file: StudyFile, args: argparse.Namespace):
         self.file, self.args, self.output_dir = file, args, args.output_dir
         self.pretrain_recipe = ROOT / file.pretrain_recipe
+        self.text = {key: vars(args)[key] for key in ("train_file", "validation_file") if vars(args)[key]}
         self.jobs = [*self._tune(), *(job for seed in file.seeds for job in self._of_seed(seed))]
         self.by_name = {job.name: job for job in self.jobs}
 
@@ -184,11 +185,10 @@ class Study:
     def _pretraining(
         self, name: str, stage: str, seed: int, arguments: Mapping[str, Any], extra: Mapping[str, Any], **links: Any
     ) -> Job:
-        text = {key: vars(self.args)[key] for key in ("train_file", "validation_file") if vars(self.args)[key]}
         own = {"tokenizer_name": str(self.output_dir / "tokenizer"), "seed": seed}
         place = {"output_dir": str(self.output_dir / name)}
         given = joined(
-            self.pretrain_recipe, text | own, extra, without(arguments, "tuned_as", "learning_rates"), place
+            self.pretrain_recipe, self.text | own, extra, without(arguments, "tuned_as", "learning_rates"), place
         )
         return Job(name, stage, given, f"{name}/{RECORD_NAME}", **links)
 
@@ -340,11 +340,10 @@ class Study:
             ValueError: the tokenizer in the folder was trained with other arguments.
         """
         folder, partial = self.output_dir / "tokenizer", self.output_dir / "tokenizer.partial"
-        text = {key: vars(self.args)[key] for key in ("train_file", "validation_file") if vars(self.args)[key]}
-        given = joined(self.pretrain_recipe, text, self.file.tokenizer, {"output_dir": str(partial)})
+        given = joined(self.pretrain_recipe, self.text, self.file.tokenizer, {"output_dir": str(partial)})
         _, data_args, *_ = parse_quietly(Job("tokenizer", "tune", {}, ""), words_of(given))
         before = (load(folder / RECORD_NAME) or {}).get("arguments", {})  # a tokenizer made by hand has no record
-        now = for_json(self.file.tokenizer | text)
+        now = for_json(self.file.tokenizer | self.text)
         if differing := compare_values(before, now):
             there = "; ".join(differing.values())
             raise ValueError(

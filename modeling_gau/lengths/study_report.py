@@ -12,6 +12,7 @@ are 95 % intervals of Student's t over the seeds and do not cover the choice of 
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -133,21 +134,22 @@ def interval(differences: Sequence[float]) -> tuple[float, float]:
     return float(differences.mean()), float(stats.t.ppf(0.975, count - 1) * stats.sem(differences))
 
 
-def mean_cell(column: pd.Series, percent: bool = True) -> str:
-    scale, digits = (100, 1) if percent else (1, 3)
+def mean_cell(column: pd.Series, scale: int = 100, digits: int = 1) -> str:
     spread = f" ± {scale * column.std():.{digits}f}" if len(column) > 1 else ""
     return f"{scale * column.mean():.{digits}f}{spread}"
 
 
-def difference_cell(differences: pd.Series, percent: bool = True) -> str:
+def difference_cell(differences: pd.Series, scale: int = 100, digits: int = 1) -> str:
     """Mean and 95 % interval over the complete pairs; no interval for a single pair."""
     differences = differences.dropna()
     if differences.empty:
         return ""
-    scale, digits = (100, 1) if percent else (1, 3)
     mean, half = interval(differences)
     sign = "+" if mean >= 0 else "−"
     return f"{sign}{scale * abs(mean):.{digits}f}" + (f" ± {scale * half:.{digits}f}" if half == half else "")
+
+
+mean_loss, loss_difference = (partial(cell, scale=1, digits=3) for cell in (mean_cell, difference_cell))
 
 
 def by_length(rows: dict[str, pd.DataFrame], cell, head: str) -> list[list[str]]:
@@ -165,50 +167,50 @@ def by_length(rows: dict[str, pd.DataFrame], cell, head: str) -> list[list[str]]
 # Tables
 
 
+PAIRS = (
+    ("squared_relu, n fixed", "squared_relu, n dynamic"),
+    ("squared_relu, n dynamic, mixed lengths", "squared_relu, n dynamic"),
+    ("squared_relu, n dynamic, mixed lengths", "squared_relu, n fixed"),
+    ("normalized_squared_relu", "squared_relu, n fixed"),
+    ("softmax", "squared_relu, n fixed"),
+    ("softmax", "squared_relu, n dynamic"),
+    ("softmax", "normalized_squared_relu"),
+    ("softmax_plus", "softmax"),
+)
+
+
 def tables(lengths, attention, tuning, fine_tuning):
-    yield "Tuning: masked accuracy in percent after the short runs, by learning rate", tuning_table(tuning)
-    yield "Is attention used? Masked accuracy in percent, contexts intact and shuffled", shuffled_table(lengths)
-    arms = {label: values(lengths, arm, "accuracy") for label, arm in ARMS.items()}
-    yield (
-        "Masked accuracy in percent by length, mean and standard deviation over seeds",
-        by_length(arms, mean_cell, "arm"),
-    )
-    losses = {label: values(lengths, arm, "loss") for label, arm in ARMS.items()}
-    yield "Masked-token loss in nats by length", by_length(losses, lambda c: mean_cell(c, False), "arm")
-    pairs = (
-        ("squared_relu, n fixed", "squared_relu, n dynamic"),
-        ("squared_relu, n dynamic, mixed lengths", "squared_relu, n dynamic"),
-        ("squared_relu, n dynamic, mixed lengths", "squared_relu, n fixed"),
-        ("normalized_squared_relu", "squared_relu, n fixed"),
-        ("softmax", "squared_relu, n fixed"),
-        ("softmax", "squared_relu, n dynamic"),
-        ("softmax", "normalized_squared_relu"),
-        ("softmax_plus", "softmax"),
-    )
-    found = {f"{one} − {other}": arms[one] - arms[other] for one, other in pairs}
-    yield (
-        "Differences of masked accuracy in points, 95 % intervals over seeds",
-        by_length(found, difference_cell, "difference"),
-    )
-    yield "Which n serves each length: masked accuracy in percent with n -> N (n/N)^p", exponent_table(lengths)
-    yield (
-        "Growth of the normalizers: exponent of n, mean and range over layers and seeds",
-        growth_table(attention, trained_length(lengths)),
+    """Titles and tables."""
+    accuracies, losses = (
+        {label: values(lengths, arm, m) for label, arm in ARMS.items()} for m in ("accuracy", "loss")
     )
     soft = {label: values(lengths, arm, "loss") for label, arm in SOFTMAX_ARMS.items()}
-    yield (
-        "log n in training, at inference or not at all: loss in nats",
-        by_length(soft, lambda c: mean_cell(c, False), "arm"),
-    )
-    found = {f"{one} − {other}": soft[one] - soft[other] for one, other in SOFTMAX_PAIRS}
-    yield (
-        "What log n changes: paired differences of loss in nats, 95 % intervals over seeds",
-        by_length(found, lambda c: difference_cell(c, False), "difference"),
-    )
-    yield "Position scaling beyond 512: loss in nats", scaling_table(lengths)
-    yield "Attention by length, mean of layers and seeds", attention_table(attention)
+    differences = {f"{one} − {other}": accuracies[one] - accuracies[other] for one, other in PAIRS}
+    soft_differences = {f"{one} − {other}": soft[one] - soft[other] for one, other in SOFTMAX_PAIRS}
+    found = {
+        "Tuning: masked accuracy in percent after the short runs, by learning rate": tuning_table(tuning),
+        "Is attention used? Masked accuracy in percent, contexts intact and shuffled": shuffled_table(lengths),
+        "Masked accuracy in percent by length, mean and standard deviation over seeds": by_length(
+            accuracies, mean_cell, "arm"
+        ),
+        "Masked-token loss in nats by length": by_length(losses, mean_loss, "arm"),
+        "Differences of masked accuracy in points, 95 % intervals over seeds": by_length(
+            differences, difference_cell, "difference"
+        ),
+        "Which n serves each length: masked accuracy in percent with n -> N (n/N)^p": exponent_table(lengths),
+        "Growth of the normalizers: exponent of n, mean and range over layers and seeds": growth_table(
+            attention, trained_length(lengths)
+        ),
+        "log n in training, at inference or not at all: loss in nats": by_length(soft, mean_loss, "arm"),
+        "What log n changes: paired differences of loss in nats, 95 % intervals over seeds": by_length(
+            soft_differences, loss_difference, "difference"
+        ),
+        "Position scaling beyond 512: loss in nats": scaling_table(lengths),
+        "Attention by length, mean of layers and seeds": attention_table(attention),
+    }
     if fine_tuning is not None:
-        yield "Fine-tuning at short lengths", fine_tuning_table(fine_tuning)
+        found["Fine-tuning at short lengths"] = fine_tuning_table(fine_tuning)
+    return found.items()
 
 
 def tuning_table(tuning: pd.DataFrame) -> list[list[str]]:
@@ -314,7 +316,7 @@ def scaling_table(lengths: pd.DataFrame) -> list[list[str]]:
         for scaling in ("none", *sorted(scaled.position_scaling.unique())):
             found = values(lengths, arm, "loss", scaling)
             rows[f"{label}; {scaling}"] = found[[n for n in found.columns if n > trained_length(lengths)]]
-    return by_length(rows, lambda c: mean_cell(c, False), "arm; scaling")
+    return by_length(rows, mean_loss, "arm; scaling")
 
 
 def attention_table(attention: pd.DataFrame) -> list[list[str]]:
