@@ -85,7 +85,8 @@ def convert(source: str | Path, output_dir: str | Path, overrides: Overrides | N
     output_dir = Path(output_dir).resolve()
     with _whole_directory(output_dir) as directory:
         checkpoint = read_checkpoint(_directory(source), overrides or Overrides())
-        model = _build(checkpoint)
+        kind = GAUForMaskedLM if checkpoint.has_head else GAUModel
+        model = kind.from_pretrained(None, config=checkpoint.config, state_dict=checkpoint.state, dtype="auto")
         tokenizer = gau_alpha_tokenizer(
             checkpoint.vocabulary, checkpoint.config.max_position_embeddings, checkpoint.lowercase
         )
@@ -176,11 +177,6 @@ def _directory(source: str | Path) -> Path:
         raise ValueError(
             f"--input {source} is not a directory, and cannot be downloaded from the Hub: {error}"
         ) from error
-
-
-def _build(checkpoint: GAUAlphaCheckpoint) -> GAUPreTrainedModel:
-    kind = GAUForMaskedLM if checkpoint.has_head else GAUModel
-    return kind.from_pretrained(None, config=checkpoint.config, state_dict=checkpoint.state, dtype="auto")
 
 
 def _port_state(model: GAUPreTrainedModel, has_head: bool) -> dict[str, torch.Tensor]:
