@@ -43,11 +43,13 @@ def metadata(wheel) -> email.message.Message:
     return email.message_from_bytes(wheel.read(name))
 
 
-def test_wheel_holds_the_package_and_nothing_else(wheel):
+def test_wheel_holds_the_package_its_licence_and_nothing_else(wheel):
     contents = {name for name in wheel.namelist() if ".dist-info/" not in name}
     sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "modeling_gau").rglob("*.py")}
     assert {"modeling_gau/modeling_gau.py", "modeling_gau/text/packing.py"} <= sources
     assert contents == sources | {"modeling_gau/runs/model_card_template.md"}
+    (name,) = [name for name in wheel.namelist() if name.endswith("/LICENSE")]
+    assert wheel.read(name) == (ROOT / "LICENSE").read_bytes()
 
 
 def test_every_room_and_tool_works_from_the_wheel(wheel, tmp_path, in_fork_without_package):
@@ -75,11 +77,6 @@ def use_wheel(folder: str, modules: list[str]) -> None:
             except SystemExit as exit:
                 assert exit.code in (None, 0), (name, exit.code)
         assert ("python -m modeling_gau.export " if name == "modeling_gau" else "usage:") in shown.getvalue(), name
-
-
-def test_wheel_holds_the_licence(wheel):
-    (name,) = [name for name in wheel.namelist() if name.endswith("/LICENSE")]
-    assert wheel.read(name) == (ROOT / "LICENSE").read_bytes()
 
 
 def test_metadata(metadata):

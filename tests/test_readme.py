@@ -61,19 +61,15 @@ def test_script_commands_parse(command, monkeypatch):
 
 
 def test_links_lead_somewhere():
-    for path in (
-        *ROOT.glob("README*.md"),
-        *(ROOT / "docs").glob("*.md"),
-        *(ROOT / "benchmarks" / "results").glob("*.md"),
-    ):
+    folders = {"": "README*.md", "docs": "*.md", "benchmarks/results": "*.md"}
+    for path in (path for folder, pattern in folders.items() for path in (ROOT / folder).glob(pattern)):
         for link in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
             assert link.startswith("https://") or (path.parent / link).exists(), f"{path.name}: {link}"
 
 
 def test_the_chinese_readme_covers_the_same_ground():
-    assert [line.partition("#")[0].rstrip() for line in commands(CHINESE)] == [
-        line.partition("#")[0].rstrip() for line in commands()
-    ]
+    english, chinese = ([line.partition("#")[0].rstrip() for line in commands(text)] for text in (README, CHINESE))
+    assert chinese == english
     assert blocks("python", CHINESE) == blocks("python")
     # The tree of files is not translated.
     titles = [len(re.findall(r"^## ", text, flags=re.MULTILINE)) for text in (README, CHINESE)]
@@ -124,7 +120,6 @@ def test_every_room_and_module_at_the_top_is_listed():
 def test_tables_list_every_normalization_and_backend():
     assert first_column("Attention normalizations") == set(ATTENTION_NORMALIZATIONS)
     # Other tests may have registered backends of their own.
-    own = {
-        name for name, backend in ATTENTION_BACKENDS.items() if backend.forward.__module__.startswith("modeling_gau.")
-    }
+    backends = ATTENTION_BACKENDS.items()
+    own = {name for name, backend in backends if backend.forward.__module__.startswith("modeling_gau.")}
     assert first_column("Attention backends") == own

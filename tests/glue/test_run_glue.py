@@ -100,24 +100,15 @@ def pairs(count: int, first: str = "sentence1", second: str = "sentence2", names
 def test_classification_learns_reports_and_predicts(tmp_path, pretrained, capsys):
     hidden = [{"sentence": row["sentence"], "label": -1} for row in sentiment(6)]
     output = tmp_path / "out"
-    results = run(
-        output,
-        "do_train",
-        "do_eval",
-        "do_predict",
-        "load_best_model_at_end",
-        task_name="sst2",
-        train_file=write(tmp_path / "train.jsonl", sentiment(48)),
-        validation_file=write(tmp_path / "dev.csv", sentiment(11)),
-        test_file=write(tmp_path / "test.jsonl", hidden),
-        model_name_or_path=pretrained,
-        learning_rate=3e-3,
-        num_train_epochs=8,
-        train_sampling_strategy="group_by_length",
-        eval_strategy="epoch",
-        save_strategy="epoch",
-        save_total_limit=1,
-    )
+    data = {
+        "train_file": write(tmp_path / "train.jsonl", sentiment(48)),
+        "validation_file": write(tmp_path / "dev.csv", sentiment(11)),
+        "test_file": write(tmp_path / "test.jsonl", hidden),
+    }
+    options = {"task_name": "sst2", "model_name_or_path": pretrained, "learning_rate": 3e-3, "num_train_epochs": 8}
+    options |= {"train_sampling_strategy": "group_by_length", "eval_strategy": "epoch"}
+    options |= {"save_strategy": "epoch", "save_total_limit": 1}
+    results = run(output, "do_train", "do_eval", "do_predict", "load_best_model_at_end", **data, **options)
     assert results["eval_accuracy"] == 1.0
     assert results["eval_samples"] == 11 and results["train_samples"] == 48
     assert read_json(output / "all_results.json").items() >= {"eval_accuracy": 1.0, "test_samples": 6}.items()
@@ -146,19 +137,9 @@ def test_classification_learns_reports_and_predicts(tmp_path, pretrained, capsys
 def test_regression(tmp_path, pretrained):
     data = write(tmp_path / "rows.csv", pairs(24, names=(0.5, 4.5)))
     output = tmp_path / "out"
-    results = run(
-        output,
-        "do_train",
-        "do_eval",
-        "do_predict",
-        task_name="stsb",
-        train_file=data,
-        validation_file=data,
-        test_file=data,
-        model_name_or_path=pretrained,
-        learning_rate=3e-3,
-        num_train_epochs=15,
-    )
+    options = {"task_name": "stsb", "train_file": data, "validation_file": data, "test_file": data}
+    options |= {"model_name_or_path": pretrained, "learning_rate": 3e-3, "num_train_epochs": 15}
+    results = run(output, "do_train", "do_eval", "do_predict", **options)
     assert results["eval_pearson"] > 0.95
     assert results["eval_combined_score"] == pytest.approx((results["eval_pearson"] + results["eval_spearmanr"]) / 2)
     assert results["test_pearson"] == pytest.approx(results["eval_pearson"])  # the labels of the test file are known
@@ -170,23 +151,18 @@ def test_regression(tmp_path, pretrained):
 
 def test_local_pairs_of_any_classes_and_their_checkpoint(tmp_path, pretrained):
     output = tmp_path / "out"
-    trained = run(
-        output,
-        train_file=write(tmp_path / "train.csv", pairs(32, names=("yes", "no"))),
-        validation_file=write(tmp_path / "dev.csv", pairs(8, names=("yes", "no"))),
-        model_name_or_path=pretrained,
-        learning_rate=3e-3,
-        num_train_epochs=8,
-    )
+    train = write(tmp_path / "train.csv", pairs(32, names=("yes", "no")))
+    dev = write(tmp_path / "dev.csv", pairs(8, names=("yes", "no")))
+    options = {"model_name_or_path": pretrained, "learning_rate": 3e-3, "num_train_epochs": 8}
+    trained = run(output, train_file=train, validation_file=dev, **options)
     assert trained["eval_accuracy"] == 1.0
     assert AutoConfig.from_pretrained(output).id2label == {0: "no", 1: "yes"}
 
     # The classes now come from the checkpoint: the rows show only one of them.
     only_yes = write(tmp_path / "yes.csv", pairs(8, names=("yes", "no"))[::2])
     again = tmp_path / "again"
-    results = run(
-        again, "do_eval", "do_predict", validation_file=only_yes, test_file=only_yes, model_name_or_path=output
-    )
+    files = {"validation_file": only_yes, "test_file": only_yes}
+    results = run(again, "do_eval", "do_predict", model_name_or_path=output, **files)
     assert results["eval_accuracy"] == 1.0 and results["eval_samples"] == 4
     assert read_predictions(again / "predictions_test.tsv") == ["yes"] * 4
 
@@ -195,20 +171,10 @@ def test_mnli_has_two_validation_splits(tmp_path, pretrained):
     matched = write(tmp_path / "matched.jsonl", pairs(9, "premise", "hypothesis", MNLI))
     mismatched = write(tmp_path / "mismatched.jsonl", pairs(6, "premise", "hypothesis", names=(0, 1, 2)))
     output = tmp_path / "out"
-    results = run(
-        output,
-        "do_train",
-        "do_eval",
-        "do_predict",
-        task_name="mnli",
-        train_file=matched,
-        validation_file=matched,
-        validation_mismatched_file=mismatched,
-        test_file=matched,
-        test_mismatched_file=mismatched,
-        model_name_or_path=pretrained,
-        max_steps=2,
-    )
+    files = {"train_file": matched, "validation_file": matched, "validation_mismatched_file": mismatched}
+    files |= {"test_file": matched, "test_mismatched_file": mismatched}
+    options = {"task_name": "mnli", "model_name_or_path": pretrained, "max_steps": 2}
+    results = run(output, "do_train", "do_eval", "do_predict", **files, **options)
     saved = read_json(output / "eval_results.json")
     assert saved["eval_samples"] == 9 and saved["eval_mm_samples"] == 6
     assert results["eval_mm_accuracy"] == saved["eval_mm_accuracy"]
