@@ -1,5 +1,5 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""Training batches: lengths by step, rows by process, documents kept apart, and going on in the middle."""
+"""Training batches: lengths by step, rows by process, documents kept apart, and resuming."""
 
 import copy
 import json
@@ -110,13 +110,13 @@ def test_length_schedules_are_read():
         ("32:0.5,64:0.4,128:0.1", "--length_schedule: a stage gets none of the 3 steps"),
     ],
 )
-def test_length_schedules_that_cannot_be(text, message):
+def test_bad_length_schedules_are_refused(text, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         LengthPlan(parse_length_schedule(text), 3, 0)
 
 
 @pytest.mark.parametrize("weights", [(1.0,), (1.0, 2.0, 3.0), (1.0, 0.0), (1.0, -1.0)])
-def test_weights_that_cannot_be(weights):
+def test_bad_weights_are_refused(weights):
     message = "--mixed_length_weights needs one positive number for each of the 2 lengths 64 128"
     with pytest.raises(ValueError, match=message):
         Stage((64, 128), weights)
@@ -131,7 +131,7 @@ def test_mixed_lengths_have_their_shares():
     assert any(plan.length(step) != other.length(step) for step in range(50))
 
 
-def test_lengths_so_far_do_not_depend_on_how_long_the_run_is():
+def test_lengths_do_not_depend_on_the_duration_of_the_run():
     stages = parse_length_schedule("64+128+256:0.5,512:0.5")
     short, long = LengthPlan(stages, 100, 0), LengthPlan(stages, 1000, 0)
     assert [short.length(step) for step in range(50)] == [long.length(step) for step in range(50)]
@@ -171,7 +171,7 @@ def test_a_rope_base_holds_until_the_next_one():
         ((32, 64), 32, "Make that a multiple of 64"),
     ],
 )
-def test_shapes_that_cannot_be(lengths, tokens, message):
+def test_bad_shapes_are_refused(lengths, tokens, message):
     with pytest.raises(ValueError, match=message):
         BatchShape(make_plan(*lengths), tokens, 1, 0, 1, 10)
 
@@ -242,7 +242,7 @@ def test_an_epoch_has_every_page_once(tokenizer):
     assert sum(not torch.equal(labels[0][page], labels[1][page]) for page in expected) == 24
 
 
-def test_pages_of_epochs_that_a_batch_spans(tokenizer):
+def test_a_batch_may_span_epochs(tokenizer):
     source = make_source(tokenizer, full_pages(5), 32, tokens=96, steps=10)
     seen = [row[1].item() for number in range(10) for row in text_of(source[number])]
     for epoch in range(6):
@@ -362,7 +362,7 @@ def test_documents_of_a_row_are_as_each_alone(make_model, make_tokenizer, normal
         assert (fixed - together)[:99].abs().max() > 0.01
 
 
-# Going on
+# Resuming
 
 
 def state_of(loader: TrainingLoader) -> list[dict]:
@@ -376,7 +376,7 @@ def indexed_loader(tokenizer, workers=0) -> TrainingLoader:
 
 
 @pytest.mark.parametrize("workers", [0, 3])
-def test_an_index_goes_on_anywhere(tokenizer, workers):
+def test_an_indexed_run_resumes_at_any_batch(tokenizer, workers):
     loader = indexed_loader(tokenizer)
     states, whole = [state_of(loader)], []
     for batch in loader:
@@ -478,7 +478,7 @@ def test_readers_of_a_stream_share_the_documents(tokenizer, files, workers, worl
 
 @pytest.mark.parametrize("packing", ["concat", "documents"])
 @pytest.mark.parametrize("workers", [0, 1, 3])
-def test_a_stream_goes_on_anywhere(tokenizer, files, workers, packing):
+def test_a_streamed_run_resumes_at_any_batch(tokenizer, files, workers, packing):
     loader, whole, states = streamed_loader(tokenizer, files, workers, packing), [], []
     for batch in loader:
         whole.append(batch)
@@ -493,7 +493,7 @@ def test_a_stream_goes_on_anywhere(tokenizer, files, workers, packing):
         assert state_of(resumed) == states[first + len(batches) - 1]
 
 
-def test_a_stream_resumed_twice(tokenizer, files):
+def test_a_stream_resumes_twice(tokenizer, files):
     loader = streamed_loader(tokenizer, files)
     whole, first, state, batches = list(loader), 0, None, []
     for stop in (4, 11, 30):
@@ -510,7 +510,7 @@ def test_a_stream_resumed_twice(tokenizer, files):
     ("options", "there"),
     [({"workers": 2}, "1 process.* of 0 worker"), ({"world": 2}, "1 process.* of 0 worker"), (None, "no place in it")],
 )
-def test_a_stream_with_other_readers_does_not_go_on(tokenizer, files, options, there):
+def test_a_stream_refuses_to_resume_with_other_readers(tokenizer, files, options, there):
     loader = streamed_loader(tokenizer, files)
     next(iter(loader))
     state = loader.state() if options else None
@@ -524,7 +524,7 @@ def test_a_stream_with_other_readers_does_not_go_on(tokenizer, files, options, t
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_more_readers_than_documents(tokenizer, tmp_path, workers):
+def test_more_readers_than_documents_are_refused(tokenizer, tmp_path, workers):
     (tmp_path / "one.jsonl").write_text(json.dumps({"text": " ".join(map(str, range(5, 90)))}) + "\n")
     loader = streamed_loader(tokenizer, (str(tmp_path / "one.jsonl"),), workers, rank=1, world=2, tokens=64)
     with pytest.raises(ValueError, match=r"of the stream gets no documents.*Lower --dataloader_num_workers"):

@@ -349,7 +349,7 @@ def test_too_little_text_to_hold_out():
         split_documents(Dataset.from_dict({"text": ["word"]}), 5.0, seed=0)
 
 
-def test_what_is_held_out_has_nothing_to_do_with_how_the_embedded_corpus_is_chosen():
+def test_holding_out_is_independent_of_the_cap_of_the_embedded_corpus():
     # That one takes the modules with the lowest digest.
     names = sorted((f"module {number}" for number in range(4000)), key=digest)[:2000]
     assert 60 < sum(is_held_out(name, 5, seed=0) for name in names) < 140

@@ -1,5 +1,5 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""Evaluation at several lengths: every length is asked the same."""
+"""Evaluation at several lengths: every length predicts the same tokens."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def content(dataset, column):
 
 
 @pytest.mark.parametrize("whole_words", [False, True])
-def test_every_length_is_asked_the_same(tokenizer, stream, whole_words):
+def test_every_length_predicts_the_same_tokens(tokenizer, stream, whole_words):
     masking = Masking(tokenizer, whole_words=whole_words)
     evaluations = make_length_evaluations(stream, masking, [64, 8, 100], seed=3)
     assert list(evaluations) == [64, 8, 100]
@@ -81,7 +81,7 @@ def test_max_tokens(tokenizer):
         ({"lengths": [8]}, 1e-9, "chose none of the 100 validation tokens"),
     ],
 )
-def test_evaluations_that_cannot_be(tokenizer, arguments, probability, message):
+def test_impossible_evaluations_are_refused(tokenizer, arguments, probability, message):
     with pytest.raises(ValueError) as error:
         make_length_evaluations(np.full(100, 7, np.int32), Masking(tokenizer, probability), **arguments)
     assert message in str(error.value)
@@ -109,20 +109,20 @@ def long_documents(tokenizer, *sizes):
 
 
 def only(documents):
-    """The documents, and an error for who wants more."""
+    """The documents, and a failure if more are read."""
     yield from documents
     pytest.fail("More documents were taken than needed.")
 
 
 def asked_places(inputs, labels, width, windows):
-    """(window, token, label) of what is asked, from rows of a length."""
+    """(window, token, label) of every token to predict, from the rows of one length."""
     places = np.argwhere(labels[:, 1:-1] != -100)
     of_window = len(labels) // windows
     return {(int(r // of_window), int(r % of_window * width + c), int(labels[r, c + 1])) for r, c in places}
 
 
 @pytest.mark.parametrize("lengths", [(34, 8, 16), (3, 34), (34,), (10, 13, 34, 33)])
-def test_windows_ask_every_length_for_the_same_tokens(tokenizer, lengths):
+def test_windows_of_every_length_predict_the_same_tokens(tokenizer, lengths):
     documents = long_documents(tokenizer, 31, 32, 100, 63, 5, 64, 0)
     windows = mask_windows(documents, Masking(tokenizer, 0.3), lengths, 10**6, seed=4)
     # Of the document of 100 tokens two, of those with 31, 5 and 0 none.
@@ -148,14 +148,6 @@ def test_windows_ask_every_length_for_the_same_tokens(tokenizer, lengths):
         assert (inputs == 4).sum() > 0.5 * len(expected)  # [MASK]
 
 
-def test_tokens_that_some_length_leaves_out_are_context_only(tokenizer):
-    documents = long_documents(tokenizer, 64)
-    windows = mask_windows(documents, Masking(tokenizer, 0.9), [34, 16, 8], 64)
-    assert (windows.labels[:, 28:] == -100).all()  # rows of 16 hold 2 x 14 of 32 tokens
-    assert (windows.labels[:, 20:28] != -100).any()
-    assert (windows.rows(34)[0][:, 29:33] == np.reshape(documents, (2, 32))[:, 28:]).all()
-
-
 @pytest.mark.parametrize(
     ("lengths", "lost"),
     [
@@ -163,7 +155,7 @@ def test_tokens_that_some_length_leaves_out_are_context_only(tokenizer):
         ((500, 100), 8), ((384, 96), 6), ((1000, 16), 4),
     ],
 )  # fmt: skip
-def test_lengths_that_are_no_powers_of_two_lose_what_they_do_not_fill_alone(tokenizer, lengths, lost):
+def test_other_lengths_lose_only_what_they_cannot_fill(tokenizer, lengths, lost):
     width = max(lengths) - 2
     assert lost == width - min(width // (length - 2) * (length - 2) for length in lengths) <= 0.017 * width
     windows = mask_windows(long_documents(tokenizer, *[width] * 20), Masking(tokenizer, 0.9), lengths, 20 * width)
@@ -173,7 +165,7 @@ def test_lengths_that_are_no_powers_of_two_lose_what_they_do_not_fill_alone(toke
 
 
 @pytest.mark.parametrize("longest", [32, 128, 512])
-def test_powers_of_two_are_asked_the_same_whichever_are_asked_for(tokenizer, longest):
+def test_powers_of_two_predict_the_same_tokens_in_any_selection(tokenizer, longest):
     documents, powers = long_documents(tokenizer, 3 * longest, longest), [4, 8, 16, 32, 64, 128, 256]
     some = [(longest,), *((power, longest) for power in powers if power < longest), (4, 16, longest)]
     found = [mask_windows(documents, Masking(tokenizer), lengths, 10**6) for lengths in some]
@@ -234,7 +226,7 @@ def test_windows_follow_from_seed_and_text(tokenizer):
         ((40,), [8], 1e-9, "chose none of the 12 tokens"),
     ],
 )
-def test_windows_that_cannot_be(tokenizer, sizes, lengths, probability, message):
+def test_impossible_windows_are_refused(tokenizer, sizes, lengths, probability, message):
     documents = long_documents(tokenizer, *sizes)
     with pytest.raises(ValueError) as error:
         mask_windows(documents, Masking(tokenizer, probability), lengths, 1000)

@@ -1,5 +1,5 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""What is masked: the shares asked for, never special tokens, whole words whole."""
+"""Masking: the requested shares, never special tokens, and whole words whole."""
 
 import numpy as np
 import pytest
@@ -172,7 +172,7 @@ def test_words_end_at_special_tokens(tokenizers):
         assert borders(np.array([sep, *inside, sep, sep, *inside])).tolist() == [0, 1, 1, 2, 3, 4, 4]
 
 
-# What cannot be
+# Errors
 
 
 def test_a_vocabulary_without_marks_has_no_whole_words(tokenizer):

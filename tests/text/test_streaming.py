@@ -1,4 +1,4 @@
-"""Streams of documents: each document once, the same order again, and any position a place to go on from."""
+"""Streams of documents: every document once, in an order that can be repeated and resumed anywhere."""
 
 import gzip
 import json
@@ -60,7 +60,7 @@ def test_every_document_has_one_consumer(files, consumers):
 
 @pytest.mark.parametrize(("consumer", "consumers"), [(0, 1), (1, 2), (2, 8)])
 @pytest.mark.parametrize("equal_files", [False, True], ids=["rows_in_turn", "whole_files"])
-def test_every_position_is_a_place_to_go_on_from(files, requests, equal_files, consumer, consumers):
+def test_reading_resumes_at_any_position(files, requests, equal_files, consumer, consumers):
     one = write_files(*[5] * 8) if equal_files else stream(percentage=20)
     share = consumer, consumers
     whole = list(one.documents(1, [0, 0], *share))
@@ -459,7 +459,7 @@ def test_sources_that_cannot_be_streamed(arguments, message):
         ((0, [0, 0], 2, 2), "Consumers are numbered from 0 to 1, got 2"),
     ],
 )
-def test_requests_that_cannot_be(files, request_, message):
+def test_bad_positions_and_consumers_are_refused(files, request_, message):
     with pytest.raises(ValueError, match=message):
         stream().documents(*request_)
 

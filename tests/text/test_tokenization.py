@@ -90,7 +90,7 @@ def test_chinese_characters_do_not_fill_the_vocabulary():
         ("wordpiece", 20, "--vocab_size of at least 64, got 20"),
     ],
 )
-def test_tokenizers_that_cannot_be(stories, kind, size, message):
+def test_impossible_tokenizers_are_refused(stories, kind, size, message):
     with pytest.raises(ValueError) as error:
         train_tokenizer(stories, kind, size)
     assert message in str(error.value)

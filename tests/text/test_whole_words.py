@@ -105,7 +105,7 @@ def test_special_tokens_end_words(tokenizers):
     assert words(np.array([], np.int32)).tolist() == []
 
 
-def test_characters_that_are_cut_through(tokenizers):
+def test_characters_cut_in_two(tokenizers):
     """Rows begin and end anywhere, in bytes also amid a character."""
     tokenizer = tokenizers["bytes"]
     words, tokens = SegmentedWords(tokenizer, "jieba"), encode(tokenizer, "".join(TEXTS))
@@ -172,7 +172,7 @@ def test_a_letter_of_maltese_makes_no_byte_level_vocabulary():
         assert WordBorders(tokenizer)(ids).tolist() == [0, 1, 1, 2, 3, 4]
 
 
-def test_characters_that_fall_back_to_bytes():
+def test_characters_spelled_in_bytes():
     spelled = [f"<0x{byte:02X}>" for byte in "民".encode()]
     bytes_of_all = [f"<0x{byte:02X}>" for byte in range(256)]
     tokenizer = unigram(["▁北京", "人", "大学", "的", *bytes_of_all], byte_fallback=True)
