@@ -105,7 +105,7 @@ def test_classification_learns_reports_and_predicts(tmp_path, pretrained, capsys
         "validation_file": write(tmp_path / "dev.csv", sentiment(11)),
         "test_file": write(tmp_path / "test.jsonl", hidden),
     }
-    options = {"task_name": "sst2", "model_name_or_path": pretrained, "learning_rate": 3e-3, "num_train_epochs": 8}
+    options = {"task_name": "sst2", "model_name_or_path": pretrained, "learning_rate": 5e-3, "num_train_epochs": 5}
     options |= {"train_sampling_strategy": "group_by_length", "eval_strategy": "epoch"}
     options |= {"save_strategy": "epoch", "save_total_limit": 1}
     results = run(output, "do_train", "do_eval", "do_predict", "load_best_model_at_end", **data, **options)
@@ -550,7 +550,7 @@ def test_several_labels_a_row(tmp_path, pretrained, form):
         columns = [{"text": row["text"]} | {name: int(name in row["tags"]) for name in label} for row in rows]
         data = write(tmp_path / "rows.csv", columns)
     options = {"text_column": "text", "label_column": label, "validation_file": data, "test_file": data}
-    learning = {"train_file": data, "learning_rate": 5e-3, "num_train_epochs": 12, "model_name_or_path": pretrained}
+    learning = {"train_file": data, "learning_rate": 1e-2, "num_train_epochs": 8, "model_name_or_path": pretrained}
     results = run(output, "do_train", "do_eval", "do_predict", **options, **learning)
     assert results["eval_f1_micro"] == results["eval_accuracy"] == 1.0
     config = AutoConfig.from_pretrained(output)
