@@ -6,12 +6,14 @@ uploads, downloads. It has no Xet storage: clients set `HF_HUB_DISABLE_XET=1`.
 """
 
 import base64
+import contextlib
 import hashlib
 import json
 import re
 import socket
 import struct
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
@@ -71,7 +73,7 @@ class Repository:
 
 
 class Hub:
-    """The state of the server, and its answers as JSON. `uploads` are the LFS files that arrived whole, by SHA-256."""
+    """The state of the server. `uploads` are the LFS files that arrived whole, by SHA-256."""
 
     def __init__(self):
         self.users: dict[str, User] = {}
@@ -85,8 +87,6 @@ class Hub:
         """Cuts the connection of the `number`-th LFS upload from now on half-way, and refuses the client's retries."""
         self.uploads_until_break = number
 
-    # ---- Access ----
-
     def to_read(self, repo_id: str, user: User | None) -> Repository:
         repository = self.repositories.get(repo_id)
         if repository is None or (repository.private and user is None):
@@ -99,63 +99,6 @@ class Hub:
         if user is None or not user.may_write(repo_id):
             raise Refusal(403, f"You don't have the rights to write to {repo_id}")
         return repository
-
-    # ---- Answers ----
-
-    def create(self, user: User | None, payload: dict) -> dict:
-        if user is None:
-            raise Refusal(401, "Invalid username or password.")
-        repo_id = f"{payload['organization'] or user.name}/{payload['name']}"
-        if not user.may_write(repo_id):
-            raise Refusal(403, f"You don't have the rights to create a model {repo_id}")
-        url = {"url": f"{self.endpoint}/{repo_id}", "name": repo_id}
-        if repo_id in self.repositories:
-            raise Refusal(409, "You already created this model repo", **url)
-        is_private = payload.get("private") or payload.get("visibility") == "private"
-        self.repositories[repo_id] = Repository(repo_id, bool(is_private))
-        return url
-
-    def info(self, repository: Repository, revision: str = "main") -> dict:
-        commit = repository.resolve(revision)
-        siblings = [{"rfilename": path} for path in repository.commits[commit]]
-        return {"id": repository.repo_id, "sha": commit, "private": repository.private, "siblings": siblings}
-
-    def references(self, repository: Repository) -> dict:
-        branches = [
-            {"name": name, "ref": f"refs/heads/{name}", "targetCommit": commit}
-            for name, commit in repository.branches.items()
-        ]
-        return {"branches": branches, "tags": [], "converts": []}
-
-    def preupload(self, payload: dict) -> dict:
-        paths = [file["path"] for file in payload["files"]]
-        modes = ["lfs" if LFS.fullmatch(path) else "regular" for path in paths]
-        return {
-            "files": [
-                {"path": path, "uploadMode": mode, "shouldIgnore": False}
-                for path, mode in zip(paths, modes, strict=True)
-            ]
-        }
-
-    def lfs_batch(self, payload: dict) -> dict:
-        objects = [{"oid": asked["oid"], "size": asked["size"]} for asked in payload["objects"]]
-        for one in objects:
-            if one["oid"] not in self.uploads:
-                self.broken.discard(one["oid"])
-                one["actions"] = {"upload": {"href": f"{self.endpoint}/lfs/{one['oid']}"}}
-        return {"transfer": "basic", "objects": objects}
-
-    def commit(self, repository: Repository, branch: str, lines: list[dict]) -> dict:
-        files = dict(repository.commits[repository.resolve(branch)])
-        for operation in lines[1:]:
-            value = operation["value"]
-            if operation["key"] == "lfsFile":
-                files[value["path"]] = self.uploads[value["oid"]]
-            else:
-                files[value["path"]] = base64.b64decode(value["content"])
-        commit = repository.commit(branch, files)
-        url = f"{self.endpoint}/{repository.repo_id}/commit/{commit}"
-        return {"success": True, "commitOid": commit, "commitUrl": url, "hookOutput": ""}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -222,16 +165,32 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def answer_create(self) -> None:
-        self.answer(self.hub.create(self.user, self.json()))
+        if self.user is None:
+            raise Refusal(401, "Invalid username or password.")
+        payload = self.json()
+        repo_id = f"{payload['organization'] or self.user.name}/{payload['name']}"
+        if not self.user.may_write(repo_id):
+            raise Refusal(403, f"You don't have the rights to create a model {repo_id}")
+        url = {"url": f"{self.hub.endpoint}/{repo_id}", "name": repo_id}
+        if repo_id in self.hub.repositories:
+            raise Refusal(409, "You already created this model repo", **url)
+        is_private = payload.get("private") or payload.get("visibility") == "private"
+        self.hub.repositories[repo_id] = Repository(repo_id, bool(is_private))
+        self.answer(url)
 
     def answer_validate(self) -> None:
         self.answer({"errors": [], "warnings": []})
 
     def answer_info(self, repo_id: str, revision: str = "main") -> None:
-        self.answer(self.hub.info(self.hub.to_read(repo_id, self.user), revision))
+        repository = self.hub.to_read(repo_id, self.user)
+        commit = repository.resolve(revision)
+        siblings = [{"rfilename": path} for path in repository.commits[commit]]
+        self.answer({"id": repo_id, "sha": commit, "private": repository.private, "siblings": siblings})
 
     def answer_references(self, repo_id: str) -> None:
-        self.answer(self.hub.references(self.hub.to_read(repo_id, self.user)))
+        heads = self.hub.to_read(repo_id, self.user).branches.items()
+        branches = [{"name": name, "ref": f"refs/heads/{name}", "targetCommit": commit} for name, commit in heads]
+        self.answer({"branches": branches, "tags": [], "converts": []})
 
     def answer_check(self, repo_id: str, write: str = "") -> None:
         (self.hub.to_write if write else self.hub.to_read)(repo_id, self.user)
@@ -244,15 +203,30 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer_preupload(self, repo_id: str) -> None:
         self.hub.to_write(repo_id, self.user)
-        self.answer(self.hub.preupload(self.json()))
+        modes = {one["path"]: "lfs" if LFS.fullmatch(one["path"]) else "regular" for one in self.json()["files"]}
+        files = [{"path": path, "uploadMode": mode, "shouldIgnore": False} for path, mode in modes.items()]
+        self.answer({"files": files})
 
     def answer_batch(self, repo_id: str) -> None:
         self.hub.to_write(repo_id, self.user)
-        self.answer(self.hub.lfs_batch(self.json()))
+        objects = [{"oid": asked["oid"], "size": asked["size"]} for asked in self.json()["objects"]]
+        for one in objects:
+            if one["oid"] not in self.hub.uploads:
+                self.hub.broken.discard(one["oid"])
+                one["actions"] = {"upload": {"href": f"{self.hub.endpoint}/lfs/{one['oid']}"}}
+        self.answer({"transfer": "basic", "objects": objects})
 
     def answer_commit(self, repo_id: str, branch: str) -> None:
-        lines = [json.loads(line) for line in self.read().splitlines()]
-        self.answer(self.hub.commit(self.hub.to_write(repo_id, self.user), branch, lines))
+        repository = self.hub.to_write(repo_id, self.user)
+        files = dict(repository.commits[repository.resolve(branch)])
+        _, *operations = map(json.loads, self.read().splitlines())
+        for operation in operations:
+            value = operation["value"]
+            is_lfs = operation["key"] == "lfsFile"
+            files[value["path"]] = self.hub.uploads[value["oid"]] if is_lfs else base64.b64decode(value["content"])
+        commit = repository.commit(branch, files)
+        url = f"{self.hub.endpoint}/{repo_id}/commit/{commit}"
+        self.answer({"success": True, "commitOid": commit, "commitUrl": url, "hookOutput": ""})
 
     def answer_upload(self, oid: str) -> None:
         """Sees no tokens, like a storage service: whoever has the address may upload to it."""
@@ -283,19 +257,17 @@ class Handler(BaseHTTPRequestHandler):
         self.send(200, content, {"ETag": f'"{etag}"', "X-Repo-Commit": commit})
 
 
-class Server:
-    """Serves a hub; `hub.endpoint` is the value for HF_ENDPOINT."""
-
-    def __init__(self, hub: Hub):
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), type("HubHandler", (Handler,), {"hub": hub}))
-        hub.endpoint = f"http://127.0.0.1:{self.http.server_port}"
-        self.thread = threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-        self.thread.start()
-
-    def stop(self) -> None:
-        self.http.shutdown()
-        self.thread.join()
-        self.http.server_close()
+@contextlib.contextmanager
+def serve(hub: Hub) -> Iterator[None]:
+    """Meanwhile, `hub.endpoint` is the value for HF_ENDPOINT."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("HubHandler", (Handler,), {"hub": hub}))
+    hub.endpoint = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    yield
+    server.shutdown()
+    thread.join()
+    server.server_close()
 
 
 def environment(hub: Hub, home: str, **changes: str) -> dict[str, str]:

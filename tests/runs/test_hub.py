@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from hub_server import Hub, Repository, Server, User, environment
+from hub_server import Hub, Repository, User, environment, serve
 from transformers import AutoConfig, AutoTokenizer, TrainingArguments
 
 import modeling_gau
@@ -107,9 +107,8 @@ def hub() -> Iterator[Hub]:
     hub.users[WRITER] = User("someone", organizations=("team",))
     hub.users[READER] = User("someone", organizations=("team",), role="read")
     hub.users[STRANGER] = User("stranger")
-    server = Server(hub)
-    yield hub
-    server.stop()
+    with serve(hub):
+        yield hub
 
 
 @pytest.fixture(scope="module")
