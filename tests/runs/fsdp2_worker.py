@@ -8,6 +8,7 @@ Runs follow each other, in forks of this process, which has imported everything 
 one thing: accelerate takes FSDP2 into account only where it has found several accelerators, so it is told so.
 """
 
+import gc
 import json
 import os
 import socket
@@ -65,13 +66,8 @@ def train(rank: int, port: int, directory: str, config: dict, run: dict) -> None
     settings = {"max_steps": 6, "save_steps": 2, "learning_rate": 1e-2} | run
     if sharding is not None:
         os.environ |= launch_environment(processes, sharding)
-        os.environ |= {
-            "RANK": str(rank),
-            "LOCAL_RANK": str(rank),
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-        }
-        os.environ |= {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_PORT": str(port)}
+        os.environ |= {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1"}
         PartialState(cpu=True)
         PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
         settings["accelerator_config"] = {"use_configured_state": True}
@@ -134,6 +130,7 @@ def free_port() -> int:
 
 
 if __name__ == "__main__":
+    gc.freeze()  # accelerate collects garbage in every run, which takes longest over what the imports made
     method = "fork" if sys.platform == "linux" else "spawn"
     plan = json.loads(sys.argv[2])
     for run in plan["runs"]:
