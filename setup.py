@@ -7,12 +7,12 @@ from setuptools import find_packages, setup
 # A floor is the oldest release that works as far as tried, not the newest one seen. runs/trainer.py overrides private
 # methods of transformers' Trainer, so the range of transformers is what the tests have passed on.
 # - torch.compiler.is_exporting came with torch 2.7. The tests have run with 2.13 only.
-# - With accelerate 1.6, a run resumed after its first epoch takes other batches. With 1.7, FSDP2 needs a GPU.
+# - With accelerate 1.6, a run resumed after its first epoch takes other batches. With 1.7, FSDP2 fails without a GPU.
 # - Dataset.from_generator takes a fingerprint since datasets 4.3. evaluate 0.4.4 fails with datasets 4.
 INSTALL_REQUIRES = [
     "transformers>=5.17,<5.25",
     "torch>=2.7",
-    "accelerate>=1.7",
+    "accelerate>=1.8.1",
     "datasets>=4.3",
     "evaluate>=0.4.5",
     "safetensors>=0.8",
