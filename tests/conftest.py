@@ -146,6 +146,8 @@ def in_fork_without_package() -> Callable:
     def run(function: Callable, *args: object) -> None:
         process = multiprocessing.get_context("fork").Process(target=work, args=(function, args))
         process.start()
+        process.join(timeout=120)
+        process.kill()
         process.join()
         assert process.exitcode == 0
 

@@ -21,7 +21,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import CONFIG_NAME, logging
 
-from .state_files import read_json, write_json
+from .state_files import read_json, read_own_json, write_json
 
 
 logger = logging.get_logger(__name__)
@@ -74,8 +74,8 @@ def check_whole(path: str | os.PathLike, digests: bool = True) -> None:
     problem = checkpoint_problem(Path(path), digests)
     if problem is not None:
         raise ValueError(
-            f"{path} is not a whole checkpoint: {problem}. Give an earlier checkpoint-* folder, or `last` for the "
-            "newest whole one."
+            f"{path} is not a whole checkpoint: {problem}. Give an earlier checkpoint-* folder, or take the "
+            "newest whole one: --resume_from_checkpoint last, train(True) in Python."
         )
 
 
@@ -153,6 +153,8 @@ def remove_all_checkpoints(output_dir: str | os.PathLike) -> list[Path]:
     ]
     for path in own:
         _delete_checkpoint(path)
+    for path in _half_deleted(output_dir):  # raises the reason
+        shutil.rmtree(path)
     return own + leftovers
 
 
@@ -264,7 +266,7 @@ def _to_disk(path: Path) -> None:
 
 def read_run_state(checkpoint: str | os.PathLike, process_index: int = 0) -> dict[str, Any]:
     """Reads what a process knew of the run when it saved a checkpoint; empty if that was the plain Trainer."""
-    return read_json(Path(checkpoint) / f"run_state_{process_index}.json") or {}
+    return read_own_json(Path(checkpoint) / f"run_state_{process_index}.json") or {}
 
 
 def find_checkpoint(args: TrainingArguments) -> str | None:

@@ -40,6 +40,15 @@ def read_json(path: Path) -> Any | None:
         return None
 
 
+def read_own_json(path: Path) -> Any | None:
+    """Returns what a JSON file of a checkpoint holds; None if the plain Trainer saved it, without such a file.
+
+    Raises:
+        OSError, ValueError: the file cannot be read. To go on as if it were missing would change the run.
+    """
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
 def for_json(content: Any) -> Any:
     """Replaces what JSON does not have by strings: infinity, NaN and other objects."""
     return json.loads(json.dumps(content, default=str), parse_constant=str)

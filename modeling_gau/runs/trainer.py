@@ -42,7 +42,7 @@ from .state_files import (
     load_optimizer_state,
     load_state,
     random_state,
-    read_json,
+    read_own_json,
     save_state,
     set_random_state,
     without_callables,
@@ -433,7 +433,7 @@ class RunTrainer(Trainer):
 
     def _names_in_optim_args(self, folder: Path) -> set[str]:
         """Settings named in `--optim_args` of this run or of the run that saved `folder`."""
-        before = read_json(folder / ARGUMENTS_NAME) or {}
+        before = read_own_json(folder / ARGUMENTS_NAME) or {}
         texts = (self.args.optim_args or "", before.get("optim_args") or "")
         return {pair.partition("=")[0].strip() for text in texts for pair in text.split(",")} - {"", "lr"}
 
@@ -454,7 +454,7 @@ class RunTrainer(Trainer):
 
     # Promises: bit-equal resume, without unpickling. The Trainer calls it where the data loader has drawn its seeds.
     def _load_rng_state(self, checkpoint):
-        state = read_json(Path(checkpoint or "") / f"rng_state_{self.args.process_index}.json")
+        state = read_own_json(Path(checkpoint or "") / f"rng_state_{self.args.process_index}.json")
         if checkpoint is None or state is None:
             return super()._load_rng_state(checkpoint)
         set_random_state(state, self.args.device, all_devices=self.args.n_gpu > 1)

@@ -295,7 +295,10 @@ def _generate_rows(
 ) -> Iterator[dict[str, str | None]]:
     row = None
     for _, row in read_files(paths, column, text_unit):
-        yield {"text": row.text, "problem": row.problem}
+        problem = row.problem
+        if problem and not skip_bad_rows:
+            problem = str(bad_row_error(problem, is_row=row.number is not None))
+        yield {"text": row.text, "problem": problem}
         if row.problem and not skip_bad_rows:
             return  # an error raised in another process would reach the user as a traceback
     if row is None:  # `datasets` cannot load an empty table; a blank text is dropped later
@@ -306,7 +309,8 @@ def _drop_unusable(name: str, documents: Dataset, data_args: DataArguments) -> t
     """Returns the documents without bad rows and blank texts, and the number of bad rows."""
     problems = _problems(documents, f"{_source(data_args)}, {name} data")
     if problems and not data_args.skip_bad_rows:
-        raise bad_row_error(problems[0])
+        # Problems of files say what to do already.
+        raise ValueError(problems[0]) if "problem" in documents.column_names else bad_row_error(problems[0])
     if problems:
         logger.warning(f"Left out {len(problems)} bad rows of the {name} data:")
         for problem in problems[:PROBLEMS_SHOWN]:
@@ -322,8 +326,9 @@ def _drop_unusable(name: str, documents: Dataset, data_args: DataArguments) -> t
     return documents, len(problems)
 
 
-def bad_row_error(problem: str) -> ValueError:
-    return ValueError(f"{problem} (--skip_bad_rows leaves such rows out and counts them.)")
+def bad_row_error(problem: str, is_row: bool = True) -> ValueError:
+    """Names the way out for a row; a file that cannot be read at all should not go unnoticed."""
+    return ValueError(f"{problem} (--skip_bad_rows leaves such rows out and counts them.)" if is_row else problem)
 
 
 def _problems(documents: Dataset, source: str) -> list[str]:

@@ -33,6 +33,10 @@ def _cut_into_rows(content: np.ndarray, width: int, first: int, last: int) -> pa
     """Rows of `width` values between `first` and `last`; the last row may be shorter."""
     bounds = np.append(np.arange(0, len(content), width), len(content))
     rows = len(bounds) - 1
+    if len(content) + 2 * rows >= 2**31:
+        raise ValueError(
+            f"The validation text has {len(content):,} tokens, more than rows can be made of: give --max_eval_tokens."
+        )
     framed = np.insert(content, np.repeat(bounds, 2)[1:-1], np.tile([first, last], rows))
     return pa.ListArray.from_arrays((bounds + 2 * np.arange(rows + 1)).astype(np.int32), framed)
 

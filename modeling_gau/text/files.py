@@ -449,8 +449,12 @@ def _json_records(stream: BinaryIO, request: _Request) -> Iterator[Record]:
             raise _UnusableFileError(" is empty.")
         head.append(lines.readline())
         if _is_one_value(*head[-2:], is_jsonl=suffix_of(request.path) == ".jsonl"):
-            yield from _array_records("".join(head) + lines.read(), request)
-            return
+            text = "".join(head) + lines.read()
+            rest = text.splitlines(keepends=True)
+            if text.lstrip().startswith("[") or not any(line.startswith("{") and _is_json(line) for line in rest):
+                yield from _array_records(text, request)
+                return
+            head = rest  # lines of objects, the first two of them bad
         for number, line in request.select(enumerate(itertools.chain(head, lines))):
             if line and not line.isspace():
                 yield request.record(number, f"line {number + 1}", *_parse_line(line))
@@ -547,7 +551,7 @@ class _Table:
                 continue
             if cells is None:
                 return
-            if len(cells) != len(self.header) and not self._ended and not "".join(cells).strip():
+            if len(cells) == 1 < len(self.header) and not self._ended and not cells[0].strip():
                 cells = []  # a line of white space
             yield number, line, cells, self._problem(cells) if cells else None
 

@@ -212,7 +212,7 @@ class DocumentStream:
     def _read(self, files: Sequence[str], *share) -> Iterator[tuple[Position, str]]:
         for file, row in read_files(files, self.column, self.text_unit, *share, token=self.token):
             if row.problem is not None:
-                self._note_bad_row(row.problem)
+                self._note_bad_row(row.problem, is_row=row.number is not None)
             elif self._is_mine(row.text):
                 yield [file, row.number + 1], row.text
 
@@ -221,9 +221,9 @@ class DocumentStream:
             return True
         return is_held_out(text, self.held_out_percentage, self.seed) == (self.side == "validation")
 
-    def _note_bad_row(self, problem: str):
+    def _note_bad_row(self, problem: str, is_row: bool):
         if not self.skip_bad_rows:
-            raise bad_row_error(problem)
+            raise bad_row_error(problem, is_row)
         self.bad_rows += 1
         if self.bad_rows <= PROBLEMS_SHOWN:
             logger.warning(f"Left out a bad row: {problem}")

@@ -28,6 +28,7 @@ from modeling_gau.runs.checkpoints import (
     checkpoint_problem,
     find_whole_checkpoint,
     last_whole_checkpoint,
+    read_run_state,
     remove_all_checkpoints,
 )
 from modeling_gau.runs.optimizer_state import save_optimizer_state
@@ -754,3 +755,11 @@ def test_push_of_whole_checkpoints_without_pickles(tmp_path, monkeypatch):
     assert {"checkpoint.json", "optimizer.safetensors"} < uploads[1][2]
     assert (tmp_path / "run" / "README.md").read_text() == "a card"
     assert len(uploads) == 2
+
+
+def test_a_damaged_state_of_the_run_is_not_taken_for_a_missing_one(tmp_path):
+    """Without it a run would go on, with other random numbers and from other batches."""
+    assert read_run_state(tmp_path) == {}
+    (tmp_path / "run_state_0.json").write_text('{"world_size": 1, "sta')
+    with pytest.raises(ValueError):
+        read_run_state(tmp_path)

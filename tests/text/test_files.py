@@ -75,7 +75,7 @@ def test_csv_is_read_as_by_datasets(tmp_path):
         "csv", data_files=[write("a.csv", content)], split="train", keep_default_na=False, cache_dir=str(tmp_path)
     )["text"][:]
     assert texts("a.csv") == expected == ['with "quotes",\r\nand lines', "NA", "ab", "", "\u00e9"]
-    assert texts(write("b.tsv", "text\tother\na,b\tc\n \n\t \t\nd\te\n  ")) == ["a,b", "d"]
+    assert texts(write("b.tsv", "text\tother\na,b\tc\n \n\nd\te\n  ")) == ["a,b", "d"]
     assert texts(write("b.csv", "text,other\n \t \na,b\n")) == ["a"]
     long = "x" * 200_000
     assert texts(write("c.csv", f"text\n{long}\n")) == [long]
@@ -231,6 +231,13 @@ BAD_FILES = [
             "a.json, line 2: this is not JSON (Expecting ',' or ']' before another object).",
         ],
     ),
+    (  # two bad lines at the beginning do not make a file of lines one object
+        "c.json",
+        '{"text": "a\n{"text": "b\n' + GOOD,
+        ["c.json, line 1: this is not JSON", "c.json, line 2: this is not JSON", "good"],
+    ),
+    ("c.jsonl", "{\n\n" + GOOD, ["c.jsonl, line 1: this is not JSON", "good"]),
+    ("c.tsv", "text\ta\tb\nx\t1\t2\n\t\ny\t3\t4", ["x", "c.tsv, line 3: expected 3 cells", "y"]),
     ("b.json", '[{"text": "a"},\n{"text": 2,}]', ["a", "b.json, line 2: this is not JSON"]),
     ("b.json", '[{"text": "a"}] []', ["b.json, line 1: this is not JSON (Extra data)."]),
     ("b.json", "[" * 100_000, ["b.json, line 1: this JSON cannot be read"]),
