@@ -6,9 +6,10 @@ Legend of axes: `batch, seq, query, key`; widths: `hidden, key_dim, value_dim`. 
 and attention weights are `(batch, 1, query, key)`. Backends follow transformers' signature, `(module, query, key,
 value, attention_mask, scaling, dropout, **kwargs) -> (output (batch, query, 1, value_dim), weights or None)`.
 
-Everything a normalization does with n, the number of real keys, is a factor on the query (`query_factor`), also for
-the squared ReLU: relu(c a)^2 = c^2 relu(a)^2, so c = n^(-1/2) divides the weights by n. A backend therefore asks for
-the family only: softmax over the scores, or weights made from the scores one by one.
+What a normalization does with n, the number of real keys, is a factor on the query (`query_factor`), also for the
+squared ReLU: relu(c a)^2 = c^2 relu(a)^2, so c = n^(-1/2) divides the weights by n; or a shift of the query's scores
+(`score_shift`), which two more columns of query and key add. So does a rotary bias. A backend therefore asks for the
+family only: softmax over the scores, or weights made from the scores one by one.
 """
 
 import math
@@ -31,13 +32,50 @@ logger = logging.get_logger(__name__)
 # --------------------------------------------------------------------------------------------------- normalizations
 
 
-def _softmax_plus_factor(key_count: torch.Tensor, config) -> torch.Tensor:
+def _softmax_plus_factor(n: torch.Tensor, config) -> torch.Tensor:
     """log(max(n, n_min)) / log(N), the entropy-invariant scale of kexue.fm/archives/8823 and 9034."""
-    return key_count.clamp(min=config.softmax_plus_min_length).log() / math.log(config.reference_length)
+    return n.clamp(min=config.softmax_plus_min_length).log() / math.log(config.reference_length)
 
 
-def _inverse_square_root_factor(key_count: torch.Tensor, config) -> torch.Tensor:
-    return key_count.rsqrt()
+def _scalable_softmax_factor(n: torch.Tensor, config) -> torch.Tensor:
+    """log n / log N, which the unit multiplies by its learned scale (arXiv 2501.19399)."""
+    return n.log() / math.log(config.reference_length)
+
+
+def _squared_relu_factor(n: torch.Tensor, config) -> torch.Tensor:
+    """n^(-1/2), so that relu(a)^2 is divided by n; with a bias, the paper's q . k / n."""
+    return n.rsqrt() if config.relative_position_bias is None else _unscaled_by_n(n, config)
+
+
+def _unscaled_by_n(n: torch.Tensor, config) -> torch.Tensor:
+    return config.attention_key_size**0.5 / n
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A function that makes weights from scores one by one.
+
+    Args:
+        forward: weights from scores.
+        gradient: the derivative by the score, from scores and weights.
+    """
+
+    forward: Callable[[torch.Tensor], torch.Tensor]
+    gradient: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+_LAPLACE_MEAN, _LAPLACE_STD = 0.5**0.5, (4 * math.pi) ** -0.5
+
+# One for each family but the softmax. All are 0 at the lowest score, so hidden keys need nothing else.
+_ACTIVATIONS = {
+    "squared_relu": Activation(lambda scores: scores.relu().square(), lambda scores, weights: 2 * scores.relu()),
+    "sigmoid": Activation(torch.sigmoid, lambda scores, weights: weights * (1 - weights)),
+    "laplace": Activation(
+        lambda scores: (1 + torch.erf((scores - _LAPLACE_MEAN) / (_LAPLACE_STD * math.sqrt(2)))) / 2,
+        # The normal density, whose height is sqrt(2) at this deviation.
+        lambda scores, weights: math.sqrt(2) * torch.exp(-((scores - _LAPLACE_MEAN) / _LAPLACE_STD).square() / 2),
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -45,59 +83,74 @@ class AttentionNormalization:
     """How scores become weights.
 
     Args:
-        family: `"softmax"` (softmax over scores) or `"squared_relu"` (relu(score)^2).
+        family: `"softmax"` (softmax over scores), or `"squared_relu"`, `"sigmoid"` or `"laplace"` (weights made from
+            scores one by one).
         query_factor: maps the number of real keys n (floating) and the configuration to the factor on the query;
-            `None` if the normalization does not use n.
+            `None` if n is no factor.
+        score_shift: maps n to a number that is added to the scores of its query; `None` for 0.
         sum_normalized: whether weights of the squared-ReLU family are divided by their row's sum.
+        learned_scale: whether each layer multiplies its scores by a learned number, 1 at first.
+        sink: whether a learned score joins the sum of the softmax, with a value of zeros.
     """
 
     family: str
     query_factor: Callable[[torch.Tensor, object], torch.Tensor] | None = None
+    score_shift: Callable[[torch.Tensor], torch.Tensor] | None = None
     sum_normalized: bool = False
+    learned_scale: bool = False
+    sink: bool = False
 
     @property
     def uses_n(self) -> bool:
-        return self.query_factor is not None
+        return self.query_factor is not None or self.score_shift is not None
 
-    def weights(self, scores: torch.Tensor, visible: torch.Tensor | None) -> torch.Tensor:
+    def weights(
+        self, scores: torch.Tensor, visible: torch.Tensor | None, sink: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Attention weights of whole rows.
 
         Args:
             scores: `(..., query, key)` in any floating dtype.
             visible: boolean, broadcastable to `scores`; `False` hides a key. `None`: every key is real.
+            sink: the learned score, `(1,)`.
 
         Returns:
             Weights of the shape and dtype of `scores`; exactly 0 where hidden, so a row without a real key is 0.
         """
         if visible is not None:
             scores = scores.masked_fill(~visible, torch.finfo(scores.dtype).min)
-        if self.family == "softmax":
-            weights = scores.softmax(-1)  # reduces in float32 whatever the dtype
-            # Softmax makes a row of equal minima uniform: zero hidden keys again for rows without a real key.
-            return weights if visible is None else weights.masked_fill(~visible, 0.0)
-        weights = self._rectified(scores).square()
-        if self.sum_normalized:
-            weights = weights / _positive_sum(weights)
-        return weights.to(scores.dtype)
+        if self.family != "softmax":
+            weights = _ACTIVATIONS[self.family].forward(_wide_scores(scores))
+            if self.sum_normalized:
+                weights = weights / _positive_sum(weights)
+            return weights.to(scores.dtype)
+        if sink is not None:
+            sink = sink.to(scores.dtype).expand(*scores.shape[:-1], 1)
+            return torch.cat((scores, sink), -1).softmax(-1)[..., :-1]
+        weights = scores.softmax(-1)  # reduces in float32 whatever the dtype
+        # Softmax makes a row of equal minima uniform: zero hidden keys again for rows without a real key.
+        return weights if visible is None else weights.masked_fill(~visible, 0.0)
 
     def scores_gradient(self, weights_gradient, weights, scores) -> torch.Tensor:
         """Gradient by the scores of whole rows from the gradient by the weights; shapes and dtypes as in `weights`.
 
-        Hidden keys need no mask: their weight (softmax) or their rectified score is 0, and so is their gradient.
+        Hidden keys need no mask: their weight (softmax) or their derivative is 0, and so is their gradient.
         """
         if self.family == "softmax":
+            # Also with a sink, whose weight has no gradient.
             return torch._softmax_backward_data(weights_gradient, weights, -1, weights.dtype)
-        rectified = self._rectified(scores)
+        wide = _wide_scores(scores)
         if not self.sum_normalized:
-            return (2 * rectified * weights_gradient).to(scores.dtype)
+            return (_ACTIVATIONS[self.family].gradient(wide, weights) * weights_gradient).to(scores.dtype)
+        rectified = wide.relu()
         inner = (weights_gradient * weights).sum(-1, keepdim=True, dtype=_sum_dtype(weights))
         gradient = (weights_gradient - inner.to(weights.dtype)) * rectified
         return (2 * gradient / _positive_sum(rectified.square())).to(scores.dtype)
 
-    def _rectified(self, scores: torch.Tensor) -> torch.Tensor:
-        # Squares of float16 scores above 255 overflow; bfloat16 has the range, and its rounding is that of the
-        # products.
-        return (scores.float() if scores.dtype == torch.float16 else scores).relu()
+
+def _wide_scores(scores: torch.Tensor) -> torch.Tensor:
+    # Squares of float16 scores above 255 overflow; bfloat16 has the range, and its rounding is that of the products.
+    return scores.float() if scores.dtype == torch.float16 else scores
 
 
 def _sum_dtype(tensor: torch.Tensor) -> torch.dtype:
@@ -113,8 +166,12 @@ def _positive_sum(weights: torch.Tensor) -> torch.Tensor:
 ATTENTION_NORMALIZATIONS: dict[str, AttentionNormalization] = {
     "softmax": AttentionNormalization("softmax"),
     "softmax_plus": AttentionNormalization("softmax", _softmax_plus_factor),
-    "squared_relu": AttentionNormalization("squared_relu", _inverse_square_root_factor),
+    "scalable_softmax": AttentionNormalization("softmax", _scalable_softmax_factor, learned_scale=True),
+    "softmax_sink": AttentionNormalization("softmax", sink=True),
+    "sigmoid": AttentionNormalization("sigmoid", score_shift=lambda n: -n.log()),
+    "squared_relu": AttentionNormalization("squared_relu", _squared_relu_factor),
     "normalized_squared_relu": AttentionNormalization("squared_relu", sum_normalized=True),
+    "laplace": AttentionNormalization("laplace", _unscaled_by_n),
 }
 
 
@@ -130,13 +187,42 @@ def key_padding_mask(
     return attention_mask[:, None, None, :].to(torch.bool)
 
 
+# ------------------------------------------------------------------------------------------ bias by distance
+
+
+def distances(queries: int, keys: int, longest: int, device: torch.device, first: int = 0) -> torch.LongTensor:
+    """min(max(j - i, -longest), longest) + longest for queries i = first, first + 1, ... and keys j = 0, 1, ...:
+    the place of each pair in a table of `2 * longest + 1` distances, int64 `(query, key)`."""
+    places = torch.arange(keys, device=device) - torch.arange(first, first + queries, device=device)[:, None]
+    return places.clamp(-longest, longest) + longest
+
+
+def _diagonal_sums(matrix: torch.Tensor) -> torch.Tensor:
+    """Sums over the diagonals of `(rows, columns)`, from the lower left corner on: `(rows + columns - 1,)`."""
+    rows, columns = matrix.shape
+    # Each row is moved one place further to the right than the row below it, then columns are summed.
+    moved = nn.functional.pad(matrix.flip(0), (0, rows)).flatten()[:-rows]
+    return moved.view(rows, rows + columns - 1).sum(0)
+
+
 # --------------------------------------------------------------------------------------------------------- backends
 #
-# As in transformers' own functions, `sliding_window` is the largest visible distance plus 1.
+# As in transformers' own functions, `sliding_window` is the largest visible distance plus 1. Two arguments are ours:
+# `distance_bias` `(2 * longest + 1,)` is added to the scores by distance, `sink` `(1,)` is a learned score.
 
 
 def eager_attention_forward(
-    module, query, key, value, attention_mask, scaling=1.0, dropout=0.0, sliding_window=None, **kwargs
+    module,
+    query,
+    key,
+    value,
+    attention_mask,
+    scaling=1.0,
+    dropout=0.0,
+    sliding_window=None,
+    distance_bias=None,
+    sink=None,
+    **kwargs,
 ):
     """Reference: plain PyTorch, every normalization, returns the weights (after normalization, before dropout)."""
     attention_mask = within_window(attention_mask, query.shape[2], key.shape[2], sliding_window, query.device)
@@ -144,16 +230,39 @@ def eager_attention_forward(
     scores = torch.matmul(query, key.transpose(-1, -2)) * scaling
     if bias is not None:
         scores = scores + bias.to(scores.dtype)
-    weights = ATTENTION_NORMALIZATIONS[module.config.attention_normalization].weights(scores, visible)
+    if distance_bias is not None:
+        scores = scores + _all_distances(distance_bias, query, key).to(scores.dtype)
+    weights = ATTENTION_NORMALIZATIONS[module.config.attention_normalization].weights(scores, visible, sink)
     dropped = nn.functional.dropout(weights, p=dropout, training=module.training)
     return torch.matmul(dropped, value).transpose(1, 2).contiguous(), weights
 
 
+def _all_distances(distance_bias: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    return distance_bias[distances(query.shape[2], key.shape[2], distance_bias.shape[0] // 2, query.device)]
+
+
 def sdpa_attention_forward(
-    module, query, key, value, attention_mask, scaling=1.0, dropout=0.0, sliding_window=None, **kwargs
+    module,
+    query,
+    key,
+    value,
+    attention_mask,
+    scaling=1.0,
+    dropout=0.0,
+    sliding_window=None,
+    distance_bias=None,
+    sink=None,
+    **kwargs,
 ):
     """`torch.nn.functional.scaled_dot_product_attention` with the wide value unsplit (softmax family)."""
     attention_mask = within_window(attention_mask, query.shape[2], key.shape[2], sliding_window, query.device)
+    if distance_bias is not None:
+        biases = _all_distances(distance_bias, query, key).to(query.dtype)
+        bias, visible = split_mask(attention_mask)
+        biases = biases if bias is None else biases + bias.to(query.dtype)
+        attention_mask = biases if visible is None else biases.masked_fill(~visible, torch.finfo(query.dtype).min)
+    if sink is not None:
+        query, key, value, attention_mask = _with_sink(query, key, value, attention_mask, sink / scaling)
     empty = None
     if attention_mask is not None:
         bias, visible = split_mask(attention_mask)
@@ -170,6 +279,21 @@ def sdpa_attention_forward(
     if empty is not None:
         output = output.masked_fill(empty, 0.0)
     return output.transpose(1, 2).contiguous(), None
+
+
+def _with_sink(query, key, value, attention_mask, sink):
+    """The sink as one more key with a value of zeros, exact: two more columns make its score `sink` for every query,
+    the second of them what the first loses by rounding."""
+    wide, (batch, _, queries, _), keys = sink.to(_sum_dtype(key)), query.shape, key.shape[2]
+    rounded = wide.to(key.dtype)
+    parts = torch.stack((rounded, (wide - rounded).to(key.dtype)), -1)
+    columns = torch.cat((key.new_zeros(keys, 2), parts))
+    query = torch.cat((query, query.new_ones(batch, 1, queries, 2)), -1)
+    key = torch.cat((nn.functional.pad(key, (0, 0, 0, 1)), columns.expand(batch, 1, -1, -1)), -1)
+    if attention_mask is not None:
+        visible = attention_mask.dtype == torch.bool
+        attention_mask = nn.functional.pad(attention_mask, (0, 1), value=True if visible else 0.0)
+    return query, key, nn.functional.pad(value, (0, 0, 0, 1)), attention_mask
 
 
 def split_value_heads(query, key, value):
@@ -261,6 +385,19 @@ class _Block:
         offset = self.rows.start - self.keys.start
         return near.tril_(offset + window - 1).triu_(offset - window + 1)
 
+    def distances(self, longest: int, device: torch.device) -> torch.LongTensor:
+        rows, keys = self.rows.stop - self.rows.start, self.keys.stop - self.keys.start
+        return distances(rows, keys, longest, device, first=self.rows.start - self.keys.start)
+
+    def sum_by_distance(self, gradient: torch.Tensor, longest: int) -> torch.Tensor:
+        """The gradient by a table of distances, `(2 * longest + 1,)`, from that by the block's scores."""
+        wide = gradient.sum(0, dtype=_sum_dtype(gradient))
+        rows, keys = wide.shape
+        # From the lower left corner on: the last query with all keys, then the first key with the other queries.
+        places = torch.arange(-(rows - 1), keys, device=wide.device) + self.keys.start - self.rows.start
+        sums = wide.new_zeros(2 * longest + 1)
+        return sums.index_add_(0, places.clamp(-longest, longest) + longest, _diagonal_sums(wide))
+
 
 def _blocks(query: torch.Tensor, key: torch.Tensor, window: int) -> list[_Block]:
     """Cuts the (batch, query) plane into blocks: several short sequences, or some rows of one long sequence. With a
@@ -286,18 +423,20 @@ def _keep_generator(query: torch.Tensor, seed: torch.Tensor | None) -> torch.Gen
     return None if seed is None else torch.Generator(query.device).manual_seed(int(seed))
 
 
-def _block_weights(block, query, key, bias, visible, normalization, dropout, generator, window):
+def _block_weights(block, query, key, bias, distance_bias, sink, visible, normalization, dropout, generator, window):
     """Scores, weights and the (scaled) keep mask of one block, each `(sequences, rows, keys)`."""
     scores = torch.bmm(query[block.batch, block.rows], key[block.batch, block.keys].transpose(1, 2))
     if bias is not None:
         scores = scores + block.part(bias).to(scores.dtype)
+    if distance_bias is not None:
+        scores += distance_bias[block.distances(distance_bias.shape[0] // 2, scores.device)].to(scores.dtype)
     visible = block.part(visible)
     if window:
         near = block.near(window, scores.device)
         visible = near[None] if visible is None else visible & near
     if visible is not None:
         scores = scores.masked_fill_(~visible, torch.finfo(scores.dtype).min)
-    weights = ATTENTION_NORMALIZATIONS[normalization].weights(scores, visible)
+    weights = ATTENTION_NORMALIZATIONS[normalization].weights(scores, visible, sink)
     keep = None
     if generator is not None:
         keep = torch.empty_like(weights).bernoulli_(1 - dropout, generator=generator).div_(1 - dropout)
@@ -360,6 +499,8 @@ def _blocked_attention(
     key: torch.Tensor,
     value: torch.Tensor,
     bias: torch.Tensor | None,
+    distance_bias: torch.Tensor | None,
+    sink: torch.Tensor | None,
     visible: torch.Tensor | None,
     seed: torch.Tensor | None,
     normalization: str,
@@ -372,7 +513,7 @@ def _blocked_attention(
     with torch.autocast(query.device.type, enabled=False):
         for block in _blocks(query, key, window):
             _, weights, keep = _block_weights(
-                block, query, key, bias, visible, normalization, dropout, generator, window
+                block, query, key, bias, distance_bias, sink, visible, normalization, dropout, generator, window
             )
             if keep is not None:
                 weights = weights.mul_(keep)
@@ -381,7 +522,7 @@ def _blocked_attention(
 
 
 @_blocked_attention.register_fake
-def _(query, key, value, bias, visible, seed, normalization, dropout, window):
+def _(query, key, value, bias, distance_bias, sink, visible, seed, normalization, dropout, window):
     return value.new_empty(query.shape[0], query.shape[1], value.shape[2])
 
 
@@ -392,22 +533,26 @@ def _blocked_attention_backward(
     key: torch.Tensor,
     value: torch.Tensor,
     bias: torch.Tensor | None,
+    distance_bias: torch.Tensor | None,
+    sink: torch.Tensor | None,
     visible: torch.Tensor | None,
     seed: torch.Tensor | None,
     normalization: str,
     dropout: float,
     window: int,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradients by query, key and value. Recomputing the weights takes key_dim of the 3 (key_dim + value_dim)
-    multiply-adds per pair."""
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Gradients by query, key, value, distance_bias and sink (empty if there is none). Recomputing the weights takes
+    key_dim of the 3 (key_dim + value_dim) multiply-adds per pair."""
     gradient, key, value = gradient.contiguous(), key.contiguous(), value.contiguous()
     query_gradient = torch.empty(query.shape, dtype=query.dtype, device=query.device)
     key_sum, value_sum = _GradientSum(key, window), _GradientSum(value, window)
+    distance_gradient = query.new_zeros(0) if distance_bias is None else torch.zeros_like(distance_bias)
+    sink_gradient = query.new_zeros(0) if sink is None else torch.zeros_like(sink)
     generator = _keep_generator(query, seed)
     with torch.autocast(query.device.type, enabled=False):
         for block in _blocks(query, key, window):
             scores, weights, keep = _block_weights(
-                block, query, key, bias, visible, normalization, dropout, generator, window
+                block, query, key, bias, distance_bias, sink, visible, normalization, dropout, generator, window
             )
             part = gradient[block.batch, block.rows]
             dropped = weights if keep is None else weights * keep
@@ -418,14 +563,20 @@ def _blocked_attention_backward(
             scores_gradient = ATTENTION_NORMALIZATIONS[normalization].scores_gradient(
                 weights_gradient, weights, scores
             )
+            if distance_bias is not None:
+                distance_gradient += block.sum_by_distance(scores_gradient, distance_bias.shape[0] // 2)
+            if sink is not None:
+                share = torch.sigmoid(sink - scores.to(_sum_dtype(scores)).logsumexp(-1))
+                sink_gradient -= (share * (weights_gradient * weights).sum(-1, dtype=_sum_dtype(scores))).sum()
             torch.bmm(scores_gradient, key[block.batch, block.keys], out=query_gradient[block.batch, block.rows])
             key_sum.add(block, query.shape[1], scores_gradient.transpose(1, 2), query[block.batch, block.rows])
-    return query_gradient, key_sum.total, value_sum.total
+    return query_gradient, key_sum.total, value_sum.total, distance_gradient, sink_gradient
 
 
 @_blocked_attention_backward.register_fake
-def _(gradient, query, key, value, bias, visible, seed, normalization, dropout, window):
-    return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
+def _(gradient, query, key, value, bias, distance_bias, sink, visible, seed, normalization, dropout, window):
+    learned = [query.new_empty(0) if tensor is None else torch.empty_like(tensor) for tensor in (distance_bias, sink)]
+    return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value), *learned
 
 
 def _save_for_backward(ctx, inputs, output):
@@ -434,8 +585,11 @@ def _save_for_backward(ctx, inputs, output):
 
 
 def _backward(ctx, gradient):
-    gradients = _blocked_attention_backward(gradient, *ctx.saved_tensors, ctx.normalization, ctx.dropout, ctx.window)
-    return *gradients, None, None, None, None, None, None
+    *gradients, distances, sink = _blocked_attention_backward(
+        gradient, *ctx.saved_tensors, ctx.normalization, ctx.dropout, ctx.window
+    )
+    learned = [gradient if gradient.numel() else None for gradient in (distances, sink)]
+    return *gradients, None, *learned, None, None, None, None, None
 
 
 def _no_second_derivative(ctx, *gradients):
@@ -450,7 +604,17 @@ _blocked_attention_backward.register_autograd(_no_second_derivative)
 
 
 def blocked_attention_forward(
-    module, query, key, value, attention_mask, scaling=1.0, dropout=0.0, sliding_window=None, **kwargs
+    module,
+    query,
+    key,
+    value,
+    attention_mask,
+    scaling=1.0,
+    dropout=0.0,
+    sliding_window=None,
+    distance_bias=None,
+    sink=None,
+    **kwargs,
 ):
     """Blocks of whole rows, weights recomputed in the backward pass: all normalizations, memory linear in length, and
     with a window, time as well."""
@@ -468,6 +632,8 @@ def blocked_attention_forward(
         key.squeeze(1),
         value.squeeze(1),
         None if bias is None else bias.squeeze(1),
+        distance_bias,
+        sink,
         None if visible is None else visible.squeeze(1),
         seed,
         module.config.attention_normalization,
@@ -525,9 +691,6 @@ def segmented_attention_forward(
     key,
     value,
     attention_mask,
-    scaling=1.0,
-    dropout=0.0,
-    sliding_window=None,
     **kwargs,
 ):
     """Computes sequences laid end to end, segment by segment, with a backend's function.
@@ -541,10 +704,7 @@ def segmented_attention_forward(
     # `split` has one backward pass for all parts. Each slice would have its own, over the whole tensor.
     sizes = [segment.tokens for segment in segments]
     parts = zip(segments, *(tensor.split(sizes, 2) for tensor in (query, key, value)), strict=True)
-    outputs = [
-        forward(module, *part, segment.mask, scaling=scaling, dropout=dropout, sliding_window=sliding_window)[0]
-        for segment, *part in parts
-    ]
+    outputs = [forward(module, *part, segment.mask, **kwargs)[0] for segment, *part in parts]
     return torch.cat(outputs, dim=1), None
 
 
@@ -599,6 +759,7 @@ class AttentionBackend:
             separates them, to the same result as in a padded batch.
         takes_lengths: whether it computes packed sequences in one call, given FlashAttention's arguments.
         separates_sequences: whether a mask can keep the sequences of one row apart.
+        takes_learned_scores: whether it takes `distance_bias` and `sink`, with gradients.
         silent_about_weights: whether the eager function may replace it without a warning to return attention weights.
     """
 
@@ -608,23 +769,37 @@ class AttentionBackend:
     takes_sequences: bool = False
     takes_lengths: bool = False
     separates_sequences: bool = True
+    takes_learned_scores: bool = False
     silent_about_weights: bool = False
 
 
-_ALL_FAMILIES = ("softmax", "squared_relu")
+_ALL_FAMILIES = ("softmax", *_ACTIVATIONS)
 
 ATTENTION_BACKENDS: dict[str, AttentionBackend] = {
-    "eager": AttentionBackend(eager_attention_forward, _ALL_FAMILIES, takes_sequences=True, silent_about_weights=True),
-    "sdpa": AttentionBackend(sdpa_attention_forward, takes_sequences=True),
+    "eager": AttentionBackend(
+        eager_attention_forward,
+        _ALL_FAMILIES,
+        takes_sequences=True,
+        takes_learned_scores=True,
+        silent_about_weights=True,
+    ),
+    "sdpa": AttentionBackend(sdpa_attention_forward, takes_sequences=True, takes_learned_scores=True),
     "flash_attention_2": AttentionBackend(_split_heads_forward("flash_attention_2"), takes_lengths=True),
     "flash_attention_3": AttentionBackend(_split_heads_forward("flash_attention_3"), takes_lengths=True),
     "flex_attention": AttentionBackend(flex_attention_forward, separates_sequences=False),
-    "gau_blocked": AttentionBackend(blocked_attention_forward, _ALL_FAMILIES, key_padding_mask, takes_sequences=True),
+    "gau_blocked": AttentionBackend(
+        blocked_attention_forward, _ALL_FAMILIES, key_padding_mask, takes_sequences=True, takes_learned_scores=True
+    ),
     "gau_triton": AttentionBackend(
-        triton_attention_forward, _ALL_FAMILIES, key_padding_mask, separates_sequences=False
+        triton_attention_forward, ("softmax", "squared_relu"), key_padding_mask, separates_sequences=False
     ),
     "gau_auto": AttentionBackend(
-        auto_attention_forward, _ALL_FAMILIES, key_padding_mask, takes_sequences=True, silent_about_weights=True
+        auto_attention_forward,
+        _ALL_FAMILIES,
+        key_padding_mask,
+        takes_sequences=True,
+        takes_learned_scores=True,
+        silent_about_weights=True,
     ),
 }
 DEFAULT_ATTENTION_BACKEND = "gau_auto"
@@ -686,20 +861,31 @@ def attention_with_weights(name: str, attention_mask: object) -> Callable:
     return eager_attention_forward
 
 
-def check_attention_backend(name: str, normalization: str) -> None:
-    """Raises a ValueError if a backend is unknown or cannot compute a normalization, and names those that can."""
+def check_attention_backend(name: str, config) -> None:
+    """Raises a ValueError if a backend is unknown or cannot compute a model's attention, and names those that can."""
     if name not in ALL_ATTENTION_FUNCTIONS and name not in ATTENTION_BACKENDS and "/" not in name:
         raise ValueError(
             f"Unknown attn_implementation='{name}'. Allowed: {', '.join(ATTENTION_BACKENDS)}; None leaves the "
             "choice to the model."
         )
-    family = ATTENTION_NORMALIZATIONS[normalization].family
     # Functions registered with transformers or loaded from the Hub all compute a softmax.
-    families = ATTENTION_BACKENDS[name].families if name in ATTENTION_BACKENDS else ("softmax",)
-    if family not in families:
-        able = [other for other, backend in ATTENTION_BACKENDS.items() if family in backend.families]
+    backend = ATTENTION_BACKENDS.get(name, AttentionBackend(eager_attention_forward))
+    problem = _cannot_compute(backend, config)
+    if problem is not None:
+        able = [other for other, entry in ATTENTION_BACKENDS.items() if _cannot_compute(entry, config) is None]
         unknown = "" if name in ATTENTION_BACKENDS else " (not in the table of backends, so taken for a softmax)"
         raise ValueError(
-            f"attn_implementation='{name}'{unknown} cannot compute attention_normalization='{normalization}'. "
-            f"Use one of {', '.join(able)}, or leave attn_implementation out."
+            f"attn_implementation='{name}'{unknown} cannot compute {problem}. Use one of {', '.join(able)}, or leave "
+            "attn_implementation out."
         )
+
+
+def _cannot_compute(backend: AttentionBackend, config) -> str | None:
+    """The setting of a configuration that a backend cannot compute, if any."""
+    normalization = ATTENTION_NORMALIZATIONS[config.attention_normalization]
+    sinks = normalization.sink and not backend.takes_learned_scores
+    if normalization.family not in backend.families or sinks:
+        return f"attention_normalization='{config.attention_normalization}'"
+    if config.relative_position_bias == "distance" and not backend.takes_learned_scores:
+        return "relative_position_bias='distance' ('rotary' works in every backend)"
+    return None

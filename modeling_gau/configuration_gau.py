@@ -2,6 +2,7 @@
 """Configuration of the GAU encoder."""
 
 import difflib
+import math
 from dataclasses import fields
 from typing import Any, Literal
 
@@ -19,8 +20,12 @@ logger = logging.get_logger(__name__)
 NORMALIZATION_USES_N = {
     "softmax": False,
     "softmax_plus": True,
+    "scalable_softmax": True,
+    "softmax_sink": False,
+    "sigmoid": True,
     "squared_relu": True,
     "normalized_squared_relu": False,
+    "laplace": True,
 }
 
 
@@ -47,9 +52,21 @@ class GAUConfig(PreTrainedConfig):
         hidden_act (`str`, *optional*, defaults to `"silu"`):
             Activation of the input projection.
         attention_normalization (`str`, *optional*, defaults to `"softmax_plus"`):
-            How scores become attention weights: `"softmax"`, `"softmax_plus"` (softmax with the entropy-invariant
-            scale log n / log `reference_length`, kexue.fm/archives/8823), `"squared_relu"` (relu(a)^2 / n) or
-            `"normalized_squared_relu"` (relu(a)^2 divided by its row sum).
+            How scores a_ij = q_i . k_j / sqrt(attention_key_size) become attention weights:
+
+            - `"softmax"`.
+            - `"softmax_plus"`: softmax with the entropy-invariant scale log n / log `reference_length`
+              (kexue.fm/archives/8823).
+            - `"scalable_softmax"`: softmax of c a log n with c learned in each layer (arXiv 2501.19399); c begins at
+              1 / log `reference_length`, where it equals `softmax_plus` without the clamp.
+            - `"softmax_sink"`: exp(a) / (exp(r) + row sum of exp(a)) with r learned in each layer, 0 at first, so that
+              a token may attend to nothing.
+            - `"sigmoid"`: sigmoid(a - log n) (arXiv 2409.04431); n offsets the number of keys.
+            - `"squared_relu"`: relu(a)^2 / n (kexue.fm/archives/8934). With a `relative_position_bias` b it is the
+              form of the paper that introduced the unit, relu(q . k / n + b)^2 (arXiv 2202.10447).
+            - `"normalized_squared_relu"`: relu(a)^2 divided by its row sum.
+            - `"laplace"`: (1 + erf((q . k / n - m) / (d sqrt(2)))) / 2 with m = sqrt(1/2), d = sqrt(1/(4 pi))
+              (arXiv 2209.10655), a smooth form of the squared ReLU; a `relative_position_bias` is added to q . k / n.
         fixed_n (`int`, *optional*):
             Replaces n, the number of real tokens of each sequence, wherever the normalization uses it. `None` keeps
             each sequence's own n. It affects the forward pass only, so it may change when a checkpoint is loaded. An
@@ -65,6 +82,21 @@ class GAUConfig(PreTrainedConfig):
             Number of token types.
         use_bias (`bool`, *optional*, defaults to `False`):
             Whether the projections and the scale-offsets of queries and keys have biases.
+        query_key_offset_init (`float`, *optional*):
+            Gives query and key learned offsets, base * gamma + beta, whose columns begin at this value. Through the
+            rotary positions equal offsets c of query and key add c^2 sqrt(attention_key_size) to the score of a token
+            with itself, less with growing distance: training begins with attention to what is near. `None`: no
+            offsets; with `use_bias`, offsets that begin at 0.
+        relative_position_bias (`str`, *optional*):
+            A learned function of the distance of query and key that is added to every score. `"distance"` has one
+            number for each distance up to `relative_position_bias_max_distance` to either side, beyond which it is
+            constant (backends that take an additive term: eager, sdpa, gau_blocked). `"rotary"` is the product of two
+            learned vectors under rotary positions, for any length and every backend. `None`: no bias.
+        relative_position_bias_init (`float`, *optional*, defaults to 1.0):
+            The bias of a token with itself before training. With growing distance it falls off like the mean of
+            cos(distance * rotary frequency).
+        relative_position_bias_max_distance (`int`, *optional*, defaults to 128):
+            Largest distance with a number of its own for `"distance"`.
         hidden_dropout_prob (`float`, *optional*, defaults to 0.1):
             Dropout on the embeddings and on the output of each unit.
         attention_probs_dropout_prob (`float`, *optional*, defaults to 0.1):
@@ -131,6 +163,10 @@ class GAUConfig(PreTrainedConfig):
     max_position_embeddings: int = 512
     type_vocab_size: int = 2
     use_bias: bool = False
+    query_key_offset_init: float | int | None = None
+    relative_position_bias: Literal["distance", "rotary"] | None = None
+    relative_position_bias_init: float | int = 1.0
+    relative_position_bias_max_distance: int = 128
     hidden_dropout_prob: float | int = 0.1
     attention_probs_dropout_prob: float | int = 0.1
     classifier_dropout: float | int | None = None
@@ -197,6 +233,7 @@ class GAUConfig(PreTrainedConfig):
         """Widths and counts are positive, the key width is even, and the padding token is in the vocabulary."""
         positive = ("vocab_size", "hidden_size", "intermediate_size", "attention_key_size", "num_hidden_layers")
         positive += ("type_vocab_size", "max_position_embeddings", "softmax_plus_min_length")
+        positive += ("relative_position_bias_max_distance",)
         for name in positive:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
@@ -256,6 +293,18 @@ class GAUConfig(PreTrainedConfig):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name}={value} must be positive.")
+
+    def validate_relative_positions(self):
+        """Initial values are finite, and that of a rotary bias is positive."""
+        for name in ("query_key_offset_init", "relative_position_bias_init"):
+            value = getattr(self, name)
+            if value is not None and not math.isfinite(value):
+                raise ValueError(f"{name}={value} must be a finite number.")
+        if self.relative_position_bias == "rotary" and self.relative_position_bias_init <= 0:
+            raise ValueError(
+                f"relative_position_bias_init={self.relative_position_bias_init} must be positive with "
+                "relative_position_bias='rotary': a product of two vectors of zeros would never learn."
+            )
 
     def validate_dropout(self):
         """Dropout probabilities are in [0, 1)."""

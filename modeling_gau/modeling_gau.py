@@ -164,12 +164,57 @@ class GAUScaleOffset(nn.Module):
 
     def __init__(self, config: GAUConfig):
         super().__init__()
+        has_offset = config.use_bias or config.query_key_offset_init is not None
         self.weight = nn.Parameter(torch.ones(config.attention_key_size))
-        self.bias = nn.Parameter(torch.zeros(config.attention_key_size)) if config.use_bias else None
+        self.bias = nn.Parameter(torch.empty(config.attention_key_size)) if has_offset else None
 
     def forward(self, base: torch.Tensor) -> torch.Tensor:
         scaled = base * self.weight
         return scaled if self.bias is None else scaled + self.bias
+
+
+class GAUDistanceBias(nn.Module):
+    """A number b for each distance j - i of key and query, constant beyond the longest (Hua et al. 2022)."""
+
+    def __init__(self, config: GAUConfig):
+        super().__init__()
+        self.longest = config.relative_position_bias_max_distance
+        self.weight = nn.Parameter(torch.empty(2 * self.longest + 1))
+
+    @torch.no_grad()
+    def reset(self, config: GAUConfig) -> None:
+        inv_freq, _ = GAURotaryEmbedding.compute_default_rope_parameters(config)
+        distances = torch.arange(-self.longest, self.longest + 1)
+        start = config.relative_position_bias_init * (distances[:, None] * inv_freq).cos().mean(-1)
+        init.copy_(self.weight, start)
+
+
+class GAURotaryBias(nn.Module):
+    """b_ij = (R_i a) . (R_j b) with learned vectors a, b and the rotation R of rotary positions (Hua et al. 2022)."""
+
+    def __init__(self, config: GAUConfig):
+        super().__init__()
+        self.query = nn.Parameter(torch.empty(config.attention_key_size))
+        self.key = nn.Parameter(torch.empty(config.attention_key_size))
+
+    def reset(self, config: GAUConfig) -> None:
+        for vector in (self.query, self.key):
+            init.constant_(vector, (config.relative_position_bias_init / config.attention_key_size) ** 0.5)
+
+    def forward(self, cos: torch.Tensor, sin: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Columns for query and key, `(batch or 1, seq, key_dim)`, whose products are the bias."""
+        query, key = (vector.to(cos.dtype).expand(*cos.shape[:2], -1) for vector in (self.query, self.key))
+        return apply_rotary_positions(query, cos, sin), apply_rotary_positions(key, cos, sin)
+
+
+_RELATIVE_POSITION_BIASES = {"distance": GAUDistanceBias, "rotary": GAURotaryBias}
+
+
+def _shift_columns(shift: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """Columns for query and key, `(batch or 1, seq or 1, 2)`, whose products are `shift` `(batch or 1, seq or 1, 1)`:
+    in a narrow dtype the second one adds what the first loses by rounding."""
+    rounded = shift.to(dtype).to(shift.dtype)
+    return torch.cat((rounded, shift - rounded), -1), shift.new_ones(1, 1, 2)
 
 
 class GatedAttentionUnit(nn.Module):
@@ -189,6 +234,10 @@ class GatedAttentionUnit(nn.Module):
         self.q_scaleoffset = GAUScaleOffset(config)
         self.k_scaleoffset = GAUScaleOffset(config)
         self.o_dense = nn.Linear(config.intermediate_size, config.hidden_size, bias=config.use_bias)
+        normalization, bias = ATTENTION_NORMALIZATIONS[config.attention_normalization], config.relative_position_bias
+        self.position_bias = None if bias is None else _RELATIVE_POSITION_BIASES[bias](config)
+        self.attention_scale = nn.Parameter(torch.empty(1)) if normalization.learned_scale else None
+        self.attention_sink = nn.Parameter(torch.empty(1)) if normalization.sink else None
 
     @property
     def sliding_window(self) -> int | None:
@@ -201,6 +250,7 @@ class GatedAttentionUnit(nn.Module):
         position_embeddings: tuple[torch.Tensor, torch.Tensor],
         attention_mask: torch.Tensor | None = None,
         query_factor: torch.Tensor | None = None,
+        score_shift: torch.Tensor | None = None,
         segments: tuple[Segment, ...] | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -210,6 +260,7 @@ class GatedAttentionUnit(nn.Module):
             position_embeddings: cos and sin of the rotary positions.
             attention_mask: in the backend's form.
             query_factor: `(batch or 1, seq or 1, 1)`, the normalization's function of n; `None` for 1.
+            score_shift: `(batch or 1, seq or 1, 1)`, what it adds to the scores of each query; `None` for 0.
             segments: replace the mask for sequences laid end to end, `(1, tokens, hidden)`.
 
         Returns:
@@ -218,8 +269,8 @@ class GatedAttentionUnit(nn.Module):
         gate, value, base = self.activation(self.i_dense(hidden_states)).split(self.widths, dim=-1)
         query, key = self.query_and_key(base, position_embeddings)
         # Rotated and scaled in float32 and rounded once. Scaling the narrow query is cheaper than scaling the scores.
-        scaling = self.scaling if query_factor is None else query_factor * self.scaling
-        query, key = (query * scaling).to(value.dtype), key.to(value.dtype)
+        query, key = self.scaled(query, key, position_embeddings, query_factor, score_shift, value.dtype)
+        query, key = query.to(value.dtype), key.to(value.dtype)
 
         name = self.config._attn_implementation
         attention_interface = ALL_ATTENTION_FUNCTIONS.get_interface(name, eager_attention_forward)
@@ -227,6 +278,10 @@ class GatedAttentionUnit(nn.Module):
             attention_interface = attention_with_weights(name, attention_mask)
         if self.sliding_window is not None:
             kwargs["sliding_window"] = self.sliding_window
+        if isinstance(self.position_bias, GAUDistanceBias):
+            kwargs["distance_bias"] = self.position_bias.weight
+        if self.attention_sink is not None:
+            kwargs["sink"] = self.attention_sink
         if segments is not None:
             attention_interface = partial(segmented_attention_forward, attention_interface, segments)
         attended, weights = attention_interface(
@@ -248,6 +303,31 @@ class GatedAttentionUnit(nn.Module):
         base, (cos, sin) = base.to(_wide_dtype(base)), position_embeddings
         query = apply_rotary_positions(self.q_scaleoffset(base), cos, sin)
         return query, apply_rotary_positions(self.k_scaleoffset(base), cos, sin)
+
+    def scaled(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        position_embeddings: tuple[torch.Tensor, torch.Tensor],
+        query_factor: torch.Tensor | None,
+        score_shift: torch.Tensor | None,
+        dtype: torch.dtype,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Query and key whose products are the scores with all their factors and terms (but for a bias by distance),
+        `(batch, seq, key_dim or more)`: terms are further columns. `dtype` is what the caller rounds them to."""
+        scaling = self.scaling if query_factor is None else query_factor * self.scaling
+        if self.attention_scale is not None:
+            scaling = scaling * self.attention_scale
+        columns = [(query * scaling, key)]
+        if isinstance(self.position_bias, GAURotaryBias):
+            columns.append(self.position_bias(*position_embeddings))
+        if score_shift is not None:
+            columns.append(_shift_columns(score_shift, dtype))
+        if len(columns) == 1:
+            return columns[0]
+        shape = query.shape[:2]
+        queries, keys = zip(*columns, strict=True)
+        return tuple(torch.cat([part.expand(*shape, -1) for part in parts], -1) for parts in (queries, keys))
 
 
 class GAULayer(GradientCheckpointingLayer):
@@ -287,7 +367,7 @@ class GAUPreTrainedModel(PreTrainedModel):
         """Chooses the default if no backend is requested. Raises if one cannot work, and names those that can."""
         if requested_attention is None:
             return DEFAULT_ATTENTION_BACKEND
-        check_attention_backend(requested_attention, self.config.attention_normalization)
+        check_attention_backend(requested_attention, self.config)
         return super().get_correct_attn_implementation(requested_attention, is_init_check)
 
     def _encode(
@@ -321,7 +401,7 @@ class GAUPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
         """Truncated normal whose standard deviation is layers^(-1/3) / sqrt(fan-in) (kexue.fm/archives/8990), or
-        `initializer_range`; scale 1 and offset 0 for queries and keys."""
+        `initializer_range`; scale 1 and the configured offset for queries and keys."""
         super()._init_weights(module)
         if isinstance(module, nn.Linear):
             self._init_matrix(module.weight, module.in_features)
@@ -332,7 +412,14 @@ class GAUPreTrainedModel(PreTrainedModel):
         elif isinstance(module, GAUScaleOffset):
             init.ones_(module.weight)
             if module.bias is not None:
-                init.zeros_(module.bias)
+                init.constant_(module.bias, self.config.query_key_offset_init or 0.0)
+        elif isinstance(module, (GAUDistanceBias, GAURotaryBias)):
+            module.reset(self.config)
+        elif isinstance(module, GatedAttentionUnit):
+            if module.attention_scale is not None:
+                init.ones_(module.attention_scale)
+            if module.attention_sink is not None:
+                init.zeros_(module.attention_sink)
 
     def _init_matrix(self, weight: nn.Parameter, fan_in: int) -> None:
         std = self.config.initializer_range
@@ -415,7 +502,7 @@ class GAUModel(GAUPreTrainedModel):
         if not torch.compiler.is_compiling():
             # Users set `model.config.fixed_n = 512` on a finished model, since it affects the forward pass only.
             self.config.validate_attention_normalization()
-            check_attention_backend(self.config._attn_implementation, self.config.attention_normalization)
+            check_attention_backend(self.config._attn_implementation, self.config)
 
         layers = self._facts_of_layers(kwargs)
         plan = plan_batch(
@@ -432,14 +519,14 @@ class GAUModel(GAUPreTrainedModel):
         hidden_states = self.embeddings(*plan.take_inputs(input_ids, token_type_ids, inputs_embeds))
         position_embeddings = self.rotary_emb(hidden_states, plan.position_ids)
         arguments = plan.attention_arguments(layers, hidden_states)
-        factors = {kind: self._query_factor(plan, window, hidden_states) for kind, window in layers.windows.items()}
+        uses_of_n = {kind: self._uses_of_n(plan, window, hidden_states) for kind, window in layers.windows.items()}
 
         hidden_states, *position_embeddings = plan.take(hidden_states, *position_embeddings)
         for layer in self.layers:
             hidden_states = layer(
                 hidden_states,
                 position_embeddings=tuple(position_embeddings),
-                query_factor=factors[layer.attention_type],
+                **uses_of_n[layer.attention_type],
                 **arguments[layer.attention_type],
                 **kwargs,
             )
@@ -455,17 +542,22 @@ class GAUModel(GAUPreTrainedModel):
             hidden_states=bool(recorded.get("output_hidden_states", self.config.output_hidden_states)),
         )
 
-    def _query_factor(self, plan: BatchPlan, window: int | None, hidden_states: torch.Tensor) -> torch.Tensor | None:
-        """The normalization's function of n, `(batch or 1, seq or 1, 1)` in float32 or wider; `None` if it has none.
+    def _uses_of_n(self, plan: BatchPlan, window: int | None, hidden_states: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The normalization's functions of n, each `(batch or 1, seq or 1, 1)` in float32 or wider.
 
         n is at least 1, so that rows without a real token stay finite (their weights are 0 anyway).
         """
         normalization = ATTENTION_NORMALIZATIONS[self.config.attention_normalization]
-        if normalization.query_factor is None:
-            return None
+        if not normalization.uses_n:
+            return {}
         n = plan.key_count(window) if self.config.fixed_n is None else torch.full((1, 1, 1), self.config.fixed_n)
-        n = n.to(hidden_states.device, _wide_dtype(hidden_states))
-        return normalization.query_factor(n.clamp(min=1), self.config)
+        n = n.to(hidden_states.device, _wide_dtype(hidden_states)).clamp(min=1)
+        uses = {}
+        if normalization.query_factor is not None:
+            uses["query_factor"] = normalization.query_factor(n, self.config)
+        if normalization.score_shift is not None:
+            uses["score_shift"] = normalization.score_shift(n)
+        return uses
 
 
 def _is_plain(layer: nn.Module) -> bool:

@@ -566,7 +566,8 @@ def _unpadded(layers: Layers, inputs: torch.Tensor, attention_mask: torch.Tensor
     may = layers.takes_packed and layers.plain and not layers.hidden_states and layers.gain_on(inputs.device)
     if not may or not layers.config.unpad_inputs or not has_values(inputs, attention_mask):
         return None
-    keep_holes = "sliding_attention" in layers.windows
+    # Closing a gap would bring its neighbours nearer to each other.
+    keep_holes = "sliding_attention" in layers.windows or layers.config.relative_position_bias == "distance"
     return without_padding(attention_mask.to(inputs.device), layers.cost(inputs.device), keep_holes)
 
 

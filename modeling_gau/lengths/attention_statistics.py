@@ -8,8 +8,8 @@ from functools import partial
 
 import torch
 
-from ..attention_gau import ATTENTION_NORMALIZATIONS
-from ..modeling_gau import GatedAttentionUnit, GAUPreTrainedModel
+from ..attention_gau import ATTENTION_NORMALIZATIONS, distances
+from ..modeling_gau import GatedAttentionUnit, GAUDistanceBias, GAUPreTrainedModel
 from ..unpadding_gau import split_mask, within_window
 
 
@@ -77,6 +77,7 @@ class AttentionStatistics:
         position_embeddings: tuple[torch.Tensor, torch.Tensor],
         attention_mask: torch.Tensor | None = None,
         query_factor: torch.Tensor | None = None,
+        score_shift: torch.Tensor | None = None,
         segments: tuple | None = None,
         **kwargs,
     ) -> None:
@@ -93,9 +94,17 @@ class AttentionStatistics:
         visible = None
         if window is not None and window < seq:
             visible = (places[:, None] - torch.arange(seq, device=query.device)).abs() < window
-        factor = 1.0 if query_factor is None else query_factor.expand(-1, seq, -1)[:, places].float()
+            final_query, final_key = unit.scaled(
+                query, key, position_embeddings, query_factor, score_shift, torch.float32
+            )
+            final_scores = final_query[:, places] @ final_key.transpose(1, 2)
+            if isinstance(unit.position_bias, GAUDistanceBias):
+                table = unit.position_bias.weight
+                final_scores = (
+                    final_scores + table[distances(seq, seq, unit.position_bias.longest, table.device)][places]
+                )
         normalization = ATTENTION_NORMALIZATIONS[unit.config.attention_normalization]
-        weights = normalization.weights(scores * factor, visible)
+        weights = normalization.weights(final_scores, visible, unit.attention_sink)
         for name, values in self._measure(scores, weights, places, visible).items():
             self._totals[number][name] += values.cpu().double().sum().item()
             self._counts[number][name] += values.numel()

@@ -54,7 +54,7 @@ def resolve_config(model_args: ModelArguments, **changes: Any) -> PreTrainedConf
     except StrictDataclassError as error:
         raise ValueError(f"{config_class.__name__} refuses its fields: {' '.join(str(error).split())}") from error
     if isinstance(config, GAUConfig) and model_args.attn_implementation is not None:
-        check_attention_backend(model_args.attn_implementation, config.attention_normalization)
+        check_attention_backend(model_args.attn_implementation, config)
     return config
 
 

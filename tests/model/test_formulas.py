@@ -1,0 +1,183 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""Every normalization with every form of relative positions against the formulas, written out in float64, sequence by
+sequence: outputs and all gradients, padded, packed and windowed, in every backend that can."""
+
+import itertools
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from modeling_gau import GAUForMaskedLM, attention_gau
+from modeling_gau.attention_gau import ATTENTION_NORMALIZATIONS, check_attention_backend
+
+
+POSITIONS = {
+    "rope": {},
+    "offsets": {"query_key_offset_init": 0.8},
+    "distance": {"relative_position_bias": "distance", "relative_position_bias_max_distance": 5},
+    "rotary": {"relative_position_bias": "rotary", "relative_position_bias_init": 0.7},
+    "all": {"query_key_offset_init": -0.3, "relative_position_bias": "distance", "use_bias": True},
+}
+BACKENDS = ("eager", "sdpa", "gau_blocked", "gau_auto")
+WINDOW = {"sliding_window": 4, "layer_types": ["full_attention", "sliding_attention", "sliding_attention"]}
+
+
+def able(backend: str, normalization: str, positions: str = "rope") -> bool:
+    bias = POSITIONS[positions].get("relative_position_bias")
+    config = SimpleNamespace(attention_normalization=normalization, relative_position_bias=bias)
+    try:
+        check_attention_backend(backend, config)
+    except ValueError:
+        return False
+    return True
+
+
+CASES = [case for case in itertools.product(BACKENDS, ATTENTION_NORMALIZATIONS, POSITIONS) if able(*case)]
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    """Several blocks a sequence, and padding taken out wherever a backend can."""
+    monkeypatch.setitem(attention_gau._BLOCK_ELEMENTS, "cpu", 200)
+    monkeypatch.setattr(attention_gau, "_MIN_BLOCK_ROWS", 8)
+    monkeypatch.setattr(attention_gau, "_MIN_WINDOW_ROWS", 8)
+    monkeypatch.setattr("modeling_gau.unpadding_gau._OPERATIONS_OF_A_CALL", 1.0)
+
+
+@pytest.fixture(scope="module")
+def make(make_model):
+    """`make(backend, normalization, positions, ...)`: all learned vectors are away from their initial values."""
+
+    def make(backend: str, normalization: str, positions: str, dtype=torch.float64, **fields) -> GAUForMaskedLM:
+        fields = {"attention_normalization": normalization, **POSITIONS[positions], **fields}
+        model = make_model(backend=backend, **fields).to(dtype)
+        generator = torch.Generator().manual_seed(3)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.ndim == 1:
+                    parameter += 0.3 * torch.randn(parameter.shape, generator=generator).to(dtype)
+        return model
+
+    return make
+
+
+def rotate(states: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Pairs of neighbouring columns as complex numbers, turned by place * 10000^(-2j/s), a float32 number."""
+    size = states.shape[-1]
+    angles = places[:, None] * (10000.0 ** (-torch.arange(0, size, 2) / size)).double()
+    pairs = torch.view_as_complex(states.expand(len(places), -1).reshape(len(places), -1, 2).contiguous())
+    return torch.view_as_real(pairs * torch.polar(torch.ones_like(angles), angles)).flatten(1)
+
+
+def mean_square_norm(states: torch.Tensor) -> torch.Tensor:
+    return states / (states.square().mean(-1, keepdim=True) + 1e-12).sqrt()
+
+
+def reference_weights(unit, config, scores, n, bias) -> torch.Tensor:
+    """The weights of one sequence from q . k / sqrt(s); hidden keys are -inf in `bias`."""
+    name, root, seen = config.attention_normalization, math.sqrt(config.attention_key_size), bias > -math.inf
+    bias = torch.where(seen, bias, 0.0)
+    if name.startswith("softmax") or name == "scalable_softmax":
+        if name == "softmax_plus":
+            scores = scores * n.clamp(min=config.softmax_plus_min_length).log() / math.log(config.reference_length)
+        if name == "scalable_softmax":
+            scores = scores * unit.attention_scale * n.log() / math.log(config.reference_length)
+        exps = (scores + bias).exp() * seen
+        return exps / (exps.sum(-1, keepdim=True) + (unit.attention_sink.exp() if name == "softmax_sink" else 0.0))
+    if name == "sigmoid":
+        return seen / (1 + n * torch.exp(-scores - bias))
+    if name == "laplace":
+        scaled = (scores * root / n + bias - math.sqrt(0.5)) / math.sqrt(1 / (4 * math.pi))
+        return seen * torch.distributions.Normal(0.0, 1.0).cdf(scaled)
+    if name == "squared_relu" and config.relative_position_bias is not None:
+        return seen * (scores * root / n + bias).clamp(min=0) ** 2
+    squares = seen * (scores + bias).clamp(min=0) ** 2
+    if name == "squared_relu":
+        return squares / n
+    total = squares.sum(-1, keepdim=True)
+    return squares / torch.where(total > 0, total, 1.0)
+
+
+def reference_logits(model, ids: torch.Tensor) -> torch.Tensor:
+    """Logits of one sequence without padding, `(seq,)` to `(seq, vocab)`."""
+    config, embeddings = model.config, model.model.embeddings
+    places = torch.arange(len(ids), dtype=torch.float64)
+    apart = (places[None] - places[:, None]).long()
+    hidden = mean_square_norm(embeddings.word_embeddings.weight[ids] + embeddings.token_type_embeddings.weight[0])
+    for layer in model.model.layers:
+        unit = layer.gau
+        gate, value, base = torch.nn.functional.silu(unit.i_dense(hidden)).split(unit.widths, -1)
+        query, key = (
+            rotate(base * part.weight + (0.0 if part.bias is None else part.bias), places)
+            for part in (unit.q_scaleoffset, unit.k_scaleoffset)
+        )
+        bias = torch.zeros(len(ids), len(ids), dtype=torch.float64)
+        if config.relative_position_bias == "distance":
+            longest = config.relative_position_bias_max_distance
+            bias = unit.position_bias.weight[apart.clamp(-longest, longest) + longest]
+        elif config.relative_position_bias == "rotary":
+            bias = rotate(unit.position_bias.query, places) @ rotate(unit.position_bias.key, places).T
+        if unit.is_local:
+            bias = bias.masked_fill(apart.abs() > config.sliding_window, -math.inf)
+        n = (bias > -math.inf).sum(-1, keepdim=True).double()
+        if config.fixed_n is not None:
+            n = torch.full_like(n, config.fixed_n)
+        scores = query @ key.T / math.sqrt(config.attention_key_size)
+        attended = reference_weights(unit, config, scores, n, bias) @ value
+        hidden = mean_square_norm(hidden + unit.o_dense(gate * attended))
+    return hidden @ embeddings.word_embeddings.weight.T
+
+
+def batch(kind: str) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
+    """Sequences of odd lengths, and the arguments that pack them into a batch."""
+    generator = torch.Generator().manual_seed(0)
+    sequences = [torch.randint(1, 60, (length,), generator=generator) for length in (23, 1, 7, 14)]
+    if kind == "packed":
+        ids = torch.stack((torch.cat(sequences[:1]), torch.cat([*sequences[1:], torch.zeros(1, dtype=torch.long)])))
+        numbers = torch.tensor([[1] * 23, [1] + [2] * 7 + [3] * 14 + [0]])
+        return sequences, {"input_ids": ids, "document_ids": numbers}
+    ids, mask = torch.zeros(2, 4, 23, dtype=torch.long)
+    for row, sequence in enumerate(sequences):
+        part = slice(23 - len(sequence), 23) if kind == "left" else slice(0, len(sequence))
+        ids[row, part], mask[row, part] = sequence, 1
+    return sequences, {"input_ids": ids, "attention_mask": mask}
+
+
+def check(model, reference, kind: str, tolerance: float = 1e-8) -> None:
+    sequences, inputs = batch(kind)
+    weight = torch.randn(60, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    expected = torch.cat([reference_logits(reference, sequence) for sequence in sequences])
+    logits = model(**inputs).logits
+    real = inputs.get("attention_mask", inputs.get("document_ids")) != 0
+    torch.testing.assert_close(logits[real].double(), expected, rtol=tolerance, atol=tolerance)
+    expected_gradients = torch.autograd.grad(
+        (expected * weight).sum(), list(reference.parameters()), allow_unused=True, materialize_grads=True
+    )
+    gradients = torch.autograd.grad(
+        (logits[real] * weight.to(logits.dtype)).sum(), list(model.parameters()), materialize_grads=True
+    )
+    for (name, _), ours, theirs in zip(model.named_parameters(), gradients, expected_gradients, strict=True):
+        error = (ours.double() - theirs).norm() / theirs.norm().clamp(min=1e-3)
+        assert error < 10 * tolerance, (name, error)
+
+
+@pytest.mark.parametrize(("backend", "normalization", "positions"), CASES)
+def test_padded_and_packed(make, backend, normalization, positions):
+    model = make(backend, normalization, positions)
+    for kind in ("right", "left", "packed"):
+        check(model, model, kind)
+
+
+@pytest.mark.parametrize(("backend", "normalization", "positions"), CASES)
+def test_windows(make, backend, normalization, positions):
+    model = make(backend, normalization, positions, **WINDOW)
+    for kind in ("right", "packed"):
+        check(model, model, kind)
+
+
+@pytest.mark.parametrize("normalization", [name for name, entry in ATTENTION_NORMALIZATIONS.items() if entry.uses_n])
+def test_fixed_n(make, normalization):
+    model = make("eager", normalization, "rotary", fixed_n=64)
+    check(model, model, "right")
