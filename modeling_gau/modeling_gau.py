@@ -266,6 +266,7 @@ class GatedAttentionUnit(nn.Module):
         Returns:
             `(batch, seq, hidden)`, and the attention weights `(batch, 1, seq, seq)` if the backend returns them.
         """
+        self._check_learned()
         gate, value, base = self.activation(self.i_dense(hidden_states)).split(self.widths, dim=-1)
         query, key = self.query_and_key(base, position_embeddings)
         # Rotated and scaled in float32 and rounded once. Scaling the narrow query is cheaper than scaling the scores.
@@ -295,6 +296,17 @@ class GatedAttentionUnit(nn.Module):
             **kwargs,
         )
         return self.o_dense(gate * attended.squeeze(2)), weights
+
+    def _check_learned(self) -> None:
+        """Raises ValueError if the normalization was changed to or from one with a parameter of its own."""
+        normalization = ATTENTION_NORMALIZATIONS[self.config.attention_normalization]
+        has = (self.attention_scale is not None, self.attention_sink is not None)
+        if has != (normalization.learned_scale, normalization.sink):
+            raise ValueError(
+                f"attention_normalization='{self.config.attention_normalization}' was set on a finished model, but "
+                "it, or the one before, has a learned parameter in each layer. Load the checkpoint with "
+                "from_pretrained(..., attention_normalization=...) instead."
+            )
 
     def query_and_key(
         self, base: torch.Tensor, position_embeddings: tuple[torch.Tensor, torch.Tensor]

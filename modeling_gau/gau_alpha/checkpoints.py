@@ -380,6 +380,12 @@ def _check_port_can(config: GAUConfig) -> None:
         "shorter sequences give different results. To accept this, pass --softmax_plus_min_length 1": (
             softmax_plus and config.softmax_plus_min_length != 1
         ),
+        f"relative_position_bias='{config.relative_position_bias}': the port has none": (
+            config.relative_position_bias is not None
+        ),
+        f"query_key_offset_init={config.query_key_offset_init}: the port has offsets only with use_bias": (
+            config.query_key_offset_init is not None and not config.use_bias
+        ),
         f"sliding_window={config.sliding_window}: in the port, every layer attends to the whole sequence": (
             "sliding_attention" in (config.layer_types or ())
         ),

@@ -55,13 +55,25 @@ class Settings:
     def cells(self, config: GAUConfig, trained: int, lengths: Iterable[int]) -> Iterator["Cell"]:
         """The cells of a checkpoint, without repetitions: positions are scaled only beyond the training length, and n
         varies only if the normalization uses it."""
-        names = self.attention_normalization or (config.attention_normalization,)
+        own = config.attention_normalization
+        names = self.attention_normalization or (own,)
+        for name in names:
+            if name != own and (has_learned_parameter(name) or has_learned_parameter(own)):
+                raise ValueError(
+                    f"attention_normalization {name} on a checkpoint of {own}: one of them has a learned parameter "
+                    "that the other lacks. Measure a checkpoint that was trained with it."
+                )
         axes = (names, self.position_scaling, self.context, lengths)
         for name, scaling, context, length in product(*map(dict.fromkeys, axes)):
             if scaling != "none" and length <= trained:
                 continue
             for n in dict.fromkeys(self.fixed_n) if ATTENTION_NORMALIZATIONS[name].uses_n else (NOT_USED,):
                 yield Cell(name, n, scaling, context, length)
+
+
+def has_learned_parameter(normalization: str) -> bool:
+    entry = ATTENTION_NORMALIZATIONS[normalization]
+    return entry.learned_scale or entry.sink
 
 
 NOT_USED = "not used"

@@ -219,8 +219,32 @@ NORMALIZATION_TEXTS = {
         "attention stays about as sharp when sequences get longer.",
         "scale",
     ),
+    "scalable_softmax": (
+        "Attention weights are the scalable softmax (`scalable_softmax`): scores are multiplied by log n, where n is "
+        "the number of keys, and by a number learned in each layer.",
+        "scale",
+    ),
+    "softmax_sink": (
+        "Attention weights are a softmax whose sum has one more, learned term in each layer, so that a token may "
+        "attend to nothing (`softmax_sink`).",
+        "unused",
+    ),
+    "sigmoid": (
+        "Attention weights are sigmoid(score - log n), where n is the number of keys (`sigmoid`).",
+        "divisor",
+    ),
     "squared_relu": (
         "Attention weights are relu(score)² / n, where n is the number of keys (`squared_relu`).",
+        "divisor",
+    ),
+    "squared_relu with a bias": (
+        "Attention weights are relu(q · k / n + b)², where n is the number of keys and b a learned function of the "
+        "distance (`squared_relu`).",
+        "divisor",
+    ),
+    "laplace": (
+        "Attention weights are a normal distribution function of q · k / n, where n is the number of keys "
+        "(`laplace`), a smooth form of the squared ReLU.",
         "divisor",
     ),
     "normalized_squared_relu": (
@@ -257,6 +281,8 @@ N_TEXTS = {
 def normalization_text(config: PreTrainedConfig) -> str:
     """One sentence on how scores become weights, two on `fixed_n`."""
     name, lower = config.attention_normalization, config.softmax_plus_min_length
+    if name == "squared_relu" and config.relative_position_bias is not None:
+        name = "squared_relu with a bias"
     if name not in NORMALIZATION_TEXTS:
         return f"Attention scores are normalized by `{name}`."
     text, role = NORMALIZATION_TEXTS[name]
@@ -365,6 +391,8 @@ def architecture_table(facts: ModelCardFacts) -> str:
         "Query and key width": config.attention_key_size,
         "Vocabulary": config.vocab_size,
         "Attention normalization": f"`{config.attention_normalization}`",
+        "Offsets of query and key, before training": config.query_key_offset_init,
+        "Relative position bias": config.relative_position_bias and f"`{config.relative_position_bias}`",
         "Parameters": facts.n_parameters,
     }
     return facts_table(rows)

@@ -78,7 +78,7 @@ def make_length_evaluations(
         raise ValueError("--eval_lengths needs at least one length.")
     for length in lengths:
         _check_length(stream, length, "validation text", "--eval_lengths and --max_seq_length")
-    masked, labels = masking(stream, np.random.default_rng(seed))
+    masked, labels = masking.for_evaluation(stream, np.random.default_rng(seed))
     if not (labels != IGNORED_LABEL).any():
         raise ValueError(
             f"Masking at a probability of {masking.probability} chose none of the {len(stream)} validation tokens: "
@@ -185,7 +185,7 @@ def mask_windows(
             f"tokens. Lower the largest length to {longest + 2} or less, or give longer documents."
         )
     content = np.stack(windows)
-    inputs, labels = masking(content.ravel(), np.random.default_rng(seed))
+    inputs, labels = masking.for_evaluation(content.ravel(), np.random.default_rng(seed))
     inputs, labels = inputs.reshape(content.shape), labels.reshape(content.shape)
     counted = set(lengths)
     if width + 2 == 2 ** (width + 2).bit_length() // 2:

@@ -82,3 +82,9 @@ class Masking:
         replaced = positions[(fate >= self.mask_share) & (fate < self.mask_share + self.random_share)]
         inputs[replaced] = self.ordinary[generator.integers(len(self.ordinary), size=len(replaced))]
         return inputs, labels
+
+    def for_evaluation(self, tokens: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Inputs as in training, but labels at [MASK] alone: a token that stands visible in its own place can be
+        copied, which says nothing about what a model knows."""
+        inputs, labels = self(tokens, generator)
+        return inputs, np.where(inputs == self.mask_id, labels, IGNORED_LABEL)

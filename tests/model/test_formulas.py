@@ -8,8 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from huggingface_hub.errors import StrictDataclassError
 
-from modeling_gau import GAUForMaskedLM, attention_gau
+from modeling_gau import GAUConfig, GAUForMaskedLM, attention_gau
 from modeling_gau.attention_gau import ATTENTION_NORMALIZATIONS, check_attention_backend
 
 
@@ -181,3 +182,95 @@ def test_windows(make, backend, normalization, positions):
 def test_fixed_n(make, normalization):
     model = make("eager", normalization, "rotary", fixed_n=64)
     check(model, model, "right")
+
+
+@pytest.mark.parametrize(("before", "after"), [("softmax", "softmax_sink"), ("scalable_softmax", "softmax_plus")])
+def test_learned_parameters_do_not_appear_or_vanish(make, before, after):
+    model = make("eager", before, "rope")
+    model.config.attention_normalization = after
+    with pytest.raises(ValueError, match="Load the checkpoint with from_pretrained"):
+        model(torch.tensor([[5, 6]]))
+
+
+def test_learned_vectors_begin_where_the_configuration_says(make_model):
+    fields = {"query_key_offset_init": 1.4, "relative_position_bias_init": 2.0, "attention_key_size": 16}
+    rotary = make_model(relative_position_bias="rotary", attention_normalization="softmax_sink", **fields)
+    distance = make_model(relative_position_bias="distance", attention_normalization="scalable_softmax", **fields)
+    unit = rotary.model.layers[0].gau
+    assert unit.q_scaleoffset.bias.eq(1.4).all() and unit.k_scaleoffset.bias.eq(1.4).all()
+    assert unit.i_dense.bias is None and unit.attention_sink.item() == 0.0
+    # Both biases are the same function of the distance: RoPE's kernel, with the peak that was asked for.
+    places = torch.arange(129).double()
+    queries, keys = (rotate(vector.double(), places) for vector in (unit.position_bias.query, unit.position_bias.key))
+    table = distance.model.layers[0].gau.position_bias.weight.double()
+    assert table[128].item() == pytest.approx(2.0)
+    torch.testing.assert_close(table[128:], keys @ queries[0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(table[:129].flip(0), queries @ keys[0], rtol=1e-5, atol=1e-5)
+    assert distance.model.layers[0].gau.attention_scale.item() == 1.0
+
+
+def test_scalable_softmax_begins_as_a_softmax_at_the_reference_length(make_model):
+    models = [
+        make_model(attention_normalization=name, reference_length=16) for name in ("softmax", "scalable_softmax")
+    ]
+    plain, scalable = (model(torch.arange(5, 21)[None]).logits for model in models)
+    torch.testing.assert_close(plain, scalable)
+
+
+def test_checkpoints_without_offsets_gain_them(make_model, tmp_path):
+    old = make_model()
+    old.save_pretrained(tmp_path)
+    ids = torch.arange(5, 21)[None]
+    again = GAUForMaskedLM.from_pretrained(tmp_path).eval()
+    assert torch.equal(again(ids).logits, old(ids).logits)
+    new = GAUForMaskedLM.from_pretrained(tmp_path, query_key_offset_init=1.0)
+    assert new.model.layers[0].gau.k_scaleoffset.bias.eq(1.0).all()
+    new.save_pretrained(tmp_path / "new")
+    assert GAUForMaskedLM.from_pretrained(tmp_path / "new").config.query_key_offset_init == 1.0
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"query_key_offset_init": float("nan")}, "query_key_offset_init=nan must be a finite number"),
+        ({"relative_position_bias": "rotary", "relative_position_bias_init": 0}, "must be positive"),
+        ({"relative_position_bias": "t5"}, "relative_position_bias"),
+        ({"relative_position_bias_max_distance": 0}, "must be at least 1"),
+    ],
+)
+def test_bad_values(fields, message):
+    with pytest.raises(StrictDataclassError, match=message):
+        GAUConfig(**fields)
+
+
+@pytest.mark.parametrize(
+    ("backend", "fields", "message"),
+    [
+        ("flex_attention", {"relative_position_bias": "distance"}, "Use one of eager, sdpa, gau_blocked, gau_auto"),
+        ("gau_triton", {"attention_normalization": "softmax_sink"}, "Use one of eager, sdpa, gau_blocked, gau_auto"),
+        ("sdpa", {"attention_normalization": "sigmoid"}, "Use one of eager, gau_blocked, gau_auto"),
+        ("gau_triton", {"attention_normalization": "laplace"}, "Use one of eager, gau_blocked, gau_auto"),
+    ],
+)
+def test_backends_that_cannot_say_which_can(make_model, backend, fields, message):
+    with pytest.raises(ValueError, match=message):
+        make_model(backend=backend, **fields)
+
+
+def gradients_of(model, ids: torch.Tensor) -> torch.Tensor:
+    gradients = torch.autograd.grad(model(ids, labels=ids).loss, list(model.parameters()))
+    return torch.cat([gradient.flatten().float() for gradient in gradients])
+
+
+@pytest.mark.parametrize("positions", ["rope", "distance", "rotary"])
+@pytest.mark.parametrize("normalization", ["scalable_softmax", "softmax_sink", "sigmoid", "squared_relu", "laplace"])
+def test_bfloat16_errs_no_more_than_plain_pytorch(make, normalization, positions):
+    """Blocks against plain operations in the same precision, both against float32."""
+    exact = make("eager", normalization, positions, dtype=torch.float32)
+    ids = torch.randint(1, 60, (2, 70), generator=torch.Generator().manual_seed(0))
+    errors = {}
+    for backend in ("eager", "gau_blocked"):
+        narrow = make(backend, normalization, positions, dtype=torch.bfloat16)
+        wanted, got = (gradients_of(model, ids) for model in (exact, narrow))
+        errors[backend] = ((got - wanted).norm() / wanted.norm()).item()
+    assert errors["gau_blocked"] <= 3 * errors["eager"], errors
