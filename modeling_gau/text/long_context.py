@@ -2,8 +2,8 @@
 """Masked tokens that only a distant part of the text gives away.
 
 Most masked tokens follow from their neighbours: a model that sees eight tokens to either side loses little, and looks
-robust at any length. Two measures ask for more: tokens whose every other occurrence is far away (`nearest_copies`), and
-a passage that stood in the text before (`repeat_passages`).
+robust at any length. Two measures ask for more: tokens all of whose other occurrences are far away (`nearest_copies`),
+and a passage that stood in the text before (`repeat_passages`).
 """
 
 from dataclasses import dataclass
