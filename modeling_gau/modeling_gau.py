@@ -188,6 +188,10 @@ class GAUDistanceBias(nn.Module):
         start = config.relative_position_bias_init * (distances[:, None] * inv_freq).cos().mean(-1)
         init.copy_(self.weight, start)
 
+    def forward(self, distances: torch.LongTensor) -> torch.Tensor:
+        """The biases of distances j - i. Backends look them up in `weight` by themselves."""
+        return self.weight[distances.clamp(-self.longest, self.longest) + self.longest]
+
 
 class GAURotaryBias(nn.Module):
     """b_ij = (R_i a) . (R_j b) with learned vectors a, b and the rotation R of rotary positions (Hua et al. 2022)."""

@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 
-from ..attention_gau import ATTENTION_NORMALIZATIONS, distances
+from ..attention_gau import ATTENTION_NORMALIZATIONS
 from ..modeling_gau import GatedAttentionUnit, GAUDistanceBias, GAUPreTrainedModel
 from ..unpadding_gau import split_mask, within_window
 
@@ -91,18 +91,13 @@ class AttentionStatistics:
         places = ((torch.arange(count, device=query.device) + 0.5) * seq / count).long()
         with torch.autocast(query.device.type, enabled=False):
             scores = (query[:, places] @ key.transpose(1, 2)) * unit.scaling  # (batch, query, key)
+            query, key = unit.scaled(query, key, position_embeddings, query_factor, score_shift, torch.float32)
+            final_scores = query[:, places] @ key.transpose(1, 2)
+            if isinstance(unit.position_bias, GAUDistanceBias):
+                final_scores += unit.position_bias(torch.arange(seq, device=places.device) - places[:, None])
         visible = None
         if window is not None and window < seq:
             visible = (places[:, None] - torch.arange(seq, device=query.device)).abs() < window
-            final_query, final_key = unit.scaled(
-                query, key, position_embeddings, query_factor, score_shift, torch.float32
-            )
-            final_scores = final_query[:, places] @ final_key.transpose(1, 2)
-            if isinstance(unit.position_bias, GAUDistanceBias):
-                table = unit.position_bias.weight
-                final_scores = (
-                    final_scores + table[distances(seq, seq, unit.position_bias.longest, table.device)][places]
-                )
         normalization = ATTENTION_NORMALIZATIONS[unit.config.attention_normalization]
         weights = normalization.weights(final_scores, visible, unit.attention_sink)
         for name, values in self._measure(scores, weights, places, visible).items():

@@ -32,7 +32,9 @@ def able(backend: str, normalization: str) -> bool:
     return ATTENTION_NORMALIZATIONS[normalization].family in ATTENTION_BACKENDS[backend].families
 
 
-PAIRS = [(b, n) for b, n in itertools.product(BACKENDS, ATTENTION_NORMALIZATIONS) if able(b, n)]
+# One for each formula of the weights. The others differ by a factor on the query, a shift or a sink: test_formulas.py.
+FORMULAS = ("softmax", "sigmoid", "squared_relu", "normalized_squared_relu", "laplace")
+PAIRS = [(b, n) for b, n in itertools.product(BACKENDS, FORMULAS) if able(b, n)]
 
 
 @pytest.fixture(autouse=True)
@@ -71,8 +73,13 @@ def reference(query, key, value, visible, normalization, bias=0.0):
     """The table of normalizations; scores already hold every factor. `visible`: `(batch, key)` or a row per query."""
     scores = (query @ key.mT)[:, 0] + bias
     visible = visible if visible.ndim == 3 else visible[:, None, :]
-    weights = (scores.exp() if normalization.startswith("softmax") else scores.clamp(min=0) ** 2) * visible
-    if normalization != "squared_relu":  # its factor of n is in the query
+    formulas = {
+        "softmax": torch.exp,
+        "sigmoid": lambda x: 1 / (1 + torch.exp(-x)),
+        "laplace": lambda x: torch.special.ndtr((x - 0.5**0.5) * (4 * math.pi) ** 0.5),
+    }
+    weights = formulas.get(normalization, lambda x: x.clamp(min=0) ** 2)(scores) * visible
+    if normalization in ("softmax", "normalized_squared_relu"):
         weights = weights / weights.sum(-1, keepdim=True).clamp(min=1e-300)
     return weights @ value[:, 0]
 
@@ -183,7 +190,7 @@ def test_factors_of_n():
 # ------------------------------------------------------------------------------------------------ blocks and dropout
 
 
-@pytest.mark.parametrize("normalization", ATTENTION_NORMALIZATIONS)
+@pytest.mark.parametrize("normalization", FORMULAS)
 def test_dropout_of_blocks_scales_what_it_keeps(normalization):
     query, key, _ = random_states(63)
     value = torch.eye(63, dtype=torch.float64).expand(3, 1, -1, -1)  # the output is the weights
@@ -204,7 +211,7 @@ def test_dropout_of_blocks_scales_what_it_keeps(normalization):
 
 
 @pytest.mark.parametrize("window", [None, 5])
-@pytest.mark.parametrize("normalization", ATTENTION_NORMALIZATIONS)
+@pytest.mark.parametrize("normalization", FORMULAS)
 def test_gradients_of_blocks_with_dropout_equal_finite_differences(normalization, window):
     """The backward pass drops the weights that the forward pass dropped, in every block."""
     module = stand_in(normalization, training=True)
@@ -256,8 +263,10 @@ def test_operator_schemas_and_fake_functions():
     visible = real_tokens("right", 23)[:, None, :]
     tensors = tuple(state.detach().requires_grad_() for state in (query, key, value))
     for window in (0, 5):
-        arguments = (*tensors, None, visible, None, "softmax", 0.0, window)
-        torch.library.opcheck(attention_gau._blocked_attention, arguments)
+        table, sink = (torch.randn(size, dtype=torch.float64).requires_grad_() for size in (9, 1))
+        for learned in ((None, None), (table, sink)):
+            arguments = (*tensors, None, *learned, visible, None, "softmax", 0.0, window)
+            torch.library.opcheck(attention_gau._blocked_attention, arguments)
 
 
 # ------------------------------------------------------------------------------------------------------ wide value
@@ -337,12 +346,12 @@ def test_a_backend_that_cannot_do_the_normalization_names_those_that_can(backend
 
 def test_an_unknown_backend_is_named_with_those_allowed():
     with pytest.raises(ValueError, match=r"Unknown attn_implementation='sdpaa'.*eager, sdpa.*gau_blocked"):
-        check_attention_backend("sdpaa", "softmax")
+        check_attention_backend("sdpaa", GAUConfig(attention_normalization="softmax"))
     with pytest.raises(ValueError, match="cannot compute"):
-        check_attention_backend("some/kernel", "normalized_squared_relu")
-    check_attention_backend("some/kernel", "softmax_plus")
+        check_attention_backend("some/kernel", GAUConfig(attention_normalization="normalized_squared_relu"))
+    check_attention_backend("some/kernel", GAUConfig(attention_normalization="softmax_plus"))
     with pytest.raises(ValueError, match="cannot compute"):
-        check_attention_backend("kernels-community/flash-attn2", "squared_relu")
+        check_attention_backend("kernels-community/flash-attn2", GAUConfig(attention_normalization="squared_relu"))
 
 
 def test_the_default_chooses_by_length_and_says_so_once(monkeypatch, make_model):

@@ -150,10 +150,19 @@ def test_compiled_by_inductor(make_model, tmp_path, monkeypatch):
 # ----------------------------------------------------------------------------------------------------- torch.export
 
 
-@pytest.mark.parametrize("with_mask", [True, False])
-@pytest.mark.parametrize("normalization", ["softmax_plus", "normalized_squared_relu"])  # with n and without it
-def test_export_with_dynamic_shapes(make_model, tmp_path, normalization, with_mask):
-    model = make_model(attention_normalization=normalization)
+@pytest.mark.parametrize(
+    ("normalization", "positions", "with_mask"),
+    [
+        ("softmax_plus", {"query_key_offset_init": 1.0}, True),
+        ("softmax_sink", {"relative_position_bias": "distance"}, True),
+        ("sigmoid", {}, True),
+        ("squared_relu", {"relative_position_bias": "rotary"}, False),
+        ("normalized_squared_relu", {}, True),
+        ("laplace", {}, False),
+    ],
+)
+def test_export_with_dynamic_shapes(make_model, tmp_path, normalization, positions, with_mask):
+    model = make_model(attention_normalization=normalization, **positions)
     names = ("input_ids", "attention_mask")[: 1 + with_mask]
     batch = {name: make_batch()[name] for name in names}
     axes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
