@@ -146,6 +146,10 @@ CASES = [
     for fixed_n in ((None, 40) if normalization in USES_N else (None,))
     for changes in ({}, LOCAL, {"use_bias": True}, {"rope_parameters": YARN})
 ]
+CASES += [
+    ("softmax", None, {"relative_position_bias": "distance", "relative_position_bias_max_distance": 4, **LOCAL}),
+    ("squared_relu", None, {"relative_position_bias": "rotary", "query_key_offset_init": 1.0}),
+]
 
 
 @pytest.mark.parametrize(("normalization", "fixed_n", "changes"), CASES)
@@ -157,7 +161,10 @@ def test_statistics_equal_the_formulas(normalization, fixed_n, changes):
     # Scores and weights that differ, so that nothing comes out by symmetry.
     for layer in expected:
         assert layer["log_sum_exp"] > 0.2 + math.log(7) and layer["keys_90"] < 15
-        assert layer["zero_share"] == 0 if "softmax" in normalization else 0.1 < layer["zero_share"] < 0.9
+        if normalization in ("squared_relu", "normalized_squared_relu") and "relative_position_bias" not in changes:
+            assert 0.1 < layer["zero_share"] < 0.9
+        elif "softmax" in normalization or normalization == "sigmoid":
+            assert layer["zero_share"] == 0
         if normalization in ("softmax", "softmax_plus", "normalized_squared_relu"):
             assert layer["weight_sum"] == pytest.approx(1 - layer["empty"])
 
@@ -170,7 +177,7 @@ def test_n_changes_the_weights_but_not_the_scores(normalization):
     assert means[None] == means[21]
     for name in ("sum_exp", "log_sum_exp", "sum_squared_relu"):
         assert means[None][name] == means[2000][name]
-    name = "entropy" if normalization == "softmax_plus" else "weight_sum"
+    name = "entropy" if "softmax" in normalization else "weight_sum"
     assert means[None][name] > 1.2 * means[2000][name]
 
 
