@@ -236,7 +236,9 @@ class MaskedLMTrainer(RunTrainer):
         labels = inputs["labels"]  # the Trainer pops them for its own loss
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if model.training:
-            self.speed.count_hits(outputs["logits"], labels)
+            self.speed.count_hits(
+                outputs["logits"], labels, inputs["input_ids"] == self.processing_class.mask_token_id
+            )
         return (loss, outputs) if return_outputs else loss
 
     def log(self, logs, start_time=None):

@@ -18,7 +18,7 @@ def plot_loss_curve(history: Sequence[Mapping[str, float]], path: str | Path) ->
         The path; None if the history has no loss or matplotlib (the extra `plot`) is missing.
     """
     curves = {
-        "training": [(entry["step"], entry["loss"]) for entry in history if "loss" in entry],
+        "training": [(entry["step"], entry.get("masked_loss", entry["loss"])) for entry in history if "loss" in entry],
         "validation": [(entry["step"], entry["eval_loss"]) for entry in history if "eval_loss" in entry],
     }
     if not any(curves.values()) or not is_matplotlib_available():

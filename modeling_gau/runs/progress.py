@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from accelerate.utils import gather_object
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForMaskedLM, PreTrainedConfig, ProgressCallback, Trainer
 from transformers.utils import logging
@@ -116,7 +117,9 @@ class Stopwatch:
 
 
 class Speedometer:
-    """Measures accuracy and speed of training since the last log, over all processes.
+    """Measures speed of training since the last log, and loss and accuracy on [MASK] alone, over all processes.
+
+    Tokens that masking left visible, or replaced by others, count in the loss of training only: a model can copy them.
 
     Args:
         trainer: one whose `loader` keeps totals.
@@ -137,7 +140,8 @@ class Speedometer:
         self.watch.reset()
         self._restart()
         self._began, self._tokens_before = time.time(), self.trainer.loader.totals.tokens
-        self._hits, self._labelled = before.get("hits", 0), before.get("labelled", 0)
+        self._hits, self._masked = before.get("hits", 0), before.get("masked", 0)
+        self._masked_loss = before.get("masked_loss", 0.0)
         self._window_began = -before.get("window_seconds", 0.0)
         # The first process holds the totals of all.
         if "window_begin" in before and args.process_index == 0:
@@ -158,7 +162,8 @@ class Speedometer:
         """State for a checkpoint, from which the next line of the log counts on. Collective."""
         return {
             "hits": int(self._hits),
-            "labelled": int(self._labelled),
+            "masked": int(self._masked),
+            "masked_loss": float(self._masked_loss),
             "seconds": self.seconds(),
             "window_seconds": self.watch.seconds() - self._window_began,
             "window_begin": asdict(sum_totals(gather_object([asdict(self._before)]))),
@@ -169,19 +174,29 @@ class Speedometer:
 
     def _restart(self) -> None:
         self._window_began = self.watch.seconds()
-        self._hits = self._labelled = 0
+        self._hits = self._masked = self._masked_loss = 0
         self._before = self.trainer.loader.totals
 
     @torch.no_grad()
-    def count_hits(self, logits: torch.Tensor, labels: torch.Tensor) -> None:
+    def count_hits(self, logits: torch.Tensor, labels: torch.Tensor, is_mask: torch.Tensor) -> None:
+        """Counts a batch.
+
+        Args:
+            logits: `(batch, seq, vocab)`, or those of the labelled positions in reading order, `(labelled, vocab)`.
+            labels: `(batch, seq)`, -100 at positions without a label.
+            is_mask: boolean `(batch, seq)`, True where the model sees [MASK].
+        """
         labelled = labels != IGNORED_LABEL
         if logits.dim() == 3:
             logits = logits[labelled]
-        self._hits = self._hits + (logits.argmax(dim=-1) == labels[labelled]).sum()
-        self._labelled = self._labelled + labelled.sum()
+        counted = is_mask[labelled]
+        logits, targets = logits[counted].float(), labels[labelled][counted]
+        self._hits = self._hits + (logits.argmax(dim=-1) == targets).sum()
+        self._masked = self._masked + counted.sum()
+        self._masked_loss = self._masked_loss + nn.functional.cross_entropy(logits, targets, reduction="sum")
 
     def metrics(self) -> dict[str, float]:
-        """`masked_accuracy`, `tokens_per_second` (padding not counted), `padding` (share of the positions), `mfu`
+        """`masked_loss`, `masked_accuracy`, `tokens_per_second` (padding not counted), `padding` (share of the positions), `mfu`
         (share of the measured peak of the matrix product) and `row_length` (mean over the tokens)."""
         loader, seconds = self.trainer.loader, self.watch.seconds() - self._window_began
         now, before = loader.totals, self._before
@@ -193,7 +208,8 @@ class Speedometer:
         sums = torch.tensor(
             [
                 float(self._hits),
-                float(self._labelled),
+                float(self._masked),
+                float(self._masked_loss),
                 now.positions - before.positions,
                 now.tokens - before.tokens,
                 sum(length * positions for length, positions in lengths.items()),
@@ -205,11 +221,12 @@ class Speedometer:
             device=self.trainer.args.device,
         )
         sums = self.trainer.accelerator.reduce(sums).tolist()
-        hits, labelled, positions, tokens, weighted, flops_done, peak, total = sums
+        hits, masked, masked_loss, positions, tokens, weighted, flops_done, peak, total = sums
         self._restart()
         self.trainer.state.num_input_tokens_seen = int(total)
         metrics = {
-            "masked_accuracy": hits / max(labelled, 1),
+            "masked_loss": masked_loss / max(masked, 1),
+            "masked_accuracy": hits / max(masked, 1),
             "tokens_per_second": round(tokens / seconds, 1),
             "padding": 1 - tokens / max(positions, 1),
             "row_length": weighted / max(positions, 1),
@@ -245,7 +262,7 @@ class PretrainingProgress(ProgressCallback):
 def describe_log(logs: Mapping[str, float]) -> str:
     """Formats a training log: `loss 3.427, accuracy 44.6%, ...`."""
     formats = {
-        "loss": "loss {:.4f}",
+        "masked_loss": "loss {:.3f}",
         "masked_accuracy": "accuracy {:.1%}",
         "grad_norm": "gradient {:.2f}",
         "tokens_per_second": "{:,.0f} tok/s",
