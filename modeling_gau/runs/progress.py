@@ -196,8 +196,9 @@ class Speedometer:
         self._masked_loss = self._masked_loss + nn.functional.cross_entropy(logits, targets, reduction="sum")
 
     def metrics(self) -> dict[str, float]:
-        """`masked_loss`, `masked_accuracy`, `tokens_per_second` (padding not counted), `padding` (share of the positions), `mfu`
-        (share of the measured peak of the matrix product) and `row_length` (mean over the tokens)."""
+        """`masked_loss` and `masked_accuracy` on [MASK] alone, `tokens_per_second` (padding not counted), `padding`
+        (share of the positions), `mfu` (share of the measured peak of the matrix product) and `row_length` (mean over
+        the tokens)."""
         loader, seconds = self.trainer.loader, self.watch.seconds() - self._window_began
         now, before = loader.totals, self._before
         lengths = {

@@ -254,7 +254,7 @@ def test_accumulated_batches_make_the_step_of_a_whole_one(tmp_path, tokenizer, g
         )
         trainer.train()
         trained.append(trainer)
-    for name in ("loss", "grad_norm", "masked_accuracy", "padding"):
+    for name in ("loss", "grad_norm", "masked_loss", "masked_accuracy", "padding"):
         whole, parts = ([entry[name] for entry in one.state.log_history if "loss" in entry] for one in trained)
         assert parts == pytest.approx(whole, rel=1e-4), name
     whole, parts = (one.model.state_dict() for one in trained)
@@ -285,19 +285,25 @@ def test_what_is_logged_of_a_step(tmp_path, tokenizer, gau):
         done = sum(flops.row(length) * size / length for length, size in zip(lengths, positions, strict=True))
         seconds = tokens / entry["tokens_per_second"]
         assert entry["mfu"] == pytest.approx(done / seconds / trainer.speed.peak, rel=0.02)
-    # Accuracy of the first window at a learning rate of nothing is that of the untrained model.
+    # At a learning rate of nothing, what is logged is that of the untrained model, on [MASK] alone.
     model.load_state_dict(first)
     trainer = make_trainer(tmp_path, tokenizer, model, {"stages": stages}, **settings | {"learning_rate": 0.0})
     trainer.train()
-    hits = count = 0
+    totals, counts = {"masked_accuracy": 0.0, "masked_loss": 0.0}, []
     for batch in batches:
         labelled = batch["labels"] != -100
-        logits = model(**{name: batch[name] for name in batch}).logits
-        hits += (logits.argmax(-1) == batch["labels"][labelled]).sum().item()
-        count += labelled.sum().item()
-    logged = [entry["masked_accuracy"] for entry in trainer.state.log_history if "loss" in entry]
-    counts = [sum(int((batch["labels"] != -100).sum()) for batch in batches[i : i + 4]) for i in (0, 4, 8)]
-    assert np.average(logged, weights=counts) == pytest.approx(hits / count)
+        is_mask = (batch["input_ids"] == tokenizer.mask_token_id)[labelled]
+        targets = batch["labels"][labelled][is_mask]
+        logits = model(**{name: batch[name] for name in batch}).logits[is_mask]
+        totals["masked_accuracy"] += (logits.argmax(-1) == targets).sum().item()
+        totals["masked_loss"] += torch.nn.functional.cross_entropy(logits, targets, reduction="sum").item()
+        counts.append((len(targets), int(labelled.sum())))
+    masked, labelled = np.array(counts).T
+    assert masked.sum() < 0.95 * labelled.sum()  # the others are visible or random
+    logs = [entry for entry in trainer.state.log_history if "loss" in entry]
+    for name, total in totals.items():
+        logged = np.average([entry[name] for entry in logs], weights=np.add.reduceat(masked, [0, 4, 8]))
+        assert logged == pytest.approx(total / masked.sum(), rel=1e-5)
 
 
 def first_inputs(tmp_path, tokenizer, model) -> dict[str, torch.Tensor]:

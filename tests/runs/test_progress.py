@@ -116,7 +116,8 @@ def test_pauses_do_not_count(monkeypatch):
 
 
 LOGS = {
-    "loss": 3.42724,
+    "loss": 3.22724,
+    "masked_loss": 3.42724,
     "masked_accuracy": 0.4456,
     "grad_norm": 1.234,
     "learning_rate": 1e-4,
@@ -129,9 +130,9 @@ LOGS = {
 
 def test_a_log_in_words():
     assert describe_log(LOGS) == (
-        "loss 3.4272, accuracy 44.6%, gradient 1.23, 123,457 tok/s, MFU 42%, padding 1.2%, length 128"
+        "loss 3.427, accuracy 44.6%, gradient 1.23, 123,457 tok/s, MFU 42%, padding 1.2%, length 128"
     )
-    assert describe_log({"loss": 1.0, "epoch": 2.0}) == "loss 1.0000"
+    assert describe_log({"masked_loss": 1.0, "epoch": 2.0}) == "loss 1.000"
 
 
 @pytest.fixture
