@@ -20,6 +20,11 @@ def stream(stories, tokenizer):
     return tokens[: len(tokens) - 1]
 
 
+def all_masked(tokenizer, probability=0.15):
+    """A masking that leaves no chosen token visible and replaces none by another."""
+    return Masking(tokenizer, probability, mask_share=1.0, random_share=0.0)
+
+
 def content(dataset, column):
     return [token for row in dataset[column] for token in row[1:-1]]
 
@@ -43,12 +48,25 @@ def test_every_length_predicts_the_same_tokens(tokenizer, stream, whole_words):
     assert evaluations[64].column_names == ["input_ids", "attention_mask", "labels"]
 
 
+def test_only_masked_tokens_are_asked(tokenizer, stream):
+    """The input is corrupted as in training, but a token that stands visible is not asked for."""
+    masking = Masking(tokenizer, 0.5)
+    evaluation = make_length_evaluations(stream, masking, [64], seed=3)[64]
+    inputs, labels = (np.array(content(evaluation, name)) for name in ("input_ids", "labels"))
+    trained_inputs, trained_labels = masking(stream, np.random.default_rng(3))
+    assert (inputs == trained_inputs).all()
+    asked = labels != -100
+    assert (asked == (inputs == tokenizer.mask_token_id)).all()
+    assert (labels[asked] == trained_labels[asked]).all()
+    assert 0.75 < asked.sum() / (trained_labels != -100).sum() < 0.85
+
+
 @pytest.mark.parametrize("length", [3, 10, 64])
 def test_rows_are_those_of_the_stream(tokenizer, length):
     stream = np.arange(200, dtype=np.int32) % 60 + 5
 
     def evaluate(stream, length, seed=0):
-        return make_length_evaluations(stream, Masking(tokenizer, 0.2), [length], seed=seed)[length]
+        return make_length_evaluations(stream, all_masked(tokenizer, 0.2), [length], seed=seed)[length]
 
     rows = evaluate(stream, length)
     assert [len(row) for row in rows["input_ids"][:-1]] == [length] * (len(rows) - 1)
@@ -63,9 +81,9 @@ def test_rows_are_those_of_the_stream(tokenizer, length):
 
 def test_max_tokens(tokenizer):
     stream = np.arange(5, 205, dtype=np.int32) % 50 + 5
-    evaluation = make_length_evaluations(stream, Masking(tokenizer), [12], max_tokens=60)[12]
+    evaluation = make_length_evaluations(stream, all_masked(tokenizer), [12], max_tokens=60)[12]
     assert len(content(evaluation, "labels")) == 60 and len(evaluation) == 6
-    assert len(make_length_evaluations(stream[:100], Masking(tokenizer), [102])[102]) == 1  # one row, just filled
+    assert len(make_length_evaluations(stream[:100], all_masked(tokenizer), [102])[102]) == 1  # one row, just filled
 
 
 @pytest.mark.parametrize(
@@ -83,7 +101,7 @@ def test_max_tokens(tokenizer):
 )
 def test_impossible_evaluations_are_refused(tokenizer, arguments, probability, message):
     with pytest.raises(ValueError) as error:
-        make_length_evaluations(np.full(100, 7, np.int32), Masking(tokenizer, probability), **arguments)
+        make_length_evaluations(np.full(100, 7, np.int32), all_masked(tokenizer, probability), **arguments)
     assert message in str(error.value)
 
 
@@ -91,11 +109,11 @@ def test_most_frequent_token_accuracy(tokenizer):
     counts = np.bincount([3] * 50 + [7] * 20 + [8] * 10, minlength=len(tokenizer))
     before = counts.copy()
     stream = np.array([7] * 30 + [8] * 30, np.int32)
-    evaluation = make_length_evaluations(stream, Masking(tokenizer, 0.999999), [10])[10]
+    evaluation = make_length_evaluations(stream, all_masked(tokenizer, 0.999999), [10])[10]
     assert most_frequent_token_accuracy(counts, evaluation, tokenizer) == 0.5
     assert (counts == before).all()
     # Of the tokens asked for, not of all.
-    evaluation = make_length_evaluations(stream, Masking(tokenizer, 0.3), [10])[10]
+    evaluation = make_length_evaluations(stream, all_masked(tokenizer, 0.3), [10])[10]
     asked = np.array([label for label in content(evaluation, "labels") if label != -100])
     assert most_frequent_token_accuracy(counts, evaluation, tokenizer) == (asked == 7).mean()
 
@@ -124,7 +142,7 @@ def asked_places(inputs, labels, width, windows):
 @pytest.mark.parametrize("lengths", [(34, 8, 16), (3, 34), (34,), (10, 13, 34, 33)])
 def test_windows_of_every_length_predict_the_same_tokens(tokenizer, lengths):
     documents = long_documents(tokenizer, 31, 32, 100, 63, 5, 64, 0)
-    windows = mask_windows(documents, Masking(tokenizer, 0.3), lengths, 10**6, seed=4)
+    windows = mask_windows(documents, all_masked(tokenizer, 0.3), lengths, 10**6, seed=4)
     # Of the document of 100 tokens two, of those with 31, 5 and 0 none.
     sources = [(1, 0), (2, 0), (2, 32), (3, 0), (5, 0), (5, 32)]
     originals = np.stack([documents[document][start : start + 32] for document, start in sources])
@@ -158,7 +176,7 @@ def test_windows_of_every_length_predict_the_same_tokens(tokenizer, lengths):
 def test_other_lengths_lose_only_what_they_cannot_fill(tokenizer, lengths, lost):
     width = max(lengths) - 2
     assert lost == width - min(width // (length - 2) * (length - 2) for length in lengths) <= 0.017 * width
-    windows = mask_windows(long_documents(tokenizer, *[width] * 20), Masking(tokenizer, 0.9), lengths, 20 * width)
+    windows = mask_windows(long_documents(tokenizer, *[width] * 20), all_masked(tokenizer, 0.9), lengths, 20 * width)
     asked = (windows.labels != -100).any(0)
     assert asked[: width - lost].mean() > 0.99 and not asked[width - lost :].any()
     assert windows.masked_tokens > 0.88 * 20 * (width - lost) / width * width
@@ -168,7 +186,7 @@ def test_other_lengths_lose_only_what_they_cannot_fill(tokenizer, lengths, lost)
 def test_powers_of_two_predict_the_same_tokens_in_any_selection(tokenizer, longest):
     documents, powers = long_documents(tokenizer, 3 * longest, longest), [4, 8, 16, 32, 64, 128, 256]
     some = [(longest,), *((power, longest) for power in powers if power < longest), (4, 16, longest)]
-    found = [mask_windows(documents, Masking(tokenizer), lengths, 10**6) for lengths in some]
+    found = [mask_windows(documents, all_masked(tokenizer), lengths, 10**6) for lengths in some]
     assert len({windows.fingerprint() for windows in found}) == 1
     for windows in found:
         for power in powers:
@@ -190,7 +208,7 @@ def test_powers_of_two_predict_the_same_tokens_in_any_selection(tokenizer, longe
 )
 def test_no_more_documents_are_taken_than_needed(tokenizer, max_tokens, sizes, counts):
     documents = long_documents(tokenizer, *sizes)
-    windows = mask_windows(only(documents), Masking(tokenizer, 0.5), [34, 8], max_tokens)
+    windows = mask_windows(only(documents), all_masked(tokenizer, 0.5), [34, 8], max_tokens)
     assert windows.documents == sum(count > 0 for count in counts)
     starts = [(document, window) for document, count in enumerate(counts) for window in range(count)]
     assert len(windows.inputs) == len(starts) == -(-max_tokens // 32)
@@ -204,7 +222,7 @@ def test_windows_follow_from_seed_and_text(tokenizer):
     documents = long_documents(tokenizer, 64, 64)
 
     def fingerprint(documents=documents, lengths=(34, 8), max_tokens=128, seed=0, probability=0.3):
-        return mask_windows(documents, Masking(tokenizer, probability), lengths, max_tokens, seed).fingerprint()
+        return mask_windows(documents, all_masked(tokenizer, probability), lengths, max_tokens, seed).fingerprint()
 
     assert fingerprint() == fingerprint([tokens.copy() for tokens in documents]) == fingerprint(lengths=(8, 34))
     assert fingerprint() == fingerprint(lengths=(34, 12))  # rows of 6 and of 10 tokens both hold 30 of the 32
@@ -229,7 +247,7 @@ def test_windows_follow_from_seed_and_text(tokenizer):
 def test_impossible_windows_are_refused(tokenizer, sizes, lengths, probability, message):
     documents = long_documents(tokenizer, *sizes)
     with pytest.raises(ValueError) as error:
-        mask_windows(documents, Masking(tokenizer, probability), lengths, 1000)
+        mask_windows(documents, all_masked(tokenizer, probability), lengths, 1000)
     assert message in str(error.value)
     if "33 or less" in message:
-        assert len(mask_windows(documents, Masking(tokenizer, probability), [8, 33], 1000).inputs) == 1
+        assert len(mask_windows(documents, all_masked(tokenizer, probability), [8, 33], 1000).inputs) == 1
