@@ -27,11 +27,11 @@ from transformers.utils import logging
 
 from ..configuration_gau import GAUConfig
 from ..modeling_gau import GAUForMaskedLM, GAURotaryEmbedding
-from ..pretraining.trainer import masked_lm_row_totals
 from ..runs.models import check_fit, load_with_misfits
 from ..runs.recipes import parse_arguments
 from ..text.arguments import DataArguments
 from ..text.evaluation_rows import MaskedWindows, mask_windows
+from ..text.long_context import nearest_copies, repeat_passages
 from ..text.masking import IGNORED_LABEL, Masking
 from ..text.streaming import open_stream
 from ..text.tokenization import encode_texts
@@ -43,6 +43,9 @@ from .settings import NOT_USED, POSITION_SCALINGS, Cell, Settings, resolve_fixed
 logger = logging.get_logger(__name__)
 
 SHORTEST_LENGTH = 16
+# Tokens whose every other occurrence is farther away than this are counted by themselves.
+COPY_DISTANCES = (8, 64, 512)
+_PASSAGE_TOKENS = 32
 LONGEST_FACTOR = 8  # times the training length
 # Configuration fields that do not change the results, or that every cell sets.
 _NOT_OF_THE_MODEL = {
@@ -116,6 +119,10 @@ class LengthArguments:
     statistics: Literal["all", "none"] = field(
         default="all", metadata={"help": "Whether to collect attention statistics of each layer."}
     )
+    repeated_passages: bool = field(
+        default=False,
+        metadata={"help": "Also measure what a passage gains from its copy at the other end of the row."},
+    )
     device: str | None = field(default=None, metadata={"help": "cpu, cuda, ...; by default a GPU if there is one."})
     seed: int = field(default=0, metadata={"help": "Seed of masks and shuffled contexts."})
     output_file: str | None = field(
@@ -152,11 +159,12 @@ class LengthArguments:
 
 @dataclass(frozen=True)
 class Computation:
-    """How to compute a cell."""
+    """How to compute a cell, and what to measure besides loss and accuracy."""
 
     bf16: bool = False
     batch_tokens: int = 8192
     statistics: bool = True
+    repeated_passages: bool = False
 
 
 class LoadedCheckpoint:
@@ -215,24 +223,65 @@ class LoadedCheckpoint:
         inputs, labels = windows.rows(cell.length)
         if cell.context == "shuffled":
             inputs = shuffle_context(inputs, labels, seed)
-        totals, batch = np.zeros(3), max(1, run.batch_tokens // cell.length)
         recorder = AttentionStatistics(self.model)
         with recorder if run.statistics else nullcontext():
-            for start in range(0, len(inputs), batch):
-                ids, asked = (
-                    torch.from_numpy(rows[start : start + batch]).long().to(self.device) for rows in (inputs, labels)
-                )
-                with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=run.bf16):
-                    logits = self.model(input_ids=ids, labels=asked).logits
-                totals += masked_lm_row_totals(logits, asked).cpu().double().sum(0).numpy()
-                progress.update(ids.numel())
+            losses, hits = self._predict(inputs, labels, run, progress)
         layers = recorder.means() if run.statistics else []
+        asked = labels != IGNORED_LABEL
+        copies = windows.cut(nearest_copies(windows.inputs, windows.labels), cell.length)[asked]
+        values = {}
+        for distance in COPY_DISTANCES:
+            far = copies > distance
+            if far.any():
+                values |= {
+                    f"loss_copy_beyond_{distance}": losses[far].mean(),
+                    f"accuracy_copy_beyond_{distance}": hits[far].mean(),
+                    f"masked_tokens_copy_beyond_{distance}": far.sum(),
+                }
+        if run.repeated_passages:
+            values |= self._repeated_passages(cell, windows, run, progress, seed)
+        values |= {
+            "constant_guess_accuracy": np.unique(labels[asked], return_counts=True)[1].max() / asked.sum(),
+            "loss": losses.mean(),
+            "accuracy": hits.mean(),
+            "masked_tokens": asked.sum(),
+        }
         return [
             *((layer, name, value) for layer, means in enumerate(layers) for name, value in means.items()),
-            (None, "loss", totals[0] / totals[2]),
-            (None, "accuracy", totals[1] / totals[2]),
-            (None, "masked_tokens", totals[2]),
+            *((None, name, value) for name, value in values.items()),
         ]
+
+    def _predict(
+        self, inputs: np.ndarray, labels: np.ndarray, run: Computation, progress
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Loss in nats and hit (0 or 1) of each labelled token in reading order, float64."""
+        losses, hits = [], []
+        batch = max(1, run.batch_tokens // inputs.shape[1])
+        for start in range(0, len(inputs), batch):
+            ids, asked = (
+                torch.from_numpy(rows[start : start + batch]).long().to(self.device) for rows in (inputs, labels)
+            )
+            with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=run.bf16):
+                logits = self.model(input_ids=ids, labels=asked).logits.float()
+            targets = asked[asked != IGNORED_LABEL]
+            losses.append(torch.nn.functional.cross_entropy(logits, targets, reduction="none").cpu().double().numpy())
+            hits.append((logits.argmax(-1) == targets).cpu().double().numpy())
+            progress.update(ids.numel())
+        return np.concatenate(losses), np.concatenate(hits)
+
+    def _repeated_passages(
+        self, cell: Cell, windows: MaskedWindows, run: Computation, progress, seed: int
+    ) -> dict[str, float]:
+        """What the second of two equal passages at the ends of a row gains from the first one."""
+        passage = min(_PASSAGE_TOKENS, (cell.length - 2) // 2)
+        made = repeat_passages(
+            windows, cell.length, passage, rows=max(16, windows.inputs.size // cell.length), seed=seed
+        )
+        values = {}
+        for name, inputs in (("repeated", made.inputs), ("alone", made.alone)):
+            losses, hits = self._predict(inputs, made.labels, run, progress)
+            values |= {f"loss_passage_{name}": losses.mean(), f"accuracy_passage_{name}": hits.mean()}
+        return values
 
 
 def read_config(name: str, **hub: Any) -> GAUConfig:
@@ -302,8 +351,11 @@ def measure_length_generalization(
         revision, token, cache_dir: for `from_pretrained`.
 
     Returns:
-        Rows of `COLUMNS` as text: `loss` in nats, `accuracy` and `masked_tokens` of each cell, and
-        `ATTENTION_STATISTICS` of each layer.
+        Rows of `COLUMNS` as text: for each cell `loss` in nats, `accuracy` and `masked_tokens`, of [MASK] alone, the
+        same of tokens whose every other occurrence in the window is farther away than 8, 64 or 512 tokens
+        (`loss_copy_beyond_8`, ...), `constant_guess_accuracy` (always the most frequent of these tokens) and, if asked
+        for, `loss_passage_repeated` and `loss_passage_alone`, a passage with and without its copy at the other end of
+        the row; `ATTENTION_STATISTICS` of each layer.
 
     Raises:
         ValueError: an unknown setting, a checkpoint that is not a GAU masked language model, documents that are too
@@ -448,7 +500,7 @@ def main(argv: list[str] | None = None) -> list[dict[str, str]]:
         args.model_name_or_path,
         read_texts(args),
         args.settings(),
-        computation=Computation(args.bf16, args.batch_tokens, args.statistics == "all"),
+        computation=Computation(args.bf16, args.batch_tokens, args.statistics == "all", args.repeated_passages),
         **{name: vars(args)[name] for name in (*passed_on, "revision", "token", "cache_dir")},
     )
     for metric in ("loss", "accuracy"):

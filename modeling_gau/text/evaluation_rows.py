@@ -140,14 +140,14 @@ class MaskedWindows:
 
     def rows(self, length: int) -> tuple[np.ndarray, np.ndarray]:
         """Inputs and labels, each int32 `(rows, length)`."""
+        return self.cut(self.inputs, length, self.frame), self.cut(self.labels, length, (IGNORED_LABEL,) * 2)
+
+    def cut(self, values: np.ndarray, length: int, ends: tuple[int, int] = (0, 0)) -> np.ndarray:
+        """Rows of `values` `(windows, tokens)` with `ends` at [CLS] and [SEP], `(rows, length)`."""
         width = length - 2
-        kept = self.inputs.shape[1] // width * width
-        rows = []
-        for content, ends in ((self.inputs, self.frame), (self.labels, (IGNORED_LABEL, IGNORED_LABEL))):
-            content = content[:, :kept].reshape(-1, width)
-            rows.append(np.pad(content, ((0, 0), (1, 1))))
-            rows[-1][:, 0], rows[-1][:, -1] = ends
-        return rows[0], rows[1]
+        rows = np.pad(values[:, : values.shape[1] // width * width].reshape(-1, width), ((0, 0), (1, 1)))
+        rows[:, 0], rows[:, -1] = ends
+        return rows
 
     def fingerprint(self) -> str:
         return array_digest(np.concatenate([self.inputs.ravel(), self.labels.ravel(), self.inputs.shape]))

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .masking import IGNORED_LABEL, Masking
+from .evaluation_rows import MaskedWindows
+from .masking import IGNORED_LABEL
 
 
 def nearest_copies(inputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -33,56 +34,51 @@ def nearest_copies(inputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class RepeatedPassages:
-    """Rows `passage, other text, passage again`, whose second passage is masked.
+    """Rows `[CLS] passage, other text, passage again [SEP]`, whose second passage is masked.
 
     Attributes:
-        inputs, labels: int32 `(rows, tokens)`; labels are -100 where nothing is asked.
+        inputs, labels: int32 `(rows, length)`; labels are -100 where nothing is asked.
         alone: the inputs with other text in place of the first passage: what a model knows without it.
-        distance: from a masked token to its copy.
     """
 
     inputs: np.ndarray
     labels: np.ndarray
     alone: np.ndarray
-    distance: int
 
 
-def repeat_passages(
-    content: np.ndarray, masking: Masking, distance: int, passage: int = 32, rows: int = 64, seed: int = 0
-) -> RepeatedPassages:
-    """Repeats passages at a distance.
+def repeat_passages(windows: MaskedWindows, length: int, passage: int, rows: int, seed: int = 0) -> RepeatedPassages:
+    """Makes rows of masked windows that repeat a passage at both ends, and ask for what is masked in the second one.
 
     Args:
-        content: int32 `(windows, tokens)`, each of one document, `distance + 2 * passage` tokens or more.
-        masking: which tokens of the second passage are asked.
-        distance: from the beginning of the first passage to that of the second, at least `passage`.
-        passage: tokens of a passage.
-        rows: how many rows to make; each takes a passage, and text to stand between, from random places.
-        seed: of the places and the masking.
+        windows: where passages, and the text between them, are taken from.
+        length: of the rows, [CLS] and [SEP] included.
+        passage: tokens of a passage, at most half of the row.
+        rows: how many to make, of random places.
+        seed: of the places.
 
     Raises:
-        ValueError: the distance is shorter than the passage, or the windows are too short.
+        ValueError: the windows are shorter than a row, or the passages do not fit into one.
     """
-    length = distance + passage
-    if distance < passage:
-        raise ValueError(f"A passage of {passage} tokens cannot be repeated at a distance of {distance}: give more.")
-    if content.shape[1] < length + passage:
+    width = length - 2
+    if not 0 < 2 * passage <= width <= windows.inputs.shape[1]:
         raise ValueError(
-            f"Passages at a distance of {distance} need windows of {length + passage} tokens, but these have "
-            f"{content.shape[1]}: give a smaller distance, or longer documents."
+            f"Two passages of {passage} tokens do not fit into rows of {width} tokens of windows of "
+            f"{windows.inputs.shape[1]}: give shorter passages."
         )
     generator = np.random.default_rng(seed)
-    inputs, labels, alone = (np.empty((rows, length), np.int32) for _ in range(3))
+    inputs, alone = (np.empty((rows, length), np.int32) for _ in range(2))
+    labels = np.full((rows, length), IGNORED_LABEL, np.int32)
+    content = np.where(windows.labels == IGNORED_LABEL, windows.inputs, windows.labels)
     for row in range(rows):
-        window = content[generator.integers(len(content))]
-        start = generator.integers(len(window) - length - passage + 1)
-        text = window[start : start + length]
-        # What stands in the place of the first passage follows the row in the document.
-        other = window[start + length : start + length + passage]
-        first = text[:passage]
-        masked, asked = masking.for_evaluation(first, generator)
-        labels[row] = IGNORED_LABEL
-        labels[row, distance:] = asked
-        inputs[row] = np.concatenate((first, text[passage:distance], masked))
-        alone[row] = np.concatenate((other, text[passage:distance], masked))
-    return RepeatedPassages(inputs, labels, alone, distance)
+        while True:  # until something is asked
+            number, start = generator.integers(len(content)), generator.integers(content.shape[1] - width + 1)
+            end = start + width - passage, start + width
+            asked = windows.labels[number, slice(*end)]
+            if (asked != IGNORED_LABEL).any():
+                break
+        alone[row, 1:-1] = windows.inputs[number, start : start + width]
+        alone[row, 0], alone[row, -1] = windows.frame
+        inputs[row] = alone[row]
+        inputs[row, 1 : passage + 1] = content[number, slice(*end)]
+        labels[row, -passage - 1 : -1] = asked
+    return RepeatedPassages(inputs, labels, alone)

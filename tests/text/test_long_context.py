@@ -2,6 +2,7 @@
 import numpy as np
 import pytest
 
+from modeling_gau.text.evaluation_rows import mask_windows
 from modeling_gau.text.long_context import nearest_copies, repeat_passages
 from modeling_gau.text.masking import IGNORED_LABEL, Masking
 
@@ -23,20 +24,25 @@ def test_a_masked_copy_does_not_count():
     assert nearest_copies(inputs, labels).tolist() == [[3, 0, 1, 0]]
 
 
-def test_passages_come_again_at_the_distance(tokenizer):
-    content = np.random.default_rng(0).integers(5, 60, (3, 200)).astype(np.int32)
-    made = repeat_passages(content, Masking(tokenizer, 0.4), distance=50, passage=20, rows=16, seed=1)
-    assert made.inputs.shape == made.labels.shape == made.alone.shape == (16, 70)
+@pytest.fixture(scope="module")
+def windows(tokenizer):
+    documents = np.random.default_rng(0).integers(5, 60, (3, 200)).astype(np.int32)
+    return mask_windows(documents, Masking(tokenizer, 0.3), [202], 600)
+
+
+def test_passages_come_again_at_the_other_end(windows):
+    made = repeat_passages(windows, length=102, passage=20, rows=16, seed=1)
+    assert made.inputs.shape == made.labels.shape == made.alone.shape == (16, 102)
     rows, places = np.nonzero(made.labels != IGNORED_LABEL)
-    assert len(rows) > 50 and (places >= 50).all()
+    assert set(rows) == set(range(16)) and (places >= 81).all() and (places < 101).all()
     assert (made.inputs[rows, places] == MASK).all()
-    assert (made.labels[rows, places] == made.inputs[rows, places - 50]).all()
-    # Without the first passage the rest is the same.
-    assert (made.inputs[:, 20:] == made.alone[:, 20:]).all() and (made.inputs[:, :20] != made.alone[:, :20]).any()
+    assert (made.labels[rows, places] == made.inputs[rows, places - 80]).all()
+    # Without the copy, the row is a part of the text; the rest of the row stays.
+    assert (made.inputs[:, 21:] == made.alone[:, 21:]).all() and (made.inputs[:, 1:21] != made.alone[:, 1:21]).any()
+    assert (made.inputs[:, 0] == 2).all() and (made.inputs[:, -1] == 3).all()
 
 
-@pytest.mark.parametrize(("distance", "message"), [(10, "cannot be repeated"), (170, "need windows of 210 tokens")])
-def test_distances_that_do_not_fit(tokenizer, distance, message):
-    content = np.zeros((1, 200), np.int32)
-    with pytest.raises(ValueError, match=message):
-        repeat_passages(content, Masking(tokenizer, 0.4), distance=distance, passage=20)
+@pytest.mark.parametrize(("length", "passage"), [(40, 20), (300, 20), (102, 0)])
+def test_passages_that_do_not_fit(windows, length, passage):
+    with pytest.raises(ValueError, match="do not fit into rows"):
+        repeat_passages(windows, length, passage, rows=1)
