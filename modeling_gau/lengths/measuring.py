@@ -232,12 +232,11 @@ class LoadedCheckpoint:
         values = {}
         for distance in COPY_DISTANCES:
             far = copies > distance
-            if far.any():
-                values |= {
-                    f"loss_copy_beyond_{distance}": losses[far].mean(),
-                    f"accuracy_copy_beyond_{distance}": hits[far].mean(),
-                    f"masked_tokens_copy_beyond_{distance}": far.sum(),
-                }
+            values |= {
+                f"loss_copy_beyond_{distance}": losses[far].mean() if far.any() else math.nan,
+                f"accuracy_copy_beyond_{distance}": hits[far].mean() if far.any() else math.nan,
+                f"masked_tokens_copy_beyond_{distance}": far.sum(),
+            }
         if run.repeated_passages:
             values |= self._repeated_passages(cell, windows, run, progress, seed)
         values |= {

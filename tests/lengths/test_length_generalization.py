@@ -36,9 +36,10 @@ from modeling_gau.lengths.results import (
     read_results,
     statistics_table,
 )
-from modeling_gau.lengths.settings import NOT_USED, Cell, Settings, resolve_fixed_n
+from modeling_gau.lengths.settings import NOT_USED, Cell, Settings, has_learned_parameter, resolve_fixed_n
 from modeling_gau.runs.tables import write_csv
 from modeling_gau.text.evaluation_rows import mask_windows
+from modeling_gau.text.long_context import repeat_passages
 from modeling_gau.text.masking import Masking
 from modeling_gau.text.tokenization import encode_texts, train_tokenizer
 
@@ -93,6 +94,16 @@ def windows(tokenizer):
     return mask_windows(encode_texts(DOCUMENTS, tokenizer), Masking(tokenizer, 0.2), LENGTHS, 150)
 
 
+METRICS_OF_A_MODEL = (
+    *(f"{name}_copy_beyond_{d}" for d in (8, 64, 512) for name in ("loss", "accuracy", "masked_tokens")),
+    "constant_guess_accuracy",
+    "loss",
+    "accuracy",
+    "masked_tokens",
+)
+METRICS_OF_A_CELL = 2 * len(ATTENTION_STATISTICS) + len(METRICS_OF_A_MODEL)
+
+
 def measure(checkpoint, settings=DEFAULTS, lengths=LENGTHS, max_tokens=150, **arguments):
     names = [checkpoint] if isinstance(checkpoint, str) else checkpoint
     return measure_length_generalization(
@@ -104,7 +115,7 @@ def metrics(rows, **setting):
     """(layer, metric) -> value of the rows of one cell."""
     chosen = [row for row in rows if all(row[name] == str(value) for name, value in setting.items())]
     found = {(row["layer"], row["metric"]): row["value"] for row in chosen}
-    assert len(chosen) == len(found) == 2 * len(ATTENTION_STATISTICS) + 3
+    assert len(chosen) == len(found) == METRICS_OF_A_CELL
     return found
 
 
@@ -214,17 +225,22 @@ def test_positions_that_are_scaled_already(tmp_path, tokenizer, windows):
     assert measured == measure_cell(plain, own_cell(32, scaling="linear"), windows)
 
 
+def test_a_normalization_with_a_parameter_of_its_own_is_refused(checkpoints):
+    with pytest.raises(ValueError, match="softmax_sink on a checkpoint of squared_relu: one of them has a learned"):
+        measure(checkpoints["squared_relu"], Settings(attention_normalization=("softmax_sink",)))
+
+
 def test_the_order_of_cells_does_not_matter(checkpoints, windows):
     settings = Settings(
         fixed_n=("dynamic", "7"),
-        attention_normalization=tuple(ATTENTION_NORMALIZATIONS),
+        attention_normalization=tuple(name for name in ATTENTION_NORMALIZATIONS if not has_learned_parameter(name)),
         position_scaling=SCALINGS,
         context=("intact", "shuffled"),
     )
     path = checkpoints["squared_relu"]
     loaded = LoadedCheckpoint(path, "cpu")
     cells = list(settings.cells(loaded.model.config, TRAINED, [32]))
-    assert len(cells) == 6 * 2 * len(SCALINGS)  # 2 + 2 + 1 + 1 of n
+    assert len(cells) == 10 * 2 * len(SCALINGS)  # four normalizations with two n, two without n
     order = np.random.default_rng(0).permutation(len(cells))
     found = {cells[place]: measure_cell(loaded, cells[place], windows) for place in order}
     for cell in cells[::-1]:
@@ -366,11 +382,36 @@ def test_loss_and_accuracy_equal_a_plain_loop(checkpoints, windows, cell, loaded
     for batch_tokens in (1, 50, 10**6):
         run = Computation(batch_tokens=batch_tokens, statistics=statistics)
         found = measure_cell(LoadedCheckpoint(path, "cpu"), cell, windows, run)
-        assert len(found) == (3 + 2 * len(ATTENTION_STATISTICS) if statistics else 3)
+        assert len(found) == (METRICS_OF_A_CELL if statistics else len(METRICS_OF_A_MODEL))
         found = {name: value for layer, name, value in found if layer is None}
         assert found["masked_tokens"] == count == windows.masked_tokens
         assert found["accuracy"] * count == pytest.approx(right)
         assert found["loss"] == pytest.approx(loss / count, rel=1e-5)
+
+
+def test_distant_copies_and_repeated_passages_equal_a_plain_loop(checkpoints, windows):
+    path, cell = checkpoints["softmax_plus"], own_cell(32)
+    run = Computation(statistics=False, repeated_passages=True)
+    found = {name: value for _, name, value in measure_cell(LoadedCheckpoint(path, "cpu"), cell, windows, run, seed=3)}
+    inputs, labels = windows.rows(32)
+    model = GAUForMaskedLM.from_pretrained(path, sparse_prediction=False).eval()
+    with torch.no_grad():
+        logits = model(torch.from_numpy(inputs).long()).logits.log_softmax(-1)
+    losses, asked = [], [label for label in labels.ravel() if label != -100]
+    for (row, place), label in np.ndenumerate(labels):
+        copies = np.flatnonzero(inputs[row] == label)
+        if label != -100 and len(copies) and min(abs(copies - place)) > 8:
+            losses.append(-logits[row, place, label].item())
+    assert found["masked_tokens_copy_beyond_8"] == len(losses) > 0
+    assert found["loss_copy_beyond_8"] == pytest.approx(np.mean(losses), rel=1e-5)
+    assert math.isnan(found["loss_copy_beyond_512"]) and found["masked_tokens_copy_beyond_512"] == 0
+    assert found["constant_guess_accuracy"] == max(map(asked.count, asked)) / len(asked)
+    made = repeat_passages(windows, 32, 15, rows=max(16, windows.inputs.size // 32), seed=3)
+    for name, rows in (("repeated", made.inputs), ("alone", made.alone)):
+        with torch.no_grad():
+            loss = model(torch.from_numpy(rows).long(), labels=torch.from_numpy(made.labels).long()).loss
+        assert found[f"loss_passage_{name}"] == pytest.approx(loss.item(), rel=1e-5)
+    assert found["loss_passage_repeated"] != found["loss_passage_alone"]
 
 
 def test_bf16_is_autocast(checkpoints, windows):
@@ -426,7 +467,7 @@ def test_rows_of_results(checkpoints):
     rows = measure([checkpoints["softmax_plus"], checkpoints["softmax"]])
     assert all(tuple(sorted(row)) == tuple(sorted(COLUMNS)) for row in rows)
     assert all(isinstance(value, str) for row in rows for value in row.values())
-    per_cell = 2 * len(ATTENTION_STATISTICS) + 3
+    per_cell = METRICS_OF_A_CELL
     assert len(rows) == per_cell * len(LENGTHS) * (2 + 1)
     assert {row["checkpoint"] for row in rows} == {checkpoints["softmax_plus"], checkpoints["softmax"]}
     assert len({row["corpus"] for row in rows}) == 1 and len({row["weights"] for row in rows}) == 2
@@ -529,7 +570,7 @@ def test_tied_embeddings_of_another_task_warn(tmp_path, tokenizer, kind, caplog)
     rows = measure(path, lengths=[8])
     warning = f"{path} was saved as {kind.__name__}: fine-tuning may have changed its masked language model"
     assert caplog.text.count(warning) == (kind is not GAUForMaskedLM)
-    assert len(rows) == 2 * (2 * len(ATTENTION_STATISTICS) + 3)
+    assert len(rows) == 2 * METRICS_OF_A_CELL
 
 
 @pytest.fixture
@@ -963,7 +1004,7 @@ def test_command_line_without_a_file(checkpoints, corpus, tmp_path, monkeypatch,
     argv = ["--model_name_or_path", checkpoints["squared_relu"], *corpus]
     rows = main([*argv, "--statistics", "none", "--lengths", "8", "--bf16"])
     assert {(row["n"], row["metric"]) for row in rows} == {
-        (n, metric) for n in ("dynamic", "train") for metric in ("loss", "accuracy", "masked_tokens")
+        (n, metric) for n in ("dynamic", "train") for metric in METRICS_OF_A_MODEL
     }
     assert all(row["corpus"].endswith("-bf16") for row in rows)
     assert "Wrote" not in capsys.readouterr().out and not list(tmp_path.iterdir())
@@ -1057,7 +1098,7 @@ def test_hub_options_reach_every_loader(checkpoints, corpus, monkeypatch):
         ({"--fixed_n": "n^a"}, "fixed_n 'n^a'. Allowed: dynamic, train, own"),
         (
             {"--attention_normalization": "relu"},
-            "Unknown attention_normalization 'relu'. Allowed: softmax, softmax_plus, squared_relu",
+            "Unknown attention_normalization 'relu'. Allowed: softmax, softmax_plus, scalable_softmax",
         ),
         ({"--position_scaling": "dynamic"}, "Unknown position_scaling 'dynamic'. Allowed: none, linear, ntk, yarn."),
         ({"--context": "random"}, "Unknown context 'random'. Allowed: intact, shuffled."),
