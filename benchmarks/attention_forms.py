@@ -8,6 +8,9 @@ Pretrains a model for every normalization x form of relative positions x learnin
 one after the other or several at a time (--jobs), and writes a line for each as soon as it ends. Started again, it
 goes on where it was: finished runs are kept, an interrupted one resumes from its last checkpoint.
 
+`roformer` and `modernbert` among the normalizations are models of about the same size for comparison, each with the
+learning rates that are given; a table shows the best.
+
 Forms: `rope` (rotary positions alone), `offsets=C` (query_key_offset_init), `rotary=B` and `distance=B` (the
 relative position bias, with its initial value). Losses and accuracies are of [MASK] alone, on the same tokens at every
 length.
@@ -19,6 +22,8 @@ import json
 import statistics
 import sys
 from pathlib import Path
+
+import yaml
 
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository need not be installed
@@ -32,6 +37,24 @@ SIZES = {
     "128": "hidden_size=128,intermediate_size=256,num_hidden_layers=6",
     "192": "",  # gau-tiny
     "256": "hidden_size=256,intermediate_size=512,num_hidden_layers=8",
+}
+# Two units do the work of one Transformer layer; parameters of the layers within 5 % of the GAU's.
+OTHERS = {
+    "roformer": {
+        "128": "hidden_size=128,embedding_size=128,num_hidden_layers=3,num_attention_heads=2,intermediate_size=560",
+        "192": "hidden_size=192,embedding_size=192,num_hidden_layers=4,num_attention_heads=3,intermediate_size=816",
+        "256": "hidden_size=256,embedding_size=256,num_hidden_layers=4,num_attention_heads=4,intermediate_size=1152",
+    },
+    "modernbert": {
+        "128": "hidden_size=128,num_hidden_layers=3,num_attention_heads=2,intermediate_size=376",
+        "192": "hidden_size=192,num_hidden_layers=4,num_attention_heads=3,intermediate_size=544",
+        "256": "hidden_size=256,num_hidden_layers=4,num_attention_heads=4,intermediate_size=768",
+    },
+}
+# RoFormer's own 0.02 keeps a small model on its first plateau.
+_NO_DROPOUT = {
+    "roformer": "initializer_range=0.07,hidden_dropout_prob=0,attention_probs_dropout_prob=0",
+    "modernbert": "",
 }
 LENGTHS = (64, 512, 2048)
 RESULT = "all_results.json"
@@ -89,9 +112,9 @@ def measure(args: argparse.Namespace) -> int:
 def cells(args: argparse.Namespace):
     for seed in args.seeds:
         for rate in args.learning_rates:
-            for form in args.forms:
-                for normalization in args.normalizations:
-                    yield f"{args.size}-{args.steps}/{normalization}-{form}-{rate:g}-{seed}"
+            for name in args.normalizations:
+                for form in ["own"] if name in OTHERS else args.forms:
+                    yield f"{args.size}-{args.steps}/{name}-{form}-{rate:g}-{seed}"
 
 
 def parse(name: str) -> dict:
@@ -111,17 +134,32 @@ def parse(name: str) -> dict:
 def command(name: str, args: argparse.Namespace, first: str) -> list[str]:
     cell, folder = parse(name), args.output_dir / name
     kind, _, value = cell["form"].partition("=")
+    name_of_model, other = cell["normalization"], cell["normalization"] in OTHERS
     fields = {
         "rope": "",
         "offsets": f"query_key_offset_init={value}",
         "rotary": f"relative_position_bias=rotary,relative_position_bias_init={value}",
         "distance": f"relative_position_bias=distance,relative_position_bias_init={value}",
     }
-    overrides = ",".join(filter(None, (SIZES[cell["size"]], fields[kind])))
+    if other:
+        changes = (
+            OTHERS[name_of_model][cell["size"]],
+            _NO_DROPOUT[name_of_model],
+            f"max_position_embeddings={LENGTHS[-1]}",
+        )
+    else:
+        changes = (SIZES[cell["size"]], fields[kind])
+    overrides = ",".join(filter(None, changes))
+    recipe = yaml.safe_load((ROOT / "configuration/recipes/pretrain/quickstart.yaml").read_text(encoding="utf-8"))
+    del recipe["config_name"], recipe["eval_steps"]
     options = {
-        "config": ROOT / "configuration/recipes/pretrain/quickstart.yaml",
+        **recipe,
         "output_dir": folder,
-        "attention_normalization": cell["normalization"],
+        **(
+            {"model_type": name_of_model}
+            if other
+            else {"config_name": "gau-tiny", "attention_normalization": name_of_model}
+        ),
         "learning_rate": cell["learning_rate"],
         "seed": cell["seed"],
         "max_steps": cell["steps"],
