@@ -27,6 +27,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+import yaml
 from measurement import (
     add_plot_option,
     describe_machine,
@@ -90,8 +91,8 @@ def parse_arguments() -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.add_argument(
         "--models", nargs="+", default=["gau", "bert", "roformer", "modernbert"],
-        help="gau, gau:NORMALIZATION, gau:NORMALIZATION@BACKEND, bert, roformer, modernbert; gau...+window=64 sees 64 "
-        "tokens to either side in two layers of three, as ModernBERT does",
+        help="gau, gau:NORMALIZATION, gau:NORMALIZATION@BACKEND, bert, roformer, modernbert; gau...+FIELD=VALUE sets a "
+        "field of its configuration, +window=64 sees 64 tokens to either side in two layers of three, as ModernBERT",
     )  # fmt: skip
     parser.add_argument("--before", type=Path, help="a checkout of another commit: its GAU is the model `before`")
     parser.add_argument("--size", choices=SIZES, default="base")
@@ -124,13 +125,15 @@ def load_before(checkout: Path) -> None:
 def make_config(name: str, size: str, length: int, dtype: torch.dtype) -> tuple[PreTrainedConfig, str | None]:
     """A configuration, and the attention backend to ask for."""
     s = SIZES[size]
-    name, _, window = name.partition("+window=")
+    name, *fields = name.split("+")
     kind, _, variant = name.partition(":")
     if kind in ("gau", "before"):
         config_class = GAUConfig if kind == "gau" else sys.modules["before"].GAUConfig
         normalization, _, backend = variant.partition("@")
         chosen = {"attention_normalization": normalization} if normalization else {}
-        chosen |= {"sliding_window": int(window)} if window else {}
+        for field in fields:
+            key, _, value = field.partition("=")
+            chosen[{"window": "sliding_window"}.get(key, key)] = yaml.safe_load(value)
         widths = {"hidden_size": s["width"], "intermediate_size": 2 * s["width"], "num_hidden_layers": s["units"]}
         widths["attention_key_size"] = 128 if s["width"] >= 512 else 64
         config = config_class(vocab_size=VOCABULARY, sparse_prediction=True, **widths, **NO_DROPOUT, **chosen)

@@ -25,6 +25,7 @@ from tqdm.auto import tqdm
 from transformers import AutoConfig, AutoTokenizer
 from transformers.utils import logging
 
+from ..attention_gau import ATTENTION_NORMALIZATIONS
 from ..configuration_gau import GAUConfig
 from ..modeling_gau import GAUForMaskedLM, GAURotaryEmbedding
 from ..runs.models import check_fit, load_with_misfits
@@ -100,7 +101,10 @@ class LengthArguments:
     )
     position_scaling: list[str] = field(
         default_factory=lambda: ["none"],
-        metadata={"help": "Scaling of rotary positions beyond the training length: none, linear, ntk, yarn."},
+        metadata={
+            "help": "Scaling of rotary positions beyond the training length: none, linear, ntk, yarn (without its "
+            "factor on the scores where a normalization is not a softmax)."
+        },
     )
     context: list[str] = field(
         default_factory=lambda: ["intact"],
@@ -210,6 +214,10 @@ class LoadedCheckpoint:
         is_own = cell.attention_normalization == self.own_normalization
         config.reference_length = self.own_reference_length if is_own else trained
         changes = POSITION_SCALINGS[cell.position_scaling](trained, cell.length)
+        family = ATTENTION_NORMALIZATIONS[cell.attention_normalization].family
+        if cell.position_scaling == "yarn" and family != "softmax":
+            # YaRN sharpens a softmax by a factor on cos and sin, which would multiply squared-ReLU weights four times.
+            changes = {**changes, "attention_factor": 1.0}
         if changes:
             config.max_position_embeddings = trained  # transformers takes it for the training length
         config.rope_parameters = {**self.own_rope_parameters, **changes}

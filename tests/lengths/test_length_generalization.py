@@ -389,6 +389,16 @@ def test_loss_and_accuracy_equal_a_plain_loop(checkpoints, windows, cell, loaded
         assert found["loss"] == pytest.approx(loss / count, rel=1e-5)
 
 
+def test_yarn_leaves_squared_relu_weights_their_size(checkpoints):
+    """Its factor on cos and sin suits a softmax; a squared-ReLU weight would grow with the factor's fourth power."""
+    factors = {}
+    for name in ("softmax_plus", "squared_relu"):
+        loaded = LoadedCheckpoint(checkpoints[name], "cpu")
+        loaded.configure(Cell(name, "train", "yarn", "intact", 32))
+        factors[name] = loaded.model.model.rotary_emb.attention_scaling
+    assert factors["squared_relu"] == 1.0 < factors["softmax_plus"]
+
+
 def test_distant_copies_and_repeated_passages_equal_a_plain_loop(checkpoints, windows):
     path, cell = checkpoints["softmax_plus"], own_cell(32)
     run = Computation(statistics=False, repeated_passages=True)
