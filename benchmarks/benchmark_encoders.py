@@ -91,7 +91,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.add_argument(
         "--models", nargs="+", default=["gau", "bert", "roformer", "modernbert"],
-        help="gau, gau:NORMALIZATION, gau:NORMALIZATION@BACKEND, bert, roformer, modernbert; gau...+FIELD=VALUE sets a "
+        help="gau, gau:NORMALIZATION, gau:NORMALIZATION@BACKEND, bert, roformer, modernbert; gau+FIELD=VALUE sets a "
         "field of its configuration, +window=64 sees 64 tokens to either side in two layers of three, as ModernBERT",
     )  # fmt: skip
     parser.add_argument("--before", type=Path, help="a checkout of another commit: its GAU is the model `before`")
