@@ -10,6 +10,8 @@ import torch
 from transformers import TrainingArguments
 from transformers.utils import is_torch_bf16_gpu_available, is_torch_xla_available, logging
 
+from ..configuration_gau import NORMALIZATION_USES_N
+
 
 logger = logging.get_logger(__name__)
 
@@ -44,7 +46,8 @@ class ModelArguments:
         metadata={"help": "Fields of the configuration to change: 'num_hidden_layers=12,hidden_dropout_prob=0'."},
     )
     attention_normalization: str | None = field(
-        default=None, metadata={"help": "Attention normalization; the configuration's by default."}
+        default=None,
+        metadata={"help": f"{', '.join(NORMALIZATION_USES_N)}; the configuration's by default."},
     )
     fixed_n: int | None = field(
         default=None,
