@@ -225,10 +225,6 @@ class MaskedLMTrainer(RunTrainer):
     def num_examples(self, dataloader):
         return len(dataloader) * self.args.train_batch_size * self.args.world_size
 
-    def get_decay_parameter_names(self, model):
-        """Only matrices decay; scales and offsets do not."""
-        return [name for name, parameter in model.named_parameters() if parameter.ndim >= 2]
-
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         if "document_ids" in inputs:
             inputs = dict(inputs)

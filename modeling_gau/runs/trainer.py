@@ -134,6 +134,10 @@ class RunTrainer(Trainer):
 
     # ---- Steps ----
 
+    def get_decay_parameter_names(self, model):
+        """Only matrices decay: learned scales, offsets and position biases do not."""
+        return [name for name, parameter in model.named_parameters() if parameter.ndim >= 2]
+
     def create_accelerator_and_postprocess(self) -> None:
         super().create_accelerator_and_postprocess()
         if self.is_fsdp_enabled and self.args.bf16:

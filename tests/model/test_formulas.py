@@ -274,3 +274,16 @@ def test_bfloat16_errs_no_more_than_plain_pytorch(make, normalization, positions
         wanted, got = (gradients_of(model, ids) for model in (exact, narrow))
         errors[backend] = ((got - wanted).norm() / wanted.norm()).item()
     assert errors["gau_blocked"] <= 3 * errors["eager"], errors
+
+
+@pytest.mark.parametrize(
+    ("normalization", "positions"),
+    [("scalable_softmax", "distance"), ("softmax_sink", "rotary"), ("sigmoid", "offsets")],
+)
+def test_saved_and_loaded(make, tmp_path, normalization, positions):
+    model = make("eager", normalization, positions, dtype=torch.float32)
+    model.save_pretrained(tmp_path)
+    again, infos = GAUForMaskedLM.from_pretrained(tmp_path, output_loading_info=True)
+    assert not infos["missing_keys"] and not infos["unexpected_keys"]
+    ids = torch.arange(5, 21)[None]
+    torch.testing.assert_close(again.eval()(ids).logits, model(ids).logits)
