@@ -350,7 +350,8 @@ def measure_length_generalization(
         lengths: of the rows, with [CLS] and [SEP]; by default [`default_lengths`].
         trained_length: the training length N for `fixed_n` and scaled positions; by default each checkpoint's
             `reference_length`.
-        max_tokens, mlm_probability: tokens of text, and the share of them to predict, 80/10/10 as in BERT.
+        max_tokens, mlm_probability: tokens of text, and the share of them to predict, replaced 80/10/10 as in
+            BERT; those at [MASK] count.
         computation: precision, batch size, and whether to collect attention statistics.
         device: by default a GPU if there is one.
         seed: of masks and shuffled contexts.

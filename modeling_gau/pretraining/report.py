@@ -131,8 +131,8 @@ def print_table(table: Sequence[Mapping[str, float]], data_args: DataArguments) 
     # A stream cannot be counted beforehand.
     counted = "validation" if data_args.streaming else "training"
     print(
-        f"baseline: always answering the most frequent token of the {counted} text. A tenth of the predicted\n"
-        "tokens stay in the input (BERT's 80/10/10), where a model can copy them."
+        f"baseline: always answering the most frequent token of the {counted} text. Tokens that masking left\n"
+        "visible (BERT's 80/10/10) are not counted: a model can copy them."
     )
 
 
