@@ -136,10 +136,10 @@ def command(name: str, args: argparse.Namespace, first: str) -> list[str]:
     kind, _, value = cell["form"].partition("=")
     name_of_model, other = cell["normalization"], cell["normalization"] in OTHERS
     fields = {
-        "rope": "",
+        "rope": "query_key_offset_init=null",
         "offsets": f"query_key_offset_init={value}",
-        "rotary": f"relative_position_bias=rotary,relative_position_bias_init={value}",
-        "distance": f"relative_position_bias=distance,relative_position_bias_init={value}",
+        "rotary": f"query_key_offset_init=null,relative_position_bias=rotary,relative_position_bias_init={value}",
+        "distance": f"query_key_offset_init=null,relative_position_bias=distance,relative_position_bias_init={value}",
     }
     if other:
         changes = (
