@@ -80,6 +80,8 @@ def _prepare_data(
         split: tokenize_split(rows, task, tokenizer, encoder, glue_args, limits[split], f"Tokenising {split}")
         for split, rows in splits.items()
     }
+    if "train" in inputs:
+        args.check_rows(len(inputs["train"]))
     return GlueData(task, label_names, tokenizer, inputs)
 
 

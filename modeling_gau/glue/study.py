@@ -278,13 +278,15 @@ class Study:
             self._data_of(task)  # finds a missing folder before any file is read
         for task in self.tasks:
             own = [self._run(task, point, seed) for point in self.points for seed in self.seeds]
+            # The largest batches need the most rows.
+            widest = max(own, key=lambda run: dict(run.point).get("per_device_train_batch_size", 0))
             if not self._waits_for_mnli(task):
-                self.check(*self._arguments_of(own[0]))
+                self.check(*self._arguments_of(widest))
                 for run in own:
                     self._record_of(run, self._arguments_of(run))
             elif task.name != "ax":
                 glue_args = self._data_of(task)
-                self.check(self.model_args, glue_args, self._training_of(own[0], glue_args))
+                self.check(self.model_args, glue_args, self._training_of(widest, glue_args))
 
     def _run(self, task: GlueTask, point: Point, seed: int) -> Run:
         folder = Path(self.args.output_dir) / task.name

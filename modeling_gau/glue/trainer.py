@@ -48,6 +48,8 @@ class GlueTrainingArguments(RunArguments):
         self.stages_by_default = not (self.do_train or self.do_eval or self.do_predict)
         if self.stages_by_default:
             self.do_train = self.do_eval = True
+        if self.do_train:
+            self.check_steps()
         if not 0 < self.layerwise_lr_decay <= 1:
             raise ValueError(f"--layerwise_lr_decay must be above 0 and at most 1, got {self.layerwise_lr_decay}.")
         self._prepare_early_stopping()
@@ -75,6 +77,15 @@ class GlueTrainingArguments(RunArguments):
         if self.early_stopping_patience is None:
             return []
         return [PatienceCallback(self.early_stopping_patience, self.early_stopping_threshold)]
+
+    def check_rows(self, rows: int) -> None:
+        """Raises ValueError if `dataloader_drop_last` drops all of the training rows."""
+        needed = self.train_batch_size * self.world_size
+        if self.dataloader_drop_last and rows < needed:
+            raise ValueError(
+                f"--dataloader_drop_last leaves nothing of the {rows} training rows: the batches of all processes "
+                f"need {needed}. Lower --per_device_train_batch_size, or leave --dataloader_drop_last out."
+            )
 
     def resolve_best_metric(self, task: GlueTask) -> None:
         """Replaces `key_metric` by the task's; raises ValueError for a metric that evaluations will not report."""

@@ -71,6 +71,7 @@ class PretrainingArguments(RunArguments):
     def __post_init__(self):
         # Batches know their number, so a resume need not read and discard the ones before.
         self.ignore_data_skip = True
+        self.check_steps()
         super().__post_init__()
         # Both settings would silently drop the exact metrics of an evaluation.
         for name in ("prediction_loss_only", "batch_eval_metrics"):

@@ -1,6 +1,7 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """Arguments that both training scripts share."""
 
+import math
 import os
 import re
 from dataclasses import dataclass, field
@@ -121,6 +122,18 @@ class RunArguments(TrainingArguments):
     def __post_init__(self):
         self._take_cpu_for_bfloat16()
         super().__post_init__()
+
+    def check_steps(self) -> None:
+        """Raises ValueError for a run that is to train and would make no step."""
+        if self.max_steps != -1 and self.max_steps < 1:
+            raise ValueError(
+                f"--max_steps must be at least 1, got {self.max_steps}. Leave it out to train for --num_train_epochs."
+            )
+        if self.max_steps == -1 and not 0 < self.num_train_epochs < math.inf:
+            raise ValueError(
+                f"--num_train_epochs must be a finite number above 0, got {self.num_train_epochs}: nothing would be "
+                "trained. Give the number of epochs, or --max_steps."
+            )
 
     def _take_cpu_for_bfloat16(self) -> None:
         """Sets `use_cpu` if bfloat16 is asked for without an accelerator, so that a recipe for GPUs runs anywhere.

@@ -247,6 +247,15 @@ class RunTrainer(Trainer):
         if best and self.state.best_global_step == self.state.global_step and folder.is_dir():
             self.state.best_model_checkpoint = str(folder)
 
+    # `dataloader_drop_last` is for training. The Trainer would leave rows out of evaluations and predictions too.
+    def get_eval_dataloader(self, eval_dataset=None):
+        with replaced(self.args, dataloader_drop_last=False):
+            return super().get_eval_dataloader(eval_dataset)
+
+    def get_test_dataloader(self, test_dataset):
+        with replaced(self.args, dataloader_drop_last=False):
+            return super().get_test_dataloader(test_dataset)
+
     def evaluate(self, *args, **kwargs):
         # The data loader of an evaluation draws a seed, and dropout would go on from there: what a run learns must not
         # depend on when it is evaluated.

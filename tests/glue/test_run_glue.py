@@ -321,6 +321,15 @@ def test_an_empty_sentence_is_a_sentence(tmp_path, pretrained):
     assert all(math.isfinite(results[name]) for name in ("train_loss", "eval_loss", "test_loss"))
 
 
+def test_dropping_the_last_batch_of_training_drops_no_row_of_evaluations(tmp_path, sst2):
+    flags = ("do_train", "do_eval", "do_predict", "dataloader_drop_last")
+    options = sst2 | {"test_file": sst2["train_file"], "learning_rate": 0, "max_steps": 1}
+    results = run(tmp_path / "some", *flags, per_device_eval_batch_size=5, **options)
+    whole = run(tmp_path / "all", *flags, per_device_eval_batch_size=8, **options)
+    assert results["eval_loss"] == pytest.approx(whole["eval_loss"])
+    assert len(read_predictions(tmp_path / "some" / "predictions_test.tsv")) == 8
+
+
 def damaged(source: str | Path, path: Path, config: dict | None = None, without: str | None = None) -> Path:
     """A copy of a checkpoint with other fields in its config.json, or without the tensors of a prefix."""
     shutil.copytree(source, path)
@@ -382,6 +391,8 @@ def test_an_attention_that_the_checkpoint_cannot_use_may_fit_what_it_is_changed_
         ((), {}, [{"text": "a", "label": 0}], "the data has text, label"),
         ((), {"task_name": "sst2", "mnli_checkpoint": "m"}, None, "takes the path of a model, and only for rte, mrpc"),
         ((), {"data_dir": "."}, None, "--data_dir needs --task_name"),
+        (("dataloader_drop_last",), {"max_steps": 5}, None, "nothing of the 4 training rows: .* need 8"),
+        ((), {"max_steps": 0}, None, "--max_steps must be at least 1"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_written(tmp_path, pretrained, flags, options, rows, message):

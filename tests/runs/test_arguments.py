@@ -1,8 +1,12 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """What the dataclasses of arguments refuse."""
 
+import math
+
 import pytest
 
+from modeling_gau.glue.trainer import GlueTrainingArguments
+from modeling_gau.pretraining.trainer import PretrainingArguments
 from modeling_gau.runs.arguments import ModelArguments
 from modeling_gau.text.arguments import DataArguments
 
@@ -36,3 +40,18 @@ def test_data_arguments_follow_each_other():
 def test_model_arguments_refuse_fixed_n_of_zero():
     with pytest.raises(ValueError, match="--fixed_n must be a positive number"):
         ModelArguments(fixed_n=0)
+
+
+@pytest.mark.parametrize("kind", [PretrainingArguments, GlueTrainingArguments])
+@pytest.mark.parametrize(
+    "name, value",
+    [("max_steps", 0), ("max_steps", -2), *(("num_train_epochs", epochs) for epochs in (0, -1, math.inf, math.nan))],
+)
+def test_training_that_makes_no_step_is_refused(kind, name, value):
+    with pytest.raises(ValueError, match=rf"--{name} must be .*, got {value}[.:]"):
+        kind(use_cpu=True, **{name: value})
+
+
+def test_steps_stand_where_epochs_do_not_count():
+    assert PretrainingArguments(use_cpu=True, max_steps=3, num_train_epochs=0).max_steps == 3
+    assert GlueTrainingArguments(use_cpu=True, do_eval=True, num_train_epochs=0).do_train is False
