@@ -11,7 +11,7 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from ..runs.model_card import ModelCardFacts
-from ..runs.run_record import describe_device
+from ..runs.run_record import describe_device, describe_precision
 from .tasks import BENCHMARKS, GlueTask
 
 
@@ -101,7 +101,7 @@ def training_rows(record: Mapping[str, Any]) -> dict[str, object]:
         "Warm-up (steps, or share below 1)": arguments["warmup_steps"],
         "Weight decay": arguments["weight_decay"],
         "Early stopping after evaluations without gain": arguments["early_stopping_patience"],
-        "Precision": "bf16" if arguments["bf16"] else "fp16" if arguments["fp16"] else "fp32",
+        "Precision": describe_precision(record),
         "Seed": arguments["seed"],
         "Hardware": describe_device(hardware),
         # The Trainer starts counting when a run is resumed.

@@ -11,7 +11,7 @@ from transformers import pipeline
 from ..runs.arguments import CardArguments, ModelArguments
 from ..runs.figures import plot_lengths, plot_loss_curve
 from ..runs.model_card import ModelCardFacts, write_model_card
-from ..runs.run_record import describe_device
+from ..runs.run_record import describe_device, describe_precision
 from ..runs.tables import aligned, write_csv
 from ..text.arguments import DataArguments
 from ..text.batches import StreamedBatches, TrainingLoader, all_lengths
@@ -193,7 +193,7 @@ def training_rows(trainer: MaskedLMTrainer, data_args: DataArguments, record: Ma
         "Schedule": settings["lr_scheduler_type"],
         "Warm-up steps": args.get_warmup_steps(trainer.state.max_steps),
         "Weight decay": args.weight_decay,
-        "Precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
+        "Precision": describe_precision(record),
         "Seed": args.seed,
         "Hardware": describe_device(record["hardware"]),
         "Training time (seconds)": metrics["train_seconds"],

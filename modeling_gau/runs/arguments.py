@@ -122,6 +122,11 @@ class RunArguments(TrainingArguments):
     def __post_init__(self):
         self._take_cpu_for_bfloat16()
         super().__post_init__()
+        if self.mixed_precision == "fp16" and self.device.type == "cpu":
+            raise ValueError(
+                "--fp16 (or fp16 in accelerate's configuration) has no effect on a CPU: float32 would be computed. "
+                "Give --bf16, or leave it out for float32."
+            )
 
     def check_steps(self) -> None:
         """Raises ValueError for a run that is to train and would make no step."""

@@ -134,7 +134,8 @@ class Speedometer:
     def begin(self) -> None:
         """Starts the clocks. Called when training begins, after a checkpoint is loaded."""
         args, before = self.trainer.args, self._resumed
-        dtype = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else self.trainer.model.dtype
+        mixed = {"bf16": torch.bfloat16, "fp16": torch.float16}
+        dtype = mixed.get(args.mixed_precision, self.trainer.model.dtype)
         if self.flops is not None:
             self.peak = measure_matmul_peak(args.device, dtype)
         self.watch.reset()

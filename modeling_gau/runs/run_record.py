@@ -101,6 +101,7 @@ def describe_run(
         "data": dict(data),
         "software": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
         "hardware": describe_hardware(args),
+        "mixed_precision": args.mixed_precision,  # also says what a launcher set
     }
     return for_json(description)
 
@@ -125,6 +126,21 @@ def describe_device(hardware: Mapping[str, Any]) -> str:
     threads = f"{hardware['threads']} thread{'s' if hardware['threads'] > 1 else ''}"
     device = hardware.get("accelerator") or f"{hardware['processor'] or hardware['machine']}, {threads}"
     return f"{hardware['processes']} × {device}"
+
+
+def describe_precision(record: Mapping[str, Any]) -> str:
+    """The number format that the training of a record was computed in."""
+    arguments, weights = record["arguments"], record["model"].get("dtype")
+    mixed = record.get("mixed_precision")
+    if mixed is None:  # a record of an earlier version; float16 has never had an effect on a CPU
+        has_float16 = arguments["fp16"] and record["hardware"]["device"] != "cpu"
+        mixed = "bf16" if arguments["bf16"] else "fp16" if has_float16 else "no"
+    if weights in _SHORT_NAMES:
+        return f"{_SHORT_NAMES[weights] if mixed == 'no' else mixed}, weights in {_SHORT_NAMES[weights]}"
+    return "fp32" if mixed == "no" else mixed
+
+
+_SHORT_NAMES = {"bfloat16": "bf16", "float16": "fp16"}
 
 
 def digest_of(path: Path) -> str:

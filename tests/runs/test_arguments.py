@@ -52,6 +52,15 @@ def test_training_that_makes_no_step_is_refused(kind, name, value):
         kind(use_cpu=True, **{name: value})
 
 
+@pytest.mark.parametrize("kind", [PretrainingArguments, GlueTrainingArguments])
+def test_float16_is_refused_on_a_cpu(kind, monkeypatch):
+    with pytest.raises(ValueError, match=r"--fp16 .* has no effect on a CPU: .* --bf16.* float32"):
+        kind(use_cpu=True, fp16=True)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")  # what a launcher does
+    with pytest.raises(ValueError, match="has no effect on a CPU"):
+        kind(use_cpu=True)
+
+
 def test_steps_stand_where_epochs_do_not_count():
     assert PretrainingArguments(use_cpu=True, max_steps=3, num_train_epochs=0).max_steps == 3
     assert GlueTrainingArguments(use_cpu=True, do_eval=True, num_train_epochs=0).do_train is False

@@ -19,6 +19,7 @@ from modeling_gau.runs.run_record import (
     check_resumed,
     compare_runs,
     describe_arguments,
+    describe_precision,
     describe_run,
 )
 from modeling_gau.text.arguments import DataArguments
@@ -50,6 +51,25 @@ def test_a_description_is_json_and_says_what_the_run_is(tmp_path, monkeypatch):
     assert all(description["software"][name] for name in ("torch", "transformers", "python"))
     hardware = description["hardware"]
     assert (hardware["device"], hardware["processes"]) == ("cpu", 1) and hardware["cores"] >= 1
+
+
+@pytest.mark.parametrize(
+    "options, weights, precision",
+    [
+        ([], None, "fp32"),
+        (["--bf16"], "float32", "bf16"),
+        ([], "bfloat16", "bf16, weights in bf16"),
+        (["--bf16"], "float16", "bf16, weights in fp16"),
+    ],
+)
+def test_the_precision_is_that_which_was_computed(tmp_path, options, weights, precision):
+    record = describe(tmp_path, *options)
+    record["model"]["dtype"] = weights
+    assert describe_precision(record) == precision
+    del record["mixed_precision"]  # a record of an earlier version
+    assert describe_precision(record) == precision
+    record["arguments"] |= {"fp16": True, "bf16": False}
+    assert describe_precision(record).startswith("fp32" if weights in (None, "float32") else precision[-4:])
 
 
 @pytest.mark.parametrize(
