@@ -2,7 +2,9 @@
 """Configuration of the GAU encoder."""
 
 import difflib
+import importlib
 import math
+import sys
 from dataclasses import fields
 from typing import Any, Literal
 
@@ -322,3 +324,17 @@ class GAUConfig(PreTrainedConfig):
             nearest = [] if hasattr(cls, key) else difflib.get_close_matches(key, names, n=1, cutoff=0.8)
             if nearest:
                 logger.warning(f"GAUConfig has no field `{key}`: it has no effect. Did you mean `{nearest[0]}`?")
+
+
+def register_in_package(name: str) -> None:
+    """Makes a module an attribute of its package, as an ordinary import does.
+
+    transformers puts modules of remote code into `sys.modules` only. dill looks for them in their package, and without
+    this pickles their classes by value, which fails on what transformers wraps around the layers.
+    """
+    package, _, module = name.rpartition(".")
+    if package:
+        setattr(importlib.import_module(package), module, sys.modules[name])
+
+
+register_in_package(__name__)

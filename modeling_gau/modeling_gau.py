@@ -1,6 +1,7 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """The GAU encoder and its heads. Axes and widths are named as in `attention_gau.py`."""
 
+import os
 from functools import partial
 
 import torch
@@ -33,7 +34,7 @@ from .attention_gau import (
     eager_attention_forward,
     segmented_attention_forward,
 )
-from .configuration_gau import GAUConfig
+from .configuration_gau import GAUConfig, register_in_package
 from .unpadding_gau import BatchPlan, Layers, Segment, packed_documents, plan_batch, split_mask
 
 
@@ -378,6 +379,14 @@ class GAUPreTrainedModel(PreTrainedModel):
     def __init__(self, config: GAUConfig, *inputs, **kwargs):
         config.validate()  # fields may have been changed since the configuration was made
         super().__init__(config, *inputs, **kwargs)
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *args, **kwargs) -> None:
+        """As in the base class, but `auto_map` names every class, not only this one: a pretrained checkpoint can be
+        fine-tuned where this package is not installed."""
+        if self.is_remote_code() and type(self).__module__ == __name__:
+            file = __name__.rpartition(".")[2]
+            self.config.auto_map = {auto: f"{file}.{kind.__name__}" for auto, kind in AUTO_CLASSES.items()}
+        super().save_pretrained(save_directory, *args, **kwargs)
 
     def get_correct_attn_implementation(self, requested_attention: str | None, is_init_check: bool = False) -> str:
         """Chooses the default if no backend is requested. Raises if one cannot work, and names those that can."""
@@ -846,7 +855,20 @@ class GAUForMultipleChoice(GAUPreTrainedModel):
         )
 
 
+# The class that each of transformers' Auto classes loads.
+AUTO_CLASSES = {
+    "AutoModel": GAUModel,
+    "AutoModelForMaskedLM": GAUForMaskedLM,
+    "AutoModelForMultipleChoice": GAUForMultipleChoice,
+    "AutoModelForQuestionAnswering": GAUForQuestionAnswering,
+    "AutoModelForSequenceClassification": GAUForSequenceClassification,
+    "AutoModelForTokenClassification": GAUForTokenClassification,
+}
+
+register_in_package(__name__)
+
 __all__ = [
+    "AUTO_CLASSES",
     "GAUForMaskedLM",
     "GAUForMultipleChoice",
     "GAUForQuestionAnswering",

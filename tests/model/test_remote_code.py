@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import dill
 import pytest
 import torch
 import transformers
@@ -26,6 +27,8 @@ HEADS = {
     "AutoModelForSequenceClassification": "GAUForSequenceClassification",
     "AutoModelForTokenClassification": "GAUForTokenClassification",
 }
+SOURCES = {f"{name}_gau.py" for name in ("attention", "configuration", "kernels", "modeling", "unpadding")}
+AUTO_MAP = {"AutoConfig": "configuration_gau.GAUConfig"} | {auto: f"modeling_gau.{HEADS[auto]}" for auto in HEADS}
 SENTENCE = "w5 w6 [MASK] w8"
 
 # Runs in another process. None in sys.modules makes an import fail whichever way the package was installed; the module
@@ -88,6 +91,10 @@ torch.save(outputs, folder / "outputs.pt")
 """
 
 
+class OwnHead(GAUForMaskedLM):
+    """A user's class, in a file of the user's."""
+
+
 def make_inputs(*shape: int) -> dict[str, torch.Tensor]:
     """Token ids of the given shape, padded on the right in the first row and on the left in the second."""
     mask = torch.ones(shape, dtype=torch.long)
@@ -131,12 +138,11 @@ def facts(checkpoints) -> dict:
 @pytest.mark.parametrize("head", HEADS)
 def test_checkpoint_holds_its_code(checkpoints, head):
     sources = {path.name for path in (checkpoints / head).glob("*.py")}
-    names = ("attention", "configuration", "kernels", "modeling", "unpadding")
-    assert sources == {f"{name}_gau.py" for name in names}
+    assert sources == SOURCES
     for name in sources:
         assert (checkpoints / head / name).read_bytes() == (ROOT / "modeling_gau" / name).read_bytes()
     auto_map = json.loads((checkpoints / head / "config.json").read_text())["auto_map"]
-    assert auto_map == {"AutoConfig": "configuration_gau.GAUConfig", head: f"modeling_gau.{HEADS[head]}"}
+    assert auto_map == AUTO_MAP
 
 
 def test_process_has_no_package(facts):
@@ -187,8 +193,7 @@ def test_remote_model_saves_its_code_again(checkpoints, inputs, facts):
     head = "AutoModelForMaskedLM"
     for source in (checkpoints / head).glob("*.py"):
         assert (checkpoints / "again" / source.name).read_bytes() == source.read_bytes()
-    auto_map = json.loads((checkpoints / "again" / "config.json").read_text())["auto_map"]
-    assert auto_map == json.loads((checkpoints / head / "config.json").read_text())["auto_map"]
+    assert json.loads((checkpoints / "again" / "config.json").read_text())["auto_map"] == AUTO_MAP
     again = GAUForMaskedLM.from_pretrained(checkpoints / "again")
     torch.testing.assert_close(outputs_of(again, inputs[head]), facts["outputs"][head])
 
@@ -206,6 +211,62 @@ def modules_cache(tmp_path, monkeypatch):
     for name in set(sys.modules) - before:
         if name.partition(".")[0] == "transformers_modules":
             del sys.modules[name]
+
+
+def _load(folder: Path, head: str) -> torch.nn.Module:
+    # Multiple choice has a classifier, too, of one row.
+    auto = getattr(transformers, head)
+    return auto.from_pretrained(folder, trust_remote_code=True, ignore_mismatched_sizes=True)
+
+
+def _load_every_class_from_every_checkpoint(checkpoints: Path) -> None:
+    for saved in HEADS:
+        expected = _load(checkpoints / saved, saved).base_model.state_dict()
+        for head, name in HEADS.items():
+            loaded = _load(checkpoints / saved, head)
+            assert type(loaded).__name__ == name and type(loaded).__module__.startswith("transformers_modules.")
+            torch.testing.assert_close(loaded.base_model.state_dict(), expected, rtol=0, atol=0)
+
+
+def test_every_checkpoint_loads_under_every_class(checkpoints, modules_cache, in_fork_without_package):
+    in_fork_without_package(_load_every_class_from_every_checkpoint, checkpoints)
+
+
+def _save_again(checkpoints: Path, folder: Path) -> None:
+    for head in HEADS:
+        _load(checkpoints / "AutoModelForMaskedLM", head).save_pretrained(folder / head)
+        assert json.loads((folder / head / "config.json").read_text())["auto_map"] == AUTO_MAP
+        assert {path.name for path in (folder / head).glob("*.py")} == SOURCES
+    assert type(_load(folder / "AutoModel", "AutoModelForMultipleChoice")).__name__ == "GAUForMultipleChoice"
+
+
+def test_a_head_put_on_remote_code_is_saved_for_every_class(
+    checkpoints, tmp_path, modules_cache, in_fork_without_package
+):
+    in_fork_without_package(_save_again, checkpoints, tmp_path)
+
+
+def test_a_class_of_ones_own_names_only_itself(tmp_path, make_model):
+    """Its file is saved, but ours are not beside it."""
+    model = make_model(OwnHead, num_hidden_layers=1)
+    model.save_pretrained(tmp_path)
+    auto_map = json.loads((tmp_path / "config.json").read_text())["auto_map"]
+    own = f"{__name__.rpartition('.')[2]}.OwnHead"
+    assert auto_map == {"AutoConfig": "configuration_gau.GAUConfig", "AutoModelForMaskedLM": own}
+
+
+def _pickle(checkpoints: Path) -> None:
+    """What `datasets.map(num_proc=2)` does with a model that its function uses."""
+    for head in HEADS:
+        model = _load(checkpoints / "AutoModelForMaskedLM", head)
+        again = dill.loads(dill.dumps(model))
+        assert type(again) is type(model) and type(again.config) is type(model.config)
+        assert len(dill.dumps((type(model), type(model.config)))) < 1000  # by reference, not by value
+        torch.testing.assert_close(again.state_dict(), model.state_dict(), rtol=0, atol=0)
+
+
+def test_a_remote_model_is_pickled_by_dill(checkpoints, modules_cache, in_fork_without_package):
+    in_fork_without_package(_pickle, checkpoints)
 
 
 def test_other_code_in_the_same_process_changes_nothing(tmp_path, modules_cache, make_model):
