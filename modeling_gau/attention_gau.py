@@ -865,8 +865,9 @@ def check_attention_backend(name: str, config) -> None:
     """Raises a ValueError if a backend is unknown or cannot compute a model's attention, and names those that can."""
     if name not in ALL_ATTENTION_FUNCTIONS and name not in ATTENTION_BACKENDS and "/" not in name:
         raise ValueError(
-            f"Unknown attn_implementation='{name}'. Allowed: {', '.join(ATTENTION_BACKENDS)}; None leaves the "
-            "choice to the model."
+            # The first sentence is transformers' own: its common tests look for it.
+            f'Specified `attn_implementation="{name}"` is not supported. Allowed: {", ".join(ATTENTION_BACKENDS)}; '
+            "None leaves the choice to the model."
         )
     # Functions registered with transformers or loaded from the Hub all compute a softmax.
     backend = ATTENTION_BACKENDS.get(name, AttentionBackend(eager_attention_forward))

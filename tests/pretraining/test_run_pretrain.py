@@ -344,7 +344,7 @@ def test_replacing_a_run_deletes_its_checkpoints(finished, text, tmp_path, capsy
             "--max_seq_length 8000: the validation text has only .* tokens.* Lower --max_seq_length to .* or less",
         ),
         ({"config_name": "gau-tinny", "train_file": "nowhere.txt"}, "Did you mean gau-tiny"),
-        ({"attn_implementation": "spda", "train_file": "nowhere.txt"}, "Unknown attn_implementation='spda'"),
+        ({"attn_implementation": "spda", "train_file": "nowhere.txt"}, '"spda"` is not supported'),
         ({"fill_mask_example": "nothing"}, "--fill_mask_example needs \\[MASK\\] exactly once"),
         ({"attention_normalization": "squared_relu", "attn_implementation": "sdpa"}, "sdpa"),
         ({"resume_from_checkpoint": "last"}, "has no checkpoint-\\* folder"),

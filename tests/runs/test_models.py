@@ -53,7 +53,7 @@ def test_resolve_config_of_a_directory(tmp_path):
         ({"config_overrides": "num_hidden_layer=3"}, "no field 'num_hidden_layer'. Did you mean num_hidden_layers?"),
         ({"config_overrides": "num_hidden_layers=3.5"}, "'num_hidden_layers' expected int, got float (value: 3.5)"),
         ({"config_overrides": "num_hidden_layers"}, "is a list of field=value, got 'num_hidden_layers'"),
-        ({"attn_implementation": "spda"}, "Unknown attn_implementation='spda'"),
+        ({"attn_implementation": "spda"}, '`attn_implementation="spda"` is not supported'),
         (
             {"attn_implementation": "sdpa", "attention_normalization": "squared_relu"},
             "cannot compute attention_normalization='squared_relu'",
