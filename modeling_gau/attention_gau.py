@@ -863,7 +863,8 @@ def attention_with_weights(name: str, attention_mask: object) -> Callable:
 
 def check_attention_backend(name: str, config) -> None:
     """Raises a ValueError if a backend is unknown or cannot compute a model's attention, and names those that can."""
-    if name not in ALL_ATTENTION_FUNCTIONS and name not in ATTENTION_BACKENDS and "/" not in name:
+    known = isinstance(name, str) and (name in ALL_ATTENTION_FUNCTIONS or name in ATTENTION_BACKENDS or "/" in name)
+    if not known:
         raise ValueError(
             # The first sentence is transformers' own: its common tests look for it.
             f'Specified `attn_implementation="{name}"` is not supported. Allowed: {", ".join(ATTENTION_BACKENDS)}; '

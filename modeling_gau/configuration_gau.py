@@ -3,12 +3,15 @@
 
 import difflib
 import importlib
-import math
 import sys
+from collections.abc import Callable
 from dataclasses import fields
+from functools import wraps
 from typing import Any, Literal
 
+import torch
 from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassError
 from transformers.activations import ACT2FN
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
@@ -30,7 +33,68 @@ NORMALIZATION_USES_N = {
     "laplace": True,
 }
 
+# The smallest and largest values of fields. Larger ones overflow the integers and floats of PyTorch or can only be
+# slips; smaller epsilons and deviations are 0 in float32.
+_LARGEST_INTEGER = 2**31 - 1
+_RANGES = {
+    "vocab_size": (1, _LARGEST_INTEGER),
+    "hidden_size": (1, 2**24),
+    "intermediate_size": (1, 2**24),
+    "attention_key_size": (1, 2**24),
+    "num_hidden_layers": (1, 100_000),
+    "type_vocab_size": (1, _LARGEST_INTEGER),
+    "max_position_embeddings": (1, _LARGEST_INTEGER),
+    "softmax_plus_min_length": (1, _LARGEST_INTEGER),
+    "relative_position_bias_max_distance": (1, 2**20),
+    "sliding_window": (1, _LARGEST_INTEGER),
+    "layer_norm_eps": (1e-37, 1),
+    "initializer_range": (1e-37, 1000),
+    "query_key_offset_init": (-1e4, 1e4),
+    "relative_position_bias_init": (-1e4, 1e4),
+}
+_ROPE_RANGES = {
+    "rope_theta": (1.0, 1e18),
+    "factor": (0.01, 1e6),
+    "original_max_position_embeddings": (1.0, _LARGEST_INTEGER),
+    "attention_factor": (0.01, 100),
+    "beta_fast": (0.01, 1e6),
+    "beta_slow": (0.01, 1e6),
+    "low_freq_factor": (0.01, 1e6),
+    "high_freq_factor": (0.01, 1e6),
+}
+_MOST_LABELS = 10_000_000
+_PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 
+
+class GAUConfigError(StrictDataclassError, ValueError):
+    """A field of [`GAUConfig`] has a value that it cannot have."""
+
+
+def _refuses_in_one_line(cls: type) -> type:
+    """Turns the errors of a strict dataclass, two lines each and no ValueErrors, into errors of ours."""
+
+    def translated(method: Callable) -> Callable:
+        @wraps(method)
+        def checked(self, *arguments):
+            try:
+                method(self, *arguments)
+            except StrictDataclassError as error:
+                raise GAUConfigError(str(error.__cause__ or error)) from error.__cause__
+
+        return checked
+
+    cls.validate, cls.__setattr__ = translated(cls.validate), translated(cls.__setattr__)
+    return cls
+
+
+def _check_range(name: str, value: object, smallest: float, largest: float, alternative: str = "") -> None:
+    """Also refuses NaN, which is in no range, and what is no number, or no integer where `smallest` is one."""
+    types, kind = (int, "an integer") if isinstance(smallest, int) else ((int, float), "a number")
+    if not isinstance(value, types) or isinstance(value, bool) or not smallest <= value <= largest:
+        raise GAUConfigError(f"{name}={value!r} must be {kind} from {smallest} to {largest}{alternative}.")
+
+
+@_refuses_in_one_line
 @strict
 class GAUConfig(PreTrainedConfig):
     r"""
@@ -51,6 +115,8 @@ class GAUConfig(PreTrainedConfig):
             Width of queries and keys; even, since rotary positions pair neighbouring columns.
         num_hidden_layers (`int`, *optional*, defaults to 24):
             Number of gated attention units.
+        num_attention_heads (`int`, *optional*, defaults to 1):
+            1: a gated attention unit has one head, but generic code asks for the number.
         hidden_act (`str`, *optional*, defaults to `"silu"`):
             Activation of the input projection.
         attention_normalization (`str`, *optional*, defaults to `"softmax_plus"`):
@@ -121,7 +187,8 @@ class GAUConfig(PreTrainedConfig):
             default; `linear`, `dynamic` (NTK) and `yarn` scale positions, at load time too.
         sliding_window (`int`, *optional*):
             Number of tokens to either side that a layer of local attention sees; n then counts these only. `None`:
-            every layer sees the whole sequence.
+            every layer sees the whole sequence. A window set on a finished configuration without layers of local
+            attention has no effect.
         layer_types (`list[str]`, *optional*):
             For each layer `"full_attention"` or `"sliding_attention"`. With a `sliding_window`, by default every third
             layer is full, from the first one on, as in ModernBERT.
@@ -135,8 +202,8 @@ class GAUConfig(PreTrainedConfig):
             PEFT's `adapter_names`.
 
     Raises:
-        huggingface_hub.errors.StrictDataclassError: a value of a wrong type or out of range, an unknown normalization,
-            activation or kind of rotary positions, or `fixed_n` where it has no use. The message says what is allowed.
+        ValueError: a value of a wrong type or out of range, an unknown normalization, activation or kind of rotary
+            positions, or `fixed_n` where it has no use. The message says what is allowed.
 
     Example:
 
@@ -157,6 +224,7 @@ class GAUConfig(PreTrainedConfig):
     intermediate_size: int = 1536
     attention_key_size: int = 128
     num_hidden_layers: int = 24
+    num_attention_heads: int = 1
     hidden_act: str = "silu"
     attention_normalization: str = "softmax_plus"
     fixed_n: int | None = None
@@ -187,20 +255,29 @@ class GAUConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs):
         self._report_unknown_keys(kwargs)
+        self._check_before_completion(kwargs)
         if self.sliding_window is not None and self.layer_types is None:
             kinds = ("full_attention", "sliding_attention", "sliding_attention")
             self.layer_types = [kinds[index % 3] for index in range(self.num_hidden_layers)]
         super().__post_init__(**kwargs)
 
     @property
-    def num_attention_heads(self) -> int:
-        """1: a gated attention unit has one head, but generic code asks."""
-        return 1
+    def num_labels(self) -> int | None:
+        """The number of labels, that of `id2label`."""
+        return super().num_labels
 
-    @num_attention_heads.setter
-    def num_attention_heads(self, value: int):
-        if value != 1:
-            raise ValueError(f"num_attention_heads={value}: a gated attention unit has exactly one head.")
+    @num_labels.setter
+    def num_labels(self, num_labels: int):
+        _check_range("num_labels", num_labels, 1, _MOST_LABELS)
+        PreTrainedConfig.num_labels.fset(self, num_labels)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As in the base class. A window that was set on a finished configuration has no effect on its model, nor may
+        it have one on the model that is loaded."""
+        output = super().to_dict()
+        if output["sliding_window"] is not None and output["layer_types"] is None:
+            output["layer_types"] = ["full_attention"] * self.num_hidden_layers
+        return output
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs):
@@ -228,26 +305,25 @@ class GAUConfig(PreTrainedConfig):
                 f"fixed_n={self.fixed_n} has no use with attention_normalization='{self.attention_normalization}', "
                 f"whose weights do not depend on n. Leave it out (None), or use one of {', '.join(using)}."
             )
-        if self.fixed_n < 1:
-            raise ValueError(f"fixed_n={self.fixed_n} must be a positive integer, or None for each sequence's own n.")
+        _check_range("fixed_n", self.fixed_n, 1, _LARGEST_INTEGER, ", or None for each sequence's own n")
 
     def validate_sizes(self):
-        """Widths and counts are positive, the key width is even, and the padding token is in the vocabulary."""
-        positive = ("vocab_size", "hidden_size", "intermediate_size", "attention_key_size", "num_hidden_layers")
-        positive += ("type_vocab_size", "max_position_embeddings", "softmax_plus_min_length")
-        positive += ("relative_position_bias_max_distance",)
-        for name in positive:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
+        """Numbers are in range, there is one head, the key width is even, the padding token is in the vocabulary."""
+        for name, (smallest, largest) in _RANGES.items():
+            value = getattr(self, name)
+            if value is not None:
+                _check_range(name, value, smallest, largest)
+        if self.num_attention_heads != 1:
+            raise ValueError(
+                f"num_attention_heads={self.num_attention_heads}: a gated attention unit has exactly one head."
+            )
         if self.attention_key_size % 2:
             raise ValueError(
                 f"attention_key_size={self.attention_key_size} must be even: rotary positions pair neighbouring "
                 "columns."
             )
-        if self.reference_length < 2:
-            raise ValueError(
-                f"reference_length={self.reference_length} must be at least 2: softmax_plus divides by its log."
-            )
+        # softmax_plus divides by its log.
+        _check_range("reference_length", self.reference_length, 2, _LARGEST_INTEGER)
         if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:
             raise ValueError(
                 f"pad_token_id={self.pad_token_id} is outside the vocabulary of {self.vocab_size} tokens."
@@ -255,15 +331,11 @@ class GAUConfig(PreTrainedConfig):
 
     def validate_windows(self):
         """Each layer has a type, and layers of local attention a window."""
-        if self.sliding_window is not None and self.sliding_window < 1:
-            raise ValueError(
-                f"sliding_window={self.sliding_window} must be at least 1 token to either side, or None for full "
-                "attention in every layer."
-            )
         if self.sliding_window is not None and self.layer_types is None:
-            raise ValueError(
-                f"sliding_window={self.sliding_window} was set on a configuration without layer_types: give it when "
-                "the configuration is made, or set layer_types, too."
+            logger.warning_once(
+                f"sliding_window={self.sliding_window} was set on a configuration without layer_types: it has no "
+                "effect, every layer sees the whole sequence. Give it when the configuration is made, or set "
+                "layer_types, too."
             )
         types = self.layer_types or []  # as many as there are layers: checked by the base class
         for kind in types:
@@ -277,31 +349,40 @@ class GAUConfig(PreTrainedConfig):
         if self.hidden_act not in ACT2FN:
             raise ValueError(f"Unknown hidden_act='{self.hidden_act}'. Allowed: {', '.join(ACT2FN)}.")
 
-    def validate_rotary_positions(self):
-        """The kind of rotary positions is known, and all key columns are rotated."""
-        rope_type = self.rope_parameters["rope_type"]
+    def validate_rope(self):
+        """The kind of rotary positions is known, its numbers are in range, and all key columns are rotated."""
+        given = self.rope_parameters
+        rope_type = given.get("rope_type")
         if rope_type not in ("default", *ROPE_INIT_FUNCTIONS):
             allowed = ", ".join(("default", *ROPE_INIT_FUNCTIONS))
             raise ValueError(f"Unknown rope_type='{rope_type}' in rope_parameters. Allowed: {allowed}.")
-        if self.rope_parameters.get("partial_rotary_factor", 1.0) != 1.0:
+        for name in _ROPE_RANGES.keys() & given.keys():
+            _check_range(f"rope_parameters: {name}", given[name], *_ROPE_RANGES[name])
+        for name in {"short_factor", "long_factor"} & given.keys():
+            factors, count = given[name], self.attention_key_size // 2
+            if not isinstance(factors, list) or len(factors) != count:
+                raise ValueError(f"rope_parameters: {name}={factors!r} must be a list of {count} numbers.")
+            for factor in factors:
+                _check_range(f"rope_parameters: {name}", factor, *_ROPE_RANGES["factor"])
+        if given.get("partial_rotary_factor", 1.0) != 1.0:
             raise ValueError(
-                f"partial_rotary_factor={self.rope_parameters['partial_rotary_factor']} in rope_parameters: a gated "
-                "attention unit rotates all key columns. Leave it out."
+                f"partial_rotary_factor={given['partial_rotary_factor']} in rope_parameters: a gated attention unit "
+                "rotates all key columns. Leave it out."
             )
+        try:
+            super().validate_rope()
+        except KeyError as error:  # a number is missing
+            raise ValueError(f"rope_parameters={given}: {error.args[0]}.") from error
 
-    def validate_scales(self):
-        """`layer_norm_eps` and `initializer_range` are positive."""
-        for name in ("layer_norm_eps", "initializer_range"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"{name}={value} must be positive.")
+    def validate_labels(self):
+        """There is a label at least, and the type of the problem is known."""
+        if self.num_labels is not None:
+            _check_range("num_labels", self.num_labels, 1, _MOST_LABELS)
+        if self.problem_type not in (None, *_PROBLEM_TYPES):
+            raise ValueError(f"Unknown problem_type={self.problem_type!r}. Allowed: {', '.join(_PROBLEM_TYPES)}.")
 
     def validate_relative_positions(self):
-        """Initial values are finite, and that of a rotary bias is positive."""
-        for name in ("query_key_offset_init", "relative_position_bias_init"):
-            value = getattr(self, name)
-            if value is not None and not math.isfinite(value):
-                raise ValueError(f"{name}={value} must be a finite number.")
+        """The initial value of a rotary bias is positive."""
         if self.relative_position_bias == "rotary" and self.relative_position_bias_init <= 0:
             raise ValueError(
                 f"relative_position_bias_init={self.relative_position_bias_init} must be positive with "
@@ -314,6 +395,22 @@ class GAUConfig(PreTrainedConfig):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise ValueError(f"{name}={value} must be a probability in [0, 1).")
+
+    def _check_before_completion(self, kwargs: dict[str, Any]) -> None:
+        """The fields that others are computed from, which would take ages or fail otherwise."""
+        _check_range("num_hidden_layers", self.num_hidden_layers, *_RANGES["num_hidden_layers"])
+        nested = {"full_attention", "sliding_attention"} & (self.rope_parameters or {}).keys()
+        if nested:
+            raise GAUConfigError(
+                f"rope_parameters has {', '.join(sorted(nested))}, but all layers share their rotary positions: give "
+                "rope_type, rope_theta and so on themselves."
+            )
+        names = self.id2label
+        if names is not None and not (isinstance(names, dict) and all(str(key).isdecimal() for key in names)):
+            raise GAUConfigError(f"id2label={names!r} must be a dictionary of names, whose keys are 0, 1, and so on.")
+        for dtype in (self.dtype, kwargs.get("torch_dtype")):
+            if isinstance(dtype, str) and not isinstance(vars(torch).get(dtype), torch.dtype):
+                raise GAUConfigError(f"dtype={dtype!r} is no dtype of PyTorch, such as 'float32' or 'bfloat16'.")
 
     @classmethod
     def _report_unknown_keys(cls, kwargs: dict[str, Any]) -> None:

@@ -51,7 +51,7 @@ LONGEST_FACTOR = 8  # times the training length
 # Configuration fields that do not change the results, or that every cell sets.
 _NOT_OF_THE_MODEL = {
     "_name_or_path", "architectures", "attention_normalization", "auto_map", "dtype", "fixed_n", "id2label",
-    "label2id", "sparse_prediction", "transformers_version", "unpad_inputs",
+    "label2id", "num_attention_heads", "sparse_prediction", "transformers_version", "unpad_inputs",
 }  # fmt: skip
 
 

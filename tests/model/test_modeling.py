@@ -644,7 +644,7 @@ def test_fixed_n_can_be_changed_at_load_and_on_a_model(tmp_path):
         close(GAUModel.from_pretrained(tmp_path, fixed_n=n)(ids).last_hidden_state, free, 1e-6)
     for value in (0, -5):
         model.config.fixed_n = value
-        with pytest.raises(ValueError, match=rf"fixed_n={value} must be a positive integer"):
+        with pytest.raises(ValueError, match=rf"fixed_n={value} must be an integer from 1"):
             model(ids)
 
 

@@ -1,9 +1,17 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""LoRA on the two projections of the unit: trains, merges, and round-trips."""
+"""LoRA on the two projections of the unit trains, merges, and round-trips; tuned prompts train and round-trip."""
 
 import pytest
 import torch
-from peft import AutoPeftModelForSequenceClassification, LoraConfig, PeftModel, TaskType, get_peft_model
+from peft import (
+    AutoPeftModelForSequenceClassification,
+    LoraConfig,
+    PeftModel,
+    PromptEncoderConfig,
+    PromptTuningConfig,
+    TaskType,
+    get_peft_model,
+)
 
 from modeling_gau import GAUForSequenceClassification
 
@@ -125,3 +133,24 @@ def test_gradient_checkpointing_with_frozen_embeddings(trained):
     finally:
         model.gradient_checkpointing_disable()
     assert all(gradient.abs().max() > 0 for gradient in expected)
+
+
+@pytest.mark.parametrize("kind", [PromptTuningConfig, PromptEncoderConfig])
+def test_tuned_prompts(make_model, tmp_path, kind):
+    make_model().save_pretrained(tmp_path / "base")
+    base = GAUForSequenceClassification.from_pretrained(tmp_path / "base")
+    model = get_peft_model(base, kind(task_type=TaskType.SEQ_CLS, num_virtual_tokens=4))
+    optimizer = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=0.02)
+    losses = []
+    for _ in range(10):
+        loss = model.train()(**make_batch()).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    model.save_pretrained(tmp_path / "prompt")
+    loaded = PeftModel.from_pretrained(
+        GAUForSequenceClassification.from_pretrained(tmp_path / "base"), tmp_path / "prompt"
+    )
+    torch.testing.assert_close(logits_of(loaded), logits_of(model))

@@ -5,6 +5,8 @@
 `test_export.py` exports them.
 """
 
+import copy
+
 import pytest
 import torch
 from transformers import AttentionInterface
@@ -144,16 +146,27 @@ def test_a_window_can_change_and_is_saved(make_model, tmp_path):
     torch.testing.assert_close(again(IDS).logits, changed)
     full = GAUForMaskedLM.from_pretrained(tmp_path, dtype=torch.float64, layer_types=["full_attention"] * 3).eval()
     assert (full(IDS).logits - changed).abs().max() > 0.1
-    config = GAUConfig(num_hidden_layers=2)
+
+
+def test_a_window_without_local_layers_has_no_effect(make_model, tmp_path):
+    """transformers' common tests set the field on every configuration that has it."""
+    model = make_model(GAUForMaskedLM, sliding_window=None)
+    before = model(IDS).logits
+    config = copy.deepcopy(model.config)
     config.sliding_window = 2
-    with pytest.raises(Exception, match="sliding_window=2 was set on a configuration without layer_types"):
-        GAUModel(config)
+    changed = GAUForMaskedLM(config).double().eval()
+    changed.load_state_dict(model.state_dict())
+    assert torch.equal(changed(IDS).logits, before)
+    changed.save_pretrained(tmp_path)
+    again = GAUForMaskedLM.from_pretrained(tmp_path, dtype=torch.float64).eval()
+    assert again.config.sliding_window == 2 and again.config.layer_types == ["full_attention"] * 3
+    torch.testing.assert_close(again(IDS).logits, before)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sliding_window": 0}, "sliding_window=0 must be at least 1"),
+        ({"sliding_window": 0}, "sliding_window=0 must be an integer from 1 to"),
         (
             {"sliding_window": 3, "layer_types": ["full_attention"]},
             r"\(2\) must be equal to the number of `layer_types` \(1\)",
@@ -166,5 +179,5 @@ def test_a_window_can_change_and_is_saved(make_model, tmp_path):
     ],
 )
 def test_bad_windows_are_refused(changes, message):
-    with pytest.raises(Exception, match=message):
+    with pytest.raises(ValueError, match=message):
         GAUConfig(num_hidden_layers=2, **changes)
