@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from accelerate.utils import broadcast_object_list
-from transformers import TrainingArguments
+from transformers import TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import CONFIG_NAME, logging
 
-from .state_files import read_json, read_own_json, write_json
+from .state_files import content_of, read_json, read_own_json, write_json
 
 
 logger = logging.get_logger(__name__)
@@ -36,6 +36,17 @@ _SUPERSEDED = "_superseded-"
 STATE_PREFIXES = ("optimizer", "scheduler", "scaler", "rng_state", "run_state", TRAINER_STATE_NAME, MANIFEST_NAME)
 # A PEFT adapter's checkpoint has one; that of the output directory says more.
 CARD_NAME = "README.md"
+# Entries of the Trainer's state that it computes with -> their types.
+_TRAINER_STATE = {
+    "epoch": (int, float, type(None)),
+    "log_history": list,
+    "stateful_callbacks": dict,
+    "total_flos": (int, float),
+    "num_input_tokens_seen": int,
+    "best_metric": (int, float, type(None)),
+    "best_global_step": (int, type(None)),
+    "best_model_checkpoint": (str, type(None)),
+}
 
 
 # ---- Which checkpoints are whole ----
@@ -72,6 +83,8 @@ def last_whole_checkpoint(output_dir: str | os.PathLike) -> Path | None:
 def check_whole(path: str | os.PathLike, digests: bool = True) -> None:
     """Raises ValueError with the reason if `path` is not a whole checkpoint. Reads all of it for the digests."""
     problem = checkpoint_problem(Path(path), digests)
+    if problem is None and (Path(path) / TRAINER_STATE_NAME).is_file():
+        problem = _trainer_state_problem(Path(path))
     if problem is not None:
         raise ValueError(
             f"{path} is not a whole checkpoint: {problem}. Give an earlier checkpoint-* folder, or take the "
@@ -90,24 +103,39 @@ def checkpoint_problem(path: Path, digests: bool = True) -> str | None:
     if not (path / MANIFEST_NAME).is_file():
         return _plain_checkpoint_problem(path, digests)
     manifest = read_json(path / MANIFEST_NAME)
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int) or "files" not in manifest:
+    if not isinstance(manifest, dict) or type(manifest.get("format")) is not int or "files" not in manifest:
         return f"its {MANIFEST_NAME} cannot be read"
     if manifest["format"] > FORMAT:
         return f"its format {manifest['format']} is newer than the newest known ({FORMAT}): upgrade this package"
-    if manifest["files"] is None:
+    files = manifest["files"]
+    if files is None:
         return "saving it was interrupted"
-    return _files_problem(path, manifest["files"], digests)
+    if manifest["format"] < 1 or not files or not _is_listing(files):
+        return f"its {MANIFEST_NAME} is damaged"
+    return _files_problem(path, files, digests)
+
+
+def _is_listing(files: Any) -> bool:
+    """Whether a manifest's list of files has the form that `close_checkpoint` gives it."""
+    return isinstance(files, dict) and all(
+        isinstance(listed, dict) and type(listed.get("bytes")) is int and isinstance(listed.get("blake2b"), str)
+        for listed in files.values()
+    )
 
 
 def _files_problem(path: Path, files: Mapping[str, Mapping[str, Any]], digests: bool) -> str | None:
     for name, listed in files.items():
-        if not (path / name).is_file():
-            return f"{name} is missing"
+        if not os.path.isfile(path / name):  # unlike that of Path, never raises: a damaged name may be too long
+            return f"{ascii(name)[1:-1]} is missing"
         size = (path / name).stat().st_size
         if size != listed["bytes"]:
             return f"{name} has {size:,} bytes of {listed['bytes']:,}"
     for name, listed in files.items() if digests else ():
-        if _digest(path / name) != listed["blake2b"]:
+        try:
+            digest = _digest(path / name)
+        except OSError as error:  # a worn disk
+            return f"{name} cannot be read ({error.strerror})"
+        if digest != listed["blake2b"]:
             return f"the digest of {name} differs from the one at saving: the file was changed or damaged"
     return None
 
@@ -115,14 +143,25 @@ def _files_problem(path: Path, files: Mapping[str, Mapping[str, Any]], digests: 
 def _plain_checkpoint_problem(path: Path, announce: bool) -> str | None:
     if not (path / TRAINER_STATE_NAME).is_file():
         return f"no {MANIFEST_NAME} and no {TRAINER_STATE_NAME}: saving it was interrupted"
-    state = read_json(path / TRAINER_STATE_NAME)
-    if not isinstance(state, dict) or not isinstance(state.get("global_step"), int):
+    if _trainer_state_problem(path) is not None:
         return f"its {TRAINER_STATE_NAME} cannot be read, and it has no {MANIFEST_NAME}"
     if announce:
         logger.warning(
             f"{path} has no manifest ({MANIFEST_NAME}): the plain Trainer saved it, and its files cannot be checked."
         )
     return None
+
+
+def _trainer_state_problem(path: Path) -> str | None:
+    """Says why the Trainer could not take up its state in `path`, or None if it can."""
+    state, problem = read_json(path / TRAINER_STATE_NAME), f"its {TRAINER_STATE_NAME} cannot be read"
+    if not isinstance(state, dict) or type(state.get("global_step")) is not int or state["global_step"] < 0:
+        return problem
+    if unknown := sorted(state.keys() - vars(TrainerState()).keys()):
+        return f"{problem}: it has the unknown entry {unknown[0]!a}"
+    odd = [name for name, kinds in _TRAINER_STATE.items() if name in state and not isinstance(state[name], kinds)]
+    odd = odd or [f"log_history[{i}]" for i, row in enumerate(state.get("log_history", ())) if type(row) is not dict]
+    return f"{problem}: its {odd[0]} has another type" if odd else None
 
 
 def _step_of(path: Path) -> int:
@@ -266,7 +305,10 @@ def _to_disk(path: Path) -> None:
 
 def read_run_state(checkpoint: str | os.PathLike, process_index: int = 0) -> dict[str, Any]:
     """Reads what a process knew of the run when it saved a checkpoint; empty if that was the plain Trainer."""
-    return read_own_json(Path(checkpoint) / f"run_state_{process_index}.json") or {}
+    path = Path(checkpoint) / f"run_state_{process_index}.json"
+    content = read_own_json(path)
+    with content_of(path):
+        return dict(content or {})
 
 
 def find_checkpoint(args: TrainingArguments) -> str | None:

@@ -16,6 +16,8 @@ import torch.distributed.checkpoint as dcp
 from torch import nn
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 
+from .state_files import content_of, read_own_json
+
 
 SETTINGS_NAME = "settings.json"
 
@@ -46,12 +48,14 @@ def load_optimizer_state(directory: str | Path, model: nn.Module, optimizer: tor
     directory = Path(directory)
     if not (directory / SETTINGS_NAME).is_file():
         raise ValueError(f"{directory} holds no state of an optimizer: it has no {SETTINGS_NAME}.")
-    saved = json.loads((directory / SETTINGS_NAME).read_text(encoding="utf-8"))
+    with content_of(directory / SETTINGS_NAME):
+        saved = dict(read_own_json(directory / SETTINGS_NAME))
     # The optimizer's own state (torch makes one by a step of length 0 if needed) says what to read, and where to.
     state = get_optimizer_state_dict(model, optimizer)
     tensors, settings = _split(_flatten(state))
-    reader = dcp.HuggingFaceStorageReader(str(directory))
-    shapes = {key: entry.size for key, entry in reader.read_metadata().state_dict_metadata.items()}
+    with content_of(directory):
+        reader = dcp.HuggingFaceStorageReader(str(directory))
+        shapes = {key: entry.size for key, entry in reader.read_metadata().state_dict_metadata.items()}
     odd = (shapes.keys() | saved.keys()) ^ (tensors.keys() | settings.keys())
     odd |= {key for key in tensors.keys() & shapes.keys() if tensors[key].shape != shapes[key]}
     odd |= {key for key in settings.keys() & saved.keys() if key.endswith("/params") and settings[key] != saved[key]}

@@ -2,18 +2,50 @@
 """State in files without pickles: JSON that is always whole, state dictionaries as safetensors and JSON, and the
 states of random number generators."""
 
+import errno
 import json
 import math
 import os
+import pickle
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+
+
+# What content that is damaged, or has another form, raises. RuntimeError: RecursionError and torch's own.
+_UNREADABLE = (
+    AttributeError, EOFError, IndexError, KeyError, OverflowError, RuntimeError, TypeError, ValueError,
+    SafetensorError, pickle.UnpicklingError,
+)  # fmt: skip
+
+
+class StateError(ValueError):
+    """A saved state cannot be used. The message names the file."""
+
+
+@contextmanager
+def content_of(path: Path) -> Iterator[None]:
+    """Around the reading and the use of a saved state: an error of its content becomes a StateError that names it."""
+    try:
+        yield
+    except (StateError, torch.OutOfMemoryError):
+        raise
+    except (*_UNREADABLE, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # torch's for an archive that is cut short
+            raise
+        # The first sentence: torch goes on to suggest `weights_only=False`, which may run code that the file holds.
+        said = (str(error).splitlines() or [""])[0].partition(". ")[0]
+        raise StateError(
+            f"{path} cannot be used: it is damaged or was saved by another program ({type(error).__name__}: {said}). "
+            "Resume from an earlier checkpoint."
+        ) from error
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -36,7 +68,7 @@ def read_json(path: Path) -> Any | None:
     """Returns what a JSON file holds; None if there is no such file or it is damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 
@@ -46,7 +78,10 @@ def read_own_json(path: Path) -> Any | None:
     Raises:
         OSError, ValueError: the file cannot be read. To go on as if it were missing would change the run.
     """
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    if not path.is_file():
+        return None
+    with content_of(path):
+        return json.loads(path.read_text(encoding="utf-8"))
 
 
 def for_json(content: Any) -> Any:
@@ -76,13 +111,14 @@ def save_state(folder: Path, name: str, state: Any) -> None:
 
 def load_state(folder: Path, name: str) -> Any:
     """Reads what [`save_state`] wrote; tensors are on the CPU."""
-    content = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-    path = folder / f"{name}.safetensors"
-    if not path.is_file():
-        return state_from_json(content, {})
-    with safe_open(path, framework="pt", device="cpu") as file:
-        # Copies, because a mapped tensor would keep a deleted checkpoint on the disk.
-        return state_from_json(content, {key: file.get_tensor(key).clone() for key in file.keys()})
+    path, tensors = folder / f"{name}.safetensors", {}
+    if path.is_file():
+        with content_of(path), safe_open(path, framework="pt", device="cpu") as file:
+            # Copies, because a mapped tensor would keep a deleted checkpoint on the disk.
+            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}
+    path = folder / f"{name}.json"
+    with content_of(path):
+        return state_from_json(json.loads(path.read_text(encoding="utf-8")), tensors)
 
 
 def state_to_json(value: Any, place: str, tensors: dict[str, torch.Tensor]) -> Any:

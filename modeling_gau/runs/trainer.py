@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer, TrainingArguments
-from transformers.trainer import TRAINING_ARGS_NAME
+from transformers.trainer import SCALER_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, IntervalStrategy, SaveStrategy
 from transformers.utils import PushInProgress, is_sagemaker_mp_enabled, is_torch_xla_available, logging
 
@@ -38,6 +38,7 @@ from .optimizer_state import save_optimizer_state as save_sharded_optimizer_stat
 from .sharding import BFLOAT16_POLICY, load_sharded_weights, plain_class, tied_names
 from .signals import TerminationCallback
 from .state_files import (
+    content_of,
     for_json,
     load_optimizer_state,
     load_state,
@@ -147,7 +148,7 @@ class RunTrainer(Trainer):
         if resume_from_checkpoint is True:
             resume_from_checkpoint = self._newest_whole_checkpoint()
         elif isinstance(resume_from_checkpoint, (str, os.PathLike)):
-            check_whole(resume_from_checkpoint, digests=False)
+            check_whole(resume_from_checkpoint, digests=self.args.process_index == 0)
         self._resumed_log_window, self._evaluation_due = None, False
         self._step_losses: list[torch.Tensor] = []
         self._first_step = 0
@@ -402,19 +403,39 @@ class RunTrainer(Trainer):
             if self.is_fsdp_enabled or (folder / SHARDS_NAME).is_dir():
                 # Shards load under any strategy, and FSDP loads nothing else.
                 load_sharded_optimizer_state(folder / SHARDS_NAME, self.model, self.optimizer)
-                self.lr_scheduler.load_state_dict(load_state(folder, "scheduler"))
+                self._load_scheduler(folder)
             elif (folder / "optimizer.json").is_file() and not self._has_foreign_formats:
-                load_optimizer_state(self.optimizer, load_state(folder, "optimizer"))
-                self.lr_scheduler.load_state_dict(load_state(folder, "scheduler"))
+                with content_of(folder / "optimizer.json"):
+                    load_optimizer_state(self.optimizer, load_state(folder, "optimizer"))
+                self._load_scheduler(folder)
             else:
                 if not any(folder.glob("*optim*")) and not self.is_deepspeed_enabled:
                     logger.warning(
                         f"{folder} holds the model only: optimizer, schedule and random numbers start anew."
                     )
-                super()._load_optimizer_and_scheduler(checkpoint)
-        if self.accelerator.scaler is not None and (folder / "scaler.json").is_file():
-            self.accelerator.scaler.load_state_dict(load_state(folder, "scaler"))
-        self._read_run_state(folder)
+                with content_of(folder):
+                    super()._load_optimizer_and_scheduler(checkpoint)
+        self._load_scaler_state(folder)
+        with content_of(folder / f"run_state_{self.args.process_index}.json"):
+            self._read_run_state(folder)
+
+    def _load_scheduler(self, folder: Path) -> None:
+        with content_of(folder / "scheduler.json"):
+            self.lr_scheduler.load_state_dict(load_state(folder, "scheduler"))
+
+    def _load_scaler_state(self, folder: Path) -> None:
+        scaler = self.accelerator.scaler
+        if (folder / SCALER_NAME).is_file():  # of the plain Trainer, which loads it next, without such checks
+            if scaler is None:
+                raise ValueError(
+                    f"{folder} was trained in float16 ({SCALER_NAME}): resume with --fp16, or delete that file to go "
+                    "on in another precision."
+                )
+            with content_of(folder / SCALER_NAME):
+                scaler.load_state_dict(torch.load(folder / SCALER_NAME, weights_only=True))
+        elif scaler is not None and (folder / "scaler.json").is_file():
+            with content_of(folder / "scaler.json"):
+                scaler.load_state_dict(load_state(folder, "scaler"))
 
     @contextmanager
     def _settings_kept(self, folder: Path) -> Iterator[None]:
@@ -447,8 +468,9 @@ class RunTrainer(Trainer):
     def _names_in_optim_args(self, folder: Path) -> set[str]:
         """Settings named in `--optim_args` of this run or of the run that saved `folder`."""
         before = read_own_json(folder / ARGUMENTS_NAME) or {}
-        texts = (self.args.optim_args or "", before.get("optim_args") or "")
-        return {pair.partition("=")[0].strip() for text in texts for pair in text.split(",")} - {"", "lr"}
+        with content_of(folder / ARGUMENTS_NAME):
+            texts = (self.args.optim_args or "", before.get("optim_args") or "")
+            return {pair.partition("=")[0].strip() for text in texts for pair in text.split(",")} - {"", "lr"}
 
     def _read_run_state(self, folder: Path) -> None:
         self._first_step = self.state.global_step
@@ -467,10 +489,15 @@ class RunTrainer(Trainer):
 
     # Promises: bit-equal resume, without unpickling. The Trainer calls it where the data loader has drawn its seeds.
     def _load_rng_state(self, checkpoint):
-        state = read_own_json(Path(checkpoint or "") / f"rng_state_{self.args.process_index}.json")
-        if checkpoint is None or state is None:
-            return super()._load_rng_state(checkpoint)
-        set_random_state(state, self.args.device, all_devices=self.args.n_gpu > 1)
+        if checkpoint is None:
+            return
+        path = Path(checkpoint) / f"rng_state_{self.args.process_index}.json"
+        state = read_own_json(path)
+        with content_of(path if state is not None else Path(checkpoint)):
+            if state is None:
+                super()._load_rng_state(checkpoint)
+            else:
+                set_random_state(state, self.args.device, all_devices=self.args.n_gpu > 1)
 
     # ---- The Hub ----
 

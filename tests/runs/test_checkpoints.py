@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import os
+import random
 import resource
 import shutil
 import sys
@@ -451,6 +452,148 @@ def test_all_of_an_earlier_run_is_removed(run_dir):
     assert {path.name for path in removed} == ({*listed} - {"checkpoint-7"}) | leftovers
     assert remove_all_checkpoints(run_dir) == []
     assert remove_all_checkpoints(run_dir / "none") == []
+
+
+# ---- Damaged content ----
+
+NESTED = "[" * 100_000 + "]" * 100_000
+OTHER_MANIFESTS = {
+    "nested": NESTED,
+    "nested files": '{"format": 1, "files": ' + NESTED + "}",
+    "text": '"whole"',
+    "list of files": '{"format": 1, "files": ["model.safetensors"]}',
+    "no files": '{"format": 1, "files": {}}',
+    "bool": '{"format": true, "files": {"trainer_state.json": {}}}',
+    "format 0": '{"format": 0, "files": {"trainer_state.json": {"bytes": 1, "blake2b": ""}}}',
+    "list": '{"format": 1, "files": {"trainer_state.json": [1, 2]}}',
+    "no digest": '{"format": 1, "files": {"trainer_state.json": {"bytes": 1}}}',
+    "text for bytes": '{"format": 1, "files": {"trainer_state.json": {"bytes": "1", "blake2b": ""}}}',
+    "long name": '{"format": 1, "files": {"' + "a" * 5000 + '": {"bytes": 1, "blake2b": ""}}}',
+    "null in a name": r'{"format": 1, "files": {"\u0000": {"bytes": 1, "blake2b": ""}}}',
+    "surrogate in a name": r'{"format": 1, "files": {"\ud800": {"bytes": 1, "blake2b": ""}}}',
+}
+
+
+@pytest.mark.parametrize("manifest", OTHER_MANIFESTS.values(), ids=OTHER_MANIFESTS)
+def test_manifest_of_another_form_is_passed_over(run_dir, manifest):
+    (run_dir / "checkpoint-8" / "checkpoint.json").write_text(manifest)
+    for digests in (True, False):
+        assert find_whole_checkpoint(run_dir, digests)[0].name == "checkpoint-6"
+    with pytest.raises(ValueError, match="checkpoint-8 is not a whole checkpoint"):
+        check_whole(run_dir / "checkpoint-8")
+
+
+def flipped_bits(content: bytes, count: int, seed: int) -> Iterator[bytes]:
+    """`content` with one bit flipped, at `count` places."""
+    for place in random.Random(seed).sample(range(8 * len(content)), min(count, 8 * len(content))):
+        damaged = bytearray(content)
+        damaged[place // 8] ^= 1 << place % 8
+        yield bytes(damaged)
+
+
+def test_flipped_bits_of_a_manifest_are_passed_over_or_harmless(run_dir):
+    path = run_dir / "checkpoint-8" / "checkpoint.json"
+    files, passed_over = json.loads(path.read_bytes())["files"], 0
+    for damaged in flipped_bits(path.read_bytes(), 300, seed=0):
+        path.write_bytes(damaged)
+        if find_whole_checkpoint(run_dir)[0].name == "checkpoint-8":
+            assert json.loads(damaged)["files"] == files  # the flip is in the step, or between the entries
+        else:
+            passed_over += 1
+    assert passed_over > 200
+
+
+def as_if_saved(folder: Path) -> None:
+    """Makes the manifest agree with the files, so that loading meets their damage."""
+    path = folder / "checkpoint.json"
+    listed = json.loads(path.read_bytes())["files"]
+    for name in listed:
+        listed[name] = {"bytes": (folder / name).stat().st_size, "blake2b": checkpoints._digest(folder / name)}
+    path.write_text(json.dumps({"format": 1, "step": 6, "files": listed}))
+
+
+STATES = ("optimizer.json", "optimizer.safetensors", "rng_state_0.json", "run_state_0.json", "scheduler.json")
+STATES += ("trainer_state.json", "training_args.json")
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_flipped_bits_of_a_state_are_named_or_harmless(run_dir, name):
+    folder = run_dir / "checkpoint-6"
+    content = (folder / name).read_bytes()
+    trainer = make_trainer(run_dir, max_steps=6)
+    for damaged in flipped_bits(content, 25, seed=1):
+        (folder / name).write_bytes(damaged)
+        with pytest.raises(ValueError, match=f"the digest of {name} differs"):
+            trainer.train(resume_from_checkpoint=str(folder))
+        as_if_saved(folder)
+        try:
+            trainer.train(resume_from_checkpoint=str(folder))
+        except ValueError as error:
+            told = str(error)
+            assert name.partition(".")[0] in told
+            assert "\n" not in told
+        (folder / name).write_bytes(content)
+        as_if_saved(folder)
+
+
+@pytest.mark.parametrize("name", [name for name in STATES if name.endswith(".json")])
+@pytest.mark.parametrize("content", ["", "7", "[3]", '{"step": {"a": 1}}', NESTED, '"text"'])
+def test_state_of_another_form_is_named(run_dir, name, content):
+    folder = run_dir / "checkpoint-6"
+    (folder / name).write_text(content)
+    as_if_saved(folder)
+    if (name, content[:2]) == ("training_args.json", '{"'):
+        return  # as of a run without --optim_args
+    with pytest.raises(ValueError, match=name) as caught:
+        train(run_dir, resume=str(folder))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "rng_state.pth", "scheduler.pt", "trainer_state.json"])
+@pytest.mark.parametrize("damage", [b"", b"\x80\x04damaged", None])
+def test_damage_in_a_checkpoint_of_the_plain_trainer_is_named(tmp_path, name, damage):
+    """torch's own error suggests `weights_only=False`."""
+    train(tmp_path, trainer_class=Trainer, max_steps=6)
+    path = tmp_path / "checkpoint-6" / name
+    path.write_bytes(path.read_bytes()[:-200] if damage is None else damage)
+    if name == "trainer_state.json":
+        assert find_whole_checkpoint(tmp_path)[0].name == "checkpoint-3"
+    with pytest.raises(ValueError, match="checkpoint-6") as caught:
+        train(tmp_path, resume=str(tmp_path / "checkpoint-6"))
+    assert "\n" not in str(caught.value)
+    assert "weights_only" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"damaged", {}, {"scale": "large"}], ids=str)
+def test_scaler_of_the_plain_trainer_is_loaded_or_named(tmp_path, content):
+    train(tmp_path, trainer_class=Trainer, max_steps=3)
+    path, trainer = tmp_path / "checkpoint-3" / "scaler.pt", make_trainer(tmp_path, max_steps=3)
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    with pytest.raises(ValueError, match=r"scaler\.pt\): resume with --fp16"):
+        trainer.train(resume_from_checkpoint=str(path.parent))
+    trainer.accelerator.scaler = torch.amp.GradScaler("cpu")
+    with pytest.raises(ValueError, match=r"scaler\.pt cannot be used: [^\n]*$") as caught:
+        trainer.train(resume_from_checkpoint=str(path.parent))
+    assert "weights_only" not in str(caught.value)
+    state = torch.amp.GradScaler("cpu", init_scale=4.0).state_dict()
+    torch.save(state, path)
+    trainer.train(resume_from_checkpoint=str(path.parent))
+    assert trainer.accelerator.scaler.get_scale() == 4.0
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [{"global_step": True}, {"global_step": -1}, {"global_steps": 3}, {"log_history": "text"}, {"log_history": [3]},
+     {"stateful_callbacks": []}, {"total_flos": "many"}, {"best_metric": []}],
+    ids=str,
+)  # fmt: skip
+def test_trainer_state_of_another_form_is_passed_over(run_dir, entry):
+    folder = run_dir / "checkpoint-8"
+    (folder / "checkpoint.json").unlink()
+    assert find_whole_checkpoint(run_dir)[0] == folder
+    state = json.loads((folder / "trainer_state.json").read_bytes())
+    (folder / "trainer_state.json").write_text(json.dumps(state | entry))
+    assert find_whole_checkpoint(run_dir)[0].name == "checkpoint-6"
 
 
 # ---- Kills ----
