@@ -175,6 +175,12 @@ class GlueArguments:
             separator=self.label_separator,
         )
 
+    def stated_problem_type(self) -> str:
+        """The problem type as far as it is known before data is read; a single label if nothing is stated."""
+        if self.label_column and len(self.label_column) > 1:
+            return PROBLEM_TYPES["multi_label"]
+        return self.column_options().problem_type or self.task().problem_type
+
     def benchmark(self) -> Benchmark:
         return BENCHMARKS[self.dataset_name]
 

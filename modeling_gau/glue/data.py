@@ -56,10 +56,12 @@ def prepare_data(
 def _prepare_data(
     model_args: ModelArguments, glue_args: GlueArguments, args: GlueTrainingArguments, base_config: PreTrainedConfig
 ) -> GlueData:
+    args.check_problem(glue_args.stated_problem_type())
     splits = load_splits(glue_args, args, model_args.cache_dir, model_args.token)
     saved = saved_label_names(base_config) if model_args.model_name_or_path else None
     problem_type = base_config.problem_type if saved else None
     task = glue_args.task() if glue_args.task_name else infer_task(splits, saved, problem_type)
+    args.check_problem(task.problem_type)
     check_texts(task, splits)
     if saved is None and not args.do_train and args.should_log:
         print("The classifier has random weights and will not be trained: expect results of chance.")

@@ -274,8 +274,10 @@ class Study:
 
     def _check_first(self) -> None:
         """Checks all data and all earlier runs before the first run takes hours."""
-        for task in self.tasks:
-            self._data_of(task)  # finds a missing folder before any file is read
+        for task in self.tasks:  # before any file is read
+            glue_args = self._data_of(task)
+            for point in self._points_of(task) if task.name != "ax" else ():
+                self._training_of(self._run(task, point, self.seeds[0]), glue_args)
         for task in self.tasks:
             own = [self._run(task, point, seed) for point in self.points for seed in self.seeds]
             # The largest batches need the most rows.
@@ -386,6 +388,7 @@ class Study:
         if run.task.name == "ax":
             args.do_train, args.do_eval, args.do_predict = False, False, True
         args.resolve_best_metric(run.task)
+        args.check_problem(run.task.problem_type)
         return args
 
 

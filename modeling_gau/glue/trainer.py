@@ -11,7 +11,7 @@ from transformers.trainer_utils import IntervalStrategy, PredictionOutput, SaveS
 
 from ..runs.arguments import RunArguments
 from ..runs.trainer import RunTrainer, replaced
-from .tasks import GlueTask
+from .tasks import PROBLEM_TYPES, GlueTask
 
 
 @dataclass
@@ -77,6 +77,14 @@ class GlueTrainingArguments(RunArguments):
         if self.early_stopping_patience is None:
             return []
         return [PatienceCallback(self.early_stopping_patience, self.early_stopping_threshold)]
+
+    def check_problem(self, problem_type: str) -> None:
+        """Raises ValueError for a loss that does not exist for a problem type."""
+        if self.label_smoothing_factor and problem_type != PROBLEM_TYPES["single_label"]:
+            raise ValueError(
+                f"--label_smoothing_factor {self.label_smoothing_factor} needs one class a row, this is "
+                f"{problem_type}. Leave it out, or give --problem_type single_label for numbers that are classes."
+            )
 
     def check_rows(self, rows: int) -> None:
         """Raises ValueError if `dataloader_drop_last` drops all of the training rows."""

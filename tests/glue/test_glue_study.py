@@ -224,6 +224,16 @@ def test_what_is_finished_is_not_run_again(tmp_path, capsys):
     assert names_made(more) == ["cola-seed-2", "rte-seed-2"]
 
 
+def test_a_loss_that_one_task_does_not_have_shows_before_any_data_is_read(tmp_path):
+    checked = []
+    study = make_study(
+        tmp_path, "cola,stsb", Runs(), grid=["label_smoothing_factor=0,0.1"], check=lambda *_: checked.append(1)
+    )
+    with pytest.raises(ValueError, match=r"--label_smoothing_factor 0\.1 needs one class a row, this is regression"):
+        study.run(report_study)
+    assert not checked
+
+
 @pytest.mark.parametrize(
     "changed, message",
     [

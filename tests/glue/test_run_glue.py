@@ -381,6 +381,21 @@ def test_an_attention_that_the_checkpoint_cannot_use_may_fit_what_it_is_changed_
 
 
 @pytest.mark.parametrize(
+    "options", [{"task_name": "stsb"}, {"problem_type": "regression"}, {"label_column": ["good", "new"]}]
+)
+def test_label_smoothing_of_scores_is_refused_before_data_is_read(tmp_path, pretrained, options):
+    with pytest.raises(ValueError, match=r"--label_smoothing_factor 0.1 needs one class a row.*Leave it out"):
+        run(tmp_path / "out", train_file="nowhere.csv", model_name_or_path=pretrained, **options, **SMOOTH)
+
+
+def test_label_smoothing_of_classes(tmp_path, sst2):
+    assert math.isfinite(run(tmp_path / "out", "do_train", max_steps=1, **sst2, **SMOOTH)["train_loss"])
+
+
+SMOOTH = {"label_smoothing_factor": 0.1}
+
+
+@pytest.mark.parametrize(
     "flags, options, rows, message",
     [
         ((), {"task_name": "sst2"}, [{"sentence": "a", "label": -1}], r"line 1 \(Split train, row 0 .*label is -1"),
@@ -393,6 +408,13 @@ def test_an_attention_that_the_checkpoint_cannot_use_may_fit_what_it_is_changed_
         ((), {"data_dir": "."}, None, "--data_dir needs --task_name"),
         (("dataloader_drop_last",), {"max_steps": 5}, None, "nothing of the 4 training rows: .* need 8"),
         ((), {"max_steps": 0}, None, "--max_steps must be at least 1"),
+        (
+            (),
+            SMOOTH,
+            [{"sentence": "a", "label": score} for score in (0.5, 1.0)],
+            "this is regression",
+        ),
+        ((), SMOOTH, [{"sentence": "a", "label": ["b"]}, {"sentence": "a", "label": ["c"]}], "this is multi_label"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_written(tmp_path, pretrained, flags, options, rows, message):
