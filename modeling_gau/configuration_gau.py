@@ -197,9 +197,9 @@ class GAUConfig(PreTrainedConfig):
         unpad_inputs (`bool`, *optional*, defaults to `True`):
             Whether to remove padding before the layers and restore it after them: on CPUs where that saves time, on
             accelerators with FlashAttention. Results are the same up to rounding. Compiled and traced models keep
-            the padding, and so do calls for hidden states or attentions. Use `False` for code that reads hidden
-            states inside the layers and expects `(batch, seq, hidden)`, not `(1, tokens, hidden)`: forward hooks,
-            PEFT's `adapter_names`.
+            the padding, and so do calls for hidden states or attentions, and models with hooks in their layers: these
+            see `(batch, seq, hidden)`. Use `False` for code that reads hidden states inside the layers by other means
+            than hooks, where it would find `(1, tokens, hidden)`.
 
     Raises:
         ValueError: a value of a wrong type or out of range, an unknown normalization, activation or kind of rotary

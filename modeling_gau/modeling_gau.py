@@ -565,6 +565,7 @@ class GAUModel(GAUPreTrainedModel):
             plain=all(map(_is_plain, self.layers)),
             attentions=bool(recorded.get("output_attentions", self.config.output_attentions)),
             hidden_states=bool(recorded.get("output_hidden_states", self.config.output_hidden_states)),
+            modules=self.layers,
         )
 
     def _uses_of_n(self, plan: BatchPlan, window: int | None, hidden_states: torch.Tensor) -> dict[str, torch.Tensor]:

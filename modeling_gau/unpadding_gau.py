@@ -24,6 +24,8 @@ FLASH_ARGUMENTS = ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length
 _OPERATIONS_OF_A_CALL = 20e6
 # Estimated, not measured: a few microseconds of an accelerator.
 _OPERATIONS_OF_A_CALL_ACCELERATOR = 10e9
+# Libraries whose hooks move and shard weights or record outputs.
+_LIBRARIES_WITH_HOOKS = ("accelerate", "deepspeed", "torch", "transformers")
 
 
 # Masks, and n
@@ -356,6 +358,7 @@ class Layers:
         backend: the attention backend.
         plain: no layer is compiled or wrapped. A compiled one would recompile for every new set of lengths.
         attentions, hidden_states: whether the caller asks for them.
+        modules: the layers themselves. Users' hooks on them see the batch as given.
     """
 
     config: PreTrainedConfig
@@ -364,11 +367,16 @@ class Layers:
     plain: bool
     attentions: bool
     hidden_states: bool
+    modules: nn.ModuleList
 
     @property
     def takes_packed(self) -> bool:
         """Whether the layers can compute sequences laid end to end by their lengths."""
         return not self.attentions and (self.backend.takes_lengths or (self.backend.takes_sequences and self.plain))
+
+    def are_watched(self) -> bool:
+        """Whether somebody sees hidden states within the layers."""
+        return self.hidden_states or any(map(_has_hooks, self.modules.modules()))
 
     def cost(self, device: torch.device) -> LayerCost:
         cost = LayerCost.of(self.config, device)
@@ -400,6 +408,17 @@ class Layers:
                 f"attn_implementation='{self.config._attn_implementation}' closes the gaps that an attention_mask has "
                 "between real tokens, which changes what a sliding_window shows. Use 'sdpa', 'gau_blocked' or 'eager'."
             )
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    """Whether a user's hooks see what passes through a module. Those of libraries (FSDP, recorded outputs) do not mind
+    its form."""
+    forward, backward = module._forward_hooks, module._backward_hooks
+    return any(
+        str(hook.__module__).partition(".")[0] not in _LIBRARIES_WITH_HOOKS
+        for hooks in (forward, module._forward_pre_hooks, backward, module._backward_pre_hooks)
+        for hook in hooks.values()
+    )
 
 
 @dataclass(frozen=True)
@@ -522,10 +541,11 @@ def _plan_of_documents(
     if position_ids is None:
         # 0 at padding: dynamic RoPE goes by the largest position.
         position_ids = restarting_positions(document_ids).masked_fill(document_ids == 0, 0)
-    may = layers.takes_packed and not layers.hidden_states and layers.gain_on(inputs.device)
+    may = layers.takes_packed and layers.gain_on(inputs.device)
     if may and (layers.config.unpad_inputs or layers.backend.takes_lengths) and has_values(inputs, document_ids):
         packed = documents_end_to_end(document_ids)
-        if packed is not None and (layers.backend.takes_lengths or packed.pays(layers.cost(inputs.device))):
+        pays = packed is not None and (layers.backend.takes_lengths or packed.pays(layers.cost(inputs.device)))
+        if pays and not layers.are_watched():
             position_ids = packed.take(position_ids.expand(shape))
             return BatchPlan(shape, position_ids, packed=packed, takes_inputs=True)
     layers.check_separation()
@@ -533,7 +553,8 @@ def _plan_of_documents(
         raise ValueError(
             f"attn_implementation='{layers.config._attn_implementation}' takes document_ids only where the documents "
             "can be laid end to end: contiguous, in a model that is not compiled or traced, without "
-            "output_hidden_states. Use 'sdpa', 'gau_blocked' or 'eager', or give cu_seq_lens_q."
+            "output_hidden_states and hooks in its layers. Use 'sdpa', 'gau_blocked' or 'eager', or give "
+            "cu_seq_lens_q."
         )
     return BatchPlan(shape, position_ids, same_document(document_ids), padding=document_ids == 0)
 
@@ -563,12 +584,13 @@ def _plan_of_row(
 
 
 def _unpadded(layers: Layers, inputs: torch.Tensor, attention_mask: torch.Tensor) -> PackedSequences | None:
-    may = layers.takes_packed and layers.plain and not layers.hidden_states and layers.gain_on(inputs.device)
+    may = layers.takes_packed and layers.plain and layers.gain_on(inputs.device)
     if not may or not layers.config.unpad_inputs or not has_values(inputs, attention_mask):
         return None
     # Closing a gap would bring its neighbours nearer to each other.
     keep_holes = "sliding_attention" in layers.windows or layers.config.relative_position_bias == "distance"
-    return without_padding(attention_mask.to(inputs.device), layers.cost(inputs.device), keep_holes)
+    packed = without_padding(attention_mask.to(inputs.device), layers.cost(inputs.device), keep_holes)
+    return None if packed is None or layers.are_watched() else packed
 
 
 def _check_attention_mask(attention_mask: torch.Tensor, batch: int, seq: int) -> None:

@@ -26,6 +26,7 @@ from modeling_gau.attention_gau import (
     register_attention_backend,
 )
 from modeling_gau.unpadding_gau import (
+    BatchPlan,
     LayerCost,
     PackedSequences,
     documents_end_to_end,
@@ -144,12 +145,16 @@ def test_fixed_n_and_positions_of_the_caller_or_scaled(make_model, fields):
 
 
 def shapes_in_layers(model, **inputs) -> list[tuple[int, ...]]:
-    seen = []
-    hook = model.get_submodule("layers.0.gau.i_dense").register_forward_hook(
-        lambda module, arguments, output: seen.append(tuple(arguments[0].shape[:2]))
-    )
+    seen, unit = [], model.layers[0].gau
+    query_and_key = unit.query_and_key
+
+    def look(base, *args):  # not a hook, which keeps the padding
+        seen.append(tuple(base.shape[:2]))
+        return query_and_key(base, *args)
+
+    unit.query_and_key = look
     model(**inputs)
-    hook.remove()
+    del unit.query_and_key
     return seen
 
 
@@ -392,7 +397,7 @@ def test_layers_on_another_device(make_model):
 
 
 @pytest.mark.parametrize("how", ["layer.compile()", "torch.compile(layer)"])
-def test_compiled_layers_keep_padding(make_model, how):
+def test_compiled_layers_keep_padding(make_model, monkeypatch, how):
     model, batch = make_model(), make_batch()
     expected = model(**batch).last_hidden_state
     for index, layer in enumerate(model.layers):
@@ -400,11 +405,59 @@ def test_compiled_layers_keep_padding(make_model, how):
             layer.compile(backend="eager")
         else:
             model.layers[index] = torch.compile(layer, backend="eager")
-    shapes = []
-    for layer in model.layers:
-        layer.register_forward_hook(lambda module, arguments, output: shapes.append(tuple(output.shape[:2])))
+    plans = []
+    monkeypatch.setattr(BatchPlan, "take", lambda plan, *tensors: plans.append(plan) or tensors)
     torch.testing.assert_close(model(**batch).last_hidden_state, expected)
+    assert [plan.packed for plan in plans] == [None]
+
+
+@pytest.mark.parametrize("kind", ["forward_hook", "forward_pre_hook", "full_backward_hook", "full_backward_pre_hook"])
+@pytest.mark.parametrize("name", ["layers.1", "layers.2.gau", "layers.0.gau.o_dense"])
+def test_hooks_see_the_batch_as_given(make_model, kind, name):
+    model, batch = make_model(), make_batch()
+    expected, shapes = model(**batch).last_hidden_state, []
+
+    def look(module, *args):
+        shapes.append(next(tensor for given in args for tensor in as_tuple(given) if tensor is not None).shape[:2])
+
+    handle = getattr(model.get_submodule(name), f"register_{kind}")(look)
+    assert shapes_in_layers(model, **batch) == PADDED
+    found = model(**batch).last_hidden_state
+    found.sum().backward()
+    torch.testing.assert_close(found, expected)
     assert set(shapes) == set(PADDED)
+    handle.remove()
+    assert shapes_in_layers(model, **batch) == UNPADDED
+
+
+def as_tuple(given: object) -> tuple:
+    return given if isinstance(given, tuple) else (given,)
+
+
+def test_hooks_see_documents_as_given(make_model):
+    """In the same rows and columns as the batch."""
+    model, batch = make_model(), make_batch()
+    documents = batch["attention_mask"] * (1 + (torch.arange(max(LENGTHS)) > 4))
+    inputs = {"input_ids": batch["input_ids"], "document_ids": documents}
+    expected, shapes = model(**inputs).last_hidden_state, []
+    assert shapes_in_layers(model, **inputs) == UNPADDED
+    model.layers[2].register_forward_hook(lambda module, given, output: shapes.append(tuple(output.shape[:2])))
+    torch.testing.assert_close(model(**inputs).last_hidden_state, expected)
+    assert shapes == PADDED
+
+
+def test_hooks_of_libraries_change_nothing(make_model):
+    """Recording outputs leaves hooks behind, and FSDP2 has its own on each layer."""
+    model, batch = make_model(), make_batch()
+    model(**batch, output_hidden_states=True)
+    assert any(layer._forward_hooks for layer in model.layers)
+
+    def gather(module, args):
+        pass
+
+    gather.__module__ = "torch.distributed.fsdp"
+    model.layers[0].register_forward_pre_hook(gather)
+    assert shapes_in_layers(model, **batch) == UNPADDED
 
 
 def test_positions_that_restart_mark_documents():
