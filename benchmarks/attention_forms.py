@@ -19,6 +19,7 @@ length.
 import argparse
 import csv
 import json
+import math
 import statistics
 import sys
 from pathlib import Path
@@ -86,15 +87,16 @@ def measure(args: argparse.Namespace) -> int:
     names = list(cells(args))
     # The first run also makes the tokenizer that the others use.
     jobs = [Job(name, "pretrain", {}, RESULT, needs=tuple(names[:1]) if name != names[0] else ()) for name in names]
+    named = {job.name: job for job in jobs}
     with lock(args.output_dir) as descriptor:
 
         def is_finished(job: Job) -> bool:
             return (args.output_dir / job.name / RESULT).is_file()
 
         def ended(job: Job, finished: set[str]) -> str:
-            rows = [row_of(args.output_dir / name) for name in names if is_finished(Job(name, "", {}, RESULT))]
-            merge(args.csv, rows)
-            return f"loss at 512: {row_of(args.output_dir / job.name)['loss_512']}"
+            row = row_of(args.output_dir / job.name)
+            merge(args.csv, [row])
+            return f"loss at 512: {row['loss_512']}"
 
         runner = Runner(
             jobs,
@@ -106,7 +108,10 @@ def measure(args: argparse.Namespace) -> int:
             ended,
             locks=(descriptor,),
         )
-        return runner.run()
+        merge(args.csv, [row_of(args.output_dir / name) for name, job in named.items() if is_finished(job)])
+        code = runner.run()
+        merge(args.csv, [row_of(args.output_dir / name) for name, job in named.items() if is_finished(job)])
+        return code
 
 
 def cells(args: argparse.Namespace):
@@ -213,15 +218,20 @@ def print_table(path: Path, as_markdown: bool) -> None:
     table = [["width", "steps", "normalization", "positions", "rate", "seeds", *(f"loss at {n}" for n in LENGTHS)]]
     lines = []
     for cell, rates in groups.items():
-        rate, rows = min(rates.items(), key=lambda item: mean(item[1], 512))
+        # A rate that was tried with fewer seeds, or that diverged, is not the best one.
+        rate, rows = min(rates.items(), key=lambda item: (-len(item[1]), infinite(mean(item[1], 512))))
         words = [f"{mean(rows, n):.3f}{spread(rows, n)}" for n in LENGTHS]
-        lines.append((cell[:2], mean(rows, 512), [*cell, rate, len(rows), *words]))
+        lines.append((cell[:2], mean(rows, 512), [*cell, rate, str(len(rows)), *words]))
     table += [line for *_, line in sorted(lines, key=lambda line: line[:2])]
     print(markdown(table, left=4) if as_markdown else aligned(table, left=4))
 
 
 def mean(rows: list[dict], length: int) -> float:
     return statistics.mean(float(row[f"loss_{length}"]) for row in rows)
+
+
+def infinite(value: float) -> float:
+    return math.inf if math.isnan(value) else value
 
 
 def spread(rows: list[dict], length: int) -> str:

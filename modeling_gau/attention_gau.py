@@ -71,7 +71,7 @@ _ACTIVATIONS = {
     "squared_relu": Activation(lambda scores: scores.relu().square(), lambda scores, weights: 2 * scores.relu()),
     "sigmoid": Activation(torch.sigmoid, lambda scores, weights: weights * (1 - weights)),
     "laplace": Activation(
-        lambda scores: (1 + torch.erf((scores - _LAPLACE_MEAN) / (_LAPLACE_STD * math.sqrt(2)))) / 2,
+        lambda scores: torch.special.erfc((_LAPLACE_MEAN - scores) / (_LAPLACE_STD * math.sqrt(2))) / 2,
         # The normal density, whose height is sqrt(2) at this deviation.
         lambda scores, weights: math.sqrt(2) * torch.exp(-((scores - _LAPLACE_MEAN) / _LAPLACE_STD).square() / 2),
     ),
@@ -120,7 +120,7 @@ class AttentionNormalization:
         if visible is not None:
             scores = scores.masked_fill(~visible, torch.finfo(scores.dtype).min)
         if self.family != "softmax":
-            weights = _ACTIVATIONS[self.family].forward(_wide_scores(scores))
+            weights = _ACTIVATIONS[self.family].forward(self._wide(scores))
             if self.sum_normalized:
                 weights = weights / _positive_sum(weights)
             return weights.to(scores.dtype)
@@ -139,7 +139,7 @@ class AttentionNormalization:
         if self.family == "softmax":
             # Also with a sink, whose weight has no gradient.
             return torch._softmax_backward_data(weights_gradient, weights, -1, weights.dtype)
-        wide = _wide_scores(scores)
+        wide = self._wide(scores)
         if not self.sum_normalized:
             return (_ACTIVATIONS[self.family].gradient(wide, weights) * weights_gradient).to(scores.dtype)
         rectified = wide.relu()
@@ -147,10 +147,11 @@ class AttentionNormalization:
         gradient = (weights_gradient - inner.to(weights.dtype)) * rectified
         return (2 * gradient / _positive_sum(rectified.square())).to(scores.dtype)
 
-
-def _wide_scores(scores: torch.Tensor) -> torch.Tensor:
-    # Squares of float16 scores above 255 overflow; bfloat16 has the range, and its rounding is that of the products.
-    return scores.float() if scores.dtype == torch.float16 else scores
+    def _wide(self, scores: torch.Tensor) -> torch.Tensor:
+        """Squares of float16 scores above 255 overflow. bfloat16 has the range, and its rounding is that of the
+        products, but `laplace` subtracts from scores near 0 a number near 1."""
+        narrow = (torch.float16, torch.bfloat16) if self.family == "laplace" else (torch.float16,)
+        return scores.float() if scores.dtype in narrow else scores
 
 
 def _sum_dtype(tensor: torch.Tensor) -> torch.dtype:

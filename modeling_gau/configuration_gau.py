@@ -158,11 +158,12 @@ class GAUConfig(PreTrainedConfig):
         relative_position_bias (`str`, *optional*):
             A learned function of the distance of query and key that is added to every score. `"distance"` has one
             number for each distance up to `relative_position_bias_max_distance` to either side, beyond which it is
-            constant (backends that take an additive term: eager, sdpa, gau_blocked). `"rotary"` is the product of two
+            constant; distances are those of places in the sequence, whatever the `position_ids` (backends that take an
+            additive term: eager, sdpa, gau_blocked). `"rotary"` is the product of two
             learned vectors under rotary positions, for any length and every backend. `None`: no bias.
         relative_position_bias_init (`float`, *optional*, defaults to 1.0):
-            The bias of a token with itself before training. With growing distance it falls off like the mean of
-            cos(distance * rotary frequency).
+            The bias of a token with itself before training. It falls off with the distance as exp(-distance / 8),
+            which `"rotary"` approximates with its frequencies.
         relative_position_bias_max_distance (`int`, *optional*, defaults to 128):
             Largest distance with a number of its own for `"distance"`.
         hidden_dropout_prob (`float`, *optional*, defaults to 0.1):

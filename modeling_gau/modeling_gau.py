@@ -174,6 +174,10 @@ class GAUScaleOffset(nn.Module):
         return scaled if self.bias is None else scaled + self.bias
 
 
+# Distance over which a relative position bias falls by a factor e before training.
+_BIAS_REACH = 8.0
+
+
 class GAUDistanceBias(nn.Module):
     """A number b for each distance j - i of key and query, constant beyond the longest (Hua et al. 2022)."""
 
@@ -184,14 +188,16 @@ class GAUDistanceBias(nn.Module):
 
     @torch.no_grad()
     def reset(self, config: GAUConfig) -> None:
-        inv_freq, _ = GAURotaryEmbedding.compute_default_rope_parameters(config)
         distances = torch.arange(-self.longest, self.longest + 1)
-        start = config.relative_position_bias_init * (distances[:, None] * inv_freq).cos().mean(-1)
-        init.copy_(self.weight, start)
+        init.copy_(self.weight, config.relative_position_bias_init * (-distances.abs() / _BIAS_REACH).exp())
 
-    def forward(self, distances: torch.LongTensor) -> torch.Tensor:
-        """The biases of distances j - i. Backends look them up in `weight` by themselves."""
-        return self.weight[distances.clamp(-self.longest, self.longest) + self.longest]
+    def forward(self) -> torch.Tensor:
+        """The table, for backends. A call, since an offloaded module has its weight only while it runs."""
+        return self.weight
+
+    def at(self, distances: torch.LongTensor) -> torch.Tensor:
+        """The biases of distances j - i."""
+        return self()[distances.clamp(-self.longest, self.longest) + self.longest]
 
 
 class GAURotaryBias(nn.Module):
@@ -202,9 +208,16 @@ class GAURotaryBias(nn.Module):
         self.query = nn.Parameter(torch.empty(config.attention_key_size))
         self.key = nn.Parameter(torch.empty(config.attention_key_size))
 
+    @torch.no_grad()
     def reset(self, config: GAUConfig) -> None:
+        # exp(-d / r) as an integral over cosines of d has the density 1 / (1 + (r f)^2) of the frequency f; the
+        # frequencies are evenly spaced on a logarithmic scale, which gives another factor f.
+        frequencies, _ = GAURotaryEmbedding.compute_default_rope_parameters(config)
+        shares = frequencies / (1 + (_BIAS_REACH * frequencies) ** 2)
+        # Both columns of a pair add their product once.
+        start = (config.relative_position_bias_init * shares / shares.sum() / 2).sqrt().repeat_interleave(2)
         for vector in (self.query, self.key):
-            init.constant_(vector, (config.relative_position_bias_init / config.attention_key_size) ** 0.5)
+            init.copy_(vector, start)
 
     def forward(self, cos: torch.Tensor, sin: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Columns for query and key, `(batch or 1, seq, key_dim)`, whose products are the bias."""
@@ -285,7 +298,7 @@ class GatedAttentionUnit(nn.Module):
         if self.sliding_window is not None:
             kwargs["sliding_window"] = self.sliding_window
         if isinstance(self.position_bias, GAUDistanceBias):
-            kwargs["distance_bias"] = self.position_bias.weight
+            kwargs["distance_bias"] = self.position_bias()
         if self.attention_sink is not None:
             kwargs["sink"] = self.attention_sink
         if segments is not None:
@@ -303,15 +316,24 @@ class GatedAttentionUnit(nn.Module):
         return self.o_dense(gate * attended.squeeze(2)), weights
 
     def _check_learned(self) -> None:
-        """Raises ValueError if the normalization was changed to or from one with a parameter of its own."""
+        """Raises ValueError if a field was changed to or from a value with parameters of its own."""
         normalization = ATTENTION_NORMALIZATIONS[self.config.attention_normalization]
-        has = (self.attention_scale is not None, self.attention_sink is not None)
-        if has != (normalization.learned_scale, normalization.sink):
-            raise ValueError(
-                f"attention_normalization='{self.config.attention_normalization}' was set on a finished model, but "
-                "it, or the one before, has a learned parameter in each layer. Load the checkpoint with "
-                "from_pretrained(..., attention_normalization=...) instead."
-            )
+        bias = self.config.relative_position_bias
+        learned = {
+            f"attention_normalization='{self.config.attention_normalization}'": (
+                (self.attention_scale is not None, self.attention_sink is not None)
+                == (normalization.learned_scale, normalization.sink)
+            ),
+            f"relative_position_bias={bias!r}": (
+                type(self.position_bias) is (type(None) if bias is None else _RELATIVE_POSITION_BIASES[bias])
+            ),
+        }
+        for setting, fits in learned.items():
+            if not fits:
+                raise ValueError(
+                    f"{setting} was set on a finished model, but it, or the value before, has learned parameters in "
+                    "each layer. Load the checkpoint with from_pretrained(..., field=value) instead."
+                )
 
     def query_and_key(
         self, base: torch.Tensor, position_embeddings: tuple[torch.Tensor, torch.Tensor]
@@ -495,7 +517,8 @@ class GAUModel(GAUPreTrainedModel):
             documents apart, each with its own n. Let `position_ids` restart with each document in that case.
             Hidden states at the padding of a 2-D mask are 0.
         position_ids (`torch.LongTensor` of shape `(batch_size or 1, sequence_length)`, *optional*):
-            Positions of the tokens. Without an `attention_mask`, positions that restart within a single row mark it as
+            Positions of the tokens for the rotary embedding; `relative_position_bias="distance"` goes by places in the
+            sequence instead. Without an `attention_mask`, positions that restart within a single row mark it as
             packed: its sequences do not see each other (`DataCollatorWithFlattening`). A compiled or traced model does
             not read positions: give it `cu_seq_lens_q`.
         document_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):

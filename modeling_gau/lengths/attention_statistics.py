@@ -94,7 +94,7 @@ class AttentionStatistics:
             query, key = unit.scaled(query, key, position_embeddings, query_factor, score_shift, torch.float32)
             final_scores = query[:, places] @ key.transpose(1, 2)
             if isinstance(unit.position_bias, GAUDistanceBias):
-                final_scores += unit.position_bias(torch.arange(seq, device=places.device) - places[:, None])
+                final_scores += unit.position_bias.at(torch.arange(seq, device=places.device) - places[:, None])
         visible = None
         if window is not None and window < seq:
             visible = (places[:, None] - torch.arange(seq, device=query.device)).abs() < window

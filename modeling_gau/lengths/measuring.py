@@ -281,9 +281,9 @@ class LoadedCheckpoint:
     ) -> dict[str, float]:
         """What the second of two equal passages at the ends of a row gains from the first one."""
         passage = min(_PASSAGE_TOKENS, (cell.length - 2) // 2)
-        made = repeat_passages(
-            windows, cell.length, passage, rows=max(16, windows.inputs.size // cell.length), seed=seed
-        )
+        rows = max(16, windows.inputs.size // cell.length)
+        made = repeat_passages(windows, cell.length, passage, rows, seed)
+        progress.total = (progress.total or 0) + 2 * made.inputs.size
         values = {}
         for name, inputs in (("repeated", made.inputs), ("alone", made.alone)):
             losses, hits = self._predict(inputs, made.labels, run, progress)
@@ -402,7 +402,8 @@ def _measure_checkpoint(
     }
     if file is not None:
         file.check(facts)
-        found = {cell: file.rows_of(name, cell, loaded.fixed_n(cell), computation.statistics) for cell in cells}
+        wanted = (computation.statistics, computation.repeated_passages)
+        found = {cell: file.rows_of(name, cell, loaded.fixed_n(cell), *wanted) for cell in cells}
         results = {cell: rows for cell, rows in found.items() if rows}
     missing = [cell for cell in cells if cell not in results]
     print(

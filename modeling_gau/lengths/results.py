@@ -86,12 +86,15 @@ class ResultFile:
                     f"{facts[column]} here): choose another --output_file, or remove this one."
                 )
 
-    def rows_of(self, checkpoint: str, cell: Cell, fixed_n: int | None, statistics: bool) -> list[dict[str, str]]:
+    def rows_of(
+        self, checkpoint: str, cell: Cell, fixed_n: int | None, statistics: bool, passages: bool = False
+    ) -> list[dict[str, str]]:
         """The rows of a cell with this `fixed_n` (n 'own' may have changed) and, if asked for, with attention
-        statistics; none if the file does not hold it."""
+        statistics and repeated passages; none if the file does not hold it."""
         rows = self._cells.get(_cell_key({"checkpoint": checkpoint} | asdict(cell)), [])
         fits = rows and rows[-1]["fixed_n"] == number_or_none(fixed_n)
-        return rows if fits and (rows[0]["layer"] or not statistics) else []
+        has_passages = any(row["metric"] == "loss_passage_repeated" for row in rows)
+        return rows if fits and (rows[0]["layer"] or not statistics) and (has_passages or not passages) else []
 
     def add(self, rows: Sequence[Mapping[str, str]]) -> None:
         """Appends the rows of a cell, replacing old ones."""

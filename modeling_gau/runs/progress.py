@@ -141,7 +141,7 @@ class Speedometer:
         self.watch.reset()
         self._restart()
         self._began, self._tokens_before = time.time(), self.trainer.loader.totals.tokens
-        self._hits, self._masked = before.get("hits", 0), before.get("masked", 0)
+        self._hits, self._masked = before.get("masked_hits", 0), before.get("masked", 0)
         self._masked_loss = before.get("masked_loss", 0.0)
         self._window_began = -before.get("window_seconds", 0.0)
         # The first process holds the totals of all.
@@ -162,7 +162,7 @@ class Speedometer:
     def state(self) -> dict[str, Any]:
         """State for a checkpoint, from which the next line of the log counts on. Collective."""
         return {
-            "hits": int(self._hits),
+            "masked_hits": int(self._hits),
             "masked": int(self._masked),
             "masked_loss": float(self._masked_loss),
             "seconds": self.seconds(),
@@ -190,11 +190,13 @@ class Speedometer:
         labelled = labels != IGNORED_LABEL
         if logits.dim() == 3:
             logits = logits[labelled]
-        counted = is_mask[labelled]
-        logits, targets = logits[counted].float(), labels[labelled][counted]
-        self._hits = self._hits + (logits.argmax(dim=-1) == targets).sum()
+        counted, targets = is_mask[labelled], labels[labelled]
+        self._hits = self._hits + ((logits.argmax(dim=-1) == targets) & counted).sum()
         self._masked = self._masked + counted.sum()
-        self._masked_loss = self._masked_loss + nn.functional.cross_entropy(logits, targets, reduction="sum")
+        # Some rows at a time: logits in float32 of a large batch and vocabulary would take as much memory as a layer.
+        for part, target, count in zip(*(tensor.split(256) for tensor in (logits, targets, counted)), strict=True):
+            losses = nn.functional.cross_entropy(part.float(), target, reduction="none")
+            self._masked_loss = self._masked_loss + (losses * count).sum()
 
     def metrics(self) -> dict[str, float]:
         """`masked_loss` and `masked_accuracy` on [MASK] alone, `tokens_per_second` (padding not counted), `padding`

@@ -69,13 +69,15 @@ def repeat_passages(windows: MaskedWindows, length: int, passage: int, rows: int
     inputs, alone = (np.empty((rows, length), np.int32) for _ in range(2))
     labels = np.full((rows, length), IGNORED_LABEL, np.int32)
     content = np.where(windows.labels == IGNORED_LABEL, windows.inputs, windows.labels)
+    # Places of rows whose last passage has a label.
+    asks = np.lib.stride_tricks.sliding_window_view(windows.labels[:, width - passage :] != IGNORED_LABEL, passage, 1)
+    places = np.argwhere(asks.any(-1))
+    if not len(places):
+        raise ValueError(f"No passage of {passage} tokens holds a token to predict: raise the share of masked tokens.")
     for row in range(rows):
-        while True:  # until something is asked
-            number, start = generator.integers(len(content)), generator.integers(content.shape[1] - width + 1)
-            end = start + width - passage, start + width
-            asked = windows.labels[number, slice(*end)]
-            if (asked != IGNORED_LABEL).any():
-                break
+        number, start = places[generator.integers(len(places))]
+        end = start + width - passage, start + width
+        asked = windows.labels[number, slice(*end)]
         alone[row, 1:-1] = windows.inputs[number, start : start + width]
         alone[row, 0], alone[row, -1] = windows.frame
         inputs[row] = alone[row]

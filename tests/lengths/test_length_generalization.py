@@ -389,6 +389,16 @@ def test_loss_and_accuracy_equal_a_plain_loop(checkpoints, windows, cell, loaded
         assert found["loss"] == pytest.approx(loss / count, rel=1e-5)
 
 
+def test_repeated_passages_are_added_to_a_file(checkpoints, tmp_path):
+    path, arguments = tmp_path / "lengths.csv", {"settings": Settings(("dynamic",)), "lengths": [32]}
+    measure(checkpoints["squared_relu"], **arguments, output_file=path)
+    run = Computation(repeated_passages=True)
+    for _ in range(2):
+        rows = measure(checkpoints["squared_relu"], **arguments, output_file=path, computation=run)
+        assert "loss_passage_repeated" in {row["metric"] for row in rows}
+        assert read_results(path) == rows
+
+
 def test_yarn_leaves_squared_relu_weights_their_size(checkpoints):
     """Its factor on cos and sin suits a softmax; a squared-ReLU weight would grow with the factor's fourth power."""
     factors = {}
