@@ -212,7 +212,7 @@ def test_learned_vectors_begin_where_the_configuration_says(make_model):
     assert table[[128, 136, 120]].tolist() == pytest.approx([2.0, 2.0 / math.e, 2.0 / math.e])
     for biases, expected in ((keys @ queries[0], table[128:]), (queries @ keys[0], table[:129].flip(0))):
         assert biases[0].item() == pytest.approx(2.0)
-        assert (biases - expected)[:17].abs().max() < 0.2 and biases[17:].abs().max() < 0.5
+        assert (biases - expected)[:17].abs().max() < 0.2 and biases[17:].abs().max() < 0.6
     assert distance.model.layers[0].gau.attention_scale.item() == 1.0
 
 
