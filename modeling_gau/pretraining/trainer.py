@@ -73,13 +73,6 @@ class PretrainingArguments(RunArguments):
         self.ignore_data_skip = True
         self.check_steps()
         super().__post_init__()
-        # Both settings would silently drop the exact metrics of an evaluation.
-        for name in ("prediction_loss_only", "batch_eval_metrics"):
-            if getattr(self, name):
-                raise ValueError(
-                    f"--{name} is not supported here: the token-weighted loss and accuracy are computed from "
-                    "per-row totals, which take next to no memory. Leave it out."
-                )
         if self.auto_find_batch_size:
             raise ValueError(
                 "--auto_find_batch_size is not supported here: tokens per step are part of a recipe. Lower "

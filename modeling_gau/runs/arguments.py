@@ -120,12 +120,27 @@ class RunArguments(TrainingArguments):
     )
 
     def __post_init__(self):
+        self._check_metrics()
         self._take_cpu_for_bfloat16()
         super().__post_init__()
         if self.mixed_precision == "fp16" and self.device.type == "cpu":
             raise ValueError(
                 "--fp16 (or fp16 in accelerate's configuration) has no effect on a CPU: float32 would be computed. "
                 "Give --bf16, or leave it out for float32."
+            )
+
+    def _check_metrics(self) -> None:
+        """Raises ValueError for a setting that would drop the metrics of an evaluation, or break them at its end."""
+        changed = {
+            "prediction_loss_only": self.prediction_loss_only,
+            "batch_eval_metrics": self.batch_eval_metrics,
+            "eval_do_concat_batches": not self.eval_do_concat_batches,
+            "label_names": self.label_names is not None,
+        }
+        for name in filter(changed.get, changed):
+            raise ValueError(
+                f"--{name} is not supported here: evaluations report metrics over all rows, from a few numbers a row, "
+                "which take next to no memory. Leave it out."
             )
 
     def check_steps(self) -> None:

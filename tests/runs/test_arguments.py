@@ -61,6 +61,21 @@ def test_float16_is_refused_on_a_cpu(kind, monkeypatch):
         kind(use_cpu=True)
 
 
+@pytest.mark.parametrize("kind", [PretrainingArguments, GlueTrainingArguments])
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("prediction_loss_only", True),
+        ("batch_eval_metrics", True),
+        ("eval_do_concat_batches", False),
+        ("label_names", ["score"]),
+    ],
+)
+def test_settings_that_would_drop_the_metrics_are_refused(kind, name, value):
+    with pytest.raises(ValueError, match=rf"--{name} is not supported here: .* Leave it out\."):
+        kind(use_cpu=True, load_best_model_at_end=True, eval_strategy="epoch", save_strategy="epoch", **{name: value})
+
+
 def test_steps_stand_where_epochs_do_not_count():
     assert PretrainingArguments(use_cpu=True, max_steps=3, num_train_epochs=0).max_steps == 3
     assert GlueTrainingArguments(use_cpu=True, do_eval=True, num_train_epochs=0).do_train is False
