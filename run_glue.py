@@ -34,7 +34,7 @@ from modeling_gau.runs.checkpoints import find_checkpoint
 from modeling_gau.runs.lifecycle import end_processes, train
 from modeling_gau.runs.publishing import check_push_destination, push, save_without_push
 from modeling_gau.runs.recipes import parse_arguments
-from modeling_gau.runs.run_record import RunRecord, describe_run, read_record
+from modeling_gau.runs.run_record import RunRecord, check_resumed_files, describe_run, read_record
 from modeling_gau.runs.signals import TerminationCallback
 
 
@@ -152,6 +152,8 @@ def begin_record(
         "rows_per_step": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
         "base_model": describe_base_model(model_args),
     }
+    if checkpoint is not None:
+        check_resumed_files(checkpoint, description)
     record = RunRecord(args.output_dir, description, checkpoint)
     if in_place:
         record.content = read_record(args.output_dir) or record.content

@@ -100,8 +100,10 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 
 def load_rows(example_args: ExampleArguments) -> DatasetDict:
     rows = DatasetDict()
+    # The cache of `datasets` takes a file for unchanged by its path and time of change, whatever it holds.
+    read_again = {"split": "train", "download_mode": "force_redownload"}  # "train" is the name of the only split
     for split, path in (("train", example_args.train_file), ("validation", example_args.validation_file)):
-        part = load_dataset("csv" if path.endswith(".csv") else "json", data_files=path, split="train")
+        part = load_dataset("csv" if path.endswith(".csv") else "json", data_files=path, **read_again)
         if not {"sentence", "label"} <= set(part.column_names):
             raise ValueError(f"{path}: expected the columns sentence and label, got {', '.join(part.column_names)}.")
         for number, (sentence, label) in enumerate(zip(part["sentence"], part["label"], strict=True), start=1):

@@ -96,8 +96,10 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 
 def load_rows(example_args: ExampleArguments) -> DatasetDict:
     rows = DatasetDict()
+    # The cache of `datasets` takes a file for unchanged by its path and time of change, whatever it holds.
+    read_again = {"split": "train", "download_mode": "force_redownload"}  # "train" is the name of the only split
     for split, path in (("train", example_args.train_file), ("validation", example_args.validation_file)):
-        part = load_dataset("csv" if path.endswith(".csv") else "json", data_files=path, split="train")
+        part = load_dataset("csv" if path.endswith(".csv") else "json", data_files=path, **read_again)
         missing = [column for column in COLUMNS[split] if column not in part.column_names]
         if missing:
             raise ValueError(

@@ -93,8 +93,10 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 
 def load_rows(example_args: ExampleArguments) -> DatasetDict:
     rows = DatasetDict()
+    # The cache of `datasets` takes a file for unchanged by its path and time of change, whatever it holds.
+    read_again = {"split": "train", "download_mode": "force_redownload"}  # "train" is the name of the only split
     for split, path in (("train", example_args.train_file), ("validation", example_args.validation_file)):
-        part = load_dataset("json", data_files=path, split="train")  # the name of the only split
+        part = load_dataset("json", data_files=path, **read_again)
         for column in ("tokens", "labels"):
             if part.features.get(column) != List(Value("string")):
                 raise ValueError(f"{path}: {column} must be lists of words; the columns are {part.features}.")

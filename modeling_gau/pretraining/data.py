@@ -159,7 +159,11 @@ def _read_stream(model_args: ModelArguments, data_args: DataArguments, args: Pre
     tokens = data_args.max_eval_tokens or _STREAM_EVAL_TOKENS
     # Tokens rarely have more than 6 characters on average.
     validation = stream.validation_documents(data_args.max_eval_samples, max_characters=6 * tokens)
-    description = {"train": stream.fingerprint(), "validation": documents_fingerprint(validation)}
+    description = {
+        "train": stream.fingerprint(),
+        "contents of the files": stream.contents_fingerprint(),
+        "validation": documents_fingerprint(validation),
+    }
     return stream, validation, description
 
 

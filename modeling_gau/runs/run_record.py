@@ -145,11 +145,12 @@ _SHORT_NAMES = {"bfloat16": "bf16", "float16": "fp16"}
 
 def digest_of(path: Path) -> str:
     """32 hexadecimal digits that depend on the contents of a file alone."""
-    return _digest(path, path.stat().st_mtime_ns)
+    state = path.stat()
+    return _digest(path, (state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino))
 
 
 @cache  # a study asks for the same files before every run
-def _digest(path: Path, changed: int) -> str:
+def _digest(path: Path, state: tuple[int, ...]) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
@@ -259,9 +260,31 @@ def check_resumed(
             print(note)
 
 
+def check_resumed_files(checkpoint: str, now: Mapping[str, Any]) -> None:
+    """Raises ValueError if a fine-tuning run would go on with files that hold something else than before.
+
+    Args:
+        now: description of the resumed run. The record beside the checkpoint describes the run so far.
+    """
+    before = (read_record(Path(checkpoint).parent) or {}).get("contents")
+    changed = compare_values(before, now["contents"]) if isinstance(before, dict) else {}
+    # The weights that it began with are no longer read, and predictions come at the end.
+    read = [text for name, text in changed.items() if name.startswith("contents of ") and "test" not in name]
+    if read:
+        raise ValueError(
+            f"{checkpoint} was trained with other files: {'; '.join(read)}. Resume with the same files, or begin anew "
+            "with --overwrite_output_dir or another --output_dir."
+        )
+
+
 def _changed_data(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     labels = {"train": "training text", "validation": "validation text", "tokenizer": "tokenizer"}
-    return [label for key, label in labels.items() if before["data"].get(key) != now["data"].get(key)]
+    changed = [label for key, label in labels.items() if before["data"].get(key) != now["data"].get(key)]
+    # Of a stream. Earlier versions compared only the sizes of its files.
+    contents = [side["data"].get("contents of the files") for side in (before, now)]
+    if None not in contents and contents[0] != contents[1] and "training text" not in changed:
+        changed.insert(0, "content of its files")
+    return changed
 
 
 # The file
@@ -269,7 +292,8 @@ def _changed_data(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str
 
 def read_record(folder: str | Path) -> dict[str, Any] | None:
     """The record of the run in `folder`; None if there is none that can be read."""
-    return read_json(Path(folder) / RECORD_NAME)
+    record = read_json(Path(folder) / RECORD_NAME)
+    return record if isinstance(record, dict) else None
 
 
 class RunRecord:

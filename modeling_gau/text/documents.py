@@ -28,7 +28,7 @@ from transformers.utils import logging
 from .arguments import DataArguments
 from .embedded_corpus import corpus_fingerprint, embedded_documents
 from .files import FILE_KINDS, kind_of, read_files, suffix_of
-from .fingerprints import digest
+from .fingerprints import READ_WHOLE, digest, file_fingerprint
 
 
 logger = logging.get_logger(__name__)
@@ -273,8 +273,7 @@ def _load_files(files: list[Path], data_args: DataArguments, options: dict) -> D
         "text_unit": data_args.text_unit,
         "skip_bad_rows": data_args.skip_bad_rows,
     }
-    states = [path.stat() for path in files]
-    identity = [_VERSION_OF_ROWS, *reading.values(), [[state.st_size, state.st_mtime_ns] for state in states]]
+    identity = [_VERSION_OF_ROWS, *reading.values(), [_identity_of(path) for path in files]]
     if data_args.overwrite_cache:
         identity.append(time.time_ns())
     try:
@@ -288,6 +287,13 @@ def _load_files(files: list[Path], data_args: DataArguments, options: dict) -> D
         )
     except DatasetGenerationError as error:
         raise ValueError(f"{', '.join(map(str, files))} cannot be read: {error.__cause__ or error}") from error
+
+
+def _identity_of(path: Path) -> list[object]:
+    """What tells the content of a file, at the speed of reading it."""
+    state = path.stat()
+    # Of a large file only blocks are read: its time of change adds the changes between them.
+    return [file_fingerprint(path), state.st_mtime_ns if state.st_size > READ_WHOLE else None]
 
 
 def _generate_rows(

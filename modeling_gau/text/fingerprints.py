@@ -13,6 +13,10 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 
+READ_WHOLE = 64 * 2**20  # bytes of a file up to which all of it is read
+_BLOCKS = 16
+
+
 def digest(text: str) -> str:
     """Returns 16 hexadecimal digits that depend on the text alone, in every process and on every machine."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
@@ -40,10 +44,41 @@ def documents_fingerprint(documents: Dataset) -> str:
     return digest(f"{len(documents)} {lengths.hexdigest()} {texts.hexdigest()}")
 
 
+def file_fingerprint(path: str | os.PathLike, limit: int = READ_WHOLE) -> str:
+    """Digest of the size and the content of a file, whatever its name and time of change.
+
+    Of a file of more than `limit` bytes it reads 16 blocks, evenly spread from the first byte to the last, together
+    of `limit` bytes. A change between them that keeps the size goes unnoticed.
+
+    Raises:
+        ValueError: the file cannot be read.
+    """
+    try:
+        size, content = os.stat(path).st_size, hashlib.blake2b(digest_size=8)
+        content.update(size.to_bytes(8, "big"))
+        block = limit if size <= limit else limit // _BLOCKS
+        with open(path, "rb") as file:
+            for number in range(1 if size <= limit else _BLOCKS):
+                file.seek(number * (size - block) // (_BLOCKS - 1) if number else 0)
+                content.update(file.read(block))
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
+    return content.hexdigest()
+
+
+def contents_fingerprint(files: Sequence[str]) -> str:
+    """Digest of the contents of local files, in their order, as `file_fingerprint` reads them: about 1 GB in all.
+
+    URLs of the Hub name the commit, so they stand for their content.
+    """
+    limit = min(READ_WHOLE, max(2**16, 2**30 // max(len(files), 1)))
+    return digest(json.dumps([file if "://" in file else file_fingerprint(file, limit) for file in files]))
+
+
 def files_fingerprint(files: Sequence[str], settings: Sequence[object]) -> str:
     """Digest of the settings, the URLs, and the sizes and names of local files below the folder that they share.
 
-    URLs of the Hub name the commit. A local file that changes and keeps its size goes unnoticed.
+    URLs of the Hub name the commit. `contents_fingerprint` tells a local file that changes and keeps its size.
     """
     local = [Path(file) for file in files if "://" not in file]
     root = os.path.commonpath([file.parent for file in local]) if local else ""

@@ -22,7 +22,7 @@ from .documents import (
     split_files,
 )
 from .files import file_size, kind_of, read_files, suffix_of
-from .fingerprints import digest, files_fingerprint
+from .fingerprints import contents_fingerprint, digest, files_fingerprint
 
 
 logger = logging.get_logger(__name__)
@@ -190,6 +190,11 @@ class DocumentStream:
         own_validation = self.validation is not None and self.held_out_percentage == 0
         settings.append(self.validation.fingerprint() if own_validation else None)
         return files_fingerprint(self.files, settings)
+
+    def contents_fingerprint(self) -> str:
+        """Digest of what the local files hold, as far as `contents_fingerprint` of `fingerprints` reads them."""
+        own_validation = self.validation is not None and self.held_out_percentage == 0
+        return contents_fingerprint([*self.files, *(self.validation.files if own_validation else ())])
 
     def _file_sizes(self) -> tuple[int | None, ...]:
         if self.sizes is None:

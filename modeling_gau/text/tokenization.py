@@ -10,7 +10,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from .documents import column_values
-from .fingerprints import digest, tokenizer_fingerprint
+from .fingerprints import digest, documents_fingerprint, tokenizer_fingerprint
 from .packing import TokenStream
 
 
@@ -165,8 +165,9 @@ def tokenize_documents(
         features=Features({"input_ids": List(Value("int32"))}),
         num_proc=num_proc,
         load_from_cache_file=not overwrite_cache,
-        # `datasets` would compute different digests for a trained tokenizer and the same one loaded again.
-        new_fingerprint=digest(f"1 {documents._fingerprint} {tokenizer_fingerprint(tokenizer)} {separator}"),
+        # `datasets` would compute different digests for a trained tokenizer and the same one loaded again, and the
+        # same digest for a folder of save_to_disk that holds other text under the old description.
+        new_fingerprint=digest(f"2 {documents_fingerprint(documents)} {tokenizer_fingerprint(tokenizer)} {separator}"),
         desc=description,
     )
     return TokenStream(tokenized)

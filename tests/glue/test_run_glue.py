@@ -272,6 +272,9 @@ def test_a_run_is_resumed(tmp_path, sst2):
     shutil.copytree(whole / "checkpoint-2", parts / "checkpoint-2")
     run(parts, "do_train", resume_from_checkpoint=parts / "checkpoint-2", **options)
     assert same_weights(*(load_file(path / "model.safetensors") for path in (whole, parts)))
+    write(tmp_path / "rows.jsonl", sentiment(32)[::-1])
+    with pytest.raises(ValueError, match="checkpoint-2 was trained with other files: contents of train"):
+        run(parts, "do_train", resume_from_checkpoint=parts / "checkpoint-2", **options)
 
 
 @pytest.mark.parametrize("task_name, names", [("mrpc", (0, 1)), ("stsb", (0.5, 4.5))])

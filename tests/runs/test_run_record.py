@@ -17,6 +17,7 @@ from modeling_gau.runs.run_record import (
     RECORD_NAME,
     RunRecord,
     check_resumed,
+    check_resumed_files,
     compare_runs,
     describe_arguments,
     describe_precision,
@@ -182,6 +183,29 @@ def test_other_data_is_refused_unless_meant(tmp_path, key, name, capsys):
         check_resumed("checkpoint-3", before, after, ARGS)
     check_resumed("checkpoint-3", before, after, PretrainingArguments(use_cpu=True, accept_changed_data=True))
     assert capsys.readouterr().out == f"Changed since checkpoint-3: the {name}.\n"
+
+
+def test_other_content_of_a_streams_files_is_refused(tmp_path):
+    before = describe(tmp_path)
+    before["data"]["contents of the files"] = "1"
+    after = copy.deepcopy(before)
+    check_resumed("checkpoint-3", before, after, ARGS)
+    after["data"]["contents of the files"] = "2"
+    with pytest.raises(ValueError, match=r"with another content of its files\. .*--accept_changed_data"):
+        check_resumed("checkpoint-3", before, after, ARGS)
+    del before["data"]["contents of the files"]  # an earlier version wrote the checkpoint
+    check_resumed("checkpoint-3", before, after, ARGS)
+
+
+def test_files_of_a_resumed_fine_tuning_are_compared(tmp_path):
+    now = {"contents": {"contents of train": "1", "contents of test": "2", "weights of the checkpoint": "3"}}
+    checkpoint = str(tmp_path / "checkpoint-3")
+    for record in ({"contents": now["contents"]}, {}, {"contents": []}, [], {"contents": {"contents of test": "4"}}):
+        (tmp_path / "run.json").write_text(json.dumps(record))
+        check_resumed_files(checkpoint, now)
+    (tmp_path / "run.json").write_text(json.dumps({"contents": {"contents of train": "5"}}))
+    with pytest.raises(ValueError, match=r"trained with other files: contents of train \(5 there, 1 here\)\. Resume"):
+        check_resumed_files(checkpoint, now)
 
 
 # The file

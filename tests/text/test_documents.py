@@ -2,8 +2,10 @@
 
 import gzip
 import json
+import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict, Value, concatenate_datasets
 
@@ -16,7 +18,7 @@ from modeling_gau.text.documents import (
     split_documents,
 )
 from modeling_gau.text.files import Row
-from modeling_gau.text.fingerprints import digest, documents_fingerprint
+from modeling_gau.text.fingerprints import digest, documents_fingerprint, file_fingerprint
 
 
 @pytest.fixture
@@ -36,7 +38,7 @@ def jsonl(path, rows):
 
 
 def write(name, content):
-    Path(name).write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+    Path(name).write_bytes(content if isinstance(content, bytes | bytearray) else content.encode("utf-8"))
 
 
 GOOD = '{"text": "good"}\n'
@@ -240,6 +242,58 @@ def test_cached_rows_are_read_again(read, monkeypatch):
     monkeypatch.setattr(reading, "read_files", lambda *arguments: iter([(0, Row(0, "other", None))]))
     documents = read(skip_bad_rows=True, train_file=["a.jsonl"], validation_file=["a.jsonl"], overwrite_cache=True)
     assert documents.splits["train"]["text"][:] == ["other"]
+
+
+def test_content_decides_what_is_read_again(read):
+    """Not the time of change: `cp -p`, an archive or a clock set back give other text the time of the old one."""
+
+    def text_of(content: str, time: int, name: str = "a.jsonl") -> str:
+        jsonl(name, [{"text": content}])
+        os.utime(name, (time, time))
+        return read(train_file=["a.jsonl"], validation_file=["b.jsonl"]).splits
+
+    jsonl("b.jsonl", [{"text": "valid"}])
+    assert text_of("first", 10**9)["train"]["text"][:] == ["first"]
+    cached = text_of("other", 10**9)["train"]
+    assert cached["text"][:] == ["other"]
+    assert text_of("other", 10**9 + 1)["train"].cache_files == cached.cache_files
+    os.utime("b.jsonl", (10**9, 10**9))
+    assert text_of("valid", 10**9, "b.jsonl")["validation"]["text"][:] == ["valid"]
+    assert text_of("voila", 10**9, "b.jsonl")["validation"]["text"][:] == ["voila"]
+
+
+def test_fingerprint_of_a_file_is_of_its_size_and_content():
+    rng = np.random.default_rng(0)
+    for size, limit in ((0, 64), (1, 64), (63, 64), (64, 64), (65, 64), (1000, 64), (1001, 256), (10**5, 1600)):
+        content = bytearray(rng.bytes(size))
+        write("file", content)
+        first = file_fingerprint("file", limit)
+        os.utime("file", (10**9, 10**9))
+        assert file_fingerprint("file", limit) == first
+        seen = []
+        for place in range(0, size, max(1, size // 1000)):
+            content[place] ^= 1
+            write("file", content)
+            seen.append(file_fingerprint("file", limit) != first)
+            content[place] ^= 1
+        assert all(seen) or (size > limit and seen[0] and 0.9 * limit / size < sum(seen) / len(seen))
+        write("file", content + b"x")
+        assert file_fingerprint("file", limit) != first
+        if size:
+            content[-1] ^= 1  # the last block ends with the file
+            write("file", content)
+            assert file_fingerprint("file", limit) != first
+
+
+def test_a_large_file_is_read_again_when_it_changes_between_the_blocks(read, monkeypatch):
+    monkeypatch.setattr(reading, "READ_WHOLE", 10)
+    monkeypatch.setattr(reading, "file_fingerprint", lambda path: "the same")
+    jsonl("a.jsonl", [{"text": "first text"}, {"text": "more"}])
+    jsonl("b.jsonl", [{"text": "valid text"}])
+    options = {"train_file": ["a.jsonl"], "validation_file": ["b.jsonl"]}
+    assert read(**options).splits["train"]["text"][:] == ["first text", "more"]
+    jsonl("a.jsonl", [{"text": "other text"}, {"text": "more"}])
+    assert read(**options).splits["train"]["text"][:] == ["other text", "more"]
 
 
 def test_bad_rows_and_held_out_documents(story, read):

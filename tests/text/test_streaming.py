@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import pickle
 from collections import Counter
 from contextlib import contextmanager
@@ -504,3 +505,19 @@ def test_fingerprint_stays_when_the_folder_moves(files):
     first = open_stream(DataArguments(train_file=["before"]), seed=0).fingerprint()
     Path("before").rename("afterwards")
     assert open_stream(DataArguments(train_file=["afterwards"]), seed=0).fingerprint() == first
+
+
+def test_contents_fingerprint_tells_another_text_of_the_same_size(files):
+    def contents(**arguments):
+        given = {"train_file": ["a.jsonl", "c.parquet"], "streaming": True} | arguments
+        return open_stream(DataArguments(**given), seed=0).contents_fingerprint()
+
+    first, with_validation = contents(), contents(validation_file=["e.txt"])
+    assert len({first, with_validation, contents(train_file=["a.jsonl"])}) == 3
+    assert contents(text_column="body") == first
+    for name in ("a.jsonl", "e.txt"):
+        state, content = os.stat(name), bytearray(Path(name).read_bytes())
+        content[-4] ^= 1
+        Path(name).write_bytes(content)
+        os.utime(name, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert first != contents() and with_validation != contents(validation_file=["e.txt"])

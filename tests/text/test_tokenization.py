@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from datasets import Dataset
+from datasets import Dataset, load_from_disk
 from transformers import AutoTokenizer
 
 from modeling_gau.text import tokenization
@@ -178,6 +178,19 @@ def test_tokens_on_disk_are_cached(story, tokenizer, monkeypatch, tmp_path):
     assert tokens_of(again["train"], tokenizer) == first
     with pytest.raises(TypeError):
         tokenize_documents(again["train"], tokenizer, overwrite_cache=True)
+
+
+def test_other_text_in_a_saved_dataset_is_tokenised_again(tmp_path, stories):
+    """The description beside the text, from which `datasets` takes the names in its cache, is the old one."""
+    tokenizer = train_tokenizer(stories, "wordpiece", 64)
+    for name, rows in (("saved", range(20)), ("other", range(20, 40))):
+        stories.select(rows).flatten_indices().save_to_disk(tmp_path / name)
+    first = tokens_of(load_from_disk(tmp_path / "saved"), tokenizer)
+    for path in (tmp_path / "other").glob("*.arrow"):
+        path.replace(tmp_path / "saved" / path.name)
+    again = tokens_of(load_from_disk(tmp_path / "saved"), tokenizer)
+    assert again != first
+    assert again == tokens_of(stories.select(range(20, 40)), tokenizer)
 
 
 def test_tokenizer_without_separator(stories):
