@@ -24,10 +24,17 @@ import yaml
 from transformers import HfArgumentParser
 
 
+# Aliases of aliases multiply: ten lines of YAML can stand for more values than any memory holds.
+_MOST_ALIASED_VALUES = 10_000
+
+
 class RecipeLoader(yaml.SafeLoader):
-    """Reads plain scalars as YAML 1.2 does: `5e-4` is a number and `no` is a word. Refuses a repeated key.
+    """Reads plain scalars as YAML 1.2 does: `5e-4` is a number and `no` is a word.
 
     PyYAML follows YAML 1.1, where the first is a string and `eval_strategy: no` means False.
+
+    Raises:
+        ValueError: a key is repeated or no scalar, or there is too much depth or too much behind aliases.
     """
 
     yaml_implicit_resolvers: ClassVar[dict] = {
@@ -41,6 +48,27 @@ class RecipeLoader(yaml.SafeLoader):
             }.items()
         ]
     }
+
+    def __init__(self, stream):
+        super().__init__(stream)
+        self._values, self._values_of = 0, {}  # counted with what aliases stand for
+
+    def compose_node(self, parent, index):
+        alias, before = self.check_event(yaml.AliasEvent), self._values
+        node = super().compose_node(parent, index)
+        if alias and node not in self._values_of:
+            raise ValueError("an alias stands within the value that it names")
+        self._values += self._values_of[node] if alias else 1
+        self._values_of.setdefault(node, self._values - before)
+        if alias and self._values > _MOST_ALIASED_VALUES:
+            raise ValueError(f"its aliases stand for more than {_MOST_ALIASED_VALUES:,} values: write them out")
+        return node
+
+    def get_single_data(self):
+        try:
+            return super().get_single_data()
+        except RecursionError:
+            raise ValueError("it is nested too deeply") from None
 
     def construct_mapping(self, node, deep=False):
         return _unique_keys(super().construct_pairs(node, deep=True))
@@ -115,6 +143,8 @@ def read_recipe(path: Path) -> dict[str, Any]:
             recipe = json.loads(text, object_pairs_hook=_unique_keys)
         else:
             recipe = yaml.load(text, Loader=RecipeLoader)  # a SafeLoader
+    except RecursionError:
+        raise ValueError(f"Recipe {path} cannot be read: it is nested too deeply.") from None
     except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"Recipe {path} cannot be read: {error}") from error
     if recipe is None:
@@ -126,6 +156,8 @@ def read_recipe(path: Path) -> dict[str, Any]:
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     keys = [key for key, _ in pairs]
+    if any(isinstance(key, (list, dict)) for key in keys):
+        raise ValueError("a key must be a word, not a list or mapping")
     if repeated := sorted({str(key) for key in keys if keys.count(key) > 1}):
         raise ValueError(f"{', '.join(repeated)} given more than once")
     return dict(pairs)

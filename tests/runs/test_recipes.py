@@ -1,7 +1,9 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """Recipes and the command line: what wins, what is converted, and what is refused."""
 
+import itertools
 import json
+import time
 from dataclasses import dataclass, field
 
 import pytest
@@ -9,7 +11,7 @@ from transformers import TrainingArguments
 from transformers.trainer_utils import IntervalStrategy
 
 from modeling_gau.runs.arguments import ModelArguments
-from modeling_gau.runs.recipes import parse_arguments
+from modeling_gau.runs.recipes import parse_arguments, read_recipe
 from modeling_gau.text.arguments import DataArguments
 
 
@@ -215,3 +217,33 @@ def test_bad_values_for_the_scripts(tmp_path, line, message):
     with pytest.raises(ValueError) as error:
         parse(tmp_path, line, classes=(ModelArguments, DataArguments, TrainingArguments))
     assert message in str(error.value)
+
+
+PAIRS = list(itertools.pairwise("abcdefghi"))
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        (
+            "aliases.yaml",
+            "a: &a [x, x]\n" + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in PAIRS),
+            "aliases stand for more than 10,000 values: write them out",
+        ),
+        ("itself.yaml", "train_file: &a [*a]", "an alias stands within the value that it names"),
+        ("deep.yaml", "a: " + "[" * 10_000, "nested too deeply"),
+        ("deep.json", '{"a": ' + "[" * 200_000, "nested too deeply"),
+        ("key.yaml", "? [a]\n: b", "a key must be a word"),
+    ],
+)
+def test_recipes_that_unfold_to_too_much_are_refused_at_once(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    began = time.perf_counter()
+    with pytest.raises(ValueError, match=rf"{name} cannot be read: .*{message}"):
+        read_recipe(tmp_path / name)
+    assert time.perf_counter() - began < 1
+
+
+def test_a_few_aliases_stand(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("a: &a [x, y]\nb: [*a, *a]\nc: *a")
+    assert read_recipe(tmp_path / "recipe.yaml") == {"a": ["x", "y"], "b": [["x", "y"]] * 2, "c": ["x", "y"]}
