@@ -15,7 +15,7 @@ import transformers
 from transformers import set_seed
 
 from modeling_gau.pretraining.data import check_run, length_stages, make_loader, prepare_data
-from modeling_gau.pretraining.model import choose_config, load_model, longest_input
+from modeling_gau.pretraining.model import choose_config, load_model, longest_input, longest_trained
 from modeling_gau.pretraining.report import describe_packing, evaluation_metrics, length_table, report, training_facts
 from modeling_gau.pretraining.trainer import MaskedLMTrainer, PretrainingArguments, check_packing
 from modeling_gau.runs.arguments import CardArguments, ModelArguments
@@ -53,6 +53,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     config, saved_sparse_prediction = choose_config(
         model_args, data_args, data.tokenizer, checkpoint, stages, args.should_log
     )
+    data.tokenizer.model_max_length = longest_trained(model_args, config, data.tokenizer, checkpoint, stages)
     model = load_model(model_args, config, data.tokenizer)
     if data_args.packing == "documents":
         check_packing(model, data.tokenizer)

@@ -8,6 +8,7 @@ from datasets import Dataset, Features, Value, load_dataset
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase, TrainingArguments
 
 from ..runs.arguments import ModelArguments
+from ..runs.models import known_length
 from ..text.fingerprints import digest
 from .arguments import ColumnOptions, GlueArguments, file_options
 from .labels import (
@@ -73,6 +74,7 @@ def _prepare_data(
     for message in messages if args.should_log else ():
         print(message)
     tokenizer = load_tokenizer(model_args, base_config)
+    tokenizer.model_max_length = max(known_length(tokenizer, base_config), glue_args.max_seq_length)
     limits = {
         "train": glue_args.max_train_samples,
         **dict.fromkeys(task.evaluation_splits.values(), glue_args.max_eval_samples),

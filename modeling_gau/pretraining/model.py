@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from ..runs.arguments import ModelArguments
-from ..runs.models import check_fit, config_overrides, resolve_config, start_model, stated_fields
+from ..runs.models import check_fit, config_overrides, known_length, resolve_config, start_model, stated_fields
 from ..runs.run_record import compare_values
 from ..text.arguments import DataArguments
 from ..text.batches import Stage, all_lengths
@@ -121,6 +121,20 @@ def choose_config(
     if checkpoint is not None:
         _check_same_model(config, checkpoint, stages, max(config.vocab_size, len(tokenizer)))
     return config, base.sparse_prediction if has_sparse else None
+
+
+def longest_trained(
+    model_args: ModelArguments,
+    config: PreTrainedConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    checkpoint: str | None,
+    stages: Sequence[Stage],
+) -> int:
+    """What `truncation=True` will cut texts to: the longest row of this run or, of a model that it continues, of those
+    before."""
+    rows = max(all_lengths(stages))
+    is_new = is_new_model(name_model(model_args, checkpoint), checkpoint)
+    return rows if is_new else max(rows, known_length(tokenizer, config))
 
 
 def _fields_of_new_model(

@@ -18,7 +18,9 @@ from transformers import (
     AutoConfig,
     PreTrainedConfig,
     PreTrainedModel,
+    PreTrainedTokenizerBase,
 )
+from transformers.tokenization_utils_base import LARGE_INTEGER
 
 from ..attention_gau import check_attention_backend
 from ..configuration_gau import GAUConfig
@@ -56,6 +58,16 @@ def resolve_config(model_args: ModelArguments, **changes: Any) -> PreTrainedConf
     if isinstance(config, GAUConfig) and model_args.attn_implementation is not None:
         check_attention_backend(model_args.attn_implementation, config)
     return config
+
+
+def known_length(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> int:
+    """The longest input that a checkpoint was made for: its tokenizer's `model_max_length` or, without one, the
+    configuration's `max_position_embeddings`; 0 if neither tells."""
+    if tokenizer.model_max_length < LARGE_INTEGER:  # transformers writes 1e30 where nobody said a length
+        return tokenizer.model_max_length
+    known = config.to_dict()
+    # With a table of positions, its first entries may be in use for other things.
+    return known.get("max_position_embeddings") or 0 if "rope_parameters" in known else 0
 
 
 def config_overrides(model_args: ModelArguments) -> dict[str, Any]:

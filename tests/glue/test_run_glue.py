@@ -134,6 +134,12 @@ def test_classification_learns_reports_and_predicts(tmp_path, pretrained, capsys
     assert f"Wrote to {output}:" in printed and "  predictions_test.tsv" in printed
 
 
+@pytest.mark.parametrize(("max_seq_length", "expected"), [(16, 512), (600, 600)])
+def test_the_tokenizer_goes_by_the_longest_rows_of_both_trainings(tmp_path, sst2, max_seq_length, expected):
+    run(tmp_path / "out", **sst2, max_seq_length=max_seq_length, max_steps=1)
+    assert AutoTokenizer.from_pretrained(tmp_path / "out").model_max_length == expected
+
+
 def test_regression(tmp_path, pretrained):
     data = write(tmp_path / "rows.csv", pairs(24, names=(0.5, 4.5)))
     output = tmp_path / "out"

@@ -1,6 +1,7 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """The pretraining script from end to end, on a little text of its own."""
 
+import copy
 import csv
 import json
 import math
@@ -14,9 +15,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_runs import DROPOUT, LENGTH, TINY, WORDS, assert_bit_equal, command, history_of, state_of, write_rows
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer, pipeline
+from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 import run_pretrain
-from modeling_gau import GAUForMaskedLM
+from modeling_gau import GAUConfig, GAUForMaskedLM
+from modeling_gau.pretraining.data import length_stages
+from modeling_gau.pretraining.model import longest_trained
+from modeling_gau.runs.arguments import ModelArguments
+from modeling_gau.text.arguments import DataArguments
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +79,38 @@ def test_a_run_leaves_a_checkpoint_that_loads(finished):
     assert metrics["train_parameters"] == model.num_parameters()
     assert metrics["train_parameters_without_embeddings"] == 2 * (32 * (2 * 64 + 16) + 64 * 32 + 2 * 16)
     assert len(pipeline("fill-mask", model=str(output_dir))("the old [MASK] sees")) == 5
+
+
+def test_tokenizers_cut_texts_to_the_longest_row(finished):
+    output_dir, *_ = finished
+    for folder in (output_dir, output_dir / "checkpoint-3"):
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        assert tokenizer.model_max_length == LENGTH
+        assert len(tokenizer("the old cat " * 50, truncation=True).input_ids) == LENGTH
+        assert len(tokenizer("cat", padding="max_length").input_ids) == LENGTH
+
+
+@pytest.mark.parametrize(
+    ("lengths", "start", "limit", "expected"),
+    [
+        ({"max_seq_length": 24}, "new", None, 24),
+        ({"max_seq_length": 24}, "new", 512, 24),  # another model's tokenizer
+        ({"max_seq_length": 24, "mixed_lengths": [12, 24, 48]}, "new", None, 48),
+        ({"max_seq_length": 24, "length_schedule": "24:0.5,96:0.5"}, "new", None, 96),
+        ({"max_seq_length": 24}, "continued", None, 64),  # max_position_embeddings
+        ({"max_seq_length": 24}, "continued", 48, 48),
+        ({"max_seq_length": 96}, "continued", 48, 96),
+        ({"max_seq_length": 24}, "resumed", 48, 48),
+    ],
+)
+def test_the_longest_row_is_that_of_all_runs(tokenizer, lengths, start, limit, expected):
+    data_args, config = DataArguments(**lengths), GAUConfig(max_position_embeddings=64)
+    tokenizer = copy.copy(tokenizer)
+    tokenizer.model_max_length = limit or VERY_LARGE_INTEGER
+    named = {"new": {"config_name": "x"}, "continued": {"model_name_or_path": "x"}, "resumed": {}}
+    model_args = ModelArguments(**named[start])
+    checkpoint, stages = ("x" if start == "resumed" else None), length_stages(data_args)
+    assert longest_trained(model_args, config, tokenizer, checkpoint, stages) == expected
 
 
 def test_a_run_reports_what_it_did(finished):
