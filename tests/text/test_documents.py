@@ -262,7 +262,7 @@ def test_content_decides_what_is_read_again(read):
     assert text_of("voila", 10**9, "b.jsonl")["validation"]["text"][:] == ["voila"]
 
 
-def test_fingerprint_of_a_file_is_of_its_size_and_content():
+def test_fingerprint_of_a_file_is_of_its_size_and_content(folder):
     rng = np.random.default_rng(0)
     for size, limit in ((0, 64), (1, 64), (63, 64), (64, 64), (65, 64), (1000, 64), (1001, 256), (10**5, 1600)):
         content = bytearray(rng.bytes(size))
