@@ -12,6 +12,7 @@ from transformers import PreTrainedConfig
 
 from ..runs.model_card import ModelCardFacts
 from ..runs.run_record import describe_device, describe_precision
+from ..runs.tables import code_span, literal_text
 from .tasks import BENCHMARKS, GlueTask
 
 
@@ -112,14 +113,14 @@ def training_rows(record: Mapping[str, Any]) -> dict[str, object]:
 def describe_data(arguments: Mapping[str, Any], config: PreTrainedConfig, task: GlueTask) -> str:
     names = [name for _, name in sorted((int(index), name) for index, name in config.id2label.items())]
     kind = "any number of the classes" if task.is_multi_label else "classes"
-    what = "a score" if task.is_regression else f"{kind}: {', '.join(names)}"
+    what = "a score" if task.is_regression else f"{kind}: {', '.join(map(literal_text, names))}"
     benchmark = BENCHMARKS[task.benchmark]
     if not arguments["train_file"]:
         source = f"[{benchmark.title}](https://huggingface.co/datasets/{benchmark.hub_dataset})"
         return f"Trained on {task.name} of {source} ({what}). {task.input_format}".rstrip()
     of = f" with the columns of the {benchmark.title} task {task.name}" if arguments["task_name"] else ""
     file = Path(arguments["train_file"]).name
-    return f"Trained on the local file `{file}`{of} ({what}). {task.input_format}".rstrip()
+    return f"Trained on the local file {code_span(file)}{of} ({what}). {task.input_format}".rstrip()
 
 
 def limits(arguments: Mapping[str, Any], grid_points: int) -> list[str]:

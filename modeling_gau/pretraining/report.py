@@ -12,7 +12,7 @@ from ..runs.arguments import CardArguments, ModelArguments
 from ..runs.figures import plot_lengths, plot_loss_curve
 from ..runs.model_card import ModelCardFacts, write_model_card
 from ..runs.run_record import describe_device, describe_precision
-from ..runs.tables import aligned, write_csv
+from ..runs.tables import aligned, code_span, write_csv
 from ..text.arguments import DataArguments
 from ..text.batches import StreamedBatches, TrainingLoader, all_lengths
 from ..text.packing import PackingReport
@@ -211,11 +211,11 @@ def describe_lengths(data_args: DataArguments) -> str | int:
 
 def describe_data(data_args: DataArguments) -> str:
     if data_args.dataset_path is not None:
-        return f"Pretrained on the local data set `{Path(data_args.dataset_path).name}`."
+        return f"Pretrained on the local data set {code_span(Path(data_args.dataset_path).name)}."
     if data_args.train_file is not None:
         # With the folder, as many corpora are called train.jsonl.
         names = ["/".join(Path(name).parts[-2:]) for name in data_args.train_file]
-        return f"Pretrained on local text ({', '.join(f'`{name}`' for name in names)})."
+        return f"Pretrained on local text ({', '.join(map(code_span, names))})."
     return (
         "Pretrained on the embedded corpus: the topics of the Python manual and the docstrings of the standard "
         "library and of the packages that this one requires."

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
+from urllib.parse import quote
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import PreTrainedConfig
 
-from .tables import markdown
+from .tables import code_span, literal_text, markdown
 
 
 TEMPLATE_PATH = Path(__file__).with_name("model_card_template.md")
@@ -111,6 +112,8 @@ def write_model_card(output_dir: str | Path, facts: ModelCardFacts) -> Path:
         card_data(facts),
         template_path=str(TEMPLATE_PATH),
         facts=facts,
+        title=literal_text(facts.model_name),
+        datasets=", ".join(map(hub_link, (f"datasets/{name}" for name in facts.datasets))),
         summary=summary(facts),
         normalization=normalization_text(facts.config) if facts.is_gau else None,
         usage=USAGE_EXAMPLES[facts.task](facts, source),
@@ -206,8 +209,12 @@ def has_local_base(facts: ModelCardFacts) -> bool:
 
 def base_model_link(facts: ModelCardFacts) -> str:
     if has_local_base(facts):
-        return f"`{Path(facts.base_model).resolve().name}`"
-    return f"[{facts.base_model}](https://huggingface.co/{facts.base_model})"
+        return code_span(Path(facts.base_model).resolve().name)
+    return hub_link(facts.base_model)
+
+
+def hub_link(path: str) -> str:
+    return f"[{literal_text(path.removeprefix('datasets/'))}](https://huggingface.co/{quote(path)})"
 
 
 # Normalization -> how scores become weights, and the role of n in that; `{c}` is the configuration.
@@ -353,9 +360,9 @@ def evaluated_on(facts: ModelCardFacts) -> str:
     data = facts.eval_dataset_name or facts.eval_dataset
     if data is None:
         return f"the {facts.eval_split} split"
-    config = f" ({facts.eval_config})" if facts.eval_config else ""
+    config = f" ({literal_text(facts.eval_config)})" if facts.eval_config else ""
     splits = list(dict.fromkeys([facts.eval_split, *facts.split_of_metric.values()]))
-    return f"the {' and '.join(splits)} split{'s' if len(splits) > 1 else ''} of {data}{config}"
+    return f"the {' and '.join(splits)} split{'s' if len(splits) > 1 else ''} of {literal_text(data)}{config}"
 
 
 def limits(facts: ModelCardFacts) -> list[str]:

@@ -2,7 +2,9 @@
 """Tables for the terminal, for Markdown and as CSV."""
 
 import csv
+import html
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -26,10 +28,29 @@ def markdown(rows: Sequence[Sequence[object]], left: int = 1) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def literal_text(text: str) -> str:
+    """Text that Markdown shows as it is, on one line: without HTML, links, emphasis, headings or rules of its own."""
+    one_line = html.escape(" ".join(text.split()), quote=False)
+    return _MARKUP.sub(r"\\\g<0>", one_line)
+
+
+# An underscore within a word is no emphasis, a single hyphen no rule.
+_MARKUP = re.compile(r"[\\`*\[\]#|~$]|(?<!\w)_|_(?!\w)|-(?=-)|(?<=-)-")
+
+
+def code_span(text: str) -> str:
+    """Text as code within a line of Markdown, whatever backticks it has."""
+    text = " ".join(text.split())
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    pad = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{fence}{pad}{text}{pad}{fence}"
+
+
 def cell_text(value: object) -> str:
-    """A cell of a Markdown table: numbers with four digits or with separators of thousands, text without pipes."""
+    """A cell of a Markdown table: numbers with four digits or with separators of thousands, text without pipes and
+    HTML."""
     if not isinstance(value, (int, float)) or isinstance(value, bool):
-        return str(value).replace("|", "\\|").replace("\n", " ")
+        return " ".join(str(value).split()).replace("|", "\\|").replace("<", "&lt;")
     if isinstance(value, int) or (math.isfinite(value) and abs(value) >= 1000):
         return f"{value:,.0f}"
     return f"{value:.4g}"

@@ -330,6 +330,18 @@ def test_an_empty_sentence_is_a_sentence(tmp_path, pretrained):
     assert all(math.isfinite(results[name]) for name in ("train_loss", "eval_loss", "test_loss"))
 
 
+def test_names_of_classes_are_no_markup_of_the_card(tmp_path, pretrained):
+    names = ["<script>alert(1)</script>", "two\nlines", "---", "# heading", "a | b", "`code`"]
+    data = write(tmp_path / "a`b.csv", [{"sentence": "good film", "label": name} for name in names])
+    options = {"train_file": data, "model_name_or_path": pretrained, "max_steps": 1}
+    run(tmp_path / "out", "do_train", run_name="a <b>", **options)
+    assert set(AutoConfig.from_pretrained(tmp_path / "out").id2label.values()) == set(names)
+    body = ModelCard.load(tmp_path / "out" / "README.md").text
+    assert "\n# a &lt;b&gt;\n" in body and "the local file ``a`b.csv`` (classes: " in body
+    assert r"\# heading, \-\-\-, &lt;script&gt;alert(1)&lt;/script&gt;, \`code\`, a \| b, two lines)" in body
+    assert "<script" not in body and "\n---" not in body
+
+
 def test_dropping_the_last_batch_of_training_drops_no_row_of_evaluations(tmp_path, sst2):
     flags = ("do_train", "do_eval", "do_predict", "dataloader_drop_last")
     options = sst2 | {"test_file": sst2["train_file"], "learning_rate": 0, "max_steps": 1}
