@@ -35,7 +35,7 @@ from .attention_gau import (
     segmented_attention_forward,
 )
 from .configuration_gau import GAUConfig, register_in_package
-from .unpadding_gau import BatchPlan, Layers, Segment, packed_documents, plan_batch, split_mask
+from .unpadding_gau import BatchPlan, Layers, Segment, check_ids, packed_documents, plan_batch, split_mask
 
 
 logger = logging.get_logger(__name__)
@@ -514,7 +514,8 @@ class GAUModel(GAUPreTrainedModel):
             1 (or `True`) for real tokens, 0 for padding; n is each row's sum. A prepared mask of shape
             `(batch_size or 1, 1, sequence_length or 1, sequence_length)`, boolean (`True` is visible) or additive, is
             used as it is, and n is then the number of keys that each position sees: block-diagonal masks keep packed
-            documents apart, each with its own n. Let `position_ids` restart with each document in that case.
+            documents apart, each with its own n. Let `position_ids` restart with each document in that case. Other
+            values are refused, except in a mask of integers on an accelerator, which is not read.
             Hidden states at the padding of a 2-D mask are 0.
         position_ids (`torch.LongTensor` of shape `(batch_size or 1, sequence_length)`, *optional*):
             Positions of the tokens for the rotary embedding; `relative_position_bias="distance"` goes by places in the
@@ -544,6 +545,12 @@ class GAUModel(GAUPreTrainedModel):
             raise ValueError(
                 f"The batch is empty or not two-dimensional: its shape is {tuple(shape)}, (batch, seq) with at least "
                 "one sequence and one token is needed."
+            )
+        check_ids(tuple(shape), input_ids=input_ids, token_type_ids=token_type_ids)
+        if inputs_embeds is not None and inputs_embeds.shape[-1] != self.config.hidden_size:
+            raise ValueError(
+                f"inputs_embeds has shape {tuple(inputs_embeds.shape)}; its last size must be the model's hidden_size "
+                f"{self.config.hidden_size}."
             )
         if input_ids is not None and document_ids is None:
             self.warn_if_padding_and_no_attention_mask(input_ids, attention_mask)
@@ -862,14 +869,22 @@ class GAUForMultipleChoice(GAUPreTrainedModel):
                 f"Multiple choice takes inputs of shape (batch, num_choices, seq), but got {tuple(shape)}."
             )
 
-        def flat(tensor: torch.Tensor | None) -> torch.Tensor | None:
-            return None if tensor is None else tensor.flatten(0, 1)
-
-        attention_mask = flat(attention_mask)
-        outputs = self._encode(
-            flat(input_ids), attention_mask, flat(token_type_ids), flat(position_ids), flat(inputs_embeds), **kwargs
-        )
-        scores = self.classifier(self.pooler(outputs.last_hidden_state, attention_mask))
+        inputs = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "token_type_ids": token_type_ids,
+            "position_ids": position_ids,
+            "inputs_embeds": inputs_embeds,
+        }
+        for name, tensor in inputs.items():
+            if tensor is not None and tuple(tensor.shape[:2]) != tuple(shape[:2]):
+                raise ValueError(
+                    f"{name} has shape {tuple(tensor.shape)}; for inputs of shape {tuple(shape)} it must begin with "
+                    f"{tuple(shape[:2])}."
+                )
+        inputs = {name: None if tensor is None else tensor.flatten(0, 1) for name, tensor in inputs.items()}
+        outputs = self._encode(**inputs, **kwargs)
+        scores = self.classifier(self.pooler(outputs.last_hidden_state, inputs["attention_mask"]))
         logits = scores.view(*shape[:2])
         loss = None
         if labels is not None:

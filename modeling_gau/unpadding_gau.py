@@ -514,6 +514,7 @@ def plan_batch(
     Raises:
         ValueError: arguments contradict each other, or the backend cannot compute them.
     """
+    check_ids(tuple(inputs.shape[:2]), position_ids=position_ids)
     shape, lengths = tuple(inputs.shape[:2]), {name: given for name, given in lengths.items() if given is not None}
     if attention_mask is not None:
         _check_attention_mask(attention_mask, *shape)
@@ -593,9 +594,28 @@ def _unpadded(layers: Layers, inputs: torch.Tensor, attention_mask: torch.Tensor
     return None if packed is None or layers.are_watched() else packed
 
 
+def check_ids(shape: tuple[int, int], **ids: torch.Tensor | None) -> None:
+    """Raises a ValueError unless each of `ids` is `None` or holds integers for every token of a batch or of one row:
+    others would be broadcast without a word."""
+    for name, given in ids.items():
+        if given is None:
+            continue
+        if not isinstance(given, torch.Tensor) or given.dtype not in (torch.int64, torch.int32):
+            kind = given.dtype if isinstance(given, torch.Tensor) else type(given).__name__
+            raise ValueError(f"{name} must be a tensor of integers, int64 or int32, but got {kind}.")
+        if tuple(given.shape) not in (shape, (1, shape[1])):
+            raise ValueError(
+                f"{name} has shape {tuple(given.shape)}; for a batch of shape {shape} it must be {shape} or "
+                f"{(1, shape[1])}."
+            )
+
+
 def _check_attention_mask(attention_mask: torch.Tensor, batch: int, seq: int) -> None:
+    if not isinstance(attention_mask, torch.Tensor):
+        raise ValueError(f"attention_mask must be a tensor, but got {type(attention_mask).__name__}.")
     shape = tuple(attention_mask.shape)
     if shape == (batch, seq):
+        _check_values_of_padding_mask(attention_mask)
         return
     allowed = ((1, batch), (1,), (1, seq), (seq,))
     if len(shape) != 4 or any(size not in sizes for size, sizes in zip(shape, allowed, strict=True)):
@@ -607,6 +627,32 @@ def _check_attention_mask(attention_mask: torch.Tensor, batch: int, seq: int) ->
         raise ValueError(
             "A 4-D attention_mask must be boolean (True is visible) or floating (added to the scores), but its "
             f"dtype is {attention_mask.dtype}. Convert 0 and 1 with attention_mask.bool()."
+        )
+    if attention_mask.is_floating_point() and has_values(attention_mask):
+        _check_values_of_additive_mask(attention_mask)
+
+
+def _check_values_of_padding_mask(attention_mask: torch.Tensor) -> None:
+    # Accelerators would have to wait for the values, in every step: there, only the rare masks of floats are read.
+    unread = attention_mask.device.type != "cpu" and not attention_mask.is_floating_point()
+    if attention_mask.dtype == torch.bool or unread or not has_values(attention_mask):
+        return
+    if not bool(((attention_mask == 0) | (attention_mask == 1)).all()):
+        raise ValueError(
+            f"An attention_mask of shape {tuple(attention_mask.shape)} must be 1 (or True) for real tokens and 0 for "
+            f"padding, but holds values from {attention_mask.min()} to {attention_mask.max()}. Give a mask that is "
+            "added to the scores as (batch, 1, seq, seq) or (batch, 1, 1, seq); give numbers of documents as "
+            "document_ids."
+        )
+
+
+def _check_values_of_additive_mask(attention_mask: torch.Tensor) -> None:
+    if not bool((attention_mask < float("inf")).all()):
+        raise ValueError("A floating attention_mask is added to the scores: it must not hold NaN or infinity.")
+    if bool(((attention_mask == 0) | (attention_mask == 1)).all()) and bool(attention_mask.any()):
+        raise ValueError(
+            "A floating 4-D attention_mask is added to the scores, but holds only 0 and 1. Convert it with "
+            "attention_mask.bool(), so that 1 is visible and 0 hidden."
         )
 
 

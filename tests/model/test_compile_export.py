@@ -97,6 +97,20 @@ def test_compiled_once_for_all_shapes(make_model):
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_checks_of_inputs_break_no_graph(make_model):
+    model = make_model()
+    compiled = torch.compile(model, backend="eager", fullgraph=True, dynamic=True)
+    for batch, seq in ((3, 9), (2, 17)):
+        inputs = make_batch(batch, seq)
+        inputs["token_type_ids"] = inputs["input_ids"] % 2
+        inputs["position_ids"] = torch.arange(seq)[None] * 2
+        inputs["attention_mask"] = inputs["attention_mask"].float()
+        with torch.no_grad():
+            torch.testing.assert_close(compiled(**inputs).logits, model(**inputs).logits, rtol=1e-4, atol=1e-5)
+        with pytest.raises(Exception, match=r"position_ids has shape \(1, 1\)"):
+            compiled(**inputs | {"position_ids": torch.ones(1, 1, dtype=torch.long)})
+
+
 def test_compiled_default_keeps_the_blocked_attention(make_model):
     """Only exports use plain operations: a compiled default must not take quadratic memory at long inputs."""
     counter = CompileCounterWithBackend("eager")

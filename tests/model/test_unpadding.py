@@ -635,7 +635,10 @@ def test_flash_attention_gets_no_padding(make_model, flash, side):
         ({"cu_seq_lens_q": torch.tensor([0, 49, 10, 49])}, "increasing numbers"),
         ({"cu_seq_lens_q": torch.tensor([5, 49])}, "cu_seq_lens_q says where sequences begin"),
         ({"cu_seq_lens_k": torch.tensor([0, 49])}, "cu_seq_lens_k differs from cu_seq_lens_q"),
-        ({"attention_mask": torch.arange(49)[None]}, "attention_mask that hides something or cu_seq_lens_q, not both"),
+        (
+            {"attention_mask": torch.arange(49)[None].bool()},
+            "attention_mask that hides something or cu_seq_lens_q, not both",
+        ),
         ({"cu_seq_lens_q": None, "cu_seq_lens_k": edges()}, "cu_seq_lens_k is given without cu_seq_lens_q"),
         ({"cu_seq_lens_q": [0, 49]}, "cu_seq_lens_q must be a tensor of integers, not list"),
     ],
