@@ -29,6 +29,18 @@ from .unpadding_gau import Segment, split_mask, within_window
 logger = logging.get_logger(__name__)
 
 
+# ----------------------------------------------------------------------------------------------------------- float16
+
+
+def saturate(tensor: torch.Tensor) -> torch.Tensor:
+    """Replaces infinity by the largest finite number, in float16 alone: products of large numbers leave its range,
+    and infinity times 0 is NaN. The gradient is 0 there."""
+    if tensor.dtype != torch.float16:
+        return tensor
+    limits = torch.finfo(tensor.dtype)
+    return tensor.clamp(limits.min, limits.max)
+
+
 # --------------------------------------------------------------------------------------------------- normalizations
 
 
@@ -123,7 +135,7 @@ class AttentionNormalization:
             weights = _ACTIVATIONS[self.family].forward(self._wide(scores))
             if self.sum_normalized:
                 weights = weights / _positive_sum(weights)
-            return weights.to(scores.dtype)
+            return saturate(weights.to(scores.dtype))
         if sink is not None:
             sink = sink.to(scores.dtype).expand(*scores.shape[:-1], 1)
             return torch.cat((scores, sink), -1).softmax(-1)[..., :-1]
@@ -138,20 +150,31 @@ class AttentionNormalization:
         """
         if self.family == "softmax":
             # Also with a sink, whose weight has no gradient.
-            return torch._softmax_backward_data(weights_gradient, weights, -1, weights.dtype)
+            gradient = torch._softmax_backward_data(weights_gradient, weights, -1, weights.dtype)
+            return _without_saturated(gradient, weights, scores)
         wide = self._wide(scores)
         if not self.sum_normalized:
-            return (_ACTIVATIONS[self.family].gradient(wide, weights) * weights_gradient).to(scores.dtype)
+            gradient = _ACTIVATIONS[self.family].gradient(wide, weights) * weights_gradient
+            return _without_saturated(gradient.to(scores.dtype), weights, scores)
         rectified = wide.relu()
         inner = (weights_gradient * weights).sum(-1, keepdim=True, dtype=_sum_dtype(weights))
         gradient = (weights_gradient - inner.to(weights.dtype)) * rectified
-        return (2 * gradient / _positive_sum(rectified.square())).to(scores.dtype)
+        gradient = (2 * gradient / _positive_sum(rectified.square())).to(scores.dtype)
+        return _without_saturated(gradient, weights, scores)
 
     def _wide(self, scores: torch.Tensor) -> torch.Tensor:
         """Squares of float16 scores above 255 overflow. bfloat16 has the range, and its rounding is that of the
         products, but `laplace` subtracts from scores near 0 a number near 1."""
         narrow = (torch.float16, torch.bfloat16) if self.family == "laplace" else (torch.float16,)
         return scores.float() if scores.dtype in narrow else scores
+
+
+def _without_saturated(gradient: torch.Tensor, weights: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    """0 where [`saturate`] replaced a score or a weight."""
+    if scores.dtype != torch.float16:
+        return gradient
+    limit = torch.finfo(scores.dtype).max
+    return gradient.masked_fill((scores.abs() >= limit) | (weights >= limit), 0.0)
 
 
 def _sum_dtype(tensor: torch.Tensor) -> torch.dtype:
@@ -233,9 +256,9 @@ def eager_attention_forward(
         scores = scores + bias.to(scores.dtype)
     if distance_bias is not None:
         scores = scores + _all_distances(distance_bias, query, key).to(scores.dtype)
-    weights = ATTENTION_NORMALIZATIONS[module.config.attention_normalization].weights(scores, visible, sink)
+    weights = ATTENTION_NORMALIZATIONS[module.config.attention_normalization].weights(saturate(scores), visible, sink)
     dropped = nn.functional.dropout(weights, p=dropout, training=module.training)
-    return torch.matmul(dropped, value).transpose(1, 2).contiguous(), weights
+    return saturate(torch.matmul(dropped, value)).transpose(1, 2).contiguous(), weights
 
 
 def _all_distances(distance_bias: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
@@ -431,6 +454,7 @@ def _block_weights(block, query, key, bias, distance_bias, sink, visible, normal
         scores = scores + block.part(bias).to(scores.dtype)
     if distance_bias is not None:
         scores += distance_bias[block.distances(distance_bias.shape[0] // 2, scores.device)].to(scores.dtype)
+    scores = saturate(scores)
     visible = block.part(visible)
     if window:
         near = block.near(window, scores.device)
@@ -641,7 +665,7 @@ def blocked_attention_forward(
         dropout,
         sliding_window or 0,
     )
-    return output.unsqueeze(2), None
+    return saturate(output).unsqueeze(2), None
 
 
 # ----------------------------------------------------------------------------------------- Triton kernels (gau_triton)

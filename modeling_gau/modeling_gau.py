@@ -32,6 +32,7 @@ from .attention_gau import (
     attention_with_weights,
     check_attention_backend,
     eager_attention_forward,
+    saturate,
     segmented_attention_forward,
 )
 from .configuration_gau import GAUConfig, register_in_package
@@ -313,7 +314,7 @@ class GatedAttentionUnit(nn.Module):
             dropout=self.attention_dropout if self.training else 0.0,
             **kwargs,
         )
-        return self.o_dense(gate * attended.squeeze(2)), weights
+        return saturate(self.o_dense(saturate(gate * attended.squeeze(2)))), weights
 
     def _check_learned(self) -> None:
         """Raises ValueError if a field was changed to or from a value with parameters of its own."""

@@ -375,3 +375,39 @@ def test_the_default_chooses_by_length_and_says_so_once(monkeypatch, make_model)
     assert len(set(messages)) == 2  # `info_once` shows equal messages once
     assert "below 2048 tokens on cpu: 'eager'" in messages[0] and "from 2048 tokens" in messages[2]
     assert choose_attention_backend(16384, exporting=True) == "eager"
+
+
+# ------------------------------------------------------------------------------------------------------------- float16
+
+
+@pytest.mark.parametrize("backend", ["eager", "gau_blocked"])
+@pytest.mark.parametrize("normalization", ATTENTION_NORMALIZATIONS)
+def test_large_numbers_in_float16_do_not_become_nan(make_model, backend, normalization):
+    """Weights, their products with values, and the gate's leave the range of float16."""
+    ids = torch.randint(5, 60, (2, 33), generator=torch.Generator().manual_seed(0))
+    for scale in (30, 300):
+        model = make_model(backend=backend, attention_normalization=normalization)
+        with torch.no_grad():
+            for layer in model.model.layers:
+                layer.gau.i_dense.weight.mul_(scale)
+        outputs = model.half()(ids, labels=ids)
+        outputs.loss.backward()
+        assert outputs.logits.isfinite().all()
+        assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("normalization", ["squared_relu", "normalized_squared_relu"])
+def test_scores_that_overflow_float16(normalization):
+    """Query and key of one column: score 0 beside an infinite one. Blocks give the eager function's gradients."""
+    module = SimpleNamespace(config=GAUConfig(attention_normalization=normalization), training=False)
+    results = []
+    for forward in (attention_gau.eager_attention_forward, attention_gau.blocked_attention_forward):
+        query = torch.tensor([300.0, -1.0, -2.0]).view(1, 1, 3, 1).half().requires_grad_()
+        key = torch.tensor([0.0, 400.0, 1.0, -1.0]).view(1, 1, 4, 1).half().requires_grad_()
+        value = torch.tensor([0.0, 0.0, 1.0, 0.5]).view(1, 1, 4, 1).half().requires_grad_()
+        output, _ = forward(module, query, key, value, None)
+        output.sum().backward()
+        results.append([output, query.grad, key.grad, value.grad])
+        assert all(tensor.isfinite().all() for tensor in results[-1])
+    for eager, blocked in zip(*results, strict=True):
+        torch.testing.assert_close(blocked, eager)
