@@ -2,7 +2,9 @@
 """The GAU encoder and its heads. Axes and widths are named as in `attention_gau.py`."""
 
 import os
+import shutil
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -20,7 +22,7 @@ from transformers.modeling_outputs import (
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.modeling_utils import PreTrainedModel
 from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs, auto_docstring, logging
+from transformers.utils import CONFIG_NAME, TransformersKwargs, auto_docstring, logging
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
@@ -385,6 +387,14 @@ class GAULayer(GradientCheckpointingLayer):
         return self.norm(hidden_states + self.dropout(output))
 
 
+def give_usual_permissions(folder: str | os.PathLike) -> None:
+    """Gives weights the permissions of the configuration beside them: safetensors may leave them to their owner."""
+    usual = Path(folder) / CONFIG_NAME
+    for weights in Path(folder).glob("*model*.safetensors") if usual.is_file() else ():
+        if weights.stat().st_mode != usual.stat().st_mode:
+            shutil.copymode(usual, weights)
+
+
 @auto_docstring
 class GAUPreTrainedModel(PreTrainedModel):
     config: GAUConfig
@@ -410,6 +420,7 @@ class GAUPreTrainedModel(PreTrainedModel):
             file = __name__.rpartition(".")[2]
             self.config.auto_map = {auto: f"{file}.{kind.__name__}" for auto, kind in AUTO_CLASSES.items()}
         super().save_pretrained(save_directory, *args, **kwargs)
+        give_usual_permissions(save_directory)
 
     def get_correct_attn_implementation(self, requested_attention: str | None, is_init_check: bool = False) -> str:
         """Chooses the default if no backend is requested. Raises if one cannot work, and names those that can."""

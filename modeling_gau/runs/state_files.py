@@ -8,6 +8,7 @@ import math
 import os
 import pickle
 import random
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,6 +108,8 @@ def save_state(folder: Path, name: str, state: Any) -> None:
     if tensors:
         save_file(_apart(tensors), folder / f"{name}.safetensors", metadata={"format": "pt"})
     write_json(folder / f"{name}.json", content)
+    if tensors:  # safetensors may leave them to their owner
+        shutil.copymode(folder / f"{name}.json", folder / f"{name}.safetensors")
 
 
 def load_state(folder: Path, name: str) -> Any:

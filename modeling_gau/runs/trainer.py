@@ -21,6 +21,7 @@ from transformers.trainer import SCALER_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, IntervalStrategy, SaveStrategy
 from transformers.utils import PushInProgress, is_sagemaker_mp_enabled, is_torch_xla_available, logging
 
+from ..modeling_gau import give_usual_permissions
 from .checkpoints import (
     CARD_NAME,
     STATE_PREFIXES,
@@ -366,6 +367,7 @@ class RunTrainer(Trainer):
         else:
             super().save_model(str(folder), _internal_call=True)
         if self.args.should_save:
+            give_usual_permissions(folder)  # a GAU has them by now, other encoders do not
             (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
             write_json(folder / ARGUMENTS_NAME, training_arguments(self.args))
 

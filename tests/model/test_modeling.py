@@ -6,6 +6,7 @@ mask would not show.
 """
 
 import math
+import os
 
 import numpy as np
 import pytest
@@ -627,6 +628,17 @@ def test_save_and_load_are_bit_equal(tmp_path, model_class):
     inputs = inputs_for(model_class)
     for value, other in zip(loaded(**inputs).to_tuple(), model(**inputs).to_tuple(), strict=True):
         assert torch.equal(value, other)
+
+
+@pytest.mark.parametrize("size", ["1MB", "4KB"], ids=["one file", "shards"])
+def test_weights_get_the_permissions_of_the_users_umask(tmp_path, size):
+    before = os.umask(0o027)
+    try:
+        build(GAUForMaskedLM).save_pretrained(tmp_path, max_shard_size=size)
+    finally:
+        os.umask(before)
+    assert len(list(tmp_path.glob("*.safetensors"))) == 1 or size == "4KB"
+    assert {oct(path.stat().st_mode & 0o777) for path in tmp_path.iterdir()} == {"0o640"}
 
 
 @pytest.mark.parametrize("tied", [True, False])

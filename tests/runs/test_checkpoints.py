@@ -335,6 +335,17 @@ def test_nothing_is_pickled_and_no_token_is_told(tmp_path):
         assert "hub_token" not in arguments
 
 
+def test_files_get_the_permissions_of_the_users_umask(tmp_path):
+    before = os.umask(0o027)
+    try:
+        train(tmp_path, max_steps=3, save_steps=3).save_model()
+    finally:
+        os.umask(before)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"model.safetensors", "optimizer.safetensors"} <= {path.name for path in files}
+    assert {oct(path.stat().st_mode & 0o777) for path in files} == {"0o640"}
+
+
 def test_manifest_covers_every_file(finished):
     folder = finished / "checkpoint-8"
     manifest = json.loads((folder / "checkpoint.json").read_text())
