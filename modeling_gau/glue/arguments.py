@@ -163,6 +163,15 @@ class GlueArguments:
                 f"--label_column {' '.join(labels)}: several columns make a multi-label problem. Give one column, or "
                 "leave out --task_name and --problem_type."
             )
+        texts = [options.text, options.text_pair] if options.text else task.read_columns if not is_local else []
+        twice = [name for name in texts if name in (options.labels or ("label",))]
+        if twice:
+            raise ValueError(f"{twice[0]!r} is given as text and as label: --text_column and --label_column differ.")
+        if options.text is not None and options.text == options.text_pair:
+            raise ValueError(
+                f"--text_column and --text_pair_column are both {options.text!r}: a pair has two texts. Leave out "
+                "--text_pair_column for single texts."
+            )
         if not self.label_separator:
             raise ValueError("--label_separator must not be empty.")
 

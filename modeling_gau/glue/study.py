@@ -20,7 +20,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from transformers.utils import SAFE_WEIGHTS_NAME
 
-from ..runs.arguments import ModelArguments
+from ..runs.arguments import SEED, ModelArguments, check_ranges
 from ..runs.checkpoints import checkpoint_folders, remove_all_checkpoints
 from ..runs.publishing import check_push_destination, push_folder
 from ..runs.run_record import compare_runs, describe_arguments, read_record
@@ -67,6 +67,8 @@ class StudyArguments:
     def __post_init__(self):
         if self.seeds is not None and (not self.seeds or len(set(self.seeds)) < len(self.seeds)):
             raise ValueError(f"--seeds must be one or more different numbers, got {self.seeds}.")
+        for seed in self.seeds or ():
+            check_ranges({"seeds": seed}, {"seeds": SEED})
         if self.data_dir is not None and not Path(self.data_dir).expanduser().is_dir():
             raise ValueError(f"--data_dir {self.data_dir} is not a directory.")
 

@@ -1,6 +1,7 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """Fine-tuning with `transformers.Trainer`: arguments, layer-wise learning rates, and the metrics of a task."""
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -52,6 +53,11 @@ class GlueTrainingArguments(RunArguments):
             self.check_steps()
         if not 0 < self.layerwise_lr_decay <= 1:
             raise ValueError(f"--layerwise_lr_decay must be above 0 and at most 1, got {self.layerwise_lr_decay}.")
+        if not 0 <= self.early_stopping_threshold < math.inf:
+            raise ValueError(
+                "--early_stopping_threshold must be a finite number of at least 0, got "
+                f"{self.early_stopping_threshold}."
+            )
         self._prepare_early_stopping()
         # The Trainer defaults to the loss. The task's metric is filled in when the task is known.
         if self.metric_for_best_model is None and (self.load_best_model_at_end or self.save_strategy == "best"):

@@ -78,10 +78,8 @@ class PretrainingArguments(RunArguments):
                 "--auto_find_batch_size is not supported here: tokens per step are part of a recipe. Lower "
                 "--per_device_train_batch_size and raise --gradient_accumulation_steps by the same factor."
             )
-        if self.data_seed is not None and self.data_seed < 0:
-            raise ValueError(f"--data_seed must not be negative, got {self.data_seed}.")
-        if self.decay_steps < 0:
-            raise ValueError(f"--decay_steps must not be negative, got {self.decay_steps}.")
+        if not 0 <= self.decay_steps < math.inf:
+            raise ValueError(f"--decay_steps must be a finite number of at least 0, got {self.decay_steps}.")
 
     def fill_schedule(self) -> None:
         """Copies `decay_steps` and `decay_type` into `lr_scheduler_kwargs`, whose entries win. Needs `max_steps`."""

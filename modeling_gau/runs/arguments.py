@@ -4,6 +4,7 @@
 import math
 import os
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -104,6 +105,49 @@ class CardArguments:
             )
 
 
+_Range = tuple[str, Callable[[float], bool]]  # what is allowed, in words and as a test
+
+_POSITIVE: _Range = ("from 1 to 2147483647", lambda value: 1 <= value < 2**31)
+_NOT_NEGATIVE: _Range = ("a finite number of at least 0", lambda value: 0 <= value < math.inf)
+_ABOVE_ZERO: _Range = ("a finite number above 0", lambda value: 0 < value < math.inf)
+_BELOW_ONE: _Range = ("from 0 to below 1", lambda value: 0 <= value < 1)
+SEED: _Range = ("from 0 to 4294967295", lambda value: 0 <= value < 2**32)  # what numpy takes
+
+# Argument of a run -> its values; None always stands for a default. `TrainingArguments` takes any number.
+_RANGES: Mapping[str, _Range] = {
+    "per_device_train_batch_size": _POSITIVE,
+    "per_device_eval_batch_size": _POSITIVE,
+    "gradient_accumulation_steps": _POSITIVE,
+    "eval_accumulation_steps": _POSITIVE,
+    "dataloader_prefetch_factor": _POSITIVE,
+    "save_total_limit": _POSITIVE,
+    "dataloader_num_workers": _NOT_NEGATIVE,
+    "learning_rate": _NOT_NEGATIVE,
+    "weight_decay": _NOT_NEGATIVE,
+    "max_grad_norm": _NOT_NEGATIVE,
+    "neftune_noise_alpha": _NOT_NEGATIVE,
+    "warmup_steps": _NOT_NEGATIVE,
+    "eval_delay": _NOT_NEGATIVE,
+    "adam_epsilon": _ABOVE_ZERO,
+    "logging_steps": _ABOVE_ZERO,
+    "save_steps": _ABOVE_ZERO,
+    "eval_steps": _NOT_NEGATIVE,  # 0 stands for logging_steps
+    "adam_beta1": _BELOW_ONE,
+    "adam_beta2": _BELOW_ONE,
+    "label_smoothing_factor": _BELOW_ONE,
+    "seed": SEED,
+    "data_seed": SEED,
+}
+
+
+def check_ranges(values: Mapping[str, float | None], ranges: Mapping[str, _Range] = _RANGES) -> None:
+    """Raises ValueError for the first of the values that is out of its range."""
+    for name, (allowed, is_allowed) in ranges.items():
+        value = values[name]
+        if value is not None and not is_allowed(value):
+            raise ValueError(f"--{name} must be {allowed}, got {value}.")
+
+
 @dataclass
 class RunArguments(TrainingArguments):
     """[`TrainingArguments`] with what every run adds."""
@@ -120,6 +164,7 @@ class RunArguments(TrainingArguments):
     )
 
     def __post_init__(self):
+        check_ranges(vars(self))
         self._check_metrics()
         self._take_cpu_for_bfloat16()
         super().__post_init__()
@@ -145,9 +190,10 @@ class RunArguments(TrainingArguments):
 
     def check_steps(self) -> None:
         """Raises ValueError for a run that is to train and would make no step."""
-        if self.max_steps != -1 and self.max_steps < 1:
+        if self.max_steps != -1 and not 1 <= self.max_steps < 2**31:
             raise ValueError(
-                f"--max_steps must be at least 1, got {self.max_steps}. Leave it out to train for --num_train_epochs."
+                f"--max_steps must be from 1 to 2147483647, got {self.max_steps}. Leave it out to train for "
+                "--num_train_epochs."
             )
         if self.max_steps == -1 and not 0 < self.num_train_epochs < math.inf:
             raise ValueError(

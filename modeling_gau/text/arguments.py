@@ -134,7 +134,7 @@ class DataArguments:
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"--{name} must lie between 0 and 1, both excluded, got {getattr(self, name)}.")
         shares = (self.mask_replace_prob, self.random_replace_prob)
-        if min(shares) < 0 or sum(shares) > 1:
+        if not (min(shares) >= 0 and sum(shares) <= 1):
             raise ValueError(
                 "--mask_replace_prob and --random_replace_prob are shares that add up to at most 1, got "
                 f"{shares[0]} and {shares[1]}."
@@ -155,7 +155,8 @@ class DataArguments:
         for name, lengths in lengths_of.items():
             if not lengths or min(lengths) < 3:
                 raise ValueError(f"--{name} must be at least 3 ([CLS], one token and [SEP]), got {lengths}.")
-        for name in ("max_train_samples", "max_eval_samples", "max_eval_tokens", "preprocessing_num_workers"):
+        counts = ("max_train_samples", "max_eval_samples", "max_eval_tokens", "preprocessing_num_workers")
+        for name in (*counts, "vocab_size", "tokenizer_characters"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}.")
         if not 0 < self.validation_split_percentage < 100:

@@ -8,6 +8,7 @@ consumer (a data loader worker of a process) reads its own documents section by 
 place to continue from.
 """
 
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -46,15 +47,15 @@ class Stage:
             raise ValueError(f"Lengths must be at least {FRAME + 1} ([CLS], one token and [SEP]), got {self.lengths}.")
         if len(set(self.lengths)) < len(self.lengths):
             raise ValueError(f"The lengths of a stage must differ, got {' '.join(map(str, self.lengths))}.")
-        if len(self.weights) != len(self.lengths) or min(self.weights) <= 0:
+        if len(self.weights) != len(self.lengths) or not all(0 < weight < math.inf for weight in self.weights):
             raise ValueError(
                 f"--mixed_length_weights needs one positive number for each of the {len(self.lengths)} lengths "
                 f"{' '.join(map(str, self.lengths))}, got {' '.join(map(str, self.weights))}."
             )
         if not self.share > 0:
             raise ValueError(f"The share of a stage must be positive, got {self.share}.")
-        if self.rope_theta is not None and not self.rope_theta > 1:
-            raise ValueError(f"The RoPE base of a stage must be greater than 1, got {self.rope_theta}.")
+        if self.rope_theta is not None and not 1 < self.rope_theta < math.inf:
+            raise ValueError(f"The RoPE base of a stage must be a finite number above 1, got {self.rope_theta}.")
 
 
 def parse_length_schedule(text: str) -> tuple[Stage, ...]:

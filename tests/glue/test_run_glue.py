@@ -428,7 +428,8 @@ SMOOTH = {"label_smoothing_factor": 0.1}
         ((), {"task_name": "sst2", "mnli_checkpoint": "m"}, None, "takes the path of a model, and only for rte, mrpc"),
         ((), {"data_dir": "."}, None, "--data_dir needs --task_name"),
         (("dataloader_drop_last",), {"max_steps": 5}, None, "nothing of the 4 training rows: .* need 8"),
-        ((), {"max_steps": 0}, None, "--max_steps must be at least 1"),
+        ((), {"text_column": "label"}, None, "'label' is given as text and as label"),
+        ((), {"max_steps": 0}, None, "--max_steps must be from 1"),
         (
             (),
             SMOOTH,

@@ -5,6 +5,8 @@ import math
 
 import pytest
 
+from modeling_gau.glue.arguments import GlueArguments
+from modeling_gau.glue.study import StudyArguments
 from modeling_gau.glue.trainer import GlueTrainingArguments
 from modeling_gau.pretraining.trainer import PretrainingArguments
 from modeling_gau.runs.arguments import ModelArguments
@@ -23,6 +25,8 @@ from modeling_gau.text.arguments import DataArguments
         ({"eval_lengths": [64, 2]}, "--eval_lengths must be at least 3"),
         ({"eval_lengths": []}, "--eval_lengths must be at least 3"),
         ({"max_train_samples": 0}, "--max_train_samples must be at least 1"),
+        ({"vocab_size": -1}, "--vocab_size must be at least 1"),
+        ({"random_replace_prob": math.nan}, "are shares that add up to at most 1"),
         ({"validation_split_percentage": 100.0}, "--validation_split_percentage must lie"),
     ],
 )
@@ -74,6 +78,43 @@ def test_float16_is_refused_on_a_cpu(kind, monkeypatch):
 def test_settings_that_would_drop_the_metrics_are_refused(kind, name, value):
     with pytest.raises(ValueError, match=rf"--{name} is not supported here: .* Leave it out\."):
         kind(use_cpu=True, load_best_model_at_end=True, eval_strategy="epoch", save_strategy="epoch", **{name: value})
+
+
+NUMBERS = {
+    "at least 1|from 1 to": ("per_device_train_batch_size", "per_device_eval_batch_size", "save_total_limit"),
+    "from 1 to 2147483647": ("gradient_accumulation_steps", "eval_accumulation_steps"),
+    "at least 0": ("dataloader_num_workers", "learning_rate", "weight_decay", "max_grad_norm", "warmup_steps"),
+    "above 0": ("adam_epsilon", "logging_steps", "save_steps"),
+    "from 0 to": ("adam_beta1", "adam_beta2", "label_smoothing_factor", "seed", "data_seed"),
+}
+
+
+@pytest.mark.parametrize("kind", [PretrainingArguments, GlueTrainingArguments])
+@pytest.mark.parametrize("name, allowed", [(name, allowed) for allowed, names in NUMBERS.items() for name in names])
+def test_numbers_out_of_range_are_refused_when_they_are_given(kind, name, allowed):
+    for value in (-1, math.nan, 10**40 if "from" in allowed else math.inf):
+        with pytest.raises(ValueError, match=rf"--{name} must be .*({allowed}).*, got {value}\."):
+            kind(use_cpu=True, **{name: value})
+
+
+def test_seeds_of_a_study_are_seeds():
+    with pytest.raises(ValueError, match="--seeds must be from 0 to 4294967295, got -1"):
+        StudyArguments(seeds=[0, -1])
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"text_column": "a", "label_column": ["a"]}, "'a' is given as text and as label"),
+        ({"text_column": "a", "text_pair_column": "b", "label_column": ["c", "b"]}, "'b' is given as text and"),
+        ({"text_column": "label"}, "'label' is given as text and as label"),
+        ({"task_name": "sst2", "label_column": ["sentence"]}, "'sentence' is given as text and as label"),
+        ({"text_column": "a", "text_pair_column": "a"}, "are both 'a'"),
+    ],
+)
+def test_a_column_has_one_use(options, message):
+    with pytest.raises(ValueError, match=message):
+        GlueArguments(train_file="rows.csv", **options)
 
 
 def test_steps_stand_where_epochs_do_not_count():
