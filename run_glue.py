@@ -32,6 +32,7 @@ from modeling_gau.glue.trainer import GlueTrainer, GlueTrainingArguments
 from modeling_gau.runs.arguments import CardArguments, ModelArguments
 from modeling_gau.runs.checkpoints import find_checkpoint
 from modeling_gau.runs.lifecycle import end_processes, train
+from modeling_gau.runs.locks import sole_owner
 from modeling_gau.runs.publishing import check_push_destination, push, save_without_push
 from modeling_gau.runs.recipes import parse_arguments
 from modeling_gau.runs.run_record import RunRecord, check_resumed_files, describe_run, read_record
@@ -51,18 +52,25 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     )
     transformers.utils.logging.set_verbosity(args.get_process_log_level())
     datasets.utils.logging.set_verbosity(args.get_process_log_level())
-    run = partial(fine_tune, card_args)
+    run = partial(run_once, card_args)
     if study_args.is_asked_for(glue_args):
         study = Study(model_args, glue_args, args, study_args, fine_tune=run)
         study.check_repositories()
-        study.run(report_study)
-        study.push()
-        results = study.means()
+        with sole_owner(args):
+            study.run(report_study)
+            study.push()
+            results = study.means()
     else:
         check_push_destination(args)
         results = run(*single_run_arguments(model_args, glue_args, study_args), args)
     end_processes()
     return results
+
+
+def run_once(card_args: CardArguments, *parts) -> dict[str, float]:
+    """[`fine_tune`] with an output directory that is its own."""
+    with sole_owner(parts[-1]):
+        return fine_tune(card_args, *parts)
 
 
 def fine_tune(

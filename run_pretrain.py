@@ -21,6 +21,7 @@ from modeling_gau.pretraining.trainer import MaskedLMTrainer, PretrainingArgumen
 from modeling_gau.runs.arguments import CardArguments, ModelArguments
 from modeling_gau.runs.checkpoints import find_checkpoint, read_run_state
 from modeling_gau.runs.lifecycle import end, train
+from modeling_gau.runs.locks import sole_owner
 from modeling_gau.runs.progress import ModelFlops
 from modeling_gau.runs.publishing import check_push_destination, push, save_without_push
 from modeling_gau.runs.recipes import parse_arguments
@@ -38,6 +39,14 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     transformers.utils.logging.set_verbosity(args.get_process_log_level())
     datasets.utils.logging.set_verbosity(args.get_process_log_level())
     check_push_destination(args)
+    with sole_owner(args):
+        return pretrain(model_args, data_args, card_args, args)
+
+
+def pretrain(
+    model_args: ModelArguments, data_args: DataArguments, card_args: CardArguments, args: PretrainingArguments
+) -> dict[str, float]:
+    """The run, in an output directory that is its own."""
     checkpoint, stages = find_checkpoint(args), length_stages(data_args)
     # Errors that need no data come before it is read.
     check_run(data_args, args, stages)

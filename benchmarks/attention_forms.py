@@ -30,7 +30,8 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository need not be installed
 
 from modeling_gau.configuration_gau import NORMALIZATION_USES_N
-from modeling_gau.runs.jobs import ROOT, Job, Runner, device_environments, lock
+from modeling_gau.runs.jobs import ROOT, Job, Runner, device_environments
+from modeling_gau.runs.locks import lock
 from modeling_gau.runs.tables import aligned, markdown, write_csv
 
 

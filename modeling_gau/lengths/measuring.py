@@ -28,6 +28,7 @@ from transformers.utils import logging
 from ..attention_gau import ATTENTION_NORMALIZATIONS
 from ..configuration_gau import GAUConfig
 from ..modeling_gau import GAUForMaskedLM, GAURotaryEmbedding
+from ..runs.locks import lock_results
 from ..runs.models import check_fit, load_with_misfits
 from ..runs.recipes import parse_arguments
 from ..text.arguments import DataArguments
@@ -367,20 +368,21 @@ def measure_length_generalization(
 
     Raises:
         ValueError: an unknown setting, a checkpoint that is not a GAU masked language model, documents that are too
-            short, or a file with results of other weights or text.
+            short, a file with results of other weights or text, or one that another program writes.
     """
     hub = {"revision": revision, "token": token, "cache_dir": cache_dir}
     settings, computation = settings or Settings(), computation or Computation()
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     checkpoints = list(dict.fromkeys(name.rstrip("/") for name in checkpoints))
-    file = ResultFile(Path(output_file)) if output_file is not None else None
-    plans = {name: _plan(name, settings, lengths, trained_length, hub) for name in checkpoints}
-    shortest = min(max(cell.length for cell in cells) for cells in plans.values())
-    documents, rows = _LongTexts(documents, shortest - 2), []
-    for name, cells in plans.items():
-        loaded = LoadedCheckpoint(name, device, trained_length, **hub)
-        windows = _windows(loaded, cells, documents, max_tokens, mlm_probability, seed, hub)
-        rows += _measure_checkpoint(loaded, cells, windows, computation, seed, file)
+    with nullcontext() if output_file is None else lock_results(Path(output_file)):
+        file = ResultFile(Path(output_file)) if output_file is not None else None
+        plans = {name: _plan(name, settings, lengths, trained_length, hub) for name in checkpoints}
+        shortest = min(max(cell.length for cell in cells) for cells in plans.values())
+        documents, rows = _LongTexts(documents, shortest - 2), []
+        for name, cells in plans.items():
+            loaded = LoadedCheckpoint(name, device, trained_length, **hub)
+            windows = _windows(loaded, cells, documents, max_tokens, mlm_probability, seed, hub)
+            rows += _measure_checkpoint(loaded, cells, windows, computation, seed, file)
     return rows
 
 

@@ -1,14 +1,12 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """Many runs as one: processes that need each other's results, as many at a time as there are devices."""
 
-import contextlib
-import fcntl
 import os
 import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,28 +60,6 @@ def device_environments(jobs: int | None, needs_cpu: bool) -> list[dict[str, str
     return [cpu] * (jobs or cores)
 
 
-@contextlib.contextmanager
-def lock(folder: Path) -> Iterator[int]:
-    """Locks the folder for this program and for processes that inherit the file descriptor.
-
-    Raises:
-        ValueError: another program holds the lock.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise ValueError(
-            f"Another study, or a run that it left behind, is at work in {folder}: wait for it, or end it."
-        ) from error
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
 def count_cores() -> int:
     """The cores that this process may use; macOS does not tell, so there all of them."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -107,7 +83,7 @@ class Runner:
         is_finished: asked again before a job starts, as the answer may depend on its needs; may raise ValueError.
         words: returns the command of a job when it starts; may raise ValueError.
         ended: called with every job that succeeded and with `finished`; returns its main number in words.
-        locks: file descriptors that the processes inherit.
+        locks: file descriptors that the processes inherit; None stands for no lock.
     """
 
     jobs: Sequence[Job]
@@ -117,7 +93,7 @@ class Runner:
     environments: Sequence[Mapping[str, str]]
     output_dir: Path
     ended: Callable[[Job, set[str]], str]
-    locks: Sequence[int] = ()
+    locks: Sequence[int | None] = ()
 
     def __post_init__(self):
         self.waiting = [job for job in self.jobs if job.name not in self.finished]
@@ -180,7 +156,7 @@ class Runner:
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C in a terminal reaches this program alone, which passes it on
-                pass_fds=self.locks,
+                pass_fds=[one for one in self.locks if one is not None],
             )
         return Process(job, process, slot, time.monotonic())
 

@@ -3,6 +3,7 @@
 
 import json
 import math
+import os
 import shutil
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from transformers import (
 import run_glue
 from modeling_gau import GAUForMaskedLM, GAUForSequenceClassification
 from modeling_gau.glue.trainer import GlueTrainer
+from modeling_gau.runs.locks import lock
 
 
 WORDS = ["good", "bad", "same", "other", "film", "book", "a", "is", "the", "this"]
@@ -281,6 +283,20 @@ def test_a_run_is_resumed(tmp_path, sst2):
     write(tmp_path / "rows.jsonl", sentiment(32)[::-1])
     with pytest.raises(ValueError, match="checkpoint-2 was trained with other files: contents of train"):
         run(parts, "do_train", resume_from_checkpoint=parts / "checkpoint-2", **options)
+
+
+@pytest.mark.parametrize("place", ["out", "out/sst2/seed-1"])
+def test_a_folder_has_one_run_or_study(tmp_path, sst2, place):
+    for split in ("train", "validation"):
+        write(tmp_path / "data" / "sst2" / f"{split}.jsonl", sentiment(8))
+    study = {"task_name": "sst2", "seeds": [1, 2], "data_dir": tmp_path / "data", "max_steps": 1}
+    study["model_name_or_path"] = sst2["model_name_or_path"]
+    refused = pytest.raises(ValueError, match=f"at work in .*{place}: process {os.getpid()} on ")
+    with lock(tmp_path / place):
+        with refused:
+            run(tmp_path / "out", "do_train", "overwrite_output_dir", **study)
+        with refused:
+            run(tmp_path / place, "do_train", **sst2)
 
 
 @pytest.mark.parametrize("task_name, names", [("mrpc", (0, 1)), ("stsb", (0.5, 4.5))])

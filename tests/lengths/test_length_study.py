@@ -24,7 +24,8 @@ import yaml
 from modeling_gau.lengths.study import Study, check_scripts, main, parse_command_line
 from modeling_gau.lengths.study_file import StudyFile
 from modeling_gau.runs import jobs
-from modeling_gau.runs.jobs import Job, Runner, check_needs, device_environments, lock
+from modeling_gau.runs.jobs import Job, Runner, check_needs, device_environments
+from modeling_gau.runs.locks import lock
 from modeling_gau.runs.state_files import for_json
 from modeling_gau.runs.tables import write_csv
 

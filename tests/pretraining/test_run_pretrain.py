@@ -5,6 +5,7 @@ import copy
 import csv
 import json
 import math
+import os
 import random
 import re
 import shutil
@@ -22,6 +23,7 @@ from modeling_gau import GAUConfig, GAUForMaskedLM
 from modeling_gau.pretraining.data import length_stages
 from modeling_gau.pretraining.model import longest_trained
 from modeling_gau.runs.arguments import ModelArguments
+from modeling_gau.runs.locks import lock
 from modeling_gau.text.arguments import DataArguments
 
 
@@ -225,6 +227,14 @@ def test_a_stream_that_is_resumed_with_other_workers_is_refused(text, rows, tmp_
     changes |= {"dataloader_num_workers": 1, "max_steps": 4, "resume_from_checkpoint": "last"}
     with pytest.raises(ValueError, match=r"stream cannot be resumed: .*1 process\(es\) of 1 worker"):
         run_pretrain.main(command(text, tmp_path / "out", **changes))
+
+
+@pytest.mark.parametrize("options", [{"overwrite_output_dir": True}, {"resume_from_checkpoint": "auto"}, {}], ids=str)
+def test_a_folder_has_one_run(text, tmp_path, options):
+    with lock(tmp_path / "out"):
+        with pytest.raises(ValueError, match=f"at work in .*out: process {os.getpid()} on "):
+            run_pretrain.main(command(text, tmp_path / "out", **options))
+        assert [path.name for path in (tmp_path / "out").iterdir()] == ["_lock"]
 
 
 def test_a_resumed_run_says_what_changed(finished, text, rows, tmp_path, capsys):
