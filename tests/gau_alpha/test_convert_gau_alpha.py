@@ -20,6 +20,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 from modeling_gau import GAUConfig, GAUForMaskedLM, GAUForSequenceClassification, GAUModel
 from modeling_gau.gau_alpha.convert import convert, convert_to_port, main
 from modeling_gau.gau_alpha.tensors import encoder_tensors
+from modeling_gau.modeling_gau import AUTO_CLASSES
 from modeling_gau.text.tokenization import SPECIAL_TOKENS
 
 
@@ -76,6 +77,7 @@ def test_the_directory(request, tmp_path, kind):
     assert type(loaded) is GAUForMaskedLM
     assert loaded.decoder.weight is loaded.model.embeddings.word_embeddings.weight
     config = loaded.config
+    assert config.auto_map.keys() == {"AutoConfig", *AUTO_CLASSES}
     assert (config.attention_normalization, config.reference_length, config.softmax_plus_min_length) == (
         "softmax_plus", 512, 1,
     )  # fmt: skip

@@ -14,6 +14,7 @@ from peft import (
 )
 
 from modeling_gau import GAUForSequenceClassification
+from modeling_gau.modeling_gau import AUTO_CLASSES
 
 
 TARGETS = ["i_dense", "o_dense"]
@@ -85,6 +86,7 @@ def test_saved_adapters_load_and_merge(make_model, trained, tmp_path):
     torch.testing.assert_close(logits_of(merged), expected, rtol=1e-4, atol=1e-5)
     merged.save_pretrained(tmp_path / "merged")
     reloaded = GAUForSequenceClassification.from_pretrained(tmp_path / "merged")
+    assert reloaded.config.auto_map.keys() == {"AutoConfig", *AUTO_CLASSES}
     torch.testing.assert_close(logits_of(reloaded), expected, rtol=1e-4, atol=1e-5)
 
 

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from modeling_gau import GAUConfig, GAUForMaskedLM
+from modeling_gau.modeling_gau import AUTO_CLASSES
 from modeling_gau.runs.optimizer_state import load_optimizer_state, save_optimizer_state
 
 
@@ -106,6 +107,7 @@ def test_saved_models_load_and_are_tied(runs, name):
 def test_saved_models_carry_the_code_of_the_model(runs, name):
     for directory in (runs / name, runs / name / "checkpoint-2"):
         config = json.loads((directory / "config.json").read_text())
+        assert config["auto_map"].keys() == {"AutoConfig", *AUTO_CLASSES}
         assert config["auto_map"]["AutoModelForMaskedLM"] == "modeling_gau.GAUForMaskedLM"
         assert config["architectures"] == ["GAUForMaskedLM"]
         code = {path.name for path in directory.glob("*.py")}
