@@ -4,6 +4,7 @@
 import math
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -59,6 +60,10 @@ SHARDS_NAME = "optimizer"  # directory of the optimizer's state under FSDP
 # Settings of an optimizer's parameter groups that follow from arguments, besides `lr`, which belongs to the schedule.
 # Some optimizers keep state in their groups too, such as a count of steps: that is loaded.
 _SETTINGS = ("betas", "eps", "weight_decay", "initial_lr")
+
+
+# Sums over the steps before this call of `train`; `unknown_steps` of them are not counted in the sums.
+_NOTHING_SO_FAR = {"loss": 0.0, "rows": 0, "seconds": 0.0, "unknown_steps": 0}
 
 
 class CheckpointError(RuntimeError):
@@ -152,17 +157,17 @@ class RunTrainer(Trainer):
             check_whole(resume_from_checkpoint, digests=self.args.process_index == 0)
         self._resumed_log_window, self._evaluation_due = None, False
         self._step_losses: list[torch.Tensor] = []
-        self._first_step = 0
+        self._so_far, self._began, self._first_step = _NOTHING_SO_FAR, None, 0
         output = super().train(resume_from_checkpoint, *args, **kwargs)
         return output._replace(training_loss=output.metrics["train_loss"])
 
     def log(self, logs, *args, **kwargs):
         if "train_loss" in logs:
-            # transformers before 5.20 takes the steps of the whole run here. In place: `train` returns this dict.
-            steps = self.state.global_step - self._first_step
-            rows, seconds = self.get_total_train_batch_size(self.args), max(logs["train_runtime"], 1e-4)
+            # Of the whole run, also after a resume. In place: `train` returns this dict.
+            logs["train_runtime"] = round(logs["train_runtime"] + self._so_far["seconds"], 4)
+            seconds, steps = max(logs["train_runtime"], 1e-4), self.state.global_step - self._so_far["unknown_steps"]
             logs["train_loss"] = self._total_loss_scalar / max(steps, 1)
-            logs["train_samples_per_second"] = round(steps * rows / seconds, 3)
+            logs["train_samples_per_second"] = round(self._rows_so_far() / seconds, 3)
             logs["train_steps_per_second"] = round(steps / seconds, 3)
         super().log(logs, *args, **kwargs)
 
@@ -174,15 +179,21 @@ class RunTrainer(Trainer):
             raise ValueError(f"There is no whole checkpoint in {self.args.output_dir} to resume from.")
         return str(path)
 
-    def get_batch_samples(self, *args, **kwargs):
-        # The Trainer has just reset these for a new run, and this is the first call after that.
+    def _rows_so_far(self) -> int:
+        steps = self.state.global_step - self._first_step
+        return self._so_far["rows"] + steps * self.get_total_train_batch_size(self.args)
+
+    def _begin(self) -> None:
+        """Continues the sums of the run resumed from, in the first call after the Trainer has reset them."""
+        if self._began is not None:
+            return
+        self._began, self._total_loss_scalar = time.monotonic(), self._so_far["loss"]
         if self._resumed_log_window is not None:
-            self._globalstep_last_logged = self._resumed_log_window["since"]
+            self._globalstep_last_logged = int(self._resumed_log_window["since"])
             self._tr_loss += self._resumed_log_window["loss"]
-            # The mean loss at the end covers only the steps of this call of `train`.
-            self._total_loss_scalar -= gather(self._tr_loss).mean().item()
+            if self._so_far["unknown_steps"]:  # the mean loss at the end covers only the steps of this call of `train`
+                self._total_loss_scalar -= gather(self._tr_loss).mean().item()
             self._resumed_log_window = None
-        return super().get_batch_samples(*args, **kwargs)
 
     def training_step(self, *args, **kwargs):
         loss = super().training_step(*args, **kwargs)
@@ -225,6 +236,7 @@ class RunTrainer(Trainer):
 
     # Promises: a resumed run evaluates what the run before left out, and makes no step after the last one.
     def _run_epoch(self, *args, trial=None, ignore_keys_for_eval=None, **kwargs):
+        self._begin()
         self._make_up_evaluation(trial, ignore_keys_for_eval)
         if self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
@@ -233,6 +245,7 @@ class RunTrainer(Trainer):
 
     # Promises: the evaluation left out is made even if no step is left, and the last checkpoint stays beside the best.
     def _finalize_training(self, trial, *args, **kwargs):
+        self._begin()
         self._make_up_evaluation(trial)
         # With a limit of 1, the Trainer would delete all but the best here.
         with replaced(self.args, save_total_limit=None):
@@ -330,6 +343,12 @@ class RunTrainer(Trainer):
         # The Trainer forgets the losses since the last line of the log.
         window = {"since": self._globalstep_last_logged, "loss": self._tr_loss.item()}
         content = {"world_size": self.args.world_size, "log_window": window, "state": run_state}
+        content["so_far"] = {
+            "loss": self._total_loss_scalar,
+            "rows": self._rows_so_far(),
+            "seconds": self._so_far["seconds"] + time.monotonic() - (self._began or time.monotonic()),
+            "unknown_steps": self._so_far["unknown_steps"],
+        }
         callbacks = [one for one in self.callback_handler.callbacks if isinstance(one, TerminationCallback)]
         content["evaluation_due"] = any(one.evaluation_due for one in callbacks)
         write_json(folder / f"run_state_{self.args.process_index}.json", content)
@@ -476,6 +495,8 @@ class RunTrainer(Trainer):
 
     def _read_run_state(self, folder: Path) -> None:
         self._first_step = self.state.global_step
+        # An earlier version, or the plain Trainer, says nothing of the steps before.
+        self._so_far = _NOTHING_SO_FAR | {"unknown_steps": self.state.global_step}
         own, first = (read_run_state(folder, index) for index in (self.args.process_index, 0))
         self.resumed_world_size = own.get("world_size")
         if self.resumed_world_size not in (None, self.args.world_size):
@@ -484,7 +505,11 @@ class RunTrainer(Trainer):
                 f"{self.args.world_size}: random numbers differ from those of an undisturbed run."
             )
         elif own:
-            self._resumed_log_window = own["log_window"]
+            self._resumed_log_window = {name: float(own["log_window"][name]) for name in ("since", "loss")}
+        if "so_far" in first:
+            self._so_far = {name: type(start)(first["so_far"][name]) for name, start in _NOTHING_SO_FAR.items()}
+            if self._resumed_log_window is None:
+                self._so_far["loss"] += first["log_window"]["loss"]
         # From the first process, so that all agree even if there are more of them now.
         self._evaluation_due = first.get("evaluation_due", False) and self.args.eval_strategy != IntervalStrategy.NO
         self.load_run_state(own.get("state"))

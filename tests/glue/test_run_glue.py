@@ -274,9 +274,12 @@ def test_a_run_is_resumed(tmp_path, sst2):
     options = sst2 | {"train_file": data, "learning_rate": 1e-3}
     options |= {"save_strategy": "steps", "save_steps": 2, "max_steps": 4}
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    run(whole, "do_train", **options)
+    results = run(whole, "do_train", **options)
     with pytest.raises(ValueError, match="holds an earlier run"):
         run(whole, "do_train", **options)
+    at_its_end = run(whole, "do_train", **options, resume_from_checkpoint="last")
+    assert at_its_end["train_loss"] == results["train_loss"] > 0
+    assert at_its_end["train_runtime"] > 0.1 * results["train_runtime"]
     shutil.copytree(whole / "checkpoint-2", parts / "checkpoint-2")
     run(parts, "do_train", resume_from_checkpoint=parts / "checkpoint-2", **options)
     assert same_weights(*(load_file(path / "model.safetensors") for path in (whole, parts)))

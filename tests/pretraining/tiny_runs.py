@@ -53,9 +53,9 @@ def command(text: Path, output_dir: Path, **changes) -> list[str]:
 
 
 def history_of(output_dir: Path) -> list[dict]:
-    """What was logged, but for what depends on time, and for the mean loss, which is of the steps since a resume."""
+    """What was logged, but for what depends on time."""
     history = json.loads((output_dir / "trainer_state.json").read_text())["log_history"]
-    left_out = re.compile("runtime|second|mfu|train_loss")
+    left_out = re.compile("runtime|second|mfu")
     return [{name: value for name, value in entry.items() if not left_out.search(name)} for entry in history]
 
 
