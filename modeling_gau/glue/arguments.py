@@ -86,7 +86,8 @@ class GlueArguments:
         metadata={
             "help": "Kind of the labels in local files: one class a row, any number of classes, or a score. By "
             "default, lists and several columns are multi_label, numbers with a decimal point are regression, and "
-            "everything else is single_label."
+            "everything else is single_label. The label -1 hides that of a row, but is a class beside 1 alone, and "
+            "wherever single_label is given."
         },
     )
     label_separator: str = field(

@@ -273,7 +273,7 @@ class LabelEncoder:
         if value == HIDDEN_LABEL and not self.task.is_regression:
             return (
                 f"the label is {HIDDEN_LABEL}, which marks the hidden labels of test rows. {allowed}. To predict such "
-                "rows, give --do_predict and --test_file."
+                "rows, give --do_predict and --test_file; if it is a class of local data, --problem_type single_label."
             )
         if self.task.is_multi_label and not isinstance(value, list):
             return f"the label {value!r} is not a list of labels. {allowed}. Give --problem_type multi_label."

@@ -72,7 +72,21 @@ def read_table(
         problem_type = options.problem_type if task.name == LOCAL_TASK.name else task.problem_type
         reader = LabelReader(path, labels, problem_type, options.separator)
         features["label"], rows["label"] = reader.read(raw_labels)
+        if task.name == LOCAL_TASK.name and features["label"] == Value("int64"):
+            is_stated = problem_type == PROBLEM_TYPES["single_label"]
+            features["label"], rows["label"] = _name_minus_one(rows["label"], is_stated)
     return _cached(rows, Features(features), cache_dir, overwrite_cache)
+
+
+def _name_minus_one(labels: list[int | None], is_stated: bool) -> tuple[Value, list]:
+    """Makes -1 the name of a class if it stands beside 1 alone, or if the user says that labels are classes.
+
+    Everywhere else it marks a hidden label.
+    """
+    values = set(labels) - {None}
+    if HIDDEN_LABEL in values and (values == {-1, 1} or (is_stated and len(values) > 1)):
+        return Value("string"), [None if label is None else str(label) for label in labels]
+    return Value("int64"), labels
 
 
 def _read_values(

@@ -132,6 +132,22 @@ def test_kinds_of_labels(tmp_path, labels, options, kind, values):
 
 
 @pytest.mark.parametrize(
+    "labels, options, kind, values",
+    [
+        ([-1, 1, None, 1], {}, "string", ["-1", "1", None, "1"]),
+        ([-1, 0, 1], {"problem_type": SINGLE}, "string", ["-1", "0", "1"]),
+        ([-1, 0, 1], {}, "int64", [-1, 0, 1]),
+        ([-1, -1], {"problem_type": SINGLE}, "int64", [-1, -1]),
+        ([-1, 1], {"task": GLUE_TASKS["sst2"]}, "int64", [-1, 1]),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_minus_one_may_be_a_class_of_local_data(tmp_path, suffix, labels, options, kind, values):
+    feature, found = read_labels(tmp_path, labels, suffix, **options)
+    assert (feature, list(found)) == (Value(kind), values)
+
+
+@pytest.mark.parametrize(
     "cells, options, kind, values",
     [
         (["1", " 0", "", "-1"], {}, "int64", [1, 0, None, -1]),

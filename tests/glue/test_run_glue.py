@@ -614,6 +614,20 @@ def tags(count: int) -> list[dict]:
     ]
 
 
+def test_minus_one_and_one_are_classes(tmp_path, pretrained):
+    rows = [row | {"label": 2 * row["label"] - 1} for row in sentiment(48)]
+    data = write(tmp_path / "rows.csv", rows)
+    options = {"validation_file": data, "test_file": data, "learning_rate": 1e-2, "num_train_epochs": 8}
+    flags = ("do_train", "do_eval", "do_predict")
+    results = run(tmp_path / "out", *flags, train_file=data, model_name_or_path=pretrained, **options)
+    assert results["eval_accuracy"] == 1.0
+    assert set(read_predictions(tmp_path / "out" / "predictions_test.tsv")) == {"-1", "1"}
+    assert set(AutoConfig.from_pretrained(tmp_path / "out").id2label.values()) == {"-1", "1"}
+    one = write(tmp_path / "one.csv", [row for row in rows if row["label"] == 1])
+    again = run(tmp_path / "again", "do_eval", validation_file=one, model_name_or_path=tmp_path / "out")
+    assert again["eval_accuracy"] == 1.0
+
+
 @pytest.mark.parametrize("form", ["lists", "columns"])
 def test_several_labels_a_row(tmp_path, pretrained, form):
     rows, output = tags(48), tmp_path / "out"
