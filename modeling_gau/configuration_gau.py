@@ -163,7 +163,8 @@ class GAUConfig(PreTrainedConfig):
             learned vectors under rotary positions, for any length and every backend. `None`: no bias.
         relative_position_bias_init (`float`, *optional*, defaults to 1.0):
             The bias of a token with itself before training. It falls off with the distance as exp(-distance / 8),
-            which `"rotary"` approximates with its frequencies.
+            which `"rotary"` approximates with its frequencies up to some 20 tokens. Around 1 serves squared ReLUs,
+            around 8 a softmax.
         relative_position_bias_max_distance (`int`, *optional*, defaults to 128):
             Largest distance with a number of its own for `"distance"`.
         hidden_dropout_prob (`float`, *optional*, defaults to 0.1):
