@@ -59,6 +59,8 @@ _ROPE_RANGES = {
     "attention_factor": (0.01, 100),
     "beta_fast": (0.01, 1e6),
     "beta_slow": (0.01, 1e6),
+    "mscale": (0.0, 1e6),
+    "mscale_all_dim": (0.0, 1e6),
     "low_freq_factor": (0.01, 1e6),
     "high_freq_factor": (0.01, 1e6),
 }

@@ -38,7 +38,17 @@ from .attention_gau import (
     segmented_attention_forward,
 )
 from .configuration_gau import GAUConfig, register_in_package
-from .unpadding_gau import BatchPlan, Layers, Segment, check_ids, packed_documents, plan_batch, split_mask
+from .unpadding_gau import (
+    BatchPlan,
+    Layers,
+    Segment,
+    batch_shape,
+    check_ids,
+    has_values,
+    packed_documents,
+    plan_batch,
+    split_mask,
+)
 
 
 logger = logging.get_logger(__name__)
@@ -439,9 +449,10 @@ class GAUPreTrainedModel(PreTrainedModel):
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutput:
         """The encoder's outputs, for a head."""
-        inputs = input_ids if input_ids is not None else inputs_embeds
-        if self._one_answer_per_row and inputs is not None:
-            packed = packed_documents(inputs.shape[:2], attention_mask, position_ids, kwargs) is not None
+        if self._one_answer_per_row:
+            shape = batch_shape(input_ids, inputs_embeds)
+            check_ids(shape, position_ids=position_ids)
+            packed = packed_documents(shape, attention_mask, position_ids, kwargs) is not None
             if packed or kwargs.get("document_ids") is not None:
                 raise ValueError(
                     f"{type(self).__name__} gives one answer per row, but this row packs several sequences. Give "
@@ -550,19 +561,18 @@ class GAUModel(GAUPreTrainedModel):
         max_length_k (`int`, *optional*):
             The same as `max_length_q`.
         """
-        if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("Give exactly one of input_ids and inputs_embeds.")
-        shape = input_ids.shape if input_ids is not None else inputs_embeds.shape[:-1]
+        shape = batch_shape(input_ids, inputs_embeds)
         if len(shape) != 2 or shape[0] == 0 or shape[1] == 0:
             raise ValueError(
-                f"The batch is empty or not two-dimensional: its shape is {tuple(shape)}, (batch, seq) with at least "
+                f"The batch is empty or not two-dimensional: its shape is {shape}, (batch, seq) with at least "
                 "one sequence and one token is needed."
             )
-        check_ids(tuple(shape), input_ids=input_ids, token_type_ids=token_type_ids)
-        if inputs_embeds is not None and inputs_embeds.shape[-1] != self.config.hidden_size:
+        check_ids(shape, input_ids=input_ids, token_type_ids=token_type_ids)
+        width = self.config.hidden_size
+        if inputs_embeds is not None and (inputs_embeds.shape[-1] != width or not inputs_embeds.is_floating_point()):
             raise ValueError(
-                f"inputs_embeds has shape {tuple(inputs_embeds.shape)}; its last size must be the model's hidden_size "
-                f"{self.config.hidden_size}."
+                f"inputs_embeds is {inputs_embeds.dtype} of shape {tuple(inputs_embeds.shape)}; it must be floating, "
+                f"and its last size the model's hidden_size {width}."
             )
         if input_ids is not None and document_ids is None:
             self.warn_if_padding_and_no_attention_mask(input_ids, attention_mask)
@@ -635,6 +645,27 @@ def _is_plain(layer: nn.Module) -> bool:
     return layer._compiled_call_impl is None and layer.gau._compiled_call_impl is None
 
 
+def _check_class_ids(
+    labels: torch.Tensor, *shapes: tuple[int, ...], classes: int | None, name: str = "labels"
+) -> None:
+    """Raises a ValueError unless labels have one of the shapes and are in [0, classes - 1], if given, or -100.
+
+    Values on an accelerator are not read, since it would have to wait for them in every step.
+    """
+    if not isinstance(labels, torch.Tensor) or labels.dtype != torch.int64:
+        kind = labels.dtype if isinstance(labels, torch.Tensor) else type(labels).__name__
+        raise ValueError(f"{name} must be a tensor of int64, but got {kind}.")
+    if tuple(labels.shape) not in shapes:
+        raise ValueError(f"{name} has shape {tuple(labels.shape)}, but must have {' or '.join(map(str, shapes))}.")
+    if classes is None or labels.device.type != "cpu" or not has_values(labels):
+        return
+    if bool(((labels != -100) & ((labels < 0) | (labels >= classes))).any()):
+        raise ValueError(
+            f"{name} must be in [0, {classes - 1}], or -100 where there is none, but hold values from {labels.min()} "
+            f"to {labels.max()}."
+        )
+
+
 @auto_docstring(custom_intro="The GAU encoder with a masked-language-model head: its word embeddings, transposed.")
 class GAUForMaskedLM(GAUPreTrainedModel):
     _tied_weights_keys = {"decoder.weight": "model.embeddings.word_embeddings.weight"}
@@ -674,6 +705,8 @@ class GAUForMaskedLM(GAUPreTrainedModel):
         """
         outputs = self._encode(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
         hidden_states = outputs.last_hidden_state
+        if labels is not None:
+            _check_class_ids(labels, tuple(hidden_states.shape[:2]), classes=self.config.vocab_size)
         if labels is not None and self.config.sparse_prediction:
             labelled = labels != -100
             hidden_states, labels = hidden_states[labelled], labels[labelled]
@@ -752,16 +785,45 @@ class GAUForSequenceClassification(GAUPreTrainedModel):
     ) -> tuple[torch.Tensor] | SequenceClassifierOutput:
         r"""
         labels (`torch.Tensor` of shape `(batch_size,)` or `(batch_size, num_labels)`, *optional*):
-            Class ids, float targets (`num_labels` 1, or `problem_type="regression"`) or multi-label targets, 0 or 1.
+            Class ids, float targets (`num_labels` 1, or `problem_type="regression"`) or multi-label targets from 0 to
+            1; integers are these with `problem_type="multi_label_classification"`.
         """
         outputs = self._encode(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
         logits = self.classifier(self.pooler(outputs.last_hidden_state, attention_mask))
         loss = None
         if labels is not None:
+            labels = self._checked(labels, logits)
             loss = self.loss_function(labels=labels, pooled_logits=logits, config=self.config, **kwargs)
         return SequenceClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
+
+    def _checked(self, labels: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        """Labels in the form of the loss; a ValueError for those that it would broadcast or could not take."""
+        if not isinstance(labels, torch.Tensor):
+            raise ValueError(f"labels must be a tensor, but got {type(labels).__name__}.")
+        (batch, classes), problem = logits.shape, self.config.problem_type
+        of_rows, of_classes = ((batch,), (batch, 1)), ((batch, classes),)
+        if problem is None and classes > 1 and not labels.is_floating_point():
+            problem = "single_label_classification"
+            if tuple(labels.shape) == (batch, classes):
+                raise ValueError(
+                    f"labels are integers of shape {(batch, classes)}, but class ids have shape {(batch,)}. For "
+                    'multi-label targets set config.problem_type = "multi_label_classification".'
+                )
+        if problem == "single_label_classification":
+            _check_class_ids(labels, *of_rows, classes=classes)
+            return labels
+        shapes = of_rows if classes == 1 and problem != "multi_label_classification" else of_classes
+        if tuple(labels.shape) not in shapes:
+            raise ValueError(f"labels has shape {tuple(labels.shape)}, but must have {' or '.join(map(str, shapes))}.")
+        is_regression = problem == "regression" or (problem is None and classes == 1)
+        if labels.device.type == "cpu" and has_values(labels):
+            allowed = labels.isfinite() if is_regression else (labels >= 0) & (labels <= 1)
+            if not bool(allowed.all()):
+                kind = "finite numbers" if is_regression else "from 0 to 1, the multi-label targets of each class"
+                raise ValueError(f"labels must be {kind}, but hold values from {labels.min()} to {labels.max()}.")
+        return labels if is_regression or labels.is_floating_point() else labels.to(logits.dtype)
 
 
 @auto_docstring(custom_intro="The GAU encoder with a linear head on every token, such as for named entities.")
@@ -794,6 +856,7 @@ class GAUForTokenClassification(GAUPreTrainedModel):
         logits = self.classifier(self.dropout(outputs.last_hidden_state))
         loss = None
         if labels is not None:
+            _check_class_ids(labels, tuple(logits.shape[:2]), classes=self.config.num_labels)
             loss = self.loss_function(logits, labels, self.config, **kwargs)
         return TokenClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
@@ -830,6 +893,11 @@ class GAUForQuestionAnswering(GAUPreTrainedModel):
         start_logits, end_logits = self.qa_outputs(self.dropout(outputs.last_hidden_state)).unbind(-1)
         loss = None
         if start_positions is not None and end_positions is not None:
+            batch, ends = start_logits.shape[0], (start_positions, end_positions)
+            for name, positions in zip(("start_positions", "end_positions"), ends, strict=True):
+                _check_class_ids(
+                    positions, (batch,), (batch, 1), classes=None, name=name
+                )  # those outside the row are ignored
             loss = self.loss_function(start_logits, end_logits, start_positions, end_positions, **kwargs)
         return QuestionAnsweringModelOutput(
             loss=loss,
@@ -873,13 +941,9 @@ class GAUForMultipleChoice(GAUPreTrainedModel):
         labels (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
             Index of the right choice.
         """
-        if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("Give exactly one of input_ids and inputs_embeds.")
-        shape = input_ids.shape if input_ids is not None else inputs_embeds.shape[:-1]
+        shape = batch_shape(input_ids, inputs_embeds)
         if len(shape) != 3:
-            raise ValueError(
-                f"Multiple choice takes inputs of shape (batch, num_choices, seq), but got {tuple(shape)}."
-            )
+            raise ValueError(f"Multiple choice takes inputs of shape (batch, num_choices, seq), but got {shape}.")
 
         inputs = {
             "input_ids": input_ids,
@@ -889,10 +953,10 @@ class GAUForMultipleChoice(GAUPreTrainedModel):
             "inputs_embeds": inputs_embeds,
         }
         for name, tensor in inputs.items():
-            if tensor is not None and tuple(tensor.shape[:2]) != tuple(shape[:2]):
+            if tensor is not None and tuple(tensor.shape[:2]) != shape[:2]:
                 raise ValueError(
-                    f"{name} has shape {tuple(tensor.shape)}; for inputs of shape {tuple(shape)} it must begin with "
-                    f"{tuple(shape[:2])}."
+                    f"{name} has shape {tuple(tensor.shape)}; for inputs of shape {shape} it must begin with "
+                    f"{shape[:2]}."
                 )
         inputs = {name: None if tensor is None else tensor.flatten(0, 1) for name, tensor in inputs.items()}
         outputs = self._encode(**inputs, **kwargs)
@@ -900,6 +964,7 @@ class GAUForMultipleChoice(GAUPreTrainedModel):
         logits = scores.view(*shape[:2])
         loss = None
         if labels is not None:
+            _check_class_ids(labels, shape[:1], classes=shape[1])
             loss = nn.functional.cross_entropy(logits, labels.to(logits.device))
         return MultipleChoiceModelOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions

@@ -288,6 +288,10 @@ def _check_edges(edges: object, others: object, shape: tuple[int, int], attentio
     for name, given in (("cu_seq_lens_q", edges), ("cu_seq_lens_k", others)):
         if given is not None and not isinstance(given, torch.Tensor):
             raise ValueError(f"{name} must be a tensor of integers, not {type(given).__name__}.")
+        if given is not None and (given.ndim != 1 or given.is_floating_point()):
+            raise ValueError(
+                f"{name} must be one row of integers, but is {given.dtype} of shape {tuple(given.shape)}."
+            )
     if not has_values(edges):
         return
     if attention_mask is not None and not (attention_mask.ndim == 2 and bool((attention_mask != 0).all())):
@@ -594,6 +598,16 @@ def _unpadded(layers: Layers, inputs: torch.Tensor, attention_mask: torch.Tensor
     return None if packed is None or layers.are_watched() else packed
 
 
+def batch_shape(input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> tuple[int, ...]:
+    """The shape of a batch, from its ids or `(..., hidden)` embeddings; a ValueError unless one of them is given."""
+    if (input_ids is None) == (inputs_embeds is None):
+        raise ValueError("Give exactly one of input_ids and inputs_embeds.")
+    for name, given in (("input_ids", input_ids), ("inputs_embeds", inputs_embeds)):
+        if given is not None and not isinstance(given, torch.Tensor):
+            raise ValueError(f"{name} must be a tensor, but got {type(given).__name__}.")
+    return tuple(input_ids.shape if input_ids is not None else inputs_embeds.shape[:-1])
+
+
 def check_ids(shape: tuple[int, int], **ids: torch.Tensor | None) -> None:
     """Raises a ValueError unless each of `ids` is `None` or holds integers for every token of a batch or of one row:
     others would be broadcast without a word."""
@@ -611,8 +625,9 @@ def check_ids(shape: tuple[int, int], **ids: torch.Tensor | None) -> None:
 
 
 def _check_attention_mask(attention_mask: torch.Tensor, batch: int, seq: int) -> None:
-    if not isinstance(attention_mask, torch.Tensor):
-        raise ValueError(f"attention_mask must be a tensor, but got {type(attention_mask).__name__}.")
+    if not isinstance(attention_mask, torch.Tensor) or attention_mask.is_complex():
+        kind = attention_mask.dtype if isinstance(attention_mask, torch.Tensor) else type(attention_mask).__name__
+        raise ValueError(f"attention_mask must be a tensor of real numbers, but got {kind}.")
     shape = tuple(attention_mask.shape)
     if shape == (batch, seq):
         _check_values_of_padding_mask(attention_mask)
@@ -659,7 +674,9 @@ def _check_values_of_additive_mask(attention_mask: torch.Tensor) -> None:
 def _check_document_ids(
     document_ids: torch.Tensor, attention_mask: torch.Tensor | None, shape: tuple[int, int], lengths: Mapping
 ) -> None:
-    if tuple(document_ids.shape) != shape or document_ids.is_floating_point():
+    if not isinstance(document_ids, torch.Tensor):
+        raise ValueError(f"document_ids must be a tensor, but got {type(document_ids).__name__}.")
+    if tuple(document_ids.shape) != shape or document_ids.dtype not in (torch.int64, torch.int32):
         raise ValueError(
             f"document_ids must be integers of the batch's shape {shape}, but are {document_ids.dtype} of shape "
             f"{tuple(document_ids.shape)}."

@@ -408,7 +408,10 @@ REFUSED_INPUTS = [
     ({"input_ids": IDS, "attention_mask": torch.full((2, 4), float("nan"))}, "must be 1 .*0 for padding.*from nan"),
     ({"input_ids": IDS, "attention_mask": torch.tensor([[0.0, 0.0, 0.0, -1e9]] * 2)}, "1 .*0 for padding.*from -1000"),
     ({"input_ids": IDS, "attention_mask": torch.tensor([[1, 1, 2, 2]] * 2)}, "values from 1 to 2.*document_ids"),
-    ({"input_ids": IDS, "attention_mask": [[1] * 4] * 2}, "attention_mask must be a tensor, but got list"),
+    (
+        {"input_ids": IDS, "attention_mask": [[1] * 4] * 2},
+        "attention_mask must be a tensor of real numbers, but got list",
+    ),
     *(
         ({"input_ids": IDS, name: torch.zeros(shape, dtype=torch.long)}, rf"{name} has shape.*\(2, 4\) or \(1, 4\)")
         for name in ("position_ids", "token_type_ids")
@@ -420,7 +423,12 @@ REFUSED_INPUTS = [
     ),
     ({"input_ids": IDS, "position_ids": [[0, 1, 2, 3]]}, "position_ids must be a tensor of integers.*got list"),
     ({"input_ids": IDS.float()}, "input_ids must be a tensor of integers"),
-    ({"inputs_embeds": torch.zeros(2, 4, 1)}, r"inputs_embeds has shape \(2, 4, 1\).*hidden_size 24"),
+    ({"inputs_embeds": torch.zeros(2, 4, 1)}, r"inputs_embeds is .*shape \(2, 4, 1\).*hidden_size 24"),
+    ({"inputs_embeds": torch.zeros(2, 4, 24).long()}, r"inputs_embeds is torch.int64.*must be floating"),
+    ({"input_ids": [[1, 2]]}, "input_ids must be a tensor, but got list"),
+    ({"input_ids": IDS, "document_ids": [[1] * 4] * 2}, "document_ids must be a tensor, but got list"),
+    ({"input_ids": IDS[:1], "cu_seq_lens_q": torch.tensor(4)}, "cu_seq_lens_q must be one row of integers"),
+    ({"input_ids": IDS[:1], "cu_seq_lens_q": torch.tensor([0.0, 4.0])}, "cu_seq_lens_q must be one row of integers"),
 ]
 
 
@@ -473,6 +481,48 @@ def test_sequence_classification_losses(problem, num_labels, labels):
     else:
         expected = nn.functional.cross_entropy(outputs.logits, labels)
     close(outputs.loss, expected)
+
+
+MULTI = {"problem_type": "multi_label_classification"}
+REFUSED_LABELS = [
+    (GAUForMaskedLM, {}, IDS.T.contiguous(), r"shape \(4, 2\), but must have \(2, 4\)"),
+    (GAUForMaskedLM, {"sparse_prediction": True}, IDS[:1], r"shape \(1, 4\), but must have \(2, 4\)"),
+    (GAUForMaskedLM, {}, IDS.float(), "must be a tensor of int64, but got torch.float32"),
+    (GAUForMaskedLM, {}, torch.full((2, 4), 60), r"in \[0, 59\], or -100.*from 60 to 60"),
+    (GAUForTokenClassification, {}, torch.full((2, 4), -1), r"in \[0, 1\], or -100.*from -1 to -1"),
+    (GAUForTokenClassification, {}, torch.zeros(2, 3).long(), r"shape \(2, 3\), but must have \(2, 4\)"),
+    (GAUForSequenceClassification, {"num_labels": 3}, torch.tensor([0, 3]), r"in \[0, 2\].*from 0 to 3"),
+    (GAUForSequenceClassification, {"num_labels": 3}, torch.tensor([0]), r"must have \(2,\) or \(2, 1\)"),
+    (GAUForSequenceClassification, {"num_labels": 3}, torch.tensor([0.0, 1.0]), r"must have \(2, 3\)"),
+    (GAUForSequenceClassification, {"num_labels": 3}, torch.ones(2, 3).long(), "set config.problem_type"),
+    (GAUForSequenceClassification, {"num_labels": 3}, torch.full((2, 3), 2.0), "from 0 to 1.*from 2.0 to 2.0"),
+    (GAUForSequenceClassification, {"num_labels": 3, **MULTI}, torch.full((2, 3), -1), "from 0 to 1.*from -1 to -1"),
+    (GAUForSequenceClassification, {"num_labels": 1}, torch.tensor([0.5]), r"must have \(2,\) or \(2, 1\)"),
+    (GAUForSequenceClassification, {"num_labels": 1}, torch.tensor([0.5, float("nan")]), "must be finite numbers"),
+    (GAUForSequenceClassification, {"num_labels": 1}, [0.5, 1.0], "must be a tensor, but got list"),
+]
+
+
+@pytest.mark.parametrize(("kind", "fields", "labels", "message"), REFUSED_LABELS)
+def test_bad_labels_are_refused_with_a_message(kind, fields, labels, message):
+    with pytest.raises(ValueError, match=message):
+        build(kind, **fields)(IDS, labels=labels)
+
+
+def test_bad_ends_of_answers_are_refused_with_a_message():
+    model, start = build(GAUForQuestionAnswering), torch.tensor([1, 0])
+    for end, message in ((start.float(), "end_positions must be a tensor of int64"), (start[:1], r"has shape \(1,\)")):
+        with pytest.raises(ValueError, match=message):
+            model(IDS, start_positions=start, end_positions=end)
+
+
+@torch.no_grad()
+def test_multi_label_targets_may_be_integers():
+    model = build(GAUForSequenceClassification, num_labels=3, **MULTI)
+    targets = torch.tensor([[1, 0, 1], [0, 0, 1]])
+    expected = model(IDS, labels=targets.float()).loss
+    for labels in (targets, targets.int(), targets.bool()):
+        assert torch.equal(model(IDS, labels=labels).loss, expected)
 
 
 @torch.no_grad()
