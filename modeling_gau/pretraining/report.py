@@ -140,7 +140,8 @@ def print_example(output_dir: Path, data: PretrainingData, trainer: MaskedLMTrai
     """Fills in the example with the model that a user would load from `output_dir`."""
     fill_mask = pipeline("fill-mask", model=str(output_dir), device=trainer.args.device)
     print(f"\n{data.example}" + ("" if data.answer is None else f"\n(the text has {data.answer!r})"))
-    for guess in fill_mask(data.example):
+    # No warning if the rows are shorter than the example.
+    for guess in fill_mask(data.example, tokenizer_kwargs={"verbose": False}):
         print(f"  {guess['score']:6.1%}  {guess['token_str']}")
 
 

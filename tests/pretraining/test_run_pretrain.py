@@ -4,6 +4,7 @@
 import copy
 import csv
 import json
+import logging
 import math
 import os
 import random
@@ -321,6 +322,16 @@ def test_a_checkpoint_that_does_not_fit_is_refused(finished, text, tmp_path, con
     with pytest.raises(ValueError, match=rf"checkpoint {misfit} do not fit.*{message}.*its own config\.json"):
         run_pretrain.main(command(text, tmp_path / "out", **changes))
     assert not (tmp_path / "out").exists()
+
+
+def test_texts_longer_than_rows_cause_no_warning(text, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    example = "the old cat sees the [MASK] " + "and the small dog " * 5
+    run_pretrain.main(
+        [*command(text, tmp_path / "out", max_seq_length=8, max_steps=1), "--fill_mask_example", example]
+    )
+    assert AutoTokenizer.from_pretrained(tmp_path / "out").model_max_length == 8
+    assert "longer than the specified maximum" not in caplog.text
 
 
 def test_pretraining_goes_on_from_a_model(finished, text, tmp_path):
