@@ -1,10 +1,11 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""SIGTERM and SIGUSR1: a run finishes its step, saves a checkpoint and stops."""
+"""SIGTERM, SIGUSR1 and Ctrl-C: a run finishes its step, saves a checkpoint and stops."""
 
 import contextlib
 import os
 import signal
 import threading
+import time
 
 import torch
 from accelerate.utils import gather
@@ -15,17 +16,21 @@ from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
 
-# Slurm sends the second if asked to announce the end of a job (`--signal=USR1@120`). Windows has only the first.
+# Ctrl-C is SIGINT. Slurm sends SIGUSR1 if asked to announce the end of a job (`--signal=USR1@120`); Windows lacks it.
 # Launchers decide what reaches the processes:
 # - torchrun, and `accelerate launch` with several processes, pass SIGTERM on and exit with 1 themselves.
 # - SIGUSR1 kills torchrun, and the processes with it, unless TORCHELASTIC_SIGNALS_TO_HANDLE names it in the
 #   environment: SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1.
 # - `accelerate launch` with one process passes nothing on: signal the process itself, or start it with python.
-TERMINATION_SIGNALS = tuple(one for one in signal.Signals if one.name in ("SIGTERM", "SIGUSR1"))
+TERMINATION_SIGNALS = tuple(one for one in signal.Signals if one.name in ("SIGINT", "SIGTERM", "SIGUSR1"))
+# torchrun passes on a Ctrl-C that its processes may have got from the terminal already: that is not a second one.
+_SAME_CTRL_C = 1.0  # seconds
 
 
 class TerminationCallback(TrainerCallback):
-    """On SIGTERM or SIGUSR1, the run finishes its step, saves a checkpoint and stops, all processes at the same step.
+    """On SIGTERM, SIGUSR1 or Ctrl-C, the run finishes its step, saves a checkpoint and stops.
+
+    All processes stop at the same step. A second Ctrl-C ends the process at once.
 
     transformers' own `enable_jit_checkpoint` saves in the middle of a step, after the next batches have been read, and
     each process by itself: a run cannot resume from that exactly. The two exclude each other.
@@ -60,6 +65,7 @@ class TerminationCallback(TrainerCallback):
         self.signals = signals
         self.received: signal.Signals | None = None
         self._arrived: signal.Signals | None = None
+        self._arrived_at, self._process = 0.0, 0
         self._saved: int | None = None  # step of the newest checkpoint
         self._handlers: dict[signal.Signals, object] = {}
         self._name = ""
@@ -87,7 +93,10 @@ class TerminationCallback(TrainerCallback):
         if threading.current_thread() is not threading.main_thread():
             logger.warning("Training outside the main thread: SIGTERM ends it without a checkpoint.")
         elif not self._handlers:
-            self._handlers = {one: signal.signal(one, self._on_signal) for one in self.signals}
+            self._process = os.getpid()
+            # nohup and shells that start a run in the background ask to ignore some.
+            wanted = [one for one in self.signals if signal.getsignal(one) is not signal.SIG_IGN]
+            self._handlers = {one: signal.signal(one, self._on_signal) for one in wanted}
 
     def on_save(self, args, state, control, **kwargs):
         self._saved = state.global_step
@@ -100,10 +109,22 @@ class TerminationCallback(TrainerCallback):
             self.received = None
 
     def _on_signal(self, number: int, frame) -> None:
-        name = signal.Signals(number).name
+        if os.getpid() != self._process:
+            # A worker of the data loader, which has this handler by its fork. A terminal sends Ctrl-C to all of them,
+            # and the run still needs it; every other signal does to it what it would do without the handler.
+            if number != signal.SIGINT:
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)
+            return
+        name, now = signal.Signals(number).name, time.monotonic()
         if self._arrived is None:
-            self._arrived = signal.Signals(number)
+            self._arrived, self._arrived_at = signal.Signals(number), now
             text = f"{self._name}{name}: the run saves a checkpoint and stops after this step."
+        elif number == self._arrived == signal.SIGINT and now - self._arrived_at > _SAME_CTRL_C:
+            # As the signal itself would, without the traceback of a KeyboardInterrupt.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGINT)
+            return
         else:
             text = f"{self._name}{name}: ignored, the run is already about to save and stop."
         # Not `print`: a handler may interrupt one.

@@ -5,9 +5,11 @@ import copy
 import errno
 import json
 import math
+import multiprocessing
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -206,9 +208,9 @@ class Send(TrainerCallback):
             self.send()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 def test_signal_ends_the_run_with_a_checkpoint(tmp_path, number, capfd):
-    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGUSR1)}
+    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)}
     termination = TerminationCallback()
     # Step 4 would be evaluated, and so would the end of the epoch.
     schedule = {"eval_strategy": "steps", "eval_steps": 4, "save_steps": 100}
@@ -336,6 +338,54 @@ def test_signal_amid_an_evaluation_stops_after_the_next_step(tmp_path):
     assert termination.received == signal.SIGTERM
     assert trainer.state.global_step == 4
     assert find_whole_checkpoint(tmp_path)[0].name == "checkpoint-4"
+
+
+def interrupt_twice(folder: Path) -> None:
+    """In a process of its own: Ctrl-C at step 2, and again at step 3, which does not end by itself."""
+
+    class CtrlC(TrainerCallback):
+        def on_step_begin(self, args, state, control, **kwargs):
+            if state.global_step == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(1.1)
+                os.kill(os.getpid(), signal.SIGINT)
+                print("still there", flush=True)
+
+    make_trainer(folder, callbacks=[CtrlC(), TerminationCallback()]).train()
+
+
+def test_a_second_ctrl_c_ends_the_process_at_once(tmp_path):
+    process = multiprocessing.get_context("fork").Process(target=interrupt_twice, args=(tmp_path,))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGINT
+    assert steps_saved(tmp_path) == ["checkpoint-2"]
+
+
+def test_ctrl_c_leaves_the_workers_of_the_data_loader_alive(tmp_path, capfd):
+    class ToAll(TrainerCallback):
+        def on_step_begin(self, args, state, control, **kwargs):
+            for process in multiprocessing.active_children() if state.global_step == 2 else ():
+                os.kill(process.pid, signal.SIGINT)
+            if state.global_step == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    termination = TerminationCallback()
+    trainer = make_trainer(tmp_path, callbacks=[ToAll(), termination], dataloader_num_workers=2)
+    trainer.train()
+    assert (trainer.state.global_step, termination.exit_code()) == (4, 130)
+    assert capfd.readouterr().err.count("SIGINT: the run saves a checkpoint") == 1
+
+
+def test_a_signal_that_is_to_be_ignored_stays_ignored(tmp_path):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        trainer = make_trainer(tmp_path, callbacks=[Send(signal.SIGINT, step=2), TerminationCallback()])
+        trainer.train()
+        assert trainer.state.global_step == 6
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_run_without_a_signal_has_no_exit_code():
