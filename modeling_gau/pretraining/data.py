@@ -156,6 +156,7 @@ def _read_documents(model_args: ModelArguments, data_args: DataArguments, args: 
 
 def _read_stream(model_args: ModelArguments, data_args: DataArguments, args: PretrainingArguments) -> tuple:
     stream = open_stream(data_args, _VALIDATION_SEED, token=model_args.token, order_seed=_data_seed(args))
+    stream.first_documents(max_documents=1)  # raises if there are none, which training would notice at its first step
     tokens = data_args.max_eval_tokens or _STREAM_EVAL_TOKENS
     # Tokens rarely have more than 6 characters on average.
     validation = stream.validation_documents(data_args.max_eval_samples, max_characters=6 * tokens)

@@ -417,6 +417,17 @@ def test_bad_input_leaves_nothing_behind(text, tmp_path, changes, message):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("streaming", [None, True])
+@pytest.mark.parametrize("content", ['{"text": " "}\n', "no JSON\n"])
+def test_text_without_documents_is_refused_before_training(finished, rows, tmp_path, content, streaming):
+    (tmp_path / "none.jsonl").write_text(content)
+    changes = {"tokenizer_name": finished[0], "validation_file": rows, "validation_split_percentage": None}
+    changes |= {"skip_bad_rows": True, "streaming": streaming}
+    with pytest.raises(ValueError, match=r"none\.jsonl"):
+        run_pretrain.main(command(tmp_path / "none.jsonl", tmp_path / "out", **changes))
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_earlier_run_is_not_touched(finished, text):
     output_dir = finished[0]
     before = {path: path.stat().st_mtime_ns for path in output_dir.rglob("*")}
