@@ -1,8 +1,10 @@
 """Documents for pretraining, whole: from files, from datasets on disk or on the Hub, or the embedded corpus."""
 
+import errno
 import glob
 import hashlib
 import json
+import os
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -22,6 +24,7 @@ from datasets import (
     load_dataset_builder,
     load_from_disk,
 )
+from datasets.config import HF_DATASETS_CACHE
 from datasets.exceptions import DatasetGenerationError
 from transformers.utils import logging
 
@@ -34,6 +37,7 @@ from .fingerprints import READ_WHOLE, digest, file_fingerprint
 logger = logging.get_logger(__name__)
 
 PROBLEMS_SHOWN = 5
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _VERSION_OF_ROWS = 3  # raise it with every change to what read_files returns
 
 
@@ -210,6 +214,7 @@ def _load_hub(data_args: DataArguments, options: dict, token: str | None) -> dic
     try:
         splits = load_dataset(name, data_args.dataset_config_name, token=token, **options)
     except DatasetGenerationError as error:
+        _check_room(error, options["cache_dir"])
         raise ValueError(
             f"{name} cannot be read: {error.__cause__ or error}. With --streaming its rows are read one by one, and "
             "--skip_bad_rows leaves out the bad ones."
@@ -286,7 +291,20 @@ def _load_files(files: list[Path], data_args: DataArguments, options: dict) -> D
             fingerprint=digest(json.dumps(identity)),
         )
     except DatasetGenerationError as error:
+        _check_room(error, options["cache_dir"])
         raise ValueError(f"{', '.join(map(str, files))} cannot be read: {error.__cause__ or error}") from error
+
+
+def _check_room(error: DatasetGenerationError, cache_dir: str | None) -> None:
+    """Raises ValueError if it is the cache that cannot be written, not the text that cannot be read."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in _NO_ROOM:
+            raise ValueError(
+                f"The cache of the text in {cache_dir or HF_DATASETS_CACHE} cannot be written: "
+                f"{os.strerror(cause.errno)}. Free some space, or choose another folder with --cache_dir."
+            ) from error
+        cause = cause.__cause__ or cause.__context__
 
 
 def _identity_of(path: Path) -> list[object]:

@@ -3,6 +3,9 @@
 import gzip
 import json
 import os
+import resource
+import signal
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -294,6 +297,26 @@ def test_a_large_file_is_read_again_when_it_changes_between_the_blocks(read, mon
     assert read(**options).splits["train"]["text"][:] == ["first text", "more"]
     jsonl("a.jsonl", [{"text": "other text"}, {"text": "more"}])
     assert read(**options).splits["train"]["text"][:] == ["other text", "more"]
+
+
+@contextmanager
+def small_disk(size: int):
+    """Files end at `size` bytes; a disk that is full says ENOSPC instead of EFBIG."""
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_full_cache_is_not_taken_for_text_that_cannot_be_read(read, story):
+    jsonl("a.jsonl", [{"text": story(number, 1000)} for number in range(40)])
+    refused = pytest.raises(ValueError, match=r"The cache of the text in .* cannot be written: .*--cache_dir")
+    with small_disk(50_000), refused:
+        read(train_file=["a.jsonl"])
+    assert len(read(train_file=["a.jsonl"]).splits["train"]) > 30
 
 
 def test_bad_rows_and_held_out_documents(story, read):
