@@ -2,6 +2,7 @@
 """The model that a run starts from: its configuration, its weights, and whether a checkpoint fits it."""
 
 import difflib
+import pickle
 import re
 import sys
 from collections.abc import Mapping
@@ -189,8 +190,10 @@ def load_with_misfits(auto_class: type, name: str, **options) -> tuple[PreTraine
     options |= {"ignore_mismatched_sizes": True, "output_loading_info": True}
     try:
         model, loading = auto_class.from_pretrained(name, **options)
-    except SafetensorError as error:
-        raise ValueError(f"The weights of {name} are damaged or cut short ({error}): copy them again.") from error
+    except (SafetensorError, EOFError, UnicodeDecodeError, pickle.UnpicklingError) as error:
+        # The first sentence: torch goes on to suggest `weights_only=False`, which may run code that the file holds.
+        said = str(error).partition(". ")[0] or "the file ends early"
+        raise ValueError(f"The weights of {name} are damaged or cut short ({said}): copy them again.") from error
     misfits = dict.fromkeys(loading["missing_keys"], "missing")
     misfits |= {key: f"{tuple(there)} there, {tuple(here)} here" for key, there, here in loading["mismatched_keys"]}
     return model, misfits

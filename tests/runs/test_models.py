@@ -4,11 +4,11 @@
 import sys
 
 import pytest
-from transformers import AutoModel, BertConfig
+from transformers import AutoModel, AutoModelForMaskedLM, BertConfig
 
 from modeling_gau import GAUConfig, GAUModel
 from modeling_gau.runs.arguments import ModelArguments
-from modeling_gau.runs.models import resolve_config, start_model, stated_fields
+from modeling_gau.runs.models import load_with_misfits, resolve_config, start_model, stated_fields
 
 
 @pytest.fixture
@@ -106,3 +106,12 @@ def test_damaged_weights_are_named(tmp_path, kept):
     weights.write_bytes(weights.read_bytes()[:kept])
     with pytest.raises(ValueError, match=rf"The weights of {tmp_path} are damaged or cut short .*copy them again"):
         start_model(AutoModel, ModelArguments(model_name_or_path=str(tmp_path)), config)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x02damaged", b"\xff" * 300])
+def test_a_damaged_pickle_is_named_without_advice_to_unpickle_it(tmp_path, content):
+    BertConfig(vocab_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=1).save_pretrained(tmp_path)
+    (tmp_path / "pytorch_model.bin").write_bytes(content)
+    with pytest.raises(ValueError, match=r"The weights of .* are damaged or cut short \([^\n]*\): copy") as caught:
+        load_with_misfits(AutoModelForMaskedLM, str(tmp_path))
+    assert "weights_only" not in str(caught.value)
