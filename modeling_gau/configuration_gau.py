@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import fields
 from functools import wraps
+from numbers import Integral
 from typing import Any, Literal
 
 import torch
@@ -272,6 +273,8 @@ class GAUConfig(PreTrainedConfig):
 
     @num_labels.setter
     def num_labels(self, num_labels: int):
+        if isinstance(num_labels, Integral) and not isinstance(num_labels, bool):
+            num_labels = int(num_labels)  # of NumPy, when labels were counted
         _check_range("num_labels", num_labels, 1, _MOST_LABELS)
         PreTrainedConfig.num_labels.fset(self, num_labels)
 
@@ -361,6 +364,8 @@ class GAUConfig(PreTrainedConfig):
             allowed = ", ".join(("default", *ROPE_INIT_FUNCTIONS))
             raise ValueError(f"Unknown rope_type='{rope_type}' in rope_parameters. Allowed: {allowed}.")
         for name in _ROPE_RANGES.keys() & given.keys():
+            if given[name] is None and name not in ("rope_theta", "factor"):  # as if it were not there
+                continue
             _check_range(f"rope_parameters: {name}", given[name], *_ROPE_RANGES[name])
         for name in {"short_factor", "long_factor"} & given.keys():
             factors, count = given[name], self.attention_key_size // 2

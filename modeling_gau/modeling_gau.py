@@ -646,23 +646,24 @@ def _is_plain(layer: nn.Module) -> bool:
 
 
 def _check_class_ids(
-    labels: torch.Tensor, *shapes: tuple[int, ...], classes: int | None, name: str = "labels"
+    labels: torch.Tensor, *shapes: tuple[int, ...], classes: int | None, name: str = "labels", ignored: int = -100
 ) -> None:
-    """Raises a ValueError unless labels have one of the shapes and are in [0, classes - 1], if given, or -100.
+    """Raises a ValueError unless labels have one of the shapes and are in [0, classes - 1], if given, or `ignored`.
 
     Values on an accelerator are not read, since it would have to wait for them in every step.
     """
     if not isinstance(labels, torch.Tensor) or labels.dtype != torch.int64:
         kind = labels.dtype if isinstance(labels, torch.Tensor) else type(labels).__name__
         raise ValueError(f"{name} must be a tensor of int64, but got {kind}.")
-    if tuple(labels.shape) not in shapes:
-        raise ValueError(f"{name} has shape {tuple(labels.shape)}, but must have {' or '.join(map(str, shapes))}.")
+    if labels.shape not in shapes:
+        allowed = " or ".join(str(tuple(shape)) for shape in shapes)
+        raise ValueError(f"{name} has shape {tuple(labels.shape)}, but must have {allowed}.")
     if classes is None or labels.device.type != "cpu" or not has_values(labels):
         return
-    if bool(((labels != -100) & ((labels < 0) | (labels >= classes))).any()):
+    if bool(((labels != ignored) & ((labels < 0) | (labels >= classes))).any()):
         raise ValueError(
-            f"{name} must be in [0, {classes - 1}], or -100 where there is none, but hold values from {labels.min()} "
-            f"to {labels.max()}."
+            f"{name} must be in [0, {classes - 1}], or {ignored} where there is none, but hold values from "
+            f"{labels.min()} to {labels.max()}."
         )
 
 
@@ -706,7 +707,8 @@ class GAUForMaskedLM(GAUPreTrainedModel):
         outputs = self._encode(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
         hidden_states = outputs.last_hidden_state
         if labels is not None:
-            _check_class_ids(labels, tuple(hidden_states.shape[:2]), classes=self.config.vocab_size)
+            ignored = kwargs.get("ignore_index", -100)  # for the loss
+            _check_class_ids(labels, hidden_states.shape[:2], classes=self.config.vocab_size, ignored=ignored)
         if labels is not None and self.config.sparse_prediction:
             labelled = labels != -100
             hidden_states, labels = hidden_states[labelled], labels[labelled]
@@ -856,7 +858,8 @@ class GAUForTokenClassification(GAUPreTrainedModel):
         logits = self.classifier(self.dropout(outputs.last_hidden_state))
         loss = None
         if labels is not None:
-            _check_class_ids(labels, tuple(logits.shape[:2]), classes=self.config.num_labels)
+            ignored = kwargs.get("ignore_index", -100)  # for the loss
+            _check_class_ids(labels, logits.shape[:2], classes=self.config.num_labels, ignored=ignored)
             loss = self.loss_function(logits, labels, self.config, **kwargs)
         return TokenClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions

@@ -643,7 +643,7 @@ def _check_attention_mask(attention_mask: torch.Tensor, batch: int, seq: int) ->
             "A 4-D attention_mask must be boolean (True is visible) or floating (added to the scores), but its "
             f"dtype is {attention_mask.dtype}. Convert 0 and 1 with attention_mask.bool()."
         )
-    if attention_mask.is_floating_point() and has_values(attention_mask):
+    if attention_mask.is_floating_point() and attention_mask.device.type == "cpu" and has_values(attention_mask):
         _check_values_of_additive_mask(attention_mask)
 
 

@@ -120,7 +120,6 @@ _RANGES: Mapping[str, _Range] = {
     "gradient_accumulation_steps": _POSITIVE,
     "eval_accumulation_steps": _POSITIVE,
     "dataloader_prefetch_factor": _POSITIVE,
-    "save_total_limit": _POSITIVE,
     "dataloader_num_workers": _NOT_NEGATIVE,
     "learning_rate": _NOT_NEGATIVE,
     "weight_decay": _NOT_NEGATIVE,
@@ -164,7 +163,11 @@ class RunArguments(TrainingArguments):
     )
 
     def __post_init__(self):
-        check_ranges(vars(self))
+        used = dict(vars(self))
+        for kind in ("logging", "save", "eval"):
+            if used[f"{kind}_strategy"] == "no":
+                used[f"{kind}_steps"] = None
+        check_ranges(used)
         self._check_metrics()
         self._take_cpu_for_bfloat16()
         super().__post_init__()

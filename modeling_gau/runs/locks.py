@@ -116,6 +116,8 @@ def _acquire(path: Path, target: Path) -> int | None:
                     "or choose another place for the output."
                 ) from error
             time.sleep(0.2)
+        except FileNotFoundError:
+            pass  # removed by its owner between the two looks
         except OSError as error:
             if error.errno in _NO_LOCKS:
                 os.close(descriptor)

@@ -4,6 +4,7 @@
 import json
 import logging
 
+import numpy as np
 import pytest
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig
@@ -240,3 +241,10 @@ def test_label_maps(tmp_path):
 def test_normalizations_and_their_computation_agree():
     uses_n = {name: normalization.uses_n for name, normalization in ATTENTION_NORMALIZATIONS.items()}
     assert uses_n == NORMALIZATION_USES_N
+
+
+def test_values_that_libraries_write_are_taken():
+    """Nulls in rotary parameters stand for what is not given; counted labels are NumPy's integers."""
+    yarn = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 2.0, "attention_factor": None, "beta_fast": None}
+    assert GAUConfig(rope_parameters=yarn).rope_parameters["factor"] == 2.0
+    assert GAUConfig(num_labels=np.int64(3)).num_labels == 3

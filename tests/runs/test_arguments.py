@@ -81,7 +81,7 @@ def test_settings_that_would_drop_the_metrics_are_refused(kind, name, value):
 
 
 NUMBERS = {
-    "at least 1|from 1 to": ("per_device_train_batch_size", "per_device_eval_batch_size", "save_total_limit"),
+    "at least 1|from 1 to": ("per_device_train_batch_size", "per_device_eval_batch_size"),
     "from 1 to 2147483647": ("gradient_accumulation_steps", "eval_accumulation_steps"),
     "at least 0": ("dataloader_num_workers", "learning_rate", "weight_decay", "max_grad_norm", "warmup_steps"),
     "above 0": ("adam_epsilon", "logging_steps", "save_steps"),
@@ -120,3 +120,9 @@ def test_a_column_has_one_use(options, message):
 def test_steps_stand_where_epochs_do_not_count():
     assert PretrainingArguments(use_cpu=True, max_steps=3, num_train_epochs=0).max_steps == 3
     assert GlueTrainingArguments(use_cpu=True, do_eval=True, num_train_epochs=0).do_train is False
+
+
+def test_steps_of_what_is_switched_off_may_be_anything(tmp_path):
+    for values in ({"save_strategy": "no", "save_steps": 0}, {"logging_strategy": "no", "logging_steps": 0}):
+        PretrainingArguments(output_dir=str(tmp_path), **values)
+    assert PretrainingArguments(output_dir=str(tmp_path), save_total_limit=0).save_total_limit == 0
