@@ -43,7 +43,7 @@ from .unpadding_gau import (
     Layers,
     Segment,
     batch_shape,
-    check_ids,
+    checked_ids,
     has_values,
     packed_documents,
     plan_batch,
@@ -451,7 +451,7 @@ class GAUPreTrainedModel(PreTrainedModel):
         """The encoder's outputs, for a head."""
         if self._one_answer_per_row:
             shape = batch_shape(input_ids, inputs_embeds)
-            check_ids(shape, position_ids=position_ids)
+            position_ids = checked_ids("position_ids", position_ids, shape)
             packed = packed_documents(shape, attention_mask, position_ids, kwargs) is not None
             if packed or kwargs.get("document_ids") is not None:
                 raise ValueError(
@@ -567,7 +567,8 @@ class GAUModel(GAUPreTrainedModel):
                 f"The batch is empty or not two-dimensional: its shape is {shape}, (batch, seq) with at least "
                 "one sequence and one token is needed."
             )
-        check_ids(shape, input_ids=input_ids, token_type_ids=token_type_ids)
+        input_ids = checked_ids("input_ids", input_ids, shape)
+        token_type_ids = checked_ids("token_type_ids", token_type_ids, shape)
         width = self.config.hidden_size
         if inputs_embeds is not None and (inputs_embeds.shape[-1] != width or not inputs_embeds.is_floating_point()):
             raise ValueError(
@@ -645,26 +646,35 @@ def _is_plain(layer: nn.Module) -> bool:
     return layer._compiled_call_impl is None and layer.gau._compiled_call_impl is None
 
 
-def _check_class_ids(
+def _checked_class_ids(
     labels: torch.Tensor, *shapes: tuple[int, ...], classes: int | None, name: str = "labels", ignored: int = -100
-) -> None:
-    """Raises a ValueError unless labels have one of the shapes and are in [0, classes - 1], if given, or `ignored`.
+) -> torch.LongTensor:
+    """Labels as int64 in the first of the shapes; a ValueError unless they have one of them and are in
+    [0, classes - 1], if given, or `ignored`.
 
     Values on an accelerator are not read, since it would have to wait for them in every step.
     """
-    if not isinstance(labels, torch.Tensor) or labels.dtype != torch.int64:
+    if not isinstance(labels, torch.Tensor) or labels.dtype not in (torch.int64, torch.uint8):
         kind = labels.dtype if isinstance(labels, torch.Tensor) else type(labels).__name__
-        raise ValueError(f"{name} must be a tensor of int64, but got {kind}.")
+        raise ValueError(f"{name} must be a tensor of int64, but got {kind}. Convert class ids with .long().")
     if labels.shape not in shapes:
         allowed = " or ".join(str(tuple(shape)) for shape in shapes)
         raise ValueError(f"{name} has shape {tuple(labels.shape)}, but must have {allowed}.")
+    labels = labels.long().reshape(shapes[0]).contiguous()  # the losses of transformers take views
     if classes is None or labels.device.type != "cpu" or not has_values(labels):
-        return
+        return labels
     if bool(((labels != ignored) & ((labels < 0) | (labels >= classes))).any()):
         raise ValueError(
             f"{name} must be in [0, {classes - 1}], or {ignored} where there is none, but hold values from "
             f"{labels.min()} to {labels.max()}."
         )
+    return labels
+
+
+def _shapes_of_tokens(hidden_states: torch.Tensor) -> tuple[tuple[int, ...], ...]:
+    """Shapes of labels for each token, in rows or flattened."""
+    batch, seq = hidden_states.shape[:2]
+    return (batch, seq), (batch * seq,)
 
 
 @auto_docstring(custom_intro="The GAU encoder with a masked-language-model head: its word embeddings, transposed.")
@@ -697,7 +707,7 @@ class GAUForMaskedLM(GAUPreTrainedModel):
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor] | MaskedLMOutput:
         r"""
-        labels (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
+        labels (`torch.LongTensor` of shape `(batch_size, sequence_length)` or flattened, *optional*):
             Token ids to predict, -100 where there is none. A batch without any gives the loss 0. With
             `config.sparse_prediction` the logits are those of the labelled positions only,
             `(number of labelled positions, vocab_size)` in row order.
@@ -708,7 +718,8 @@ class GAUForMaskedLM(GAUPreTrainedModel):
         hidden_states = outputs.last_hidden_state
         if labels is not None:
             ignored = kwargs.get("ignore_index", -100)  # for the loss
-            _check_class_ids(labels, hidden_states.shape[:2], classes=self.config.vocab_size, ignored=ignored)
+            shapes = _shapes_of_tokens(hidden_states)
+            labels = _checked_class_ids(labels, *shapes, classes=self.config.vocab_size, ignored=ignored)
         if labels is not None and self.config.sparse_prediction:
             labelled = labels != -100
             hidden_states, labels = hidden_states[labelled], labels[labelled]
@@ -804,6 +815,7 @@ class GAUForSequenceClassification(GAUPreTrainedModel):
         """Labels in the form of the loss; a ValueError for those that it would broadcast or could not take."""
         if not isinstance(labels, torch.Tensor):
             raise ValueError(f"labels must be a tensor, but got {type(labels).__name__}.")
+        labels = labels if labels.ndim else labels.unsqueeze(0)  # of a single row
         (batch, classes), problem = logits.shape, self.config.problem_type
         of_rows, of_classes = ((batch,), (batch, 1)), ((batch, classes),)
         if problem is None and classes > 1 and not labels.is_floating_point():
@@ -814,8 +826,7 @@ class GAUForSequenceClassification(GAUPreTrainedModel):
                     'multi-label targets set config.problem_type = "multi_label_classification".'
                 )
         if problem == "single_label_classification":
-            _check_class_ids(labels, *of_rows, classes=classes)
-            return labels
+            return _checked_class_ids(labels, *of_rows, classes=classes)
         shapes = of_rows if classes == 1 and problem != "multi_label_classification" else of_classes
         if tuple(labels.shape) not in shapes:
             raise ValueError(f"labels has shape {tuple(labels.shape)}, but must have {' or '.join(map(str, shapes))}.")
@@ -851,7 +862,7 @@ class GAUForTokenClassification(GAUPreTrainedModel):
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor] | TokenClassifierOutput:
         r"""
-        labels (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
+        labels (`torch.LongTensor` of shape `(batch_size, sequence_length)` or flattened, *optional*):
             Class ids in `[0, num_labels - 1]`, -100 where there is none.
         """
         outputs = self._encode(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
@@ -859,7 +870,8 @@ class GAUForTokenClassification(GAUPreTrainedModel):
         loss = None
         if labels is not None:
             ignored = kwargs.get("ignore_index", -100)  # for the loss
-            _check_class_ids(labels, logits.shape[:2], classes=self.config.num_labels, ignored=ignored)
+            shapes = _shapes_of_tokens(logits)
+            labels = _checked_class_ids(labels, *shapes, classes=self.config.num_labels, ignored=ignored)
             loss = self.loss_function(logits, labels, self.config, **kwargs)
         return TokenClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
@@ -896,11 +908,10 @@ class GAUForQuestionAnswering(GAUPreTrainedModel):
         start_logits, end_logits = self.qa_outputs(self.dropout(outputs.last_hidden_state)).unbind(-1)
         loss = None
         if start_positions is not None and end_positions is not None:
-            batch, ends = start_logits.shape[0], (start_positions, end_positions)
-            for name, positions in zip(("start_positions", "end_positions"), ends, strict=True):
-                _check_class_ids(
-                    positions, (batch,), (batch, 1), classes=None, name=name
-                )  # those outside the row are ignored
+            shapes = (start_logits.shape[:1], (start_logits.shape[0], 1))
+            # Positions outside the row are ignored.
+            start_positions = _checked_class_ids(start_positions, *shapes, classes=None, name="start_positions")
+            end_positions = _checked_class_ids(end_positions, *shapes, classes=None, name="end_positions")
             loss = self.loss_function(start_logits, end_logits, start_positions, end_positions, **kwargs)
         return QuestionAnsweringModelOutput(
             loss=loss,
@@ -955,22 +966,31 @@ class GAUForMultipleChoice(GAUPreTrainedModel):
             "position_ids": position_ids,
             "inputs_embeds": inputs_embeds,
         }
-        for name, tensor in inputs.items():
-            if tensor is not None and tuple(tensor.shape[:2]) != shape[:2]:
-                raise ValueError(
-                    f"{name} has shape {tuple(tensor.shape)}; for inputs of shape {shape} it must begin with "
-                    f"{shape[:2]}."
-                )
-        inputs = {name: None if tensor is None else tensor.flatten(0, 1) for name, tensor in inputs.items()}
+        inputs = {name: self._rows(name, given, shape) for name, given in inputs.items()}
         outputs = self._encode(**inputs, **kwargs)
         scores = self.classifier(self.pooler(outputs.last_hidden_state, inputs["attention_mask"]))
         logits = scores.view(*shape[:2])
         loss = None
         if labels is not None:
-            _check_class_ids(labels, shape[:1], classes=shape[1])
+            labels = _checked_class_ids(labels, shape[:1], classes=shape[1])
             loss = nn.functional.cross_entropy(logits, labels.to(logits.device))
         return MultipleChoiceModelOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+    @staticmethod
+    def _rows(name: str, given: torch.Tensor | None, shape: tuple[int, int, int]) -> torch.Tensor | None:
+        """`(batch * num_choices, ...)` from `(batch, num_choices, ...)`, or one row of ids that stands for all."""
+        if given is None:
+            return None
+        if not isinstance(given, torch.Tensor):
+            raise ValueError(f"{name} must be a tensor, but got {type(given).__name__}.")
+        if given.ndim > 2 and tuple(given.shape[:2]) == shape[:2]:
+            return given.flatten(0, 1)
+        if name in ("position_ids", "token_type_ids") and tuple(given.shape) in (shape[2:], (1, shape[2])):
+            return given
+        raise ValueError(
+            f"{name} has shape {tuple(given.shape)}; for inputs of shape {shape} it must begin with {shape[:2]}."
         )
 
 

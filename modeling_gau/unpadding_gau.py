@@ -518,8 +518,8 @@ def plan_batch(
     Raises:
         ValueError: arguments contradict each other, or the backend cannot compute them.
     """
-    check_ids(tuple(inputs.shape[:2]), position_ids=position_ids)
     shape, lengths = tuple(inputs.shape[:2]), {name: given for name, given in lengths.items() if given is not None}
+    position_ids = checked_ids("position_ids", position_ids, shape)
     if attention_mask is not None:
         _check_attention_mask(attention_mask, *shape)
     if document_ids is not None:
@@ -608,20 +608,19 @@ def batch_shape(input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | No
     return tuple(input_ids.shape if input_ids is not None else inputs_embeds.shape[:-1])
 
 
-def check_ids(shape: tuple[int, int], **ids: torch.Tensor | None) -> None:
-    """Raises a ValueError unless each of `ids` is `None` or holds integers for every token of a batch or of one row:
-    others would be broadcast without a word."""
-    for name, given in ids.items():
-        if given is None:
-            continue
-        if not isinstance(given, torch.Tensor) or given.dtype not in (torch.int64, torch.int32):
-            kind = given.dtype if isinstance(given, torch.Tensor) else type(given).__name__
-            raise ValueError(f"{name} must be a tensor of integers, int64 or int32, but got {kind}.")
-        if tuple(given.shape) not in (shape, (1, shape[1])):
-            raise ValueError(
-                f"{name} has shape {tuple(given.shape)}; for a batch of shape {shape} it must be {shape} or "
-                f"{(1, shape[1])}."
-            )
+def checked_ids(name: str, ids: torch.Tensor | None, shape: tuple[int, int]) -> torch.Tensor | None:
+    """Integers for every token of a batch, or of one row that stands for all of them, as `(batch or 1, seq)`; a
+    ValueError for other ids, which would be broadcast without a word."""
+    if ids is None:
+        return None
+    if not isinstance(ids, torch.Tensor) or ids.dtype not in (torch.int64, torch.int32):
+        kind = ids.dtype if isinstance(ids, torch.Tensor) else type(ids).__name__
+        raise ValueError(f"{name} must be a tensor of integers, int64 or int32, but got {kind}.")
+    if tuple(ids.shape) not in (shape, (1, shape[1]), shape[1:]):
+        raise ValueError(
+            f"{name} has shape {tuple(ids.shape)}; for a batch of shape {shape} it must be {shape} or {(1, shape[1])}."
+        )
+    return ids if ids.ndim == 2 else ids.unsqueeze(0)
 
 
 def _check_attention_mask(attention_mask: torch.Tensor, batch: int, seq: int) -> None:

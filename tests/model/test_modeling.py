@@ -415,7 +415,7 @@ REFUSED_INPUTS = [
     *(
         ({"input_ids": IDS, name: torch.zeros(shape, dtype=torch.long)}, rf"{name} has shape.*\(2, 4\) or \(1, 4\)")
         for name in ("position_ids", "token_type_ids")
-        for shape in ((), (4,), (1, 1), (2, 1), (2, 3), (3, 4), (1, 1, 4), (2, 1, 4))
+        for shape in ((), (3,), (1, 1), (2, 1), (2, 3), (3, 4), (1, 1, 4), (2, 1, 4))
     ),
     (
         {"input_ids": IDS, "position_ids": torch.arange(4.0)[None]},
@@ -441,9 +441,22 @@ def test_bad_inputs_are_refused_with_a_message(inputs, message):
 @pytest.mark.parametrize("name", ["attention_mask", "token_type_ids", "position_ids"])
 def test_inputs_of_choices_are_as_many(name):
     ids = random_ids(6, 4).view(2, 3, 4)
-    for shape in ((), (4,), (2, 4), (3, 2, 4)):
+    for shape in ((), (3,), (2, 3), (2, 4), (3, 2, 4)):
         with pytest.raises(ValueError, match=rf"{name} has shape .*must begin with \(2, 3\)"):
             build(GAUForMultipleChoice)(ids, **{name: torch.zeros(shape, dtype=torch.long)})
+    with pytest.raises(ValueError, match=f"{name} must be a tensor, but got list"):
+        build(GAUForMultipleChoice)(ids, **{name: [0] * 4})
+
+
+@pytest.mark.parametrize("name", ["token_type_ids", "position_ids"])
+@torch.no_grad()
+def test_one_row_of_ids_stands_for_all(name):
+    row = torch.tensor([0, 1, 1, 0])
+    for kind, ids in ((GAUModel, random_ids(2, 4)), (GAUForMultipleChoice, random_ids(6, 4).view(2, 3, 4))):
+        model = build(kind)
+        expected = model(ids, **{name: row.expand(ids.shape)})[0]
+        for given in (row, row[None], row[None].int()):
+            assert torch.equal(model(ids, **{name: given})[0], expected)
 
 
 # -------------------------------------------------------------------------------------------------------------- losses
@@ -483,10 +496,31 @@ def test_sequence_classification_losses(problem, num_labels, labels):
     close(outputs.loss, expected)
 
 
+@pytest.mark.parametrize("kind", [GAUForMaskedLM, GAUForTokenClassification])
+@pytest.mark.parametrize("sparse", [False, True])
+@torch.no_grad()
+def test_labels_of_tokens_may_be_flattened_bytes_or_strided(kind, sparse):
+    model = build(kind, sparse_prediction=sparse)
+    labels = torch.tensor([[0, 1, 1, 0], [1, 1, 0, 1]])
+    expected = model(IDS, labels=labels).loss
+    for given in (labels.flatten(), labels.to(torch.uint8), labels.T.contiguous().T):
+        assert torch.equal(model(IDS, labels=given).loss, expected)
+
+
+@torch.no_grad()
+def test_labels_of_rows_may_be_bytes_or_of_a_single_row():
+    model = build(GAUForSequenceClassification, num_labels=3)
+    assert torch.equal(model(IDS[:1], labels=torch.tensor(2)).loss, model(IDS[:1], labels=torch.tensor([2])).loss)
+    model, ends = build(GAUForQuestionAnswering), torch.tensor([1, 3])
+    losses = [model(IDS, start_positions=given, end_positions=given).loss for given in (ends, ends.to(torch.uint8))]
+    assert torch.equal(*losses)
+
+
 MULTI = {"problem_type": "multi_label_classification"}
 REFUSED_LABELS = [
     (GAUForMaskedLM, {}, IDS.T.contiguous(), r"shape \(4, 2\), but must have \(2, 4\)"),
     (GAUForMaskedLM, {"sparse_prediction": True}, IDS[:1], r"shape \(1, 4\), but must have \(2, 4\)"),
+    (GAUForMaskedLM, {}, IDS.int(), r"must be a tensor of int64, but got torch.int32. Convert class ids with .long()"),
     (GAUForMaskedLM, {}, IDS.float(), "must be a tensor of int64, but got torch.float32"),
     (GAUForMaskedLM, {}, torch.full((2, 4), 60), r"in \[0, 59\], or -100.*from 60 to 60"),
     (GAUForTokenClassification, {}, torch.full((2, 4), -1), r"in \[0, 1\], or -100.*from -1 to -1"),
