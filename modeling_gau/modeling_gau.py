@@ -129,6 +129,17 @@ class GAURotaryEmbedding(nn.Module):
             return self.compute_default_rope_parameters(self.config)
         return ROPE_INIT_FUNCTIONS[self.rope_type](self.config)
 
+    def _apply(self, fn, recurse=True):
+        """Moves the frequencies, but keeps their precision: rounded ones (`model.bfloat16()`, `--bf16_full_eval`)
+        would turn far tokens to other places."""
+        exact = {"inv_freq": self.inv_freq, "original_inv_freq": self.original_inv_freq}
+        super()._apply(fn, recurse)
+        for name, frequencies in exact.items():
+            moved = getattr(self, name)
+            if moved.dtype != frequencies.dtype:
+                setattr(self, name, frequencies.to(moved.device))
+        return self
+
     @torch.no_grad()
     def set_theta(self, rope_theta: float) -> None:
         """Changes the base, in the configuration too: longer sequences are often trained with a larger one."""

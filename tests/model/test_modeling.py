@@ -177,6 +177,18 @@ def test_hidden_states_follow_the_formulas(normalization, fixed_n, window, with_
                 assert not outputs.last_hidden_state[row, ~real].any()
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_positions_keep_their_precision_in_a_model_of_another_dtype(dtype):
+    model, places = build(GAUModel), torch.tensor([[0, 3, 1000, 30000]])
+    exact = model.rotary_emb(torch.zeros(1), places)
+    cos, sin = model.to(dtype).rotary_emb(torch.zeros(1), places)
+    assert torch.equal(cos, exact[0]) and torch.equal(sin, exact[1])
+    with torch.device("meta"):
+        empty = build(GAUModel)
+    assert empty.to(dtype).rotary_emb.inv_freq.dtype == torch.float32
+    assert empty.to_empty(device="cpu").rotary_emb.inv_freq.device.type == "cpu"
+
+
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 @torch.no_grad()
 def test_attention_weights_follow_the_formulas_and_are_far_from_uniform(normalization):
