@@ -358,11 +358,14 @@ class GAUConfig(PreTrainedConfig):
 
     def validate_rope(self):
         """The kind of rotary positions is known, its numbers are in range, and all key columns are rotated."""
+        self.validate_sizes()  # the base class divides by the number of heads
         given = self.rope_parameters
         rope_type = given.get("rope_type")
         if rope_type not in ("default", *ROPE_INIT_FUNCTIONS):
             allowed = ", ".join(("default", *ROPE_INIT_FUNCTIONS))
             raise ValueError(f"Unknown rope_type='{rope_type}' in rope_parameters. Allowed: {allowed}.")
+        if rope_type == "dynamic" and self.attention_key_size == 2:
+            raise ValueError("rope_type='dynamic' needs an attention_key_size of at least 4, but got 2.")
         for name in _ROPE_RANGES.keys() & given.keys():
             if given[name] is None and name not in ("rope_theta", "factor"):  # as if it were not there
                 continue
@@ -389,6 +392,14 @@ class GAUConfig(PreTrainedConfig):
             _check_range("num_labels", self.num_labels, 1, _MOST_LABELS)
         if self.problem_type not in (None, *_PROBLEM_TYPES):
             raise ValueError(f"Unknown problem_type={self.problem_type!r}. Allowed: {', '.join(_PROBLEM_TYPES)}.")
+        self._check_problem(self.num_labels)
+
+    def _check_problem(self, num_labels: int | None) -> None:
+        if self.problem_type == "single_label_classification" and num_labels == 1:
+            raise GAUConfigError(
+                "problem_type='single_label_classification' with num_labels=1: the loss would always be 0. Give "
+                "num_labels=2 for two classes, or problem_type='regression' for a score."
+            )
 
     def validate_relative_positions(self):
         """The initial value of a rotary bias is positive."""
@@ -417,9 +428,13 @@ class GAUConfig(PreTrainedConfig):
         names = self.id2label
         if names is not None and not (isinstance(names, dict) and all(str(key).isdecimal() for key in names)):
             raise GAUConfigError(f"id2label={names!r} must be a dictionary of names, whose keys are 0, 1, and so on.")
-        for dtype in (self.dtype, kwargs.get("torch_dtype")):
-            if isinstance(dtype, str) and not isinstance(vars(torch).get(dtype), torch.dtype):
-                raise GAUConfigError(f"dtype={dtype!r} is no dtype of PyTorch, such as 'float32' or 'bfloat16'.")
+        self._check_problem(kwargs.get("num_labels") if names is None else len(names))
+        for given in (self.dtype, kwargs.get("torch_dtype")):
+            dtype = vars(torch).get(given) if isinstance(given, str) else given
+            if given is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+                raise GAUConfigError(
+                    f"dtype={given!r} is no floating dtype of PyTorch, such as 'float32' or 'bfloat16'."
+                )
 
     @classmethod
     def _report_unknown_keys(cls, kwargs: dict[str, Any]) -> None:

@@ -47,6 +47,7 @@ from .unpadding_gau import (
     has_values,
     packed_documents,
     plan_batch,
+    row_shape,
     split_mask,
 )
 
@@ -99,7 +100,8 @@ class GAUEmbeddings(nn.Module):
             # Looked up, not read from the weight: an offloaded module has its weight only while it runs.
             token_type_ids = torch.zeros(1, 1, dtype=torch.long, device=inputs_embeds.device)
         types = self._look_up(self.token_type_embeddings, token_type_ids, "token_type_ids")
-        return self.dropout(self.norm(inputs_embeds + types))
+        # Embeddings of a wider dtype than the model's would leave it wider.
+        return self.dropout(self.norm(inputs_embeds.to(types.dtype) + types))
 
     @staticmethod
     def _look_up(table: nn.Embedding, ids: torch.LongTensor, name: str) -> torch.Tensor:
@@ -461,7 +463,7 @@ class GAUPreTrainedModel(PreTrainedModel):
     ) -> BaseModelOutput:
         """The encoder's outputs, for a head."""
         if self._one_answer_per_row:
-            shape = batch_shape(input_ids, inputs_embeds)
+            shape = row_shape(input_ids, inputs_embeds)
             position_ids = checked_ids("position_ids", position_ids, shape)
             packed = packed_documents(shape, attention_mask, position_ids, kwargs) is not None
             if packed or kwargs.get("document_ids") is not None:
@@ -548,8 +550,9 @@ class GAUModel(GAUPreTrainedModel):
             1 (or `True`) for real tokens, 0 for padding; n is each row's sum. A prepared mask of shape
             `(batch_size or 1, 1, sequence_length or 1, sequence_length)`, boolean (`True` is visible) or additive, is
             used as it is, and n is then the number of keys that each position sees: block-diagonal masks keep packed
-            documents apart, each with its own n. Let `position_ids` restart with each document in that case. Other
-            values are refused, except in a mask of integers on an accelerator, which is not read.
+            documents apart, each with its own n. Let `position_ids` restart with each document in that case. An
+            additive mask joins the scores after their factor of n (for `squared_relu`, that is n^(-1/2)). Other values
+            are refused, except in a mask of integers on an accelerator, which is not read.
             Hidden states at the padding of a 2-D mask are 0.
         position_ids (`torch.LongTensor` of shape `(batch_size or 1, sequence_length)`, *optional*):
             Positions of the tokens for the rotary embedding; `relative_position_bias="distance"` goes by places in the
@@ -572,12 +575,7 @@ class GAUModel(GAUPreTrainedModel):
         max_length_k (`int`, *optional*):
             The same as `max_length_q`.
         """
-        shape = batch_shape(input_ids, inputs_embeds)
-        if len(shape) != 2 or shape[0] == 0 or shape[1] == 0:
-            raise ValueError(
-                f"The batch is empty or not two-dimensional: its shape is {shape}, (batch, seq) with at least "
-                "one sequence and one token is needed."
-            )
+        shape = row_shape(input_ids, inputs_embeds)
         input_ids = checked_ids("input_ids", input_ids, shape)
         token_type_ids = checked_ids("token_type_ids", token_type_ids, shape)
         width = self.config.hidden_size

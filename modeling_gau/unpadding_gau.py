@@ -608,6 +608,17 @@ def batch_shape(input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | No
     return tuple(input_ids.shape if input_ids is not None else inputs_embeds.shape[:-1])
 
 
+def row_shape(input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> tuple[int, int]:
+    """(batch, seq) of a batch, which has a sequence and a token at least."""
+    shape = batch_shape(input_ids, inputs_embeds)
+    if len(shape) != 2 or shape[0] == 0 or shape[1] == 0:
+        raise ValueError(
+            f"The batch is empty or not two-dimensional: its shape is {shape}, (batch, seq) with at least one "
+            "sequence and one token is needed."
+        )
+    return shape
+
+
 def checked_ids(name: str, ids: torch.Tensor | None, shape: tuple[int, int]) -> torch.Tensor | None:
     """Integers for every token of a batch, or of one row that stands for all of them, as `(batch or 1, seq)`; a
     ValueError for other ids, which would be broadcast without a word."""

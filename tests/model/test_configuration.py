@@ -45,6 +45,7 @@ def test_files_without_the_number_of_heads_load(tmp_path):
     assert AutoConfig.from_pretrained(tmp_path).num_attention_heads == 1
 
 
+LONGROPE = {"rope_type": "longrope", "factor": 4.0, "short_factor": [1.0] * 4, "long_factor": [2.0] * 4}
 REFUSED = [
     (
         {"attention_normalization": "sparsemax"},
@@ -96,7 +97,22 @@ REFUSED = [
     ({"id2label": {}}, "num_labels=0 must be an integer"),
     ({"id2label": ["no", "yes"]}, "id2label.*dict"),
     ({"problem_type": "foo"}, "problem_type.*regression.*single_label_classification"),
-    ({"dtype": "float99"}, "dtype='float99' is no dtype of PyTorch"),
+    ({"dtype": "float99"}, "dtype='float99' is no floating dtype of PyTorch"),
+    ({"dtype": "int"}, "dtype='int' is no floating dtype of PyTorch"),
+    ({"dtype": 3}, "dtype=3 is no floating dtype of PyTorch"),
+    (
+        {"num_attention_heads": 0, "rope_parameters": LONGROPE},
+        "num_attention_heads=0: a gated attention unit has exactly one head",
+    ),
+    (
+        {"attention_key_size": 2, "rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}},
+        "rope_type='dynamic' needs an attention_key_size of at least 4",
+    ),
+    ({"num_labels": 1, "problem_type": "single_label_classification"}, "num_labels=1: the loss would always be 0"),
+    (
+        {"id2label": {0: "a"}, "problem_type": "single_label_classification"},
+        "num_labels=1: the loss would always be 0",
+    ),
     *(
         (
             {"rope_parameters": {"rope_theta": theta}},

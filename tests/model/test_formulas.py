@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from formulas import reference_logits, rotate, rotations
 
 from modeling_gau import GAUConfig, GAUForMaskedLM, attention_gau
 from modeling_gau.attention_gau import ATTENTION_NORMALIZATIONS, check_attention_backend
@@ -61,73 +62,6 @@ def make(make_model):
         return model
 
     return make
-
-
-def rotate(states: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    """Pairs of neighbouring columns as complex numbers, turned by place * 10000^(-2j/s), a float32 number."""
-    size = states.shape[-1]
-    angles = places[:, None] * (10000.0 ** (-torch.arange(0, size, 2) / size)).double()
-    pairs = torch.view_as_complex(states.expand(len(places), -1).reshape(len(places), -1, 2).contiguous())
-    return torch.view_as_real(pairs * torch.polar(torch.ones_like(angles), angles)).flatten(1)
-
-
-def mean_square_norm(states: torch.Tensor) -> torch.Tensor:
-    return states / (states.square().mean(-1, keepdim=True) + 1e-12).sqrt()
-
-
-def reference_weights(unit, config, scores, n, bias) -> torch.Tensor:
-    """The weights of one sequence from q . k / sqrt(s); hidden keys are -inf in `bias`."""
-    name, root, seen = config.attention_normalization, math.sqrt(config.attention_key_size), bias > -math.inf
-    bias = torch.where(seen, bias, 0.0)
-    if name.startswith("softmax") or name == "scalable_softmax":
-        if name == "softmax_plus":
-            scores = scores * n.clamp(min=config.softmax_plus_min_length).log() / math.log(config.reference_length)
-        if name == "scalable_softmax":
-            scores = scores * unit.attention_scale * n.log() / math.log(config.reference_length)
-        exps = (scores + bias).exp() * seen
-        return exps / (exps.sum(-1, keepdim=True) + (unit.attention_sink.exp() if name == "softmax_sink" else 0.0))
-    if name == "sigmoid":
-        return seen / (1 + n * torch.exp(-scores - bias))
-    if name == "laplace":
-        scaled = (scores * root / n + bias - math.sqrt(0.5)) / math.sqrt(1 / (4 * math.pi))
-        return seen * torch.distributions.Normal(0.0, 1.0).cdf(scaled)
-    if name == "squared_relu" and config.relative_position_bias is not None:
-        return seen * (scores * root / n + bias).clamp(min=0) ** 2
-    squares = seen * (scores + bias).clamp(min=0) ** 2
-    if name == "squared_relu":
-        return squares / n
-    total = squares.sum(-1, keepdim=True)
-    return squares / torch.where(total > 0, total, 1.0)
-
-
-def reference_logits(model, ids: torch.Tensor) -> torch.Tensor:
-    """Logits of one sequence without padding, `(seq,)` to `(seq, vocab)`."""
-    config, embeddings = model.config, model.model.embeddings
-    places = torch.arange(len(ids), dtype=torch.float64)
-    apart = (places[None] - places[:, None]).long()
-    hidden = mean_square_norm(embeddings.word_embeddings.weight[ids] + embeddings.token_type_embeddings.weight[0])
-    for layer in model.model.layers:
-        unit = layer.gau
-        gate, value, base = torch.nn.functional.silu(unit.i_dense(hidden)).split(unit.widths, -1)
-        query, key = (
-            rotate(base * part.weight + (0.0 if part.bias is None else part.bias), places)
-            for part in (unit.q_scaleoffset, unit.k_scaleoffset)
-        )
-        bias = torch.zeros(len(ids), len(ids), dtype=torch.float64)
-        if config.relative_position_bias == "distance":
-            longest = config.relative_position_bias_max_distance
-            bias = unit.position_bias.weight[apart.clamp(-longest, longest) + longest]
-        elif config.relative_position_bias == "rotary":
-            bias = rotate(unit.position_bias.query, places) @ rotate(unit.position_bias.key, places).T
-        if unit.is_local:
-            bias = bias.masked_fill(apart.abs() > config.sliding_window, -math.inf)
-        n = (bias > -math.inf).sum(-1, keepdim=True).double()
-        if config.fixed_n is not None:
-            n = torch.full_like(n, config.fixed_n)
-        scores = query @ key.T / math.sqrt(config.attention_key_size)
-        attended = reference_weights(unit, config, scores, n, bias) @ value
-        hidden = mean_square_norm(hidden + unit.o_dense(gate * attended))
-    return hidden @ embeddings.word_embeddings.weight.T
 
 
 def batch(kind: str) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
@@ -206,8 +140,8 @@ def test_learned_vectors_begin_where_the_configuration_says(make_model):
     assert unit.q_scaleoffset.bias.eq(1.4).all() and unit.k_scaleoffset.bias.eq(1.4).all()
     assert unit.i_dense.bias is None and unit.attention_sink.item() == 0.0
     # Both biases are about the same function of the distance, with the peak that was asked for.
-    places = torch.arange(129).double()
-    queries, keys = (rotate(vector.double(), places) for vector in (unit.position_bias.query, unit.position_bias.key))
+    turns = rotations(rotary.config, torch.arange(129))
+    queries, keys = (rotate(vector.double(), turns) for vector in (unit.position_bias.query, unit.position_bias.key))
     table = distance.model.layers[0].gau.position_bias.weight.double()
     assert table[[128, 136, 120]].tolist() == pytest.approx([2.0, 2.0 / math.e, 2.0 / math.e])
     for biases, expected in ((keys @ queries[0], table[128:]), (queries @ keys[0], table[:129].flip(0))):

@@ -450,6 +450,20 @@ def test_bad_inputs_are_refused_with_a_message(inputs, message):
         build()(**inputs)
 
 
+@pytest.mark.parametrize("kind", [GAUForSequenceClassification, GAUForQuestionAnswering])
+def test_batches_of_one_answer_per_row_have_rows(kind):
+    with pytest.raises(ValueError, match=r"empty or not two-dimensional.*\(4,\)"):
+        build(kind)(inputs_embeds=torch.zeros(4, 24), position_ids=torch.zeros(1, 4).long())
+
+
+@torch.no_grad()
+def test_embeddings_of_another_dtype_are_taken():
+    model, embeds = build(GAUModel), torch.randn(2, 4, 24).half()
+    expected = model(inputs_embeds=embeds.float()).last_hidden_state
+    for dtype in (torch.float16, torch.float64):
+        assert torch.equal(model(inputs_embeds=embeds.to(dtype)).last_hidden_state, expected)
+
+
 @pytest.mark.parametrize("name", ["attention_mask", "token_type_ids", "position_ids"])
 def test_inputs_of_choices_are_as_many(name):
     ids = random_ids(6, 4).view(2, 3, 4)
