@@ -6,9 +6,11 @@ A case is drawn from its number alone, which the name of its test has.
 """
 
 import copy
+import json
 import math
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +22,14 @@ from transformers import PreTrainedModel
 import modeling_gau
 from modeling_gau import GAUConfig, attention_gau
 from modeling_gau.configuration_gau import NORMALIZATION_USES_N
+from modeling_gau.glue.arguments import GlueArguments
+from modeling_gau.glue.study import StudyArguments
+from modeling_gau.glue.trainer import GlueTrainingArguments
+from modeling_gau.pretraining.trainer import PretrainingArguments
+from modeling_gau.runs.arguments import CardArguments, ModelArguments, RunArguments
+from modeling_gau.runs.checkpoints import MANIFEST_NAME, _digest, check_whole, find_whole_checkpoint, read_run_state
+from modeling_gau.runs.state_files import write_json
+from modeling_gau.text.arguments import DataArguments
 
 
 def chance(draw: random.Random, share: float) -> bool:
@@ -505,3 +515,184 @@ def test_batches(number, monkeypatch):
     check_outputs(outputs, expected, model.dtype)
     if model.dtype == torch.float64 and chance(draw, 0.3):
         check_gradients(outputs, expected, model, exact)
+
+
+# ---- Arguments ----
+
+
+NAN, INF = math.nan, math.inf
+# Class -> argument -> values that are allowed, and values that are not; all others stay at their defaults.
+ARGUMENTS: dict[type, dict[str, tuple[tuple, tuple]]] = {
+    ModelArguments: {"fixed_n": ((None, 1, 2**31 - 1), (0, -1, 2**31, 10**30))},
+    CardArguments: {
+        "license": ((None, "apache-2.0", "other"), ("", "Apache 2", "<b>", "-x")),
+        "language": ((None, ["en"], ["zh", "code"]), (["English"], ["en", ""], ["e"], ["<b>"])),
+    },
+    DataArguments: {
+        **dict.fromkeys(("mlm_probability", "eval_mlm_probability"), ((0.15, 1e-9, 0.99), (0, 1, -1, NAN, INF, 2.0))),
+        "mask_replace_prob": ((0.8, 0, 0.5), (-0.1, 1.1, NAN, INF)),
+        "random_replace_prob": ((0.1, 0, 0.2), (-0.1, 1.1, NAN, -INF)),
+        "max_seq_length": ((512, 3, 2048), (2, 0, -1)),
+        "eval_lengths": ((None, [3], [64, 128]), ([], [2], [64, 0], [-5])),
+        **dict.fromkeys(
+            ("max_train_samples", "max_eval_samples", "max_eval_tokens", "preprocessing_num_workers"),
+            ((None, 1, 7), (0, -1, -(10**30))),
+        ),
+        **dict.fromkeys(("vocab_size", "tokenizer_characters"), ((1, 8192), (0, -1))),
+        "validation_split_percentage": ((5.0, 1e-9, 99.0), (0, 100, -1, NAN, INF)),
+        "validation_file": ((None,), (["a"],)),
+        "dataset_config_name": ((None,), ("a",)),
+        "streaming": ((False,), (True,)),
+        "word_segmenter": ((None, "none"), ("jieba",)),
+        "long_documents": (("split",), ("truncate",)),
+        "mixed_length_weights": ((None, []), ([1.0],)),
+    },
+    GlueArguments: {
+        "max_seq_length": ((128, 3), (2, 0, -1)),
+        **dict.fromkeys(
+            ("max_train_samples", "max_eval_samples", "max_predict_samples", "preprocessing_num_workers"),
+            ((None, 1, 7), (0, -1, -(10**30))),
+        ),
+        "task_name": (("rte", "all", "rte,sst2"), ("foo", "", "rte,foo", "RTE ")),
+        "test_mismatched_file": ((None,), ("a.csv",)),
+        "label_separator": ((",",), ("",)),
+    },
+    StudyArguments: {"seeds": ((None, [0], [1, 2**32 - 1]), ([], [0, 0], [-1], [2**32], [NAN]))},
+}  # fmt: skip
+_POSITIVE = ((1, 8, 2**31 - 1), (0, -1, 2**31, NAN, INF, 10**30))
+_NOT_NEGATIVE = ((0, 0.5, 3), (-1, -1e-9, NAN, INF))
+_RUN = {
+    "per_device_train_batch_size": ((1, 8), (0, -1, 2**31, NAN, INF)),
+    "per_device_eval_batch_size": _POSITIVE,
+    "gradient_accumulation_steps": _POSITIVE,
+    "eval_accumulation_steps": ((None, 1, 8), _POSITIVE[1]),
+    "dataloader_num_workers": ((0, 3), (-1, NAN, INF)),
+    **dict.fromkeys(("learning_rate", "weight_decay", "max_grad_norm", "eval_delay"), _NOT_NEGATIVE),
+    "neftune_noise_alpha": ((None, 0, 5.0), _NOT_NEGATIVE[1]),
+    "warmup_steps": ((0, 0.1, 100), (-1, NAN, INF)),
+    **dict.fromkeys(("adam_beta1", "adam_beta2", "label_smoothing_factor"), ((0, 0.9), (1, 1.0, -0.1, NAN, INF))),
+    "adam_epsilon": ((1e-8, 1.0), (0, -1, NAN, INF)),
+    "logging_steps": ((1, 0.5, 500), (0, -1, NAN, INF, 1.5)),
+    "save_steps": ((1, 0.5, 500), (0, -1, NAN, INF, 1.5)),
+    "seed": ((0, 42, 2**32 - 1), (-1, 2**32, NAN)),
+    "data_seed": ((None, 0, 2**32 - 1), (-1, 2**32, NAN)),
+    "max_steps": ((-1, 1, 2**31 - 1), (0, -2, 2**31, NAN)),
+    "num_train_epochs": ((3, 0.5), (0, -1, NAN, INF)),
+    "fp16": ((False,), (True,)),
+    "optim": (("adamw_torch", "sgd"), ("adam", "")),
+    "lr_scheduler_type": (("linear", "cosine"), ("cosinus", "")),
+    "eval_strategy": (("no", "epoch"), ("sometimes", "")),
+    "accelerator_config": ((None,), ("missing.json", {"foo": 1}, {"split_batches": True, "even": 3})),
+    "load_best_model_at_end": ((False,), (True,)),
+    **dict.fromkeys(("prediction_loss_only", "batch_eval_metrics"), ((False,), (True,))),
+    "eval_do_concat_batches": ((True,), (False,)),
+    "label_names": ((None,), (["score"],)),
+}
+ARGUMENTS[PretrainingArguments] = _RUN | {
+    "decay_steps": ((0, 0.1, 50), (-1, NAN, INF)),
+    "auto_find_batch_size": ((False,), (True,)),
+}
+ARGUMENTS[GlueTrainingArguments] = _RUN | {
+    "layerwise_lr_decay": ((1, 0.9, 1e-9), (0, -1, 1.1, NAN, INF)),
+    "early_stopping_threshold": ((0, 0.1), (-0.1, NAN, INF)),
+}
+
+
+@pytest.mark.parametrize("number", range(250))
+def test_arguments(number):
+    draw = random.Random(number)
+    kind = draw.choice(list(ARGUMENTS))
+    table = ARGUMENTS[kind]
+    values = {name: draw.choice(table[name][0]) for name in draw.sample(list(table), min(6, len(table)))}
+    wrong = draw.choice([*table, None])
+    if wrong is not None:
+        values[wrong] = draw.choice(table[wrong][1])
+    if wrong == "num_train_epochs":
+        values.pop("max_steps", None)  # it counts instead of epochs
+    given = {"use_cpu": True} if issubclass(kind, RunArguments) else {}
+    given |= {"task_name": "rte"} if kind is GlueArguments else {}
+    arguments, message = refusal(lambda: kind(**given | values))
+    if wrong is not None:
+        assert arguments is None, f"{kind.__name__}({wrong}={values[wrong]!r}) was taken"
+        return
+    assert arguments is not None, message
+    for name, value in values.items():
+        if name not in ("eval_mlm_probability", "word_segmenter", "accelerator_config"):
+            assert getattr(arguments, name) == value, name
+
+
+# ---- Marks ----
+
+
+def write_checkpoint(folder: Path) -> dict[str, dict[str, Any]]:
+    """A whole checkpoint of a few bytes, with its mark; returns the files that the mark lists."""
+    folder.mkdir(parents=True)
+    contents = {
+        "model.safetensors": b"weights",
+        "trainer_state.json": json.dumps({"global_step": 7, "log_history": [{"loss": 1.5, "step": 7}]}).encode(),
+        "run_state_0.json": json.dumps({"state": {"batches": 3}}).encode(),
+    }
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    listed = {name: {"bytes": len(content), "blake2b": _digest(folder / name)} for name, content in contents.items()}
+    write_json(folder / MANIFEST_NAME, {"format": 1, "step": 7, "files": listed})
+    return listed
+
+
+def damage(draw: random.Random, content: bytes) -> bytes:
+    """Flips bits, cuts, doubles or replaces a part, or puts another value in the place of one."""
+    kind, place = draw.choice(("flip", "cut", "repeat", "noise", "value", "nest")), draw.randrange(len(content))
+    if kind == "flip":
+        changed = bytearray(content)
+        for _ in range(draw.randint(1, 4)):
+            changed[draw.randrange(len(changed))] ^= 1 << draw.randrange(8)
+        return bytes(changed)
+    if kind == "cut":
+        return content[:place]
+    if kind == "repeat":
+        return content[:place] + content[max(0, place - draw.randint(1, 60)) :]
+    if kind == "noise":
+        return content[:place] + draw.randbytes(draw.randint(1, 9)) + content[place + draw.randint(0, 9) :]
+    if kind == "nest":
+        return b"[" * 100_000 + content
+    tree = json.loads(content)
+    parent = tree
+    while True:
+        key = draw.choice(list(parent) if isinstance(parent, dict) else range(len(parent)))
+        if not isinstance(parent[key], (dict, list)) or not parent[key] or chance(draw, 0.3):
+            break
+        parent = parent[key]
+    parent[key] = draw.choice(
+        (None, True, -1, 0, 1.5, 10**30, math.nan, "", "x\0", "../..", "/", "\ud800", [], {}, [1], {"a": 1})
+    )
+    return json.dumps(tree).encode()
+
+
+@pytest.mark.parametrize("number", range(120))
+def test_marks(number, tmp_path):
+    """A checkpoint counts as whole exactly if its mark still lists the files that are there."""
+    draw = random.Random(number)
+    write_checkpoint(tmp_path / "checkpoint-3")
+    newest = tmp_path / "checkpoint-7"
+    listed = write_checkpoint(newest)
+    name = draw.choice((MANIFEST_NAME, MANIFEST_NAME, "run_state_0.json", "trainer_state.json"))
+    path = newest / name
+    before = path.read_bytes()
+    path.write_bytes(damage(draw, before))
+    try:
+        mark = json.loads((newest / MANIFEST_NAME).read_text(encoding="utf-8"))
+        is_whole = mark["format"] == 1 and type(mark["format"]) is int and mark["files"] == listed
+    except (ValueError, KeyError, TypeError, RecursionError):
+        is_whole = False
+    is_whole = is_whole and (name == MANIFEST_NAME or path.read_bytes() == before)
+    assert find_whole_checkpoint(tmp_path)[0] == (newest if is_whole else tmp_path / "checkpoint-3")
+    assert (refusal(lambda: check_whole(newest))[1] is None) == is_whole
+    refusal(lambda: read_run_state(newest))
+    (newest / MANIFEST_NAME).unlink()  # as if the plain Trainer had saved it
+    found = find_whole_checkpoint(tmp_path)[0]
+    if name != "trainer_state.json":
+        assert found == newest
+    elif found == newest:
+        state = json.loads(path.read_text())
+        assert type(state["global_step"]) is int and state["global_step"] >= 0
+        assert all(type(row) is dict for row in state.get("log_history", ()))

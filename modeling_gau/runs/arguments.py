@@ -74,8 +74,8 @@ class ModelArguments:
         if self.model_type and (self.config_name or self.model_name_or_path):
             other = "config_name" if self.config_name else "model_name_or_path"
             raise ValueError(f"--model_type and --{other} both name the model: keep one of them.")
-        if self.fixed_n is not None and self.fixed_n < 1:
-            raise ValueError(f"--fixed_n must be a positive number of tokens, got {self.fixed_n}.")
+        if self.fixed_n is not None and not 1 <= self.fixed_n < 2**31:
+            raise ValueError(f"--fixed_n must be a positive number of tokens, at most 2147483647, got {self.fixed_n}.")
 
     def hub_options(self) -> dict[str, str | None]:
         """Options of every `from_pretrained`."""
@@ -170,7 +170,11 @@ class RunArguments(TrainingArguments):
         check_ranges(used)
         self._check_metrics()
         self._take_cpu_for_bfloat16()
-        super().__post_init__()
+        try:
+            super().__post_init__()
+        except (ImportError, OSError, OverflowError, TypeError, ValueError) as error:
+            # Of several lines, of files in place of JSON, of packages that are missing.
+            raise ValueError(f"transformers refuses these arguments: {' '.join(str(error).split())}") from error
         if self.mixed_precision == "fp16" and self.device.type == "cpu":
             raise ValueError(
                 "--fp16 (or fp16 in accelerate's configuration) has no effect on a CPU: float32 would be computed. "

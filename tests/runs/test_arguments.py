@@ -41,9 +41,10 @@ def test_data_arguments_follow_each_other():
     assert (data.eval_lengths, data.eval_mlm_probability) == (None, 0.3)  # the lengths follow from text and model
 
 
-def test_model_arguments_refuse_fixed_n_of_zero():
-    with pytest.raises(ValueError, match="--fixed_n must be a positive number"):
-        ModelArguments(fixed_n=0)
+@pytest.mark.parametrize("number", [0, -1, 2**31, 10**30])
+def test_model_arguments_refuse_other_numbers_for_n(number):
+    with pytest.raises(ValueError, match="--fixed_n must be a positive number of tokens, at most 2147483647, got"):
+        ModelArguments(fixed_n=number)
 
 
 @pytest.mark.parametrize("kind", [PretrainingArguments, GlueTrainingArguments])
@@ -63,6 +64,22 @@ def test_float16_is_refused_on_a_cpu(kind, monkeypatch):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")  # what a launcher does
     with pytest.raises(ValueError, match="has no effect on a CPU"):
         kind(use_cpu=True)
+
+
+@pytest.mark.parametrize("kind", [PretrainingArguments, GlueTrainingArguments])
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"load_best_model_at_end": True, "eval_strategy": "epoch"}, "save and eval strategy to match"),
+        ({"accelerator_config": "missing.json"}, "No such file or directory: 'missing.json'"),
+        ({"accelerator_config": {"foo": 1}}, "unexpected keyword argument 'foo'"),
+        ({"fsdp": "foo"}, "Unknown `fsdp` option: foo"),
+        ({"logging_steps": 1.5}, "must be an integer if bigger than 1"),
+    ],
+)
+def test_what_transformers_refuses_is_an_error_of_one_line(kind, values, message):
+    with pytest.raises(ValueError, match=f"transformers refuses these arguments: [^\n]*{message}[^\n]*$"):
+        kind(use_cpu=True, **values)
 
 
 @pytest.mark.parametrize("kind", [PretrainingArguments, GlueTrainingArguments])
