@@ -536,7 +536,7 @@ ARGUMENTS: dict[type, dict[str, tuple[tuple, tuple]]] = {
         "eval_lengths": ((None, [3], [64, 128]), ([], [2], [64, 0], [-5])),
         **dict.fromkeys(
             ("max_train_samples", "max_eval_samples", "max_eval_tokens", "preprocessing_num_workers"),
-            ((None, 1, 7), (0, -1, -(10**30))),
+            ((None, 1, 7), (0, -1, 2**63, -(10**30))),
         ),
         **dict.fromkeys(("vocab_size", "tokenizer_characters"), ((1, 8192), (0, -1))),
         "validation_split_percentage": ((5.0, 1e-9, 99.0), (0, 100, -1, NAN, INF)),
@@ -581,6 +581,8 @@ _RUN = {
     "fp16": ((False,), (True,)),
     "optim": (("adamw_torch", "sgd"), ("adam", "")),
     "lr_scheduler_type": (("linear", "cosine"), ("cosinus", "")),
+    "lr_scheduler_kwargs": ((None, {}), ("foo", {"a": 1})),
+    "optim_args": ((None, ""), ("foo", "a=b=c")),
     "eval_strategy": (("no", "epoch"), ("sometimes", "")),
     "accelerator_config": ((None,), ("missing.json", {"foo": 1}, {"split_batches": True, "even": 3})),
     "load_best_model_at_end": ((False,), (True,)),

@@ -63,6 +63,8 @@ class GlueTrainingArguments(RunArguments):
         if self.metric_for_best_model is None and (self.load_best_model_at_end or self.save_strategy == "best"):
             self.metric_for_best_model = self.KEY_METRIC
         super().__post_init__()
+        if self.do_train:
+            self.check_optimization()
 
     def _prepare_early_stopping(self) -> None:
         if self.early_stopping_patience is None:

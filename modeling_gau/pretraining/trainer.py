@@ -80,6 +80,8 @@ class PretrainingArguments(RunArguments):
             )
         if not 0 <= self.decay_steps < math.inf:
             raise ValueError(f"--decay_steps must be a finite number of at least 0, got {self.decay_steps}.")
+        is_filled = self.lr_scheduler_type == SchedulerType.WARMUP_STABLE_DECAY
+        self.check_optimization(**({"num_decay_steps": 0, "decay_type": self.decay_type} if is_filled else {}))
 
     def fill_schedule(self) -> None:
         """Copies `decay_steps` and `decay_type` into `lr_scheduler_kwargs`, whose entries win. Needs `max_steps`."""

@@ -6,10 +6,10 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from transformers import TrainingArguments
+from transformers import Trainer, TrainingArguments, get_scheduler
 from transformers.utils import is_torch_bf16_gpu_available, is_torch_xla_available, logging
 
 from ..configuration_gau import NORMALIZATION_USES_N
@@ -147,6 +147,10 @@ def check_ranges(values: Mapping[str, float | None], ranges: Mapping[str, _Range
             raise ValueError(f"--{name} must be {allowed}, got {value}.")
 
 
+# Optimizers that look for their matrices in a model.
+_OPTIMIZERS_OF_A_MODEL = re.compile("galore|apollo|lomo|adalomo")
+
+
 @dataclass
 class RunArguments(TrainingArguments):
     """[`TrainingArguments`] with what every run adds."""
@@ -207,6 +211,34 @@ class RunArguments(TrainingArguments):
                 f"--num_train_epochs must be a finite number above 0, got {self.num_train_epochs}: nothing would be "
                 "trained. Give the number of epochs, or --max_steps."
             )
+
+    def check_optimization(self, **schedule: Any) -> None:
+        """Raises ValueError for an optimizer or a schedule of learning rates that cannot be made.
+
+        Args:
+            schedule: arguments of the schedule that are filled in later.
+        """
+        kwargs = {} if self.lr_scheduler_kwargs is None else self.lr_scheduler_kwargs
+        pairs = self.optim_args.split(",") if self.optim_args else []
+        if not isinstance(kwargs, dict):
+            raise ValueError(
+                f"--lr_scheduler_kwargs must be a JSON object, such as '{{\"power\": 2}}', got {kwargs!r}."
+            )
+        if any(pair.count("=") != 1 for pair in pairs):
+            raise ValueError(f"--optim_args is a list of name=value, got {self.optim_args!r}.")
+        try:
+            if not _OPTIMIZERS_OF_A_MODEL.match(self.optim):
+                Trainer.get_optimizer_cls_and_kwargs(self)
+        except (ImportError, ValueError) as error:
+            raise ValueError(f"--optim {self.optim.value}: {' '.join(str(error).split())}") from error
+        kind, steps = self.lr_scheduler_type, self.max_steps if self.max_steps > 0 else 10_000
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=self.learning_rate)
+        try:
+            get_scheduler(kind, optimizer, 0, steps, schedule | kwargs)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"--lr_scheduler_type {kind.value} with --lr_scheduler_kwargs {kwargs}: {' '.join(str(error).split())}"
+            ) from error
 
     def _take_cpu_for_bfloat16(self) -> None:
         """Sets `use_cpu` if bfloat16 is asked for without an accelerator, so that a recipe for GPUs runs anywhere.

@@ -157,8 +157,8 @@ class DataArguments:
                 raise ValueError(f"--{name} must be at least 3 ([CLS], one token and [SEP]), got {lengths}.")
         counts = ("max_train_samples", "max_eval_samples", "max_eval_tokens", "preprocessing_num_workers")
         for name in (*counts, "vocab_size", "tokenizer_characters"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}.")
+            if getattr(self, name) is not None and not 1 <= getattr(self, name) < 2**63:
+                raise ValueError(f"--{name} must be at least 1 and below 2**63, got {getattr(self, name)}.")
         if not 0 < self.validation_split_percentage < 100:
             raise ValueError(
                 "--validation_split_percentage must lie between 0 and 100, both excluded, got "

@@ -457,7 +457,7 @@ def test_the_decay_of_a_schedule(tmp_path, settings, expected):
     args = arguments(tmp_path, lr_scheduler_type="warmup_stable_decay", max_steps=100, **settings)
     args.fill_schedule()
     assert args.lr_scheduler_kwargs == expected
-    linear = arguments(tmp_path, lr_scheduler_type="linear", max_steps=100, **settings)
+    linear = arguments(tmp_path, lr_scheduler_type="linear", max_steps=100, **settings | {"lr_scheduler_kwargs": None})
     before = linear.lr_scheduler_kwargs
     linear.fill_schedule()
     assert linear.lr_scheduler_kwargs == before

@@ -26,6 +26,7 @@ from modeling_gau.text.arguments import DataArguments
         ({"eval_lengths": []}, "--eval_lengths must be at least 3"),
         ({"max_train_samples": 0}, "--max_train_samples must be at least 1"),
         ({"vocab_size": -1}, "--vocab_size must be at least 1"),
+        ({"vocab_size": 10**23}, "--vocab_size must be at least 1 and below 2**63"),
         ({"random_replace_prob": math.nan}, "are shares that add up to at most 1"),
         ({"validation_split_percentage": 100.0}, "--validation_split_percentage must lie"),
     ],
@@ -80,6 +81,46 @@ def test_float16_is_refused_on_a_cpu(kind, monkeypatch):
 def test_what_transformers_refuses_is_an_error_of_one_line(kind, values, message):
     with pytest.raises(ValueError, match=f"transformers refuses these arguments: [^\n]*{message}[^\n]*$"):
         kind(use_cpu=True, **values)
+
+
+@pytest.mark.parametrize("kind", [PretrainingArguments, GlueTrainingArguments])
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"lr_scheduler_kwargs": "foo"}, "--lr_scheduler_kwargs must be a JSON object, .*, got 'foo'"),
+        ({"lr_scheduler_kwargs": ""}, "--lr_scheduler_kwargs must be a JSON object"),
+        ({"lr_scheduler_kwargs": [1]}, "--lr_scheduler_kwargs must be a JSON object"),
+        ({"lr_scheduler_kwargs": {"a": 1}}, "--lr_scheduler_type linear .* unexpected keyword argument 'a'"),
+        ({"lr_scheduler_type": "cosine_with_min_lr"}, "--lr_scheduler_type cosine_with_min_lr with .* min_lr"),
+        ({"optim_args": "foo"}, "--optim_args is a list of name=value, got 'foo'"),
+        ({"optim": "sgd", "optim_args": "momentum=x"}, "--optim sgd: could not convert"),
+        ({"optim": "grokadamw"}, "--optim grokadamw: .*install"),
+        ({"optim": "lomo", "lr_scheduler_kwargs": "foo"}, "--lr_scheduler_kwargs must be"),
+    ],
+)
+def test_optimizers_and_schedules_are_checked_before_anything_is_read(kind, values, message):
+    with pytest.raises(ValueError, match=f"^[^\n]*{message}[^\n]*$"):
+        kind(use_cpu=True, do_train=True, **values)
+
+
+def test_optimizers_of_a_run_that_does_not_train_do_not_count():
+    assert GlueTrainingArguments(use_cpu=True, do_eval=True, optim_args="foo").optim_args == "foo"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"lr_scheduler_type": "warmup_stable_decay", "decay_steps": 4, "max_steps": 8},
+        {"lr_scheduler_type": "warmup_stable_decay", "lr_scheduler_kwargs": {"min_lr_ratio": 0.1}},
+        {"lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": '{"power": 2}'},
+        {"optim": "sgd", "optim_args": "momentum=0.9"},
+        {"optim": "adafactor", "optim_args": ""},
+        {"learning_rate": 0},
+    ],
+    ids=str,
+)
+def test_optimizers_and_schedules_that_can_be_made_are_taken(values):
+    PretrainingArguments(use_cpu=True, **values)
 
 
 @pytest.mark.parametrize("kind", [PretrainingArguments, GlueTrainingArguments])
