@@ -582,6 +582,7 @@ _RUN = {
     "optim": (("adamw_torch", "sgd"), ("adam", "")),
     "lr_scheduler_type": (("linear", "cosine"), ("cosinus", "")),
     "lr_scheduler_kwargs": ((None, {}), ("foo", {"a": 1})),
+    "report_to": (("none",), ("foo", "")),
     "optim_args": ((None, ""), ("foo", "a=b=c")),
     "eval_strategy": (("no", "epoch"), ("sometimes", "")),
     "accelerator_config": ((None,), ("missing.json", {"foo": 1}, {"split_batches": True, "even": 3})),
@@ -619,7 +620,7 @@ def test_arguments(number):
         return
     assert arguments is not None, message
     for name, value in values.items():
-        if name not in ("eval_mlm_probability", "word_segmenter", "accelerator_config"):
+        if name not in ("eval_mlm_probability", "word_segmenter", "accelerator_config", "report_to"):
             assert getattr(arguments, name) == value, name
 
 

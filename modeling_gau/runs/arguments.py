@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 import torch
 from transformers import Trainer, TrainingArguments, get_scheduler
+from transformers.integrations import get_available_reporting_integrations
+from transformers.trainer_utils import SaveStrategy
 from transformers.utils import is_torch_bf16_gpu_available, is_torch_xla_available, logging
 
 from ..configuration_gau import NORMALIZATION_USES_N
@@ -179,11 +181,24 @@ class RunArguments(TrainingArguments):
         except (ImportError, OSError, OverflowError, TypeError, ValueError) as error:
             # Of several lines, of files in place of JSON, of packages that are missing.
             raise ValueError(f"transformers refuses these arguments: {' '.join(str(error).split())}") from error
+        self._check_reports()
         if self.mixed_precision == "fp16" and self.device.type == "cpu":
             raise ValueError(
                 "--fp16 (or fp16 in accelerate's configuration) has no effect on a CPU: float32 would be computed. "
                 "Give --bf16, or leave it out for float32."
             )
+
+    def _check_reports(self) -> None:
+        """Raises ValueError for a logger that is not installed, or a best checkpoint without a measure."""
+        installed = get_available_reporting_integrations()
+        for name in self.report_to:
+            if name not in installed:
+                raise ValueError(
+                    f"--report_to {name}: there is no such logger, or it is not installed. Installed: "
+                    f"{', '.join(installed) or 'none'}. --report_to none leaves it out."
+                )
+        if self.save_strategy == SaveStrategy.BEST and self.metric_for_best_model is None:
+            raise ValueError("--save_strategy best needs --metric_for_best_model, such as loss.")
 
     def _check_metrics(self) -> None:
         """Raises ValueError for a setting that would drop the metrics of an evaluation, or break them at its end."""

@@ -9,6 +9,7 @@ from modeling_gau.glue.arguments import GlueArguments
 from modeling_gau.glue.study import StudyArguments
 from modeling_gau.glue.trainer import GlueTrainingArguments
 from modeling_gau.pretraining.trainer import PretrainingArguments
+from modeling_gau.runs import arguments as run_arguments
 from modeling_gau.runs.arguments import ModelArguments
 from modeling_gau.text.arguments import DataArguments
 
@@ -101,6 +102,23 @@ def test_what_transformers_refuses_is_an_error_of_one_line(kind, values, message
 def test_optimizers_and_schedules_are_checked_before_anything_is_read(kind, values, message):
     with pytest.raises(ValueError, match=f"^[^\n]*{message}[^\n]*$"):
         kind(use_cpu=True, do_train=True, **values)
+
+
+@pytest.mark.parametrize("kind", [PretrainingArguments, GlueTrainingArguments])
+def test_loggers_that_are_not_installed_are_refused(kind, monkeypatch):
+    monkeypatch.setattr(run_arguments, "get_available_reporting_integrations", lambda: ["tensorboard"])
+    for name in ("foo", "", "wandb"):
+        with pytest.raises(ValueError, match=f"--report_to {name}: .* Installed: tensorboard. --report_to none"):
+            kind(use_cpu=True, report_to=name)
+    assert kind(use_cpu=True, report_to="tensorboard").report_to == ["tensorboard"]
+    assert kind(use_cpu=True, report_to="none").report_to == []
+
+
+def test_the_best_checkpoint_needs_a_measure():
+    with pytest.raises(ValueError, match="--save_strategy best needs --metric_for_best_model"):
+        PretrainingArguments(use_cpu=True, save_strategy="best")
+    PretrainingArguments(use_cpu=True, save_strategy="best", eval_strategy="epoch", metric_for_best_model="loss")
+    GlueTrainingArguments(use_cpu=True, save_strategy="best", eval_strategy="epoch")
 
 
 def test_optimizers_of_a_run_that_does_not_train_do_not_count():
