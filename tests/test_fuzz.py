@@ -9,6 +9,7 @@ import copy
 import json
 import math
 import random
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,9 @@ from modeling_gau.runs.state_files import write_json
 from modeling_gau.text.arguments import DataArguments
 
 
+PACKAGE = Path(modeling_gau.__file__).parent
+
+
 def chance(draw: random.Random, share: float) -> bool:
     return draw.random() < share
 
@@ -41,7 +45,8 @@ def refusal(call: Callable[[], Any]) -> tuple[Any, str | None]:
     try:
         return call(), None
     except ValueError as error:
-        message = str(error)
+        message, last = str(error), traceback.extract_tb(error.__traceback__)[-1]
+        assert Path(last.filename).is_relative_to(PACKAGE), f"raised by another library: {message}"
         assert message and "\n" not in message, message
         return None, message
 
@@ -532,7 +537,7 @@ ARGUMENTS: dict[type, dict[str, tuple[tuple, tuple]]] = {
         **dict.fromkeys(("mlm_probability", "eval_mlm_probability"), ((0.15, 1e-9, 0.99), (0, 1, -1, NAN, INF, 2.0))),
         "mask_replace_prob": ((0.8, 0, 0.5), (-0.1, 1.1, NAN, INF)),
         "random_replace_prob": ((0.1, 0, 0.2), (-0.1, 1.1, NAN, -INF)),
-        "max_seq_length": ((512, 3, 2048), (2, 0, -1)),
+        "max_seq_length": ((512, 3, 2048), (2, 0, -1, 2**31)),
         "eval_lengths": ((None, [3], [64, 128]), ([], [2], [64, 0], [-5])),
         **dict.fromkeys(
             ("max_train_samples", "max_eval_samples", "max_eval_tokens", "preprocessing_num_workers"),
@@ -548,7 +553,7 @@ ARGUMENTS: dict[type, dict[str, tuple[tuple, tuple]]] = {
         "mixed_length_weights": ((None, []), ([1.0],)),
     },
     GlueArguments: {
-        "max_seq_length": ((128, 3), (2, 0, -1)),
+        "max_seq_length": ((128, 3), (2, 0, -1, 10**30)),
         **dict.fromkeys(
             ("max_train_samples", "max_eval_samples", "max_predict_samples", "preprocessing_num_workers"),
             ((None, 1, 7), (0, -1, -(10**30))),
@@ -566,7 +571,7 @@ _RUN = {
     "per_device_eval_batch_size": _POSITIVE,
     "gradient_accumulation_steps": _POSITIVE,
     "eval_accumulation_steps": ((None, 1, 8), _POSITIVE[1]),
-    "dataloader_num_workers": ((0, 3), (-1, NAN, INF)),
+    "dataloader_num_workers": ((0, 3), (-1, 2**31, NAN, INF)),
     **dict.fromkeys(("learning_rate", "weight_decay", "max_grad_norm", "eval_delay"), _NOT_NEGATIVE),
     "neftune_noise_alpha": ((None, 0, 5.0), _NOT_NEGATIVE[1]),
     "warmup_steps": ((0, 0.1, 100), (-1, NAN, INF)),

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
+from accelerate.utils import DynamoBackend
+from torch._inductor import list_mode_options
 from transformers import Trainer, TrainingArguments, get_scheduler
 from transformers.integrations import get_available_reporting_integrations
 from transformers.trainer_utils import SaveStrategy
@@ -112,6 +114,7 @@ _Range = tuple[str, Callable[[float], bool]]  # what is allowed, in words and as
 _POSITIVE: _Range = ("from 1 to 2147483647", lambda value: 1 <= value < 2**31)
 _NOT_NEGATIVE: _Range = ("a finite number of at least 0", lambda value: 0 <= value < math.inf)
 _ABOVE_ZERO: _Range = ("a finite number above 0", lambda value: 0 < value < math.inf)
+_WORKERS: _Range = ("from 0 to 1024", lambda value: 0 <= value <= 1024)  # more would take all memory
 _BELOW_ONE: _Range = ("from 0 to below 1", lambda value: 0 <= value < 1)
 SEED: _Range = ("from 0 to 4294967295", lambda value: 0 <= value < 2**32)  # what numpy takes
 
@@ -122,7 +125,7 @@ _RANGES: Mapping[str, _Range] = {
     "gradient_accumulation_steps": _POSITIVE,
     "eval_accumulation_steps": _POSITIVE,
     "dataloader_prefetch_factor": _POSITIVE,
-    "dataloader_num_workers": _NOT_NEGATIVE,
+    "dataloader_num_workers": _WORKERS,
     "learning_rate": _NOT_NEGATIVE,
     "weight_decay": _NOT_NEGATIVE,
     "max_grad_norm": _NOT_NEGATIVE,
@@ -182,6 +185,7 @@ class RunArguments(TrainingArguments):
             # Of several lines, of files in place of JSON, of packages that are missing.
             raise ValueError(f"transformers refuses these arguments: {' '.join(str(error).split())}") from error
         self._check_reports()
+        self._check_compilation()
         if self.mixed_precision == "fp16" and self.device.type == "cpu":
             raise ValueError(
                 "--fp16 (or fp16 in accelerate's configuration) has no effect on a CPU: float32 would be computed. "
@@ -199,6 +203,21 @@ class RunArguments(TrainingArguments):
                 )
         if self.save_strategy == SaveStrategy.BEST and self.metric_for_best_model is None:
             raise ValueError("--save_strategy best needs --metric_for_best_model, such as loss.")
+
+    def _check_compilation(self) -> None:
+        if not self.torch_compile:
+            return
+        backends = [backend.value.lower() for backend in DynamoBackend]
+        if self.torch_compile_backend.lower() not in backends:
+            raise ValueError(
+                f"--torch_compile_backend {self.torch_compile_backend}: there is no such backend. Allowed: "
+                f"{', '.join(backends)}."
+            )
+        modes = ("default", *list_mode_options()) if self.torch_compile_mode is not None else ()
+        if self.torch_compile_backend == "inductor" and modes and self.torch_compile_mode not in modes:
+            raise ValueError(
+                f"--torch_compile_mode {self.torch_compile_mode}: there is no such mode. Allowed: {', '.join(modes)}."
+            )
 
     def _check_metrics(self) -> None:
         """Raises ValueError for a setting that would drop the metrics of an evaluation, or break them at its end."""

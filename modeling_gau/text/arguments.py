@@ -153,8 +153,10 @@ class DataArguments:
         if self.eval_lengths is not None:
             lengths_of["eval_lengths"] = self.eval_lengths
         for name, lengths in lengths_of.items():
-            if not lengths or min(lengths) < 3:
-                raise ValueError(f"--{name} must be at least 3 ([CLS], one token and [SEP]), got {lengths}.")
+            if not lengths or min(lengths) < 3 or max(lengths) >= 2**31:
+                raise ValueError(
+                    f"--{name} must be at least 3 ([CLS], one token and [SEP]) and below 2**31, got {lengths}."
+                )
         counts = ("max_train_samples", "max_eval_samples", "max_eval_tokens", "preprocessing_num_workers")
         for name in (*counts, "vocab_size", "tokenizer_characters"):
             if getattr(self, name) is not None and not 1 <= getattr(self, name) < 2**63:

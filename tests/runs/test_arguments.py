@@ -23,6 +23,8 @@ from modeling_gau.text.arguments import DataArguments
         ({"mlm_probability": 0.0}, "--mlm_probability must lie between 0 and 1"),
         ({"eval_mlm_probability": 1.0}, "--eval_mlm_probability must lie between 0 and 1"),
         ({"max_seq_length": 2}, "--max_seq_length must be at least 3"),
+        ({"max_seq_length": 2**31}, "--max_seq_length must be at least 3"),
+        ({"eval_lengths": [10**30]}, "and below 2**31"),
         ({"eval_lengths": [64, 2]}, "--eval_lengths must be at least 3"),
         ({"eval_lengths": []}, "--eval_lengths must be at least 3"),
         ({"max_train_samples": 0}, "--max_train_samples must be at least 1"),
@@ -114,6 +116,18 @@ def test_loggers_that_are_not_installed_are_refused(kind, monkeypatch):
     assert kind(use_cpu=True, report_to="none").report_to == []
 
 
+@pytest.mark.parametrize("kind", [PretrainingArguments, GlueTrainingArguments])
+def test_compilers_and_their_modes_are_known(kind, monkeypatch):
+    for name in ("ACCELERATE_DYNAMO_BACKEND", "ACCELERATE_DYNAMO_MODE"):
+        monkeypatch.setenv(name, "")  # TrainingArguments sets them
+    with pytest.raises(ValueError, match=r"--torch_compile_backend foo: .* Allowed: .*inductor"):
+        kind(use_cpu=True, torch_compile_backend="foo")
+    with pytest.raises(ValueError, match=r"--torch_compile_mode foo: .* Allowed: default, .*max-autotune"):
+        kind(use_cpu=True, torch_compile_mode="foo")
+    assert kind(use_cpu=True, torch_compile_mode="reduce-overhead").torch_compile_backend == "inductor"
+    assert kind(use_cpu=True, torch_compile_backend="aot_eager").torch_compile
+
+
 def test_the_best_checkpoint_needs_a_measure():
     with pytest.raises(ValueError, match="--save_strategy best needs --metric_for_best_model"):
         PretrainingArguments(use_cpu=True, save_strategy="best")
@@ -159,9 +173,9 @@ def test_settings_that_would_drop_the_metrics_are_refused(kind, name, value):
 NUMBERS = {
     "at least 1|from 1 to": ("per_device_train_batch_size", "per_device_eval_batch_size"),
     "from 1 to 2147483647": ("gradient_accumulation_steps", "eval_accumulation_steps"),
-    "at least 0": ("dataloader_num_workers", "learning_rate", "weight_decay", "max_grad_norm", "warmup_steps"),
+    "at least 0": ("learning_rate", "weight_decay", "max_grad_norm", "warmup_steps"),
     "above 0": ("adam_epsilon", "logging_steps", "save_steps"),
-    "from 0 to": ("adam_beta1", "adam_beta2", "label_smoothing_factor", "seed", "data_seed"),
+    "from 0 to": ("dataloader_num_workers", "adam_beta1", "adam_beta2", "label_smoothing_factor", "seed", "data_seed"),
 }
 
 
