@@ -601,9 +601,14 @@ ARGUMENTS[PretrainingArguments] = _RUN | {
     "auto_find_batch_size": ((False,), (True,)),
 }
 ARGUMENTS[GlueTrainingArguments] = _RUN | {
+    "dataloader_persistent_workers": ((False,), (True,)),
     "layerwise_lr_decay": ((1, 0.9, 1e-9), (0, -1, 1.1, NAN, INF)),
     "early_stopping_threshold": ((0, 0.1), (-0.1, NAN, INF)),
 }
+
+
+# An argument -> one that makes every value of it allowed.
+COUNTS_INSTEAD = {"num_train_epochs": "max_steps", "dataloader_persistent_workers": "dataloader_num_workers"}
 
 
 @pytest.mark.parametrize("number", range(250))
@@ -615,8 +620,9 @@ def test_arguments(number):
     wrong = draw.choice([*table, None])
     if wrong is not None:
         values[wrong] = draw.choice(table[wrong][1])
-    if wrong == "num_train_epochs":
-        values.pop("max_steps", None)  # it counts instead of epochs
+    for name, other in COUNTS_INSTEAD.items():
+        if wrong == name:
+            values.pop(other, None)
     given = {"use_cpu": True} if issubclass(kind, RunArguments) else {}
     given |= {"task_name": "rte"} if kind is GlueArguments else {}
     arguments, message = refusal(lambda: kind(**given | values))

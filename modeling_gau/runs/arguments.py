@@ -213,7 +213,7 @@ class RunArguments(TrainingArguments):
                 f"--torch_compile_backend {self.torch_compile_backend}: there is no such backend. Allowed: "
                 f"{', '.join(backends)}."
             )
-        modes = ("default", *list_mode_options()) if self.torch_compile_mode is not None else ()
+        modes = tuple(list_mode_options()) if self.torch_compile_mode is not None else ()
         if self.torch_compile_backend == "inductor" and modes and self.torch_compile_mode not in modes:
             raise ValueError(
                 f"--torch_compile_mode {self.torch_compile_mode}: there is no such mode. Allowed: {', '.join(modes)}."

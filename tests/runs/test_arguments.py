@@ -128,6 +128,13 @@ def test_compilers_and_their_modes_are_known(kind, monkeypatch):
     assert kind(use_cpu=True, torch_compile_backend="aot_eager").torch_compile
 
 
+def test_persistent_workers_are_workers():
+    with pytest.raises(ValueError, match="--dataloader_persistent_workers needs --dataloader_num_workers"):
+        GlueTrainingArguments(use_cpu=True, dataloader_persistent_workers=True)
+    for kind, workers in ((GlueTrainingArguments, 1), (PretrainingArguments, 0)):
+        assert kind(use_cpu=True, dataloader_persistent_workers=True, dataloader_num_workers=workers)
+
+
 def test_the_best_checkpoint_needs_a_measure():
     with pytest.raises(ValueError, match="--save_strategy best needs --metric_for_best_model"):
         PretrainingArguments(use_cpu=True, save_strategy="best")
