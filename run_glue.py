@@ -23,6 +23,7 @@ import datasets
 import transformers
 from transformers import DataCollatorWithPadding, PreTrainedModel, set_seed
 
+from modeling_gau.configuration_gau import GAUError
 from modeling_gau.glue.arguments import GlueArguments
 from modeling_gau.glue.data import prepare_data
 from modeling_gau.glue.model import choose_base_config, describe_base_model, load_model
@@ -31,6 +32,7 @@ from modeling_gau.glue.study import Study, StudyArguments, compared_files, singl
 from modeling_gau.glue.trainer import GlueTrainer, GlueTrainingArguments
 from modeling_gau.runs.arguments import CardArguments, ModelArguments
 from modeling_gau.runs.checkpoints import find_checkpoint
+from modeling_gau.runs.command_line import run_program
 from modeling_gau.runs.lifecycle import end_processes, train
 from modeling_gau.runs.locks import sole_owner
 from modeling_gau.runs.publishing import check_push_destination, push, save_without_push
@@ -137,7 +139,7 @@ def is_evaluated_in_place(model_args: ModelArguments, args: GlueTrainingArgument
     if name is not None and Path(args.output_dir).resolve() == Path(name).resolve():
         return True
     if record is not None and record.get("trained"):
-        raise ValueError(
+        raise GAUError(
             f"--output_dir {args.output_dir} holds a trained model with its results, not {name}: give another "
             "--output_dir."
         )
@@ -169,4 +171,4 @@ def begin_record(
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

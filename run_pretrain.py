@@ -20,6 +20,7 @@ from modeling_gau.pretraining.report import describe_packing, evaluation_metrics
 from modeling_gau.pretraining.trainer import MaskedLMTrainer, PretrainingArguments, check_packing
 from modeling_gau.runs.arguments import CardArguments, ModelArguments
 from modeling_gau.runs.checkpoints import find_checkpoint, read_run_state
+from modeling_gau.runs.command_line import run_program
 from modeling_gau.runs.lifecycle import end, train
 from modeling_gau.runs.locks import sole_owner
 from modeling_gau.runs.progress import ModelFlops
@@ -105,4 +106,4 @@ def pretrain(
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

@@ -30,13 +30,15 @@ from transformers import (
     set_seed,
 )
 
+from modeling_gau.configuration_gau import GAUError
+from modeling_gau.runs.command_line import fail, run_program
 from modeling_gau.runs.recipes import parse_arguments
 
 
 try:
     from peft import LoraConfig, PeftModel, TaskType, get_peft_model
-except ImportError as error:
-    raise ImportError('LoRA needs PEFT: pip install "modeling-gau[peft]"') from error
+except ImportError:
+    fail('LoRA needs PEFT: pip install "modeling-gau[peft]"')
 
 
 @dataclass
@@ -57,7 +59,7 @@ class ExampleArguments:
         needed = ("model_name_or_path", "train_file", "validation_file")
         missing = [f"--{name}" for name in needed if not vars(self)[name]]
         if missing:
-            raise ValueError(f"Missing: {', '.join(missing)}.\n\n{__doc__}")
+            raise GAUError(f"Missing: {', '.join(missing)}. --help shows an example.")
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
@@ -105,16 +107,14 @@ def load_rows(example_args: ExampleArguments) -> DatasetDict:
     for split, path in (("train", example_args.train_file), ("validation", example_args.validation_file)):
         part = load_dataset("csv" if path.endswith(".csv") else "json", data_files=path, **read_again)
         if not {"sentence", "label"} <= set(part.column_names):
-            raise ValueError(f"{path}: expected the columns sentence and label, got {', '.join(part.column_names)}.")
+            raise GAUError(f"{path}: expected the columns sentence and label, got {', '.join(part.column_names)}.")
         for number, (sentence, label) in enumerate(zip(part["sentence"], part["label"], strict=True), start=1):
             if not isinstance(sentence, str) or not isinstance(label, str | int):
-                raise ValueError(f"{path}, row {number}: expected a text and a class, got {sentence!r} and {label!r}.")
+                raise GAUError(f"{path}, row {number}: expected a text and a class, got {sentence!r} and {label!r}.")
         rows[split] = part.select_columns(["sentence", "label"])
     unknown = sorted(set(map(str, rows["validation"]["label"])) - set(map(str, rows["train"]["label"])))
     if unknown:
-        raise ValueError(
-            f"{example_args.validation_file}: these labels occur in no training row: {', '.join(unknown)}."
-        )
+        raise GAUError(f"{example_args.validation_file}: these labels occur in no training row: {', '.join(unknown)}.")
     return rows
 
 
@@ -156,4 +156,4 @@ def compute_logits(model: torch.nn.Module, batch: BatchEncoding) -> torch.Tensor
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

@@ -36,6 +36,8 @@ from transformers import (
     set_seed,
 )
 
+from modeling_gau.configuration_gau import GAUError
+from modeling_gau.runs.command_line import run_program
 from modeling_gau.runs.recipes import parse_arguments
 
 
@@ -60,13 +62,13 @@ class ExampleArguments:
         needed = ("model_name_or_path", "train_file", "validation_file")
         missing = [f"--{name}" for name in needed if not vars(self)[name]]
         if missing:
-            raise ValueError(f"Missing: {', '.join(missing)}.\n\n{__doc__}")
+            raise GAUError(f"Missing: {', '.join(missing)}. --help shows an example.")
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
     example_args, args = parse_arguments((ExampleArguments, TrainingArguments), argv, description=__doc__)
     if args.train_sampling_strategy == "group_by_length":
-        raise ValueError(
+        raise GAUError(
             "--train_sampling_strategy group_by_length shuffles the windows of an evaluation: drop the option."
         )
     set_seed(args.seed)
@@ -120,7 +122,7 @@ def load_rows(example_args: ExampleArguments) -> DatasetDict:
     for split, path in (("train", example_args.train_file), ("validation", example_args.validation_file)):
         part = load_dataset("json", data_files=path, **read_again)
         if not set(COLUMNS) <= set(part.column_names) or not isinstance(part.features["answers"], dict):
-            raise ValueError(f"{path}: expected the columns of SQuAD ({', '.join(COLUMNS)}), got {part.features}.")
+            raise GAUError(f"{path}: expected the columns of SQuAD ({', '.join(COLUMNS)}), got {part.features}.")
         for number, row in enumerate(part, start=1):
             check_row(f"{path}, row {number}", row, example_args.version_2_with_negative)
         rows[split] = part.select_columns(COLUMNS)
@@ -130,12 +132,12 @@ def load_rows(example_args: ExampleArguments) -> DatasetDict:
 def check_row(where: str, row: dict, may_lack_answer: bool) -> None:
     missing = [column for column in COLUMNS if row[column] is None]
     if missing:
-        raise ValueError(f"{where}: has no {', '.join(missing)}.")
+        raise GAUError(f"{where}: has no {', '.join(missing)}.")
     if not row["answers"]["text"] and not may_lack_answer:
-        raise ValueError(f"{where}: has no answer. To allow this, pass --version_2_with_negative.")
+        raise GAUError(f"{where}: has no answer. To allow this, pass --version_2_with_negative.")
     for text, start in zip(row["answers"]["text"], row["answers"]["answer_start"], strict=True):
         if row["context"][start : start + len(text)] != text:
-            raise ValueError(f"{where}: the context does not have the answer {text!r} at character {start}.")
+            raise GAUError(f"{where}: the context does not have the answer {text!r} at character {start}.")
 
 
 def make_windows(
@@ -148,7 +150,7 @@ def make_windows(
     longest = max(map(len, tokenizer(batch["question"], add_special_tokens=False).input_ids))
     room = example_args.max_seq_length - longest - tokenizer.num_special_tokens_to_add(pair=True)
     if room <= example_args.doc_stride:
-        raise ValueError(
+        raise GAUError(
             f"--max_seq_length {example_args.max_seq_length} leaves {room} tokens for the text after a question of "
             f"{longest}, fewer than windows share (--doc_stride {example_args.doc_stride})."
         )
@@ -251,4 +253,4 @@ def f1(prediction: list[str], reference: list[str]) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

@@ -24,6 +24,8 @@ import torch
 from datasets import Dataset, DatasetDict, load_dataset
 from transformers import set_seed
 
+from modeling_gau.configuration_gau import GAUError
+from modeling_gau.runs.command_line import fail, run_program
 from modeling_gau.runs.recipes import parse_arguments
 
 
@@ -36,10 +38,8 @@ try:
     from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
-except ImportError as error:
-    raise ImportError(
-        'Sentence embeddings need sentence-transformers 6: pip install "modeling-gau[sentence-transformers]"'
-    ) from error
+except ImportError:
+    fail('Sentence embeddings need sentence-transformers 6: pip install "modeling-gau[sentence-transformers]"')
 
 
 COLUMNS = {"train": ["anchor", "positive"], "validation": ["sentence1", "sentence2", "score"]}
@@ -59,7 +59,7 @@ class ExampleArguments:
         needed = ("model_name_or_path", "train_file", "validation_file")
         missing = [f"--{name}" for name in needed if not vars(self)[name]]
         if missing:
-            raise ValueError(f"Missing: {', '.join(missing)}.\n\n{__doc__}")
+            raise GAUError(f"Missing: {', '.join(missing)}. --help shows an example.")
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
@@ -102,7 +102,7 @@ def load_rows(example_args: ExampleArguments) -> DatasetDict:
         part = load_dataset("csv" if path.endswith(".csv") else "json", data_files=path, **read_again)
         missing = [column for column in COLUMNS[split] if column not in part.column_names]
         if missing:
-            raise ValueError(
+            raise GAUError(
                 f"{path}: expected the columns {', '.join(COLUMNS[split])}, got {', '.join(part.column_names)}."
             )
         rows[split] = check_rows(path, part.select_columns(COLUMNS[split]))
@@ -114,7 +114,7 @@ def check_rows(path: str, rows: Dataset) -> Dataset:
         for column, value in row.items():
             kinds, kind = ((int, float), "a number") if column == "score" else (str, "a text")
             if not isinstance(value, kinds):
-                raise ValueError(f"{path}, row {number}: {column} must be {kind}, got {value!r}.")
+                raise GAUError(f"{path}, row {number}: {column} must be {kind}, got {value!r}.")
     return rows
 
 
@@ -131,4 +131,4 @@ def build_model(example_args: ExampleArguments, device: str) -> SentenceTransfor
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

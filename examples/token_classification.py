@@ -30,13 +30,15 @@ from transformers import (
     set_seed,
 )
 
+from modeling_gau.configuration_gau import GAUError
+from modeling_gau.runs.command_line import fail, run_program
 from modeling_gau.runs.recipes import parse_arguments
 
 
 try:
     from seqeval.metrics import classification_report
-except ImportError as error:
-    raise ImportError('Entity scores need seqeval: pip install "modeling-gau[examples]"') from error
+except ImportError:
+    fail('Entity scores need seqeval: pip install "modeling-gau[examples]"')
 
 
 @dataclass
@@ -50,7 +52,7 @@ class ExampleArguments:
         needed = ("model_name_or_path", "train_file", "validation_file")
         missing = [f"--{name}" for name in needed if not vars(self)[name]]
         if missing:
-            raise ValueError(f"Missing: {', '.join(missing)}.\n\n{__doc__}")
+            raise GAUError(f"Missing: {', '.join(missing)}. --help shows an example.")
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
@@ -99,10 +101,10 @@ def load_rows(example_args: ExampleArguments) -> DatasetDict:
         part = load_dataset("json", data_files=path, **read_again)
         for column in ("tokens", "labels"):
             if part.features.get(column) != List(Value("string")):
-                raise ValueError(f"{path}: {column} must be lists of words; the columns are {part.features}.")
+                raise GAUError(f"{path}: {column} must be lists of words; the columns are {part.features}.")
         for number, (tokens, labels) in enumerate(zip(part["tokens"], part["labels"], strict=True), start=1):
             if None in (tokens, labels) or None in (*tokens, *labels) or len(tokens) != len(labels):
-                raise ValueError(f"{path}, row {number}: expected one label per token, and no null.")
+                raise GAUError(f"{path}, row {number}: expected one label per token, and no null.")
         rows[split] = part.select_columns(["tokens", "labels"])
     return rows
 
@@ -112,7 +114,7 @@ def label_names(rows: DatasetDict) -> list[str]:
     found = {split: {label for labels in part["labels"] for label in labels} for split, part in rows.items()}
     unknown = sorted(found["validation"] - found["train"])
     if unknown:
-        raise ValueError(f"The validation file has labels that occur in no training row: {', '.join(unknown)}.")
+        raise GAUError(f"The validation file has labels that occur in no training row: {', '.join(unknown)}.")
     return sorted(found["train"])
 
 
@@ -162,4 +164,4 @@ def entity_scores(evaluation: EvalPrediction, names: list[str]) -> dict[str, flo
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

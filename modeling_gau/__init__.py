@@ -2,7 +2,7 @@
 
 import transformers
 
-from .configuration_gau import GAUConfig
+from .configuration_gau import GAUConfig, GAUError
 from .modeling_gau import (
     AUTO_CLASSES,
     GAUForMaskedLM,
@@ -27,6 +27,7 @@ for _name, _model_class in AUTO_CLASSES.items():
 
 __all__ = [
     "GAUConfig",
+    "GAUError",
     "GAUForMaskedLM",
     "GAUForMultipleChoice",
     "GAUForQuestionAnswering",

@@ -22,6 +22,7 @@ from torch import nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.utils import logging
 
+from .configuration_gau import GAUError
 from .kernels_gau import triton_attention
 from .unpadding_gau import Segment, split_mask, within_window
 
@@ -342,7 +343,7 @@ def _split_heads_forward(name: str) -> Callable:
 
     def forward(module, query, key, value, attention_mask, scaling=1.0, dropout=0.0, **kwargs):
         if isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 4:
-            raise ValueError(
+            raise GAUError(
                 f"attn_implementation='{name}' takes padding masks of shape (batch, seq) only, not a 4-D mask. "
                 "Use attn_implementation='sdpa', 'gau_blocked' or 'eager' with such masks."
             )
@@ -358,13 +359,13 @@ def _split_heads_forward(name: str) -> Callable:
 def flex_attention_forward(module, query, key, value, attention_mask, scaling=1.0, dropout=0.0, **kwargs):
     """FlexAttention (softmax family): unsplit value on CPU, where it has no backward pass; split on accelerators."""
     if query.device.type == "cpu" and torch.is_grad_enabled() and query.requires_grad:
-        raise ValueError(
+        raise GAUError(
             "FlexAttention has no backward pass on CPU. Use attn_implementation='gau_blocked' (or 'eager', 'sdpa') "
             "for training, or run under torch.no_grad()."
         )
     name = "flex_attention"
     if isinstance(attention_mask, torch.Tensor):
-        raise ValueError(
+        raise GAUError(
             "attn_implementation='flex_attention' takes padding masks of shape (batch, seq) only, not a 4-D mask. "
             "Use attn_implementation='sdpa', 'gau_blocked' or 'eager' with such masks."
         )
@@ -645,7 +646,7 @@ def blocked_attention_forward(
     with a window, time as well."""
     bias, visible = split_mask(attention_mask)
     if bias is not None and bias.requires_grad:
-        raise ValueError(
+        raise GAUError(
             "attn_implementation='gau_blocked' gives no gradient for an additive mask. "
             "Use attn_implementation='eager'."
         )
@@ -676,7 +677,7 @@ def triton_attention_forward(
 ):
     """The kernels of `kernels_gau.py`: all normalizations, memory linear in length, padding skipped on both sides."""
     if sliding_window is not None:
-        raise ValueError(
+        raise GAUError(
             "attn_implementation='gau_triton' has no sliding_window yet. With layers of local attention use "
             "attn_implementation='gau_blocked', 'sdpa' or FlashAttention (the last two for the softmax family)."
         )
@@ -685,7 +686,7 @@ def triton_attention_forward(
         batch, keys = key.shape[0], key.shape[2]
         shape = tuple(attention_mask.shape)
         if attention_mask.dtype != torch.bool or shape not in ((batch, 1, 1, keys), (1, 1, 1, keys)):
-            raise ValueError(
+            raise GAUError(
                 "attn_implementation='gau_triton' takes padding masks only, of shape (batch, seq) or boolean ones "
                 f"of shape {(batch, 1, 1, keys)}, but got {attention_mask.dtype} of shape {shape}. Use "
                 "attn_implementation='gau_blocked', 'sdpa' (softmax family) or 'eager' with such masks."
@@ -874,7 +875,7 @@ def attention_with_weights(name: str, attention_mask: object) -> Callable:
         ValueError: the backend's mask is not one that the eager function takes.
     """
     if attention_mask is not None and not (isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 4):
-        raise ValueError(
+        raise GAUError(
             f"attn_implementation='{name}' returns no attention weights. Use 'eager' or leave attn_implementation out "
             "to get output_attentions."
         )
@@ -890,7 +891,7 @@ def check_attention_backend(name: str, config) -> None:
     """Raises a ValueError if a backend is unknown or cannot compute a model's attention, and names those that can."""
     known = isinstance(name, str) and (name in ALL_ATTENTION_FUNCTIONS or name in ATTENTION_BACKENDS or "/" in name)
     if not known:
-        raise ValueError(
+        raise GAUError(
             # The first sentence is transformers' own: its common tests look for it.
             f'Specified `attn_implementation="{name}"` is not supported. Allowed: {", ".join(ATTENTION_BACKENDS)}; '
             "None leaves the choice to the model."
@@ -901,7 +902,7 @@ def check_attention_backend(name: str, config) -> None:
     if problem is not None:
         able = [other for other, entry in ATTENTION_BACKENDS.items() if _cannot_compute(entry, config) is None]
         unknown = "" if name in ATTENTION_BACKENDS else " (not in the table of backends, so taken for a softmax)"
-        raise ValueError(
+        raise GAUError(
             f"attn_implementation='{name}'{unknown} cannot compute {problem}. Use one of {', '.join(able)}, or leave "
             "attn_implementation out."
         )

@@ -69,7 +69,14 @@ _MOST_LABELS = 10_000_000
 _PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 
 
-class GAUConfigError(StrictDataclassError, ValueError):
+class GAUError(ValueError):
+    """An error that its message explains in full: what was given, what is allowed and the way out.
+
+    Most are values that a caller got wrong. Programs print the message alone, without a traceback.
+    """
+
+
+class GAUConfigError(StrictDataclassError, GAUError):
     """A field of [`GAUConfig`] has a value that it cannot have."""
 
 
@@ -300,7 +307,7 @@ class GAUConfig(PreTrainedConfig):
         """The normalization is known, and `fixed_n` is positive and only given where n is used."""
         uses_n = NORMALIZATION_USES_N.get(self.attention_normalization)
         if uses_n is None:
-            raise ValueError(
+            raise GAUError(
                 f"Unknown attention_normalization='{self.attention_normalization}'. "
                 f"Allowed: {', '.join(NORMALIZATION_USES_N)}."
             )
@@ -308,7 +315,7 @@ class GAUConfig(PreTrainedConfig):
             return
         if not uses_n:
             using = [name for name, uses in NORMALIZATION_USES_N.items() if uses]
-            raise ValueError(
+            raise GAUError(
                 f"fixed_n={self.fixed_n} has no use with attention_normalization='{self.attention_normalization}', "
                 f"whose weights do not depend on n. Leave it out (None), or use one of {', '.join(using)}."
             )
@@ -321,20 +328,18 @@ class GAUConfig(PreTrainedConfig):
             if value is not None:
                 _check_range(name, value, smallest, largest)
         if self.num_attention_heads != 1:
-            raise ValueError(
+            raise GAUError(
                 f"num_attention_heads={self.num_attention_heads}: a gated attention unit has exactly one head."
             )
         if self.attention_key_size % 2:
-            raise ValueError(
+            raise GAUError(
                 f"attention_key_size={self.attention_key_size} must be even: rotary positions pair neighbouring "
                 "columns."
             )
         # softmax_plus divides by its log.
         _check_range("reference_length", self.reference_length, 2, _LARGEST_INTEGER)
         if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:
-            raise ValueError(
-                f"pad_token_id={self.pad_token_id} is outside the vocabulary of {self.vocab_size} tokens."
-            )
+            raise GAUError(f"pad_token_id={self.pad_token_id} is outside the vocabulary of {self.vocab_size} tokens.")
 
     def validate_windows(self):
         """Each layer has a type, and layers of local attention a window."""
@@ -347,14 +352,14 @@ class GAUConfig(PreTrainedConfig):
         types = self.layer_types or []  # as many as there are layers: checked by the base class
         for kind in types:
             if kind not in ("full_attention", "sliding_attention"):
-                raise ValueError(f"layer_types: '{kind}' is not one of full_attention, sliding_attention.")
+                raise GAUError(f"layer_types: '{kind}' is not one of full_attention, sliding_attention.")
         if "sliding_attention" in types and self.sliding_window is None:
-            raise ValueError("layer_types has 'sliding_attention': give sliding_window, tokens to either side.")
+            raise GAUError("layer_types has 'sliding_attention': give sliding_window, tokens to either side.")
 
     def validate_activation(self):
         """The activation is one of transformers'."""
         if self.hidden_act not in ACT2FN:
-            raise ValueError(f"Unknown hidden_act='{self.hidden_act}'. Allowed: {', '.join(ACT2FN)}.")
+            raise GAUError(f"Unknown hidden_act='{self.hidden_act}'. Allowed: {', '.join(ACT2FN)}.")
 
     def validate_rope(self):
         """The kind of rotary positions is known, its numbers are in range, and all key columns are rotated."""
@@ -373,18 +378,18 @@ class GAUConfig(PreTrainedConfig):
         for name in {"short_factor", "long_factor"} & given.keys():
             factors, count = given[name], self.attention_key_size // 2
             if not isinstance(factors, list) or len(factors) != count:
-                raise ValueError(f"rope_parameters: {name}={factors!r} must be a list of {count} numbers.")
+                raise GAUError(f"rope_parameters: {name}={factors!r} must be a list of {count} numbers.")
             for factor in factors:
                 _check_range(f"rope_parameters: {name}", factor, *_ROPE_RANGES["factor"])
         if given.get("partial_rotary_factor", 1.0) != 1.0:
-            raise ValueError(
+            raise GAUError(
                 f"partial_rotary_factor={given['partial_rotary_factor']} in rope_parameters: a gated attention unit "
                 "rotates all key columns. Leave it out."
             )
         try:
             super().validate_rope()
         except KeyError as error:  # a number is missing
-            raise ValueError(f"rope_parameters={given}: {error.args[0]}.") from error
+            raise GAUError(f"rope_parameters={given}: {error.args[0]}.") from error
 
     def validate_labels(self):
         """There is a label at least, and the type of the problem is known."""
@@ -404,7 +409,7 @@ class GAUConfig(PreTrainedConfig):
     def validate_relative_positions(self):
         """The initial value of a rotary bias is positive."""
         if self.relative_position_bias == "rotary" and self.relative_position_bias_init <= 0:
-            raise ValueError(
+            raise GAUError(
                 f"relative_position_bias_init={self.relative_position_bias_init} must be positive with "
                 "relative_position_bias='rotary': a product of two vectors of zeros would never learn."
             )
@@ -414,7 +419,7 @@ class GAUConfig(PreTrainedConfig):
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
-                raise ValueError(f"{name}={value} must be a probability in [0, 1).")
+                raise GAUError(f"{name}={value} must be a probability in [0, 1).")
 
     def _check_before_completion(self, kwargs: dict[str, Any]) -> None:
         """The fields that others are computed from, which would take ages or fail otherwise."""

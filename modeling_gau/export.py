@@ -41,7 +41,8 @@ from transformers import (
 )
 
 from .attention_gau import DEFAULT_ATTENTION_BACKEND
-from .configuration_gau import GAUConfig
+from .configuration_gau import GAUConfig, GAUError
+from .runs.command_line import run_program
 from .runs.recipes import parse_arguments
 
 
@@ -64,7 +65,7 @@ _MIN_QUANTIZED_COLUMNS = 64
 Program = Callable[[Mapping[str, Any]], dict[str, torch.Tensor]]
 
 
-class ExportError(RuntimeError):
+class ExportError(GAUError, RuntimeError):
     """The exported program does not compute what the model does. Nothing was written."""
 
 
@@ -269,13 +270,13 @@ def _program_files(path: Path) -> list[Path]:
 def _select(inputs: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     missing = [name for name in names if name not in inputs]
     if missing:
-        raise ValueError(f"The program takes {', '.join(names)}, but got no {', '.join(missing)}.")
+        raise GAUError(f"The program takes {', '.join(names)}, but got no {', '.join(missing)}.")
     return {name: inputs[name] for name in names}
 
 
 def _load_torch_export(path: Path, num_threads: int | None) -> Program:
     if num_threads is not None:
-        raise ValueError("num_threads is an option of ONNX Runtime. For PyTorch, call torch.set_num_threads.")
+        raise GAUError("num_threads is an option of ONNX Runtime. For PyTorch, call torch.set_num_threads.")
     program = torch.export.load(path)
     names, module = program.graph_signature.user_inputs, program.module()
 
@@ -365,7 +366,7 @@ def export_model(
     """
     output_dir = Path(output_dir)
     if not isinstance(model, PreTrainedModel):
-        raise ValueError(
+        raise GAUError(
             f"Expected a transformers model, got a {type(model).__name__}. Merge a PEFT adapter into its model first: "
             "model.merge_and_unload()."
         )
@@ -428,15 +429,15 @@ def load_exported(path: str | os.PathLike, num_threads: int | None = None) -> Pr
             _check_packages(export_format)
             return export_format.load(file, num_threads)
     names = ", ".join(export_format.file_name for export_format in EXPORT_FORMATS.values())
-    raise ValueError(f"'{path}' is neither an exported program nor a directory with one ({names}). Run export_model.")
+    raise GAUError(f"'{path}' is neither an exported program nor a directory with one ({names}). Run export_model.")
 
 
 def _check_format(format: str, quantize: str | None) -> None:
     if format not in EXPORT_FORMATS:
-        raise ValueError(f"Unknown format='{format}'. Allowed: {', '.join(EXPORT_FORMATS)}.")
+        raise GAUError(f"Unknown format='{format}'. Allowed: {', '.join(EXPORT_FORMATS)}.")
     if quantize is not None and quantize not in EXPORT_FORMATS[format].quantize:
         allowed = [f"{q} with format='{name}'" for name, other in EXPORT_FORMATS.items() for q in other.quantize]
-        raise ValueError(
+        raise GAUError(
             f"format='{format}' does not support quantize='{quantize}'. Allowed: {', '.join(allowed)}, or none."
         )
     _check_packages(EXPORT_FORMATS[format])
@@ -450,9 +451,9 @@ def _check_packages(export_format: ExportFormat) -> None:
 
 def _check_output_dir(output_dir: Path, overwrite: bool) -> None:
     if output_dir.exists() and not output_dir.is_dir():
-        raise ValueError(f"output_dir '{output_dir}' is a file. Name a directory.")
+        raise GAUError(f"output_dir '{output_dir}' is a file. Name a directory.")
     if not overwrite and output_dir.is_dir() and any(output_dir.iterdir()):
-        raise ValueError(
+        raise GAUError(
             f"output_dir '{output_dir}' is not empty. Name another one, or pass overwrite=True "
             "(--overwrite_output_dir) to replace files of the same names."
         )
@@ -521,7 +522,7 @@ class ExportArguments:
 
     def __post_init__(self):
         if self.task is not None and self.task not in TASKS:
-            raise ValueError(f"Unknown --task '{self.task}'. Allowed: {', '.join(TASKS)}.")
+            raise GAUError(f"Unknown --task '{self.task}'. Allowed: {', '.join(TASKS)}.")
 
 
 def load_for_export(arguments: ExportArguments) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -538,9 +539,9 @@ def load_for_export(arguments: ExportArguments) -> tuple[PreTrainedModel, PreTra
     try:
         model, loading = auto_class.from_pretrained(name, dtype=torch.float32, output_loading_info=True, **hub)
     except SafetensorError as error:
-        raise ValueError(f"The weights of '{name}' are damaged or cut short ({error}): copy them again.") from error
+        raise GAUError(f"The weights of '{name}' are damaged or cut short ({error}): copy them again.") from error
     if loading["missing_keys"]:
-        raise ValueError(
+        raise GAUError(
             f"'{name}' has no weights for {', '.join(sorted(loading['missing_keys']))}, so it was not trained for "
             f"{task}. Fine-tune it first, or name the task it was saved for (--task)."
         )
@@ -552,7 +553,7 @@ def _task_of(config: PreTrainedConfig, name: str) -> str:
         for task, (suffix, _) in TASKS.items():
             if architecture.endswith(suffix):
                 return task
-    raise ValueError(f"The configuration of '{name}' names no task. Give --task, one of {', '.join(TASKS)}.")
+    raise GAUError(f"The configuration of '{name}' names no task. Give --task, one of {', '.join(TASKS)}.")
 
 
 def main(argv: list[str] | None = None) -> ExportedModel:
@@ -580,4 +581,4 @@ def main(argv: list[str] | None = None) -> ExportedModel:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

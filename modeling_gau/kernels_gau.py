@@ -46,6 +46,8 @@ from dataclasses import dataclass
 import torch
 from transformers.utils.import_utils import is_triton_available
 
+from .configuration_gau import GAUError
+
 
 # Number of pairs whose weights the buffer holds. The smallest strip has 44 tiles of 128 rows: times the 6 tiles of 256
 # columns of a value of 1536, they keep the 132 multiprocessors of an H100 busy for exactly two rounds.
@@ -711,18 +713,18 @@ def triton_attention(
 def _check_inputs(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> None:
     instead = "Use attn_implementation='gau_blocked' or 'eager', or leave attn_implementation out."
     if INTERPRETED is None:
-        raise ValueError(
+        raise GAUError(
             f"attn_implementation='gau_triton' needs Triton, which is not installed (pip install triton). {instead}"
         )
     if query.device.type == "cpu" and not INTERPRETED:
-        raise ValueError(
+        raise GAUError(
             "attn_implementation='gau_triton' runs on GPUs, but the tensors are on the CPU (for tests, Triton's "
             f"interpreter takes them if TRITON_INTERPRET=1 is set before Python starts). {instead}"
         )
     dtypes = {tensor.dtype for tensor in (query, key, value)}
     if len(dtypes) > 1 or query.dtype not in _DTYPES:
         allowed = ", ".join(map(str, _DTYPES))
-        raise ValueError(
+        raise GAUError(
             f"attn_implementation='gau_triton' takes query, key and value of one type of {allowed}, but got "
             f"{', '.join(sorted(map(str, dtypes)))}. {instead}"
         )

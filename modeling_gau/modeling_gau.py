@@ -37,7 +37,7 @@ from .attention_gau import (
     saturate,
     segmented_attention_forward,
 )
-from .configuration_gau import GAUConfig, register_in_package
+from .configuration_gau import GAUConfig, GAUError, register_in_package
 from .unpadding_gau import (
     BatchPlan,
     Layers,
@@ -108,7 +108,7 @@ class GAUEmbeddings(nn.Module):
         try:
             return table(ids)
         except IndexError as error:  # CPU only: accelerators do not check ids
-            raise ValueError(
+            raise GAUError(
                 f"{name} must be in [0, {table.num_embeddings - 1}], the model's table of {table.num_embeddings}, but "
                 f"hold values from {int(ids.min())} to {int(ids.max())}. Do tokenizer and checkpoint belong together? "
                 "After adding tokens, call model.resize_token_embeddings(len(tokenizer))."
@@ -356,7 +356,7 @@ class GatedAttentionUnit(nn.Module):
         }
         for setting, fits in learned.items():
             if not fits:
-                raise ValueError(
+                raise GAUError(
                     f"{setting} was set on a finished model, but it, or the value before, has learned parameters in "
                     "each layer. Load the checkpoint with from_pretrained(..., field=value) instead."
                 )
@@ -467,7 +467,7 @@ class GAUPreTrainedModel(PreTrainedModel):
             position_ids = checked_ids("position_ids", position_ids, shape)
             packed = packed_documents(shape, attention_mask, position_ids, kwargs) is not None
             if packed or kwargs.get("document_ids") is not None:
-                raise ValueError(
+                raise GAUError(
                     f"{type(self).__name__} gives one answer per row, but this row packs several sequences. Give "
                     "padded rows with an attention_mask instead."
                 )
@@ -580,7 +580,7 @@ class GAUModel(GAUPreTrainedModel):
         token_type_ids = checked_ids("token_type_ids", token_type_ids, shape)
         width = self.config.hidden_size
         if inputs_embeds is not None and (inputs_embeds.shape[-1] != width or not inputs_embeds.is_floating_point()):
-            raise ValueError(
+            raise GAUError(
                 f"inputs_embeds is {inputs_embeds.dtype} of shape {tuple(inputs_embeds.shape)}; it must be floating, "
                 f"and its last size the model's hidden_size {width}."
             )
@@ -673,7 +673,7 @@ def _checked_class_ids(
     if classes is None or labels.device.type != "cpu" or not has_values(labels):
         return labels
     if bool(((labels != ignored) & ((labels < 0) | (labels >= classes))).any()):
-        raise ValueError(
+        raise GAUError(
             f"{name} must be in [0, {classes - 1}], or {ignored} where there is none, but hold values from "
             f"{labels.min()} to {labels.max()}."
         )
@@ -830,7 +830,7 @@ class GAUForSequenceClassification(GAUPreTrainedModel):
         if problem is None and classes > 1 and not labels.is_floating_point():
             problem = "single_label_classification"
             if tuple(labels.shape) == (batch, classes):
-                raise ValueError(
+                raise GAUError(
                     f"labels are integers of shape {(batch, classes)}, but class ids have shape {(batch,)}. For "
                     'multi-label targets set config.problem_type = "multi_label_classification".'
                 )
@@ -838,13 +838,13 @@ class GAUForSequenceClassification(GAUPreTrainedModel):
             return _checked_class_ids(labels, *of_rows, classes=classes)
         shapes = of_rows if classes == 1 and problem != "multi_label_classification" else of_classes
         if tuple(labels.shape) not in shapes:
-            raise ValueError(f"labels has shape {tuple(labels.shape)}, but must have {' or '.join(map(str, shapes))}.")
+            raise GAUError(f"labels has shape {tuple(labels.shape)}, but must have {' or '.join(map(str, shapes))}.")
         is_regression = problem == "regression" or (problem is None and classes == 1)
         if labels.device.type == "cpu" and has_values(labels):
             allowed = labels.isfinite() if is_regression else (labels >= 0) & (labels <= 1)
             if not bool(allowed.all()):
                 kind = "finite numbers" if is_regression else "from 0 to 1, the multi-label targets of each class"
-                raise ValueError(f"labels must be {kind}, but hold values from {labels.min()} to {labels.max()}.")
+                raise GAUError(f"labels must be {kind}, but hold values from {labels.min()} to {labels.max()}.")
         return labels if is_regression or labels.is_floating_point() else labels.to(logits.dtype)
 
 
@@ -966,7 +966,7 @@ class GAUForMultipleChoice(GAUPreTrainedModel):
         """
         shape = batch_shape(input_ids, inputs_embeds)
         if len(shape) != 3:
-            raise ValueError(f"Multiple choice takes inputs of shape (batch, num_choices, seq), but got {shape}.")
+            raise GAUError(f"Multiple choice takes inputs of shape (batch, num_choices, seq), but got {shape}.")
 
         inputs = {
             "input_ids": input_ids,

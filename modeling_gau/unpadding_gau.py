@@ -16,6 +16,8 @@ from transformers import PreTrainedConfig
 from transformers.masking_utils import create_bidirectional_mask, create_bidirectional_sliding_window_mask
 from transformers.utils import is_tracing
 
+from .configuration_gau import GAUError
+
 
 FLASH_ARGUMENTS = ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")
 
@@ -272,7 +274,7 @@ def packed_documents(
         _check_edges(edges, others, shape, attention_mask)
         return torch.bucketize(torch.arange(shape[1], device=edges.device), edges[1:], right=True)[None]
     if others is not None:
-        raise ValueError("cu_seq_lens_k is given without cu_seq_lens_q: give both, or cu_seq_lens_q alone.")
+        raise GAUError("cu_seq_lens_k is given without cu_seq_lens_q: give both, or cu_seq_lens_q alone.")
     if attention_mask is not None or position_ids is None or shape[0] != 1 or position_ids.shape != shape:
         return None
     if not has_values(position_ids):
@@ -287,27 +289,25 @@ def packed_documents(
 def _check_edges(edges: object, others: object, shape: tuple[int, int], attention_mask: torch.Tensor | None) -> None:
     for name, given in (("cu_seq_lens_q", edges), ("cu_seq_lens_k", others)):
         if given is not None and not isinstance(given, torch.Tensor):
-            raise ValueError(f"{name} must be a tensor of integers, not {type(given).__name__}.")
+            raise GAUError(f"{name} must be a tensor of integers, not {type(given).__name__}.")
         if given is not None and (given.ndim != 1 or given.is_floating_point()):
-            raise ValueError(
-                f"{name} must be one row of integers, but is {given.dtype} of shape {tuple(given.shape)}."
-            )
+            raise GAUError(f"{name} must be one row of integers, but is {given.dtype} of shape {tuple(given.shape)}.")
     if not has_values(edges):
         return
     if attention_mask is not None and not (attention_mask.ndim == 2 and bool((attention_mask != 0).all())):
-        raise ValueError(
+        raise GAUError(
             "Give an attention_mask that hides something or cu_seq_lens_q, not both: each says which tokens see each "
             "other."
         )
     ends = edges.tolist()
     increasing = all(start <= end for start, end in pairwise(ends))
     if shape[0] != 1 or len(ends) < 2 or not increasing or ends[0] != 0 or ends[-1] != shape[1]:
-        raise ValueError(
+        raise GAUError(
             "cu_seq_lens_q says where sequences begin that are laid end to end in one row: 0, increasing numbers, and "
             f"the length of the row. Got {ends} for a batch of shape {tuple(shape)}."
         )
     if others is not None and others.tolist() != ends:
-        raise ValueError("cu_seq_lens_k differs from cu_seq_lens_q: the tokens of an encoder see their own sequence.")
+        raise GAUError("cu_seq_lens_k differs from cu_seq_lens_q: the tokens of an encoder see their own sequence.")
 
 
 def restarting_positions(documents: torch.LongTensor) -> torch.LongTensor:
@@ -399,7 +399,7 @@ class Layers:
 
     def check_separation(self) -> None:
         if not self.backend.separates_sequences:
-            raise ValueError(
+            raise GAUError(
                 f"attn_implementation='{self.config._attn_implementation}' cannot keep sequences of one row apart. "
                 "Use 'sdpa', 'gau_blocked', 'eager' or FlashAttention for packed sequences."
             )
@@ -408,7 +408,7 @@ class Layers:
         if not self.backend.takes_lengths or "sliding_attention" not in self.windows:
             return
         if has_values(attention_mask) and has_holes(attention_mask):
-            raise ValueError(
+            raise GAUError(
                 f"attn_implementation='{self.config._attn_implementation}' closes the gaps that an attention_mask has "
                 "between real tokens, which changes what a sliding_window shows. Use 'sdpa', 'gau_blocked' or 'eager'."
             )
@@ -555,7 +555,7 @@ def _plan_of_documents(
             return BatchPlan(shape, position_ids, packed=packed, takes_inputs=True)
     layers.check_separation()
     if layers.backend.takes_lengths and not layers.attentions:
-        raise ValueError(
+        raise GAUError(
             f"attn_implementation='{layers.config._attn_implementation}' takes document_ids only where the documents "
             "can be laid end to end: contiguous, in a model that is not compiled or traced, without "
             "output_hidden_states and hooks in its layers. Use 'sdpa', 'gau_blocked' or 'eager', or give "
@@ -579,7 +579,7 @@ def _plan_of_row(
     if layers.backend.takes_lengths and not layers.attentions:
         missing = [name for name in FLASH_ARGUMENTS if name not in lengths]
         if missing:
-            raise ValueError(
+            raise GAUError(
                 f"A compiled or traced model with attn_implementation='{layers.config._attn_implementation}' takes "
                 f"{', '.join(FLASH_ARGUMENTS)} together, but {', '.join(missing)} is missing."
             )
@@ -601,10 +601,10 @@ def _unpadded(layers: Layers, inputs: torch.Tensor, attention_mask: torch.Tensor
 def batch_shape(input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> tuple[int, ...]:
     """The shape of a batch, from its ids or `(..., hidden)` embeddings; a ValueError unless one of them is given."""
     if (input_ids is None) == (inputs_embeds is None):
-        raise ValueError("Give exactly one of input_ids and inputs_embeds.")
+        raise GAUError("Give exactly one of input_ids and inputs_embeds.")
     for name, given in (("input_ids", input_ids), ("inputs_embeds", inputs_embeds)):
         if given is not None and not isinstance(given, torch.Tensor):
-            raise ValueError(f"{name} must be a tensor, but got {type(given).__name__}.")
+            raise GAUError(f"{name} must be a tensor, but got {type(given).__name__}.")
     return tuple(input_ids.shape if input_ids is not None else inputs_embeds.shape[:-1])
 
 
@@ -637,19 +637,19 @@ def checked_ids(name: str, ids: torch.Tensor | None, shape: tuple[int, int]) -> 
 def _check_attention_mask(attention_mask: torch.Tensor, batch: int, seq: int) -> None:
     if not isinstance(attention_mask, torch.Tensor) or attention_mask.is_complex():
         kind = attention_mask.dtype if isinstance(attention_mask, torch.Tensor) else type(attention_mask).__name__
-        raise ValueError(f"attention_mask must be a tensor of real numbers, but got {kind}.")
+        raise GAUError(f"attention_mask must be a tensor of real numbers, but got {kind}.")
     shape = tuple(attention_mask.shape)
     if shape == (batch, seq):
         _check_values_of_padding_mask(attention_mask)
         return
     allowed = ((1, batch), (1,), (1, seq), (seq,))
     if len(shape) != 4 or any(size not in sizes for size, sizes in zip(shape, allowed, strict=True)):
-        raise ValueError(
+        raise GAUError(
             f"attention_mask has shape {shape}; for a batch of shape {(batch, seq)} it must be {(batch, seq)} or "
             f"(batch or 1, 1, {seq} or 1, {seq})."
         )
     if attention_mask.dtype != torch.bool and not attention_mask.is_floating_point():
-        raise ValueError(
+        raise GAUError(
             "A 4-D attention_mask must be boolean (True is visible) or floating (added to the scores), but its "
             f"dtype is {attention_mask.dtype}. Convert 0 and 1 with attention_mask.bool()."
         )
@@ -663,7 +663,7 @@ def _check_values_of_padding_mask(attention_mask: torch.Tensor) -> None:
     if attention_mask.dtype == torch.bool or unread or not has_values(attention_mask):
         return
     if not bool(((attention_mask == 0) | (attention_mask == 1)).all()):
-        raise ValueError(
+        raise GAUError(
             f"An attention_mask of shape {tuple(attention_mask.shape)} must be 1 (or True) for real tokens and 0 for "
             f"padding, but holds values from {attention_mask.min()} to {attention_mask.max()}. Give a mask that is "
             "added to the scores as (batch, 1, seq, seq) or (batch, 1, 1, seq); give numbers of documents as "
@@ -673,9 +673,9 @@ def _check_values_of_padding_mask(attention_mask: torch.Tensor) -> None:
 
 def _check_values_of_additive_mask(attention_mask: torch.Tensor) -> None:
     if not bool((attention_mask < float("inf")).all()):
-        raise ValueError("A floating attention_mask is added to the scores: it must not hold NaN or infinity.")
+        raise GAUError("A floating attention_mask is added to the scores: it must not hold NaN or infinity.")
     if bool(((attention_mask == 0) | (attention_mask == 1)).all()) and bool(attention_mask.any()):
-        raise ValueError(
+        raise GAUError(
             "A floating 4-D attention_mask is added to the scores, but holds only 0 and 1. Convert it with "
             "attention_mask.bool(), so that 1 is visible and 0 hidden."
         )
@@ -685,22 +685,20 @@ def _check_document_ids(
     document_ids: torch.Tensor, attention_mask: torch.Tensor | None, shape: tuple[int, int], lengths: Mapping
 ) -> None:
     if not isinstance(document_ids, torch.Tensor):
-        raise ValueError(f"document_ids must be a tensor, but got {type(document_ids).__name__}.")
+        raise GAUError(f"document_ids must be a tensor, but got {type(document_ids).__name__}.")
     if tuple(document_ids.shape) != shape or document_ids.dtype not in (torch.int64, torch.int32):
-        raise ValueError(
+        raise GAUError(
             f"document_ids must be integers of the batch's shape {shape}, but are {document_ids.dtype} of shape "
             f"{tuple(document_ids.shape)}."
         )
     if has_values(document_ids) and bool((document_ids < 0).any()):
-        raise ValueError(f"document_ids must not be negative (0 marks padding), but go down to {document_ids.min()}.")
+        raise GAUError(f"document_ids must not be negative (0 marks padding), but go down to {document_ids.min()}.")
     if lengths:
-        raise ValueError(
-            f"Give document_ids or {', '.join(lengths)}, not both: each says which tokens see each other."
-        )
+        raise GAUError(f"Give document_ids or {', '.join(lengths)}, not both: each says which tokens see each other.")
     if attention_mask is None or (attention_mask.ndim == 2 and not has_values(attention_mask, document_ids)):
         return
     if attention_mask.ndim != 2 or not torch.equal(attention_mask != 0, document_ids != 0):
-        raise ValueError(
+        raise GAUError(
             "attention_mask contradicts document_ids, which are 0 at padding and different in different documents. "
             "Leave attention_mask out."
         )

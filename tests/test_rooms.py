@@ -17,8 +17,8 @@ ALLOWED = {
     "pretraining": {"model", "text", "runs"},
     "glue": {"model", "text", "runs"},
     "lengths": {"model", "text", "runs", "pretraining", "glue"},
-    "gau_alpha": {"model", "text", "runs.model_card"},
-    "export": {"model", "text", "runs.recipes"},
+    "gau_alpha": {"model", "text", "runs.command_line", "runs.model_card"},
+    "export": {"model", "text", "runs.command_line", "runs.recipes"},
 }
 
 

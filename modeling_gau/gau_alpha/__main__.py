@@ -1,4 +1,5 @@
+from ..runs.command_line import run_program
 from .convert import main
 
 
-main()
+run_program(main)

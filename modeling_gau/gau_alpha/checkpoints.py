@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tqdm.auto import tqdm
 
-from ..configuration_gau import GAUConfig
+from ..configuration_gau import GAUConfig, GAUError
 from .tensorflow_reader import TensorBundle, checkpoint_prefixes
 from .tensors import ENCODER, HEAD, PORT_ENCODER, PORT_HEAD, check_precision, check_tensors, encoder_tensors
 from .tokenizer import VOCABULARY_NAME, read_vocabulary
@@ -103,12 +103,12 @@ def read_checkpoint(directory: Path, overrides: Overrides) -> GAUAlphaCheckpoint
     port, tensorflow = directory / PORT_CONFIG, directory / TENSORFLOW_CONFIG
     found = [read for path, read in ((port, _read_port), (tensorflow, _read_tensorflow)) if path.is_file()]
     if len(found) == 2:
-        raise ValueError(
+        raise GAUError(
             f"{directory} has both {PORT_CONFIG} (the PyTorch port's) and {TENSORFLOW_CONFIG} (the "
             "TensorFlow release's). Move the files of one into their own directory."
         )
     if not found:
-        raise ValueError(_describe_nothing(directory))
+        raise GAUError(_describe_nothing(directory))
     return found[0](directory, overrides)
 
 
@@ -130,16 +130,16 @@ def _read_port(directory: Path, overrides: Overrides) -> GAUAlphaCheckpoint:
     model_type = fields.get("model_type")
     if model_type != "gau_alpha":
         way_out = " It is in this package's format already; --to-port goes the other way." * (model_type == "gau")
-        raise ValueError(f"{path}: model_type is {model_type!r}, not 'gau_alpha'.{way_out}")
+        raise GAUError(f"{path}: model_type is {model_type!r}, not 'gau_alpha'.{way_out}")
     _check_types(fields, path)
     if fields.get("embedding_size") not in (None, fields.get("hidden_size", 768)):
-        raise ValueError(f"{path}: an embedding_size other than hidden_size is not supported.")
+        raise GAUError(f"{path}: an embedding_size other than hidden_size is not supported.")
     values = {ours: fields.get(theirs, default) for theirs, (ours, default) in _PORT_FIELDS.items()}
     stated = values["attention_normalization"]
     if stated not in PORT_NORMALIZATIONS:
-        raise ValueError(f"{path}: unknown normalization {stated!r}. Allowed: {', '.join(PORT_NORMALIZATIONS)}.")
+        raise GAUError(f"{path}: unknown normalization {stated!r}. Allowed: {', '.join(PORT_NORMALIZATIONS)}.")
     if overrides.attention_normalization not in (None, stated):
-        raise ValueError(
+        raise GAUError(
             f"--attention_normalization {overrides.attention_normalization}: {path} says {stated}. Drop the "
             "option; to use another one, pass attention_normalization=... to from_pretrained."
         )
@@ -163,19 +163,19 @@ def _load_weights(directory: Path) -> dict[str, torch.Tensor]:
             read: Callable = _load_safetensors if name.endswith(".safetensors") else _load_pickle
             tensors = [entry for path in paths for entry in read(path).items()]
             if len(dict(tensors)) < len(tensors):
-                raise ValueError(f"{index}: several of its files have a tensor of the same name.")
+                raise GAUError(f"{index}: several of its files have a tensor of the same name.")
             return dict(tensors)
-    raise ValueError(f"{directory} has no weights: expected {' or '.join(WEIGHT_FILES)}.")
+    raise GAUError(f"{directory} has no weights: expected {' or '.join(WEIGHT_FILES)}.")
 
 
 def _shards(index: Path) -> list[Path]:
     weight_map = read_json(index).get("weight_map")
     names = sorted(set(weight_map.values())) if isinstance(weight_map, dict) else []
     if not names or any(not isinstance(name, str) or Path(name).name != name for name in names):
-        raise ValueError(f"{index} needs a `weight_map` from tensor names to files in the same directory.")
+        raise GAUError(f"{index} needs a `weight_map` from tensor names to files in the same directory.")
     missing = [name for name in names if not (index.parent / name).is_file()]
     if missing:
-        raise ValueError(f"{index} names files that are missing: {', '.join(missing)}.")
+        raise GAUError(f"{index} names files that are missing: {', '.join(missing)}.")
     return [index.parent / name for name in names]
 
 
@@ -183,22 +183,20 @@ def _load_safetensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise ValueError(f"{path} cannot be read ({error}): copy the file again.") from error
+        raise GAUError(f"{path} cannot be read ({error}): copy the file again.") from error
 
 
 def _load_pickle(path: Path) -> dict[str, torch.Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
-        raise ValueError(
+        raise GAUError(
             f"{path} cannot be read: it is damaged, or contains objects other than tensors, which could run "
             f"code ({(str(error).splitlines() or [type(error).__name__])[0]})."
         ) from error
     entries = state.items() if isinstance(state, dict) else [(None, None)]
     if not all(isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in entries):
-        raise ValueError(
-            f"{path} must contain a dict of tensors, as written by `torch.save(model.state_dict(), ...)`."
-        )
+        raise GAUError(f"{path} must contain a dict of tensors, as written by `torch.save(model.state_dict(), ...)`.")
     return state
 
 
@@ -226,7 +224,7 @@ def _from_port(
     state = {names[name]: tensor for name, tensor in tensors.items()}
     tied = config.tie_word_embeddings and HEAD in state
     if tied and not _same_bytes(state[HEAD], state[f"{ours}embeddings.word_embeddings.weight"]):
-        raise ValueError(
+        raise GAUError(
             f"{directory}: {PORT_HEAD} differs from the word embeddings, but the configuration ties them, so that the "
             f'port ignores it. To use it, set "tie_word_embeddings": false in {PORT_CONFIG}.'
         )
@@ -240,7 +238,7 @@ def _same_bytes(first: torch.Tensor, second: torch.Tensor) -> bool:
 def _fold_scale(config: GAUConfig, state: dict[str, torch.Tensor]) -> None:
     """Folds sqrt(key size) into the queries of a checkpoint that was trained without the scale."""
     if next(iter(state.values())).itemsize < 4:
-        raise ValueError(
+        raise GAUError(
             '"attention_scale": false changes the query weights, which half precision would round: '
             "save the checkpoint in float32."
         )
@@ -258,14 +256,14 @@ def _read_tensorflow(directory: Path, overrides: Overrides) -> GAUAlphaCheckpoin
     prefixes = checkpoint_prefixes(directory)
     if len(prefixes) != 1:
         there = f"{len(prefixes)} ({', '.join(prefix.name for prefix in prefixes)})" if prefixes else "none"
-        raise ValueError(
+        raise GAUError(
             f"{directory} must have exactly one checkpoint (bert_model.ckpt.index and .data-*), found {there}."
         )
     bundle = TensorBundle(prefixes[0])
     required = ("vocab_size", "hidden_size", "intermediate_size", "attention_key_size", "num_hidden_layers")
     missing = [name for name in required if not isinstance(fields.get(name), int)]
     if missing:
-        raise ValueError(f"{path}: {', '.join(missing)} must be whole numbers.")
+        raise GAUError(f"{path}: {', '.join(missing)} must be whole numbers.")
     _check_types(fields, path)
     values = {name: fields[name] for name in required} | {
         "hidden_act": fields.get("hidden_act", "swish"),
@@ -309,7 +307,7 @@ def _config(values: Mapping[str, Any], overrides: Overrides, path: Path) -> GAUC
     try:
         return GAUConfig(**fields)
     except StrictDataclassError as error:
-        raise ValueError(f"{path}: {error.__cause__ or error}") from error
+        raise GAUError(f"{path}: {error.__cause__ or error}") from error
 
 
 def _lowercase(directory: Path) -> bool:
@@ -317,7 +315,7 @@ def _lowercase(directory: Path) -> bool:
     path = directory / "tokenizer_config.json"
     value = read_json(path).get("do_lower_case", True) if path.is_file() else True
     if not isinstance(value, bool):
-        raise ValueError(f"{path}: do_lower_case must be true or false, got {value!r}.")
+        raise GAUError(f"{path}: do_lower_case must be true or false, got {value!r}.")
     return value
 
 
@@ -326,7 +324,7 @@ def _check_types(fields: Mapping[str, Any], path: Path) -> None:
     kinds = {"hidden_act": str, "normalization": str, "attention_scale": bool}
     for name, kind in kinds.items():
         if name in fields and not isinstance(fields[name], kind):
-            raise ValueError(f"{path}: {name} must be {'a name' if kind is str else 'true or false'}.")
+            raise GAUError(f"{path}: {name} must be {'a name' if kind is str else 'true or false'}.")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -334,9 +332,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not JSON ({error}).") from error
+        raise GAUError(f"{path} is not JSON ({error}).") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} must contain a JSON object.")
+        raise GAUError(f"{path} must contain a JSON object.")
     return content
 
 
@@ -395,4 +393,4 @@ def _check_port_can(config: GAUConfig) -> None:
     }
     faults = [reason for reason, applies in reasons.items() if applies]
     if faults:
-        raise ValueError("The PyTorch port cannot compute this model: " + "; ".join(faults) + ".")
+        raise GAUError("The PyTorch port cannot compute this model: " + "; ".join(faults) + ".")

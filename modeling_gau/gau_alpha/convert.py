@@ -10,12 +10,10 @@ name of the port's repository on the Hub. The output is the configuration, the w
 tokenizer, the model's code and a model card; or, with `--to-port`, the files that the port reads.
 """
 
-import argparse
 import json
 import logging
 import re
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,8 +25,9 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer
 
-from ..configuration_gau import GAUConfig
+from ..configuration_gau import GAUConfig, GAUError
 from ..modeling_gau import GAUForMaskedLM, GAUModel, GAUPreTrainedModel
+from ..runs.command_line import ArgumentParser
 from ..runs.model_card import ModelCardFacts, write_model_card
 from .checkpoints import (
     PORT_CONFIG,
@@ -137,28 +136,28 @@ def _load_ours(source: str | Path, softmax_plus_min_length: int | None) -> GAUPr
     for name in (PORT_CONFIG, TENSORFLOW_CONFIG):
         path = Path(source) / name
         if path.is_file() and read_json(path).get("model_type") != GAUConfig.model_type:
-            raise ValueError(
+            raise GAUError(
                 f"{source} is not a checkpoint of this package ({name}). To convert from GAU-alpha, drop --to-port."
             )
     config = AutoConfig.from_pretrained(source)
     if not isinstance(config, GAUConfig):
-        raise ValueError(f"{source} is a checkpoint of type {config.model_type!r}, not 'gau'.")
+        raise GAUError(f"{source} is a checkpoint of type {config.model_type!r}, not 'gau'.")
     architecture = (config.architectures or [GAUForMaskedLM.__name__])[0]
     classes = {kind.__name__: kind for kind in (GAUForMaskedLM, GAUModel)}
     if architecture not in classes:
-        raise ValueError(f"{source} is a {architecture}: only {' and '.join(classes)} can be converted.")
+        raise GAUError(f"{source} is a {architecture}: only {' and '.join(classes)} can be converted.")
     changes = {} if softmax_plus_min_length is None else {"softmax_plus_min_length": softmax_plus_min_length}
     try:
         model, report = classes[architecture].from_pretrained(
             source, dtype="auto", output_loading_info=True, ignore_mismatched_sizes=True, **changes
         )
     except SafetensorError as error:
-        raise ValueError(f"The weights of {source} are damaged or cut short ({error}): copy them again.") from error
+        raise GAUError(f"The weights of {source} are damaged or cut short ({error}): copy them again.") from error
     faults = {"missing": report["missing_keys"], "unknown": report["unexpected_keys"]}
     faults["of another shape"] = {name for name, *_ in report["mismatched_keys"]}
     if any(faults.values()):
         found = "; ".join(f"{kind}: {', '.join(sorted(names))}" for kind, names in faults.items() if names)
-        raise ValueError(f"{source} does not match its configuration. {found}.")
+        raise GAUError(f"{source} does not match its configuration. {found}.")
     return model
 
 
@@ -167,14 +166,14 @@ def _directory(source: str | Path) -> Path:
     if Path(source).is_dir():
         return Path(source)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)):
-        raise ValueError(f"--input {source} is not a directory.")
+        raise GAUError(f"--input {source} is not a directory.")
     wanted = [PORT_CONFIG, TENSORFLOW_CONFIG, VOCABULARY_NAME, "tokenizer_config.json", "*.ckpt.*"]
     for name, _, suffix in (name.partition(".") for name in WEIGHT_FILES):
         wanted += [f"{name}.{suffix}", f"{name}.{suffix}.index.json", f"{name}-*.{suffix}"]
     try:
         return Path(snapshot_download(str(source), allow_patterns=wanted))
     except (HfHubHTTPError, HFValidationError, FileNotFoundError, ConnectionError) as error:
-        raise ValueError(
+        raise GAUError(
             f"--input {source} is not a directory, and cannot be downloaded from the Hub: {error}"
         ) from error
 
@@ -218,7 +217,7 @@ def _whole_directory(path: Path) -> Iterator[Path]:
         FileExistsError: `path` holds files already.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise FileExistsError(f"--output {path} is not empty: choose another directory, or remove it.")
+        raise GAUError(f"--output {path} is not empty: choose another directory, or remove it.")
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as temporary:
         inside = Path(temporary) / path.name
@@ -237,7 +236,7 @@ def _write_json(path: Path, content: dict) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--input", required=True, help="directory of the checkpoint, or its name on the Hub")
     parser.add_argument("--output", required=True, type=Path, help="directory to write; must not exist, or be empty")
     parser.add_argument("--to-port", "--to_port", action="store_true", help="from this package's format to the port's")
@@ -256,21 +255,14 @@ def main(argv: list[str] | None = None) -> None:
     )
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        if args.to_port:
-            if args.attention_normalization:
-                parser.error(
-                    "--attention-normalization is for TensorFlow checkpoints; it has no effect with --to-port."
-                )
-            state = convert_to_port(args.input, args.output, args.softmax_plus_min_length)
-            logger.info(f"{args.output}: {len(state)} tensors in the format of the PyTorch port")
-            return
-        length = 1 if args.softmax_plus_min_length is None else args.softmax_plus_min_length
-        model = convert(args.input, args.output, Overrides(args.attention_normalization, length))
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("Interrupted: nothing was written.")
+    if args.to_port:
+        if args.attention_normalization:
+            parser.error("--attention-normalization is for TensorFlow checkpoints; it has no effect with --to-port.")
+        state = convert_to_port(args.input, args.output, args.softmax_plus_min_length)
+        logger.info(f"{args.output}: {len(state)} tensors in the format of the PyTorch port")
+        return
+    length = 1 if args.softmax_plus_min_length is None else args.softmax_plus_min_length
+    model = convert(args.input, args.output, Overrides(args.attention_normalization, length))
     logger.info(
         f"{args.output}: {type(model).__name__}, {model.num_parameters():,} parameters, "
         f"{model.config.attention_normalization}; config, safetensors, tokenizer, code and model card"

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..configuration_gau import GAUError
+
 
 _MAGIC = 0xDB4775248B80FB57
 _FOOTER, _TRAILER = 48, 5  # bytes
@@ -61,7 +63,7 @@ class TensorBundle:
             raise self._damaged("it has no header")
         header = dict(_fields(content.pop(b"")))
         if header.get(2, 0) != 0:
-            raise ValueError(f"{self.index_path}: big-endian tensors are not supported.")
+            raise GAUError(f"{self.index_path}: big-endian tensors are not supported.")
         self.n_shards = header.get(1, 1)
         self.entries = {name.decode(): _bundle_entry(value) for name, value in content.items()}
 
@@ -75,21 +77,21 @@ class TensorBundle:
         entry = self.entries[name]
         if entry.is_sliced or isinstance(entry.dtype, int):
             what = "is stored in slices" if entry.is_sliced else f"has TensorFlow's data type {entry.dtype}"
-            raise ValueError(f"{self.index_path}: {name} {what}, which is not supported.")
+            raise GAUError(f"{self.index_path}: {name} {what}, which is not supported.")
         path = self.prefix.with_name(f"{self.prefix.name}.data-{entry.shard:05d}-of-{self.n_shards:05d}")
         if path.stat().st_size < entry.offset + entry.size:
-            raise ValueError(f"{path} is cut short: {name} ends at byte {entry.offset + entry.size:,}.")
+            raise GAUError(f"{path} is cut short: {name} ends at byte {entry.offset + entry.size:,}.")
         if entry.size != np.dtype(entry.dtype).itemsize * int(np.prod(entry.shape)):
             raise self._damaged(f"{name} has {entry.size} bytes for the shape {entry.shape}")
         if entry.size == 0:
             return np.empty(entry.shape, entry.dtype)
         data = np.memmap(path, np.uint8, "r", entry.offset, (entry.size,))
         if masked(crc32c(data)) != entry.checksum:
-            raise ValueError(f"{path}: the checksum of {name} is wrong: copy the file again.")
+            raise GAUError(f"{path}: the checksum of {name} is wrong: copy the file again.")
         return data.view(entry.dtype).reshape(entry.shape)
 
-    def _damaged(self, why: str) -> ValueError:
-        return ValueError(f"{self.index_path} is not the index of a TensorFlow checkpoint, or is damaged: {why}.")
+    def _damaged(self, why: str) -> GAUError:
+        return GAUError(f"{self.index_path} is not the index of a TensorFlow checkpoint, or is damaged: {why}.")
 
     def _table(self, table: bytes) -> Iterator[tuple[bytes, bytes]]:
         """The keys and values of a table, in order."""
@@ -108,7 +110,7 @@ class TensorBundle:
         if masked(crc32c(table[offset : end + 1])) != struct.unpack_from("<I", table, end + 1)[0]:
             raise self._damaged("the checksum of a block is wrong")
         if table[end] != 0:
-            raise ValueError(
+            raise GAUError(
                 f"{self.index_path} is compressed, which is not supported (TensorFlow writes uncompressed files)."
             )
         (n_restarts,) = struct.unpack_from("<I", table, end - 4)

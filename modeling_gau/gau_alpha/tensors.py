@@ -4,7 +4,7 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..configuration_gau import GAUConfig
+from ..configuration_gau import GAUConfig, GAUError
 
 
 PORT_ENCODER, PORT_HEAD = "gau_alpha.", "cls.predictions.decoder.weight"
@@ -87,7 +87,7 @@ def check_tensors(
     }
     lines = [f"{kind}: {_some(names)}" for kind, names in faults.items() if names]
     if lines:
-        raise ValueError(
+        raise GAUError(
             f"{source} does not match its configuration.\n  " + "\n  ".join(lines) + (f"\n{hint}" if hint else "")
         )
 
@@ -97,7 +97,7 @@ def check_precision(dtypes: Mapping[str, object], floating: Collection[object], 
     kinds = {kind: [name for name in dtypes if dtypes[name] == kind] for kind in set(dtypes.values())}
     if len(kinds) > 1 or not kinds.keys() <= set(floating):
         found = "; ".join(f"{kind}: {_some(names)}" for kind, names in sorted(kinds.items(), key=lambda k: len(k[1])))
-        raise ValueError(f"{source} must use one floating-point type for all tensors, found {found}.")
+        raise GAUError(f"{source} must use one floating-point type for all tensors, found {found}.")
 
 
 def _some(names: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from ..configuration_gau import GAUError
 from ..text.tokenization import SPECIAL_TOKENS
 
 
@@ -20,25 +21,25 @@ def read_vocabulary(path: Path, vocab_size: int, pad_token_id: int) -> dict[str,
         ValueError: no file, not UTF-8, repeated tokens, more tokens than embeddings, or missing special tokens.
     """
     if not path.is_file():
-        raise ValueError(f"{path.parent} has no {path.name}: copy the vocabulary of the checkpoint there.")
+        raise GAUError(f"{path.parent} has no {path.name}: copy the vocabulary of the checkpoint there.")
     try:
         tokens = path.read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 (byte {error.start}).") from error
+        raise GAUError(f"{path} is not UTF-8 (byte {error.start}).") from error
     vocabulary = {token: index for index, token in enumerate(tokens)}
     if len(vocabulary) < len(tokens):
         line = next(index for index, token in enumerate(tokens) if vocabulary[token] != index)
-        raise ValueError(f"{path}, line {line + 1}: {tokens[line]!r} occurs twice.")
+        raise GAUError(f"{path}, line {line + 1}: {tokens[line]!r} occurs twice.")
     if len(tokens) > vocab_size:
-        raise ValueError(
+        raise GAUError(
             f"{path} has {len(tokens)} tokens, but the model has embeddings for {vocab_size}: it belongs to "
             "another checkpoint."
         )
     missing = [token for token in SPECIAL_TOKENS.values() if token not in vocabulary]
     if missing:
-        raise ValueError(f"{path} lacks {', '.join(missing)}.")
+        raise GAUError(f"{path} lacks {', '.join(missing)}.")
     if vocabulary["[PAD]"] != pad_token_id:
-        raise ValueError(f"{path}: [PAD] has id {vocabulary['[PAD]']}, but the configuration says {pad_token_id}.")
+        raise GAUError(f"{path}: [PAD] has id {vocabulary['[PAD]']}, but the configuration says {pad_token_id}.")
     return vocabulary
 
 
@@ -70,20 +71,20 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, vocab_size: int, pad_tok
         ValueError: it differs from BERT's WordPiece, or does not fit the model.
     """
     if not tokenizer.is_fast or not isinstance(tokenizer.backend_tokenizer.model, models.WordPiece):
-        raise ValueError("The port only supports BERT's WordPiece tokenizer; the checkpoint has a different kind.")
+        raise GAUError("The port only supports BERT's WordPiece tokenizer; the checkpoint has a different kind.")
     parts = _parts(tokenizer)
     lowercase = bool((parts["normalizer"] or {}).get("lowercase"))
     expected = _parts(gau_alpha_tokenizer(tokenizer.get_vocab(), 512, lowercase))
     others = [name for name in expected if parts[name] != expected[name]]
     if others:
-        raise ValueError(
+        raise GAUError(
             f"The port only supports BERT's WordPiece tokenizer; the checkpoint's differs in {', '.join(others)}: "
             + "; ".join(f"{name} {json.dumps(parts[name], ensure_ascii=False)[:200]}" for name in others)
         )
     if len(tokenizer) > vocab_size:
-        raise ValueError(f"The tokenizer has {len(tokenizer)} tokens, but the model has embeddings for {vocab_size}.")
+        raise GAUError(f"The tokenizer has {len(tokenizer)} tokens, but the model has embeddings for {vocab_size}.")
     if tokenizer.pad_token_id != pad_token_id:
-        raise ValueError(f"[PAD] has id {tokenizer.pad_token_id}, but the configuration says {pad_token_id}.")
+        raise GAUError(f"[PAD] has id {tokenizer.pad_token_id}, but the configuration says {pad_token_id}.")
     return lowercase
 
 
@@ -99,5 +100,5 @@ def vocabulary_lines(tokenizer: PreTrainedTokenizerBase) -> str:
     """The content of a `vocab.txt`. Raises ValueError if ids are missing."""
     tokens = sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
     if [index for _, index in tokens] != list(range(len(tokens))):
-        raise ValueError("The token ids have gaps, which a vocab.txt cannot express.")
+        raise GAUError("The token ids have gaps, which a vocab.txt cannot express.")
     return "".join(f"{token}\n" for token, _ in tokens)

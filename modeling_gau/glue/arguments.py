@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from ..configuration_gau import GAUError
 from ..text.files import FILE_FORMATS
 from .tasks import BENCHMARKS, LOCAL_TASK, PROBLEM_TYPES, Benchmark, GlueTask
 
@@ -118,14 +119,14 @@ class GlueArguments:
         for name in ("max_train_samples", "max_eval_samples", "max_predict_samples", "preprocessing_num_workers"):
             value = vars(self)[name]
             if value is not None and value < 1:
-                raise ValueError(f"--{name} must be at least 1, got {value}.")
+                raise GAUError(f"--{name} must be at least 1, got {value}.")
 
     def _check_tasks(self) -> None:
         if self.task_name is None and self.dataset_name != "glue":
             names = ", ".join(self.benchmark().tasks)
-            raise ValueError(f"--dataset_name {self.dataset_name} needs --task_name: give one of {names}, or `all`.")
+            raise GAUError(f"--dataset_name {self.dataset_name} needs --task_name: give one of {names}, or `all`.")
         if self.task_name is None and not self.files():
-            raise ValueError("No data: give --task_name, or --train_file, --validation_file or --test_file, or both.")
+            raise GAUError("No data: give --task_name, or --train_file, --validation_file or --test_file, or both.")
         if self.task_name is not None and self.task_name != "all":
             self.task_name = ",".join(self.task_names())
         for name in self.task_names():
@@ -133,48 +134,46 @@ class GlueArguments:
         if self.task_name == "":
             self.benchmark().check_task_name("")
         if len(self.task_names()) > 1 and (self.files() or self.column_options() != ColumnOptions()):
-            raise ValueError(
+            raise GAUError(
                 f"--task_name {self.task_name} names several tasks, but files and columns belong to one. Give "
                 "--data_dir with a folder for each task, or give one task."
             )
         if self.task_name != "mnli" and (self.validation_mismatched_file or self.test_mismatched_file):
-            raise ValueError("--validation_mismatched_file and --test_mismatched_file go with --task_name mnli only.")
+            raise GAUError("--validation_mismatched_file and --test_mismatched_file go with --task_name mnli only.")
 
     def _check_columns(self) -> None:
         options, task = self.column_options(), self.task()
         is_local = task.name == LOCAL_TASK.name
         if task.prepare is not None and (options.text or options.text_pair):
-            raise ValueError(
+            raise GAUError(
                 f"--text_column and --text_pair_column do not work with {task.name}, whose texts are made from the "
                 f"columns {' and '.join(task.read_columns)}: rename these columns in the file."
             )
         if is_local and options.text_pair is not None and options.text is None:
-            raise ValueError(f"--text_pair_column {options.text_pair} is the second text of pairs: add --text_column.")
+            raise GAUError(f"--text_pair_column {options.text_pair} is the second text of pairs: add --text_column.")
         if not is_local and options.text_pair is not None and len(task.text_columns) == 1:
-            raise ValueError(f"--text_pair_column {options.text_pair}: {task.name} has one text a row, leave it out.")
+            raise GAUError(f"--text_pair_column {options.text_pair}: {task.name} has one text a row, leave it out.")
         if not is_local and options.problem_type not in (None, task.problem_type):
-            raise ValueError(
-                f"--problem_type {self.problem_type}: {task.name} is a {task.problem_type}; leave it out."
-            )
+            raise GAUError(f"--problem_type {self.problem_type}: {task.name} is a {task.problem_type}; leave it out.")
         labels = options.labels or ()
         if len(set(labels)) < len(labels):
-            raise ValueError(f"--label_column {' '.join(labels)} names a column twice.")
+            raise GAUError(f"--label_column {' '.join(labels)} names a column twice.")
         if len(labels) > 1 and not (is_local and self.problem_type in (None, "multi_label")):
-            raise ValueError(
+            raise GAUError(
                 f"--label_column {' '.join(labels)}: several columns make a multi-label problem. Give one column, or "
                 "leave out --task_name and --problem_type."
             )
         texts = [options.text, options.text_pair] if options.text else task.read_columns if not is_local else []
         twice = [name for name in texts if name in (options.labels or ("label",))]
         if twice:
-            raise ValueError(f"{twice[0]!r} is given as text and as label: --text_column and --label_column differ.")
+            raise GAUError(f"{twice[0]!r} is given as text and as label: --text_column and --label_column differ.")
         if options.text is not None and options.text == options.text_pair:
-            raise ValueError(
+            raise GAUError(
                 f"--text_column and --text_pair_column are both {options.text!r}: a pair has two texts. Leave out "
                 "--text_pair_column for single texts."
             )
         if not self.label_separator:
-            raise ValueError("--label_separator must not be empty.")
+            raise GAUError("--label_separator must not be empty.")
 
     def column_options(self) -> ColumnOptions:
         return ColumnOptions(
@@ -230,13 +229,13 @@ def task_files(data_dir: str, task: GlueTask) -> dict[str, str]:
         names = [f"{stem}{ending}" for stem in benchmark.file_stems.get(split, (split,)) for ending in FILE_FORMATS]
         paths = [path for folder in folders for name in names if (path := folder / name).is_file()]
         if len(paths) > 1:
-            raise ValueError(
+            raise GAUError(
                 f"--data_dir has two files for {split} of {task.name}: {', '.join(map(str, paths))}. Keep one."
             )
         if paths:
             found[option] = str(paths[0])
     if not found:
-        raise ValueError(
+        raise GAUError(
             f"--data_dir: {' or '.join(map(str, folders))} has no files of {task.name}. Name them after the splits "
             f"({', '.join(options)}) and end them with one of {', '.join(FILE_FORMATS)}, or list the tasks that you "
             "have in --task_name."

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datasets import Dataset, Features, Value, load_dataset
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase, TrainingArguments
 
+from ..configuration_gau import GAUError
 from ..runs.arguments import ModelArguments
 from ..runs.models import known_length
 from ..text.fingerprints import digest
@@ -107,11 +108,11 @@ def load_splits(
     needed, wanted = _needed_splits(arguments, training_arguments)
     files, options, task = arguments.files(), arguments.column_options(), arguments.task()
     if not files and options != ColumnOptions():
-        raise ValueError("--text_column, --label_column and the like are for local files: add --train_file.")
+        raise GAUError("--text_column, --label_column and the like are for local files: add --train_file.")
     available = files if files else _load_from_hub(arguments, cache_dir, token)
     for split, purpose in needed.items():
         if split not in available:
-            raise ValueError(_describe_missing_split(arguments, split, purpose, available))
+            raise GAUError(_describe_missing_split(arguments, split, purpose, available))
     splits = {split: available[split] for split in wanted if split in available}
     if not files:
         return {split: _make_texts(task, split, rows, arguments.overwrite_cache) for split, rows in splits.items()}
@@ -152,7 +153,7 @@ def _load_from_hub(arguments: GlueArguments, cache_dir: str | None, token: str |
     try:
         return load_dataset(name, arguments.task_name, cache_dir=cache_dir, token=token)
     except (ConnectionError, FileNotFoundError) as error:
-        raise ConnectionError(
+        raise GAUError(
             f"{name} could not be loaded from the Hub ({error}). Without a network, give local files with the columns "
             f"of {arguments.task_name} (--train_file, --validation_file, --test_file), or --data_dir with a folder "
             "for each task (for CLUE the official archives, unzipped)."
@@ -162,7 +163,7 @@ def _load_from_hub(arguments: GlueArguments, cache_dir: str | None, token: str |
 def _make_texts(task: GlueTask, split: str, rows: Dataset, overwrite_cache: bool) -> Dataset:
     """Makes the text columns of Hub rows; `read_table` makes those of files."""
     if len(rows) == 0:
-        raise ValueError(f"Split {split} has no rows.")
+        raise GAUError(f"Split {split} has no rows.")
     _check_columns(task, split, rows, task.read_columns)
     if task.prepare is None:
         return rows
@@ -186,13 +187,13 @@ def check_texts(task: GlueTask, splits: Mapping[str, Dataset]) -> None:
         for column in task.text_columns:
             texts = rows[column][:]
             if None in texts:
-                raise ValueError(f"{describe_row(split, texts.index(None))}: the text {column!r} is missing.")
+                raise GAUError(f"{describe_row(split, texts.index(None))}: the text {column!r} is missing.")
 
 
 def _check_columns(task: GlueTask, split: str, rows: Dataset, needed: tuple[str, ...]) -> None:
     missing = [column for column in needed if column not in rows.column_names]
     if missing:
-        raise ValueError(
+        raise GAUError(
             f"Split {split} has no column {' and no column '.join(map(repr, missing))}. {task.name} needs "
             f"{', '.join(needed)}; there is {', '.join(rows.column_names)}. Give all splits the same columns."
         )
@@ -224,7 +225,7 @@ def keep_labelled_rows(task: GlueTask, splits: Mapping[str, Dataset]) -> tuple[d
             kept[split] = rows.select(labelled)
             messages.append(f"{count} and are left out.")
         else:
-            raise ValueError(f"Split {split}: every label is {task.no_label!r}, which stands for no label.")
+            raise GAUError(f"Split {split}: every label is {task.no_label!r}, which stands for no label.")
     return kept, messages
 
 
@@ -276,9 +277,9 @@ def load_tokenizer(model_args: ModelArguments, base_config: PreTrainedConfig) ->
         trust_remote_code=model_args.trust_remote_code,
     )
     if tokenizer.pad_token_id is None:
-        raise ValueError(f"The tokenizer {name} has no padding token, which batches need: give one that has.")
+        raise GAUError(f"The tokenizer {name} has no padding token, which batches need: give one that has.")
     if model_args.model_name_or_path and len(tokenizer) > base_config.vocab_size:
-        raise ValueError(
+        raise GAUError(
             f"The tokenizer {name} has {len(tokenizer)} tokens, but the checkpoint {model_args.model_name_or_path} "
             f"embeds {base_config.vocab_size}: give the tokenizer that the checkpoint was trained with."
         )

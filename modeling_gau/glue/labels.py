@@ -11,6 +11,7 @@ from datasets import ClassLabel, Dataset, LargeList, List, Value
 from transformers import PreTrainedConfig
 from transformers.utils import logging
 
+from ..configuration_gau import GAUError
 from ..text.files import place_of_row
 from .local_files import HIDDEN_LABEL
 from .tasks import LOCAL_TASK, PROBLEM_TYPES, GlueTask, local_text_columns, nearest_of
@@ -33,10 +34,10 @@ def saved_label_names(config: PreTrainedConfig) -> tuple[str, ...] | None:
     names, ids = config.id2label, {name: int(index) for name, index in (config.label2id or {}).items()}
     shown = f"The checkpoint's configuration has id2label {names}"
     if sorted(names) != list(range(len(names))) or len(set(names.values())) < len(names):
-        raise ValueError(f"{shown}: ids must count 0, 1, ... and have different names. Correct its config.json.")
+        raise GAUError(f"{shown}: ids must count 0, 1, ... and have different names. Correct its config.json.")
     # transformers makes up the map that is not given: LABEL_0, LABEL_1, ... contradict nothing.
     if not is_unnamed(sorted(ids, key=ids.get)) and any(ids.get(name) != index for index, name in names.items()):
-        raise ValueError(
+        raise GAUError(
             f"{shown} and label2id {ids}, which contradict each other. Correct its config.json by what the classifier "
             "was trained on."
         )
@@ -81,12 +82,12 @@ def model_label_names(
     what = f"The checkpoint's classifier knows {', '.join(saved)}; {task.name} has {', '.join(task.label_names)}"
     if not do_train:
         hints = (nearest_of(name, task.label_names) for name in saved if name not in task.label_names)
-        raise ValueError(
+        raise GAUError(
             f"{what}{next(filter(None, hints), '')}. Give a checkpoint that was trained on {task.name}, correct the "
             "names in its config.json, or add --do_train."
         )
     if len(saved) != len(task.label_names) and not ignore_mismatched_sizes:
-        raise ValueError(f"{what}. Add --ignore_mismatched_sizes to start a new classifier on top of its encoder.")
+        raise GAUError(f"{what}. Add --ignore_mismatched_sizes to start a new classifier on top of its encoder.")
     return task.label_names
 
 
@@ -132,7 +133,7 @@ def infer_task(
     found = None if labelled is None else _problem_of(labelled)
     if "train" in splits or saved_label_names is None:
         if labelled is None:
-            raise ValueError(
+            raise GAUError(
                 f"There are no labels in {', '.join(splits)}, and the checkpoint has no classifier. Give a fine-tuned "
                 "checkpoint, or labelled rows to train on."
             )
@@ -165,7 +166,7 @@ def _label_names(rows: Dataset) -> tuple[str, ...]:
     # A missing or hidden label is not a class: LabelEncoder refuses it and names its row.
     values = sorted(set(labels) - {None, "", HIDDEN_LABEL})
     if len(values) < 2:
-        raise ValueError(f"Column label has only {', '.join(map(repr, values)) or 'no classes'}: give two or more.")
+        raise GAUError(f"Column label has only {', '.join(map(repr, values)) or 'no classes'}: give two or more.")
     return tuple(str(value) for value in values)
 
 
@@ -175,7 +176,7 @@ def _evaluated_names(labelled: Dataset | None, saved: tuple[str, ...]) -> tuple[
         return saved
     names = _label_names(labelled)
     if len(names) != len(saved):
-        raise ValueError(
+        raise GAUError(
             f"The checkpoint has {len(saved)} classes without names, the data {len(names)}: {', '.join(names)}. Name "
             "the checkpoint's in its config.json (id2label and label2id)."
         )
@@ -195,7 +196,7 @@ def _evaluated_problem(found: str | None, names: Sequence[str], saved: str | Non
         saved = found if found == multi_label else PROBLEM_TYPES["regression" if len(names) == 1 else "single_label"]
     if found is not None and (saved == multi_label) != (found == multi_label):
         option = next(name for name, value in PROBLEM_TYPES.items() if value == saved)
-        raise ValueError(
+        raise GAUError(
             f"The checkpoint was trained for {saved}, but the labels of the data are for {found}. Lists are "
             f"multi-label data; for cells of text, give --problem_type {option}."
         )
@@ -240,13 +241,13 @@ class LabelEncoder:
         """
         for row, value in enumerate(values):
             if not self._is_valid(value):
-                raise ValueError(f"{describe_row(split, row, path)}: {self._describe(value)}")
+                raise GAUError(f"{describe_row(split, row, path)}: {self._describe(value)}")
 
     def check_names(self, split: str, names: Sequence[str]) -> None:
         """Raises ValueError if a data set names classes that the task does not have. Their order does not matter."""
         unknown = [name for name in names if name not in self.ids]
         if unknown and not self.task.is_regression:
-            raise ValueError(
+            raise GAUError(
                 f"Split {split} has the classes {', '.join(names)}, but {self.task.name} has "
                 f"{', '.join(self.task.label_names)}{nearest_of(unknown[0], self.task.label_names)}. Rename the "
                 "classes of the data, or give the checkpoint or task that has them."

@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from datasets import ClassLabel, Dataset, Features, List, Value
 
+from ..configuration_gau import GAUError
 from ..text.files import (
     check_file,
     check_value,
@@ -105,12 +106,12 @@ def _read_values(
 
 def _check_text(value: object, column: str, place: str) -> str:
     if value is None:
-        raise ValueError(
+        raise GAUError(
             f'{place}: the text {column!r} is missing or null. Remove the row, or write an empty text as "".'
         )
     text, problem = check_value(value, column)
     if problem:
-        raise ValueError(f"{place}: {problem}")
+        raise GAUError(f"{place}: {problem}")
     return text
 
 
@@ -164,7 +165,7 @@ def choose_label_columns(
 def _check_there(wanted: Sequence[str], split: str, name: str, columns: Sequence[str], need: str) -> None:
     missing = [column for column in wanted if column not in columns]
     if missing:
-        raise ValueError(
+        raise GAUError(
             f"Split {split} has no column {' and no column '.join(missing)} ({name}). {need}; the file has "
             f"{', '.join(columns)}{nearest_of(missing[0], columns)}. Rename columns of the file, name them with "
             "--text_column, --text_pair_column and --label_column, or give the --task_name that has these columns."
@@ -206,7 +207,7 @@ class LabelReader:
         return self._read_single_labels(values)
 
     def _refuse(self, row: int, problem: str) -> NoReturn:
-        raise ValueError(f"{self.path}, {place_of_row(self.path, row)}: {problem}")
+        raise GAUError(f"{self.path}, {place_of_row(self.path, row)}: {problem}")
 
     def _check_alike(self, labels: Iterable[tuple[int, object]]) -> None:
         """Raises ValueError for the first of (row, label) that is of another kind than the first one, or no label."""

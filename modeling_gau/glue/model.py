@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
+from ..configuration_gau import GAUError
 from ..runs.arguments import ModelArguments
 from ..runs.models import check_fit, resolve_config, start_model
 from ..runs.run_record import read_record
@@ -18,12 +19,12 @@ from .labels import saved_label_names
 def choose_base_config(model_args: ModelArguments, glue_args: GlueArguments) -> PreTrainedConfig:
     """Returns the configuration that the arguments name, before the task changes it."""
     if model_args.fixed_n is not None and glue_args.dynamic_n:
-        raise ValueError(f"--fixed_n {model_args.fixed_n} and --dynamic_n exclude each other: give one of them.")
+        raise GAUError(f"--fixed_n {model_args.fixed_n} and --dynamic_n exclude each other: give one of them.")
     if not (model_args.tokenizer_name or model_args.model_name_or_path):
-        raise ValueError("Give --tokenizer_name: a model that starts from --config_name has no tokenizer.")
+        raise GAUError("Give --tokenizer_name: a model that starts from --config_name has no tokenizer.")
     config = resolve_config(model_args, **_n_changes(glue_args))
     if glue_args.dynamic_n and "fixed_n" not in {entry.name for entry in fields(config)}:
-        raise ValueError(f"--dynamic_n is an option of GAU models; {type(config).__name__} has no n: leave it out.")
+        raise GAUError(f"--dynamic_n is an option of GAU models; {type(config).__name__} has no n: leave it out.")
     return config
 
 

@@ -20,6 +20,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from transformers.utils import SAFE_WEIGHTS_NAME
 
+from ..configuration_gau import GAUError
 from ..runs.arguments import SEED, ModelArguments, check_ranges
 from ..runs.checkpoints import checkpoint_folders, remove_all_checkpoints
 from ..runs.publishing import check_push_destination, push_folder
@@ -66,11 +67,11 @@ class StudyArguments:
 
     def __post_init__(self):
         if self.seeds is not None and (not self.seeds or len(set(self.seeds)) < len(self.seeds)):
-            raise ValueError(f"--seeds must be one or more different numbers, got {self.seeds}.")
+            raise GAUError(f"--seeds must be one or more different numbers, got {self.seeds}.")
         for seed in self.seeds or ():
             check_ranges({"seeds": seed}, {"seeds": SEED})
         if self.data_dir is not None and not Path(self.data_dir).expanduser().is_dir():
-            raise ValueError(f"--data_dir {self.data_dir} is not a directory.")
+            raise GAUError(f"--data_dir {self.data_dir} is not a directory.")
 
     def is_asked_for(self, glue_args: GlueArguments) -> bool:
         return self.seeds is not None or self.grid is not None or len(glue_args.task_names()) > 1
@@ -83,11 +84,11 @@ def single_run_arguments(
     name, checkpoint = glue_args.task_name, study_args.mnli_checkpoint
     if study_args.data_dir is not None:
         if name is None or glue_args.files():
-            raise ValueError("--data_dir needs --task_name, and excludes --train_file and the like.")
+            raise GAUError("--data_dir needs --task_name, and excludes --train_file and the like.")
         glue_args = replace(glue_args, **task_files(study_args.data_dir, glue_args.task()))
     if checkpoint is not None:
         if name not in FROM_MNLI or checkpoint == "auto":
-            raise ValueError(
+            raise GAUError(
                 f"--mnli_checkpoint {checkpoint}: a single run takes the path of a model, and only for "
                 f"{', '.join(FROM_MNLI)}. Use --model_name_or_path, or make a study with several tasks or --seeds."
             )
@@ -141,7 +142,7 @@ def grid_points(grid: Sequence[str] | None) -> list[Point]:
     for part in grid or ():
         name, _, values = part.partition("=")
         if not values or name not in _GRID_AXES or name in axes:
-            raise ValueError(
+            raise GAUError(
                 f"--grid {part}: give names, each once, with values, as in learning_rate=2e-5,3e-5 "
                 f"num_train_epochs=3,5. Names are {', '.join(_GRID_AXES)}; seeds go to --seeds."
             )
@@ -149,9 +150,9 @@ def grid_points(grid: Sequence[str] | None) -> list[Point]:
         try:
             axes[name] = [kind(value) for value in values.split(",")]
         except ValueError as error:
-            raise ValueError(f"--grid {part}: {error}.") from error
+            raise GAUError(f"--grid {part}: {error}.") from error
         if not all(map(is_allowed, axes[name])) or len(set(axes[name])) < len(axes[name]):
-            raise ValueError(f"--grid {part}: give different finite values {allowed}.")
+            raise GAUError(f"--grid {part}: give different finite values {allowed}.")
     return [tuple(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
 
 
@@ -165,10 +166,10 @@ def order_tasks(
     """
     served = [name for name in names if name == "ax" or name in FROM_MNLI]
     if mnli_checkpoint is not None and not served:
-        raise ValueError(f"--mnli_checkpoint serves {', '.join(FROM_MNLI)} and ax; --task_name has none of them.")
+        raise GAUError(f"--mnli_checkpoint serves {', '.join(FROM_MNLI)} and ax; --task_name has none of them.")
     waiting = {"auto": served, None: [name for name in served if name == "ax"]}.get(mnli_checkpoint, [])
     if waiting and "mnli" not in names:
-        raise ValueError(
+        raise GAUError(
             f"A model of mnli is missing for {', '.join(waiting)}: add mnli to --task_name, or give --mnli_checkpoint."
         )
     return [tasks[name] for name in sorted(names, key=lambda name: name in waiting)]
@@ -211,10 +212,10 @@ class Study:
         self.seeds = self.study_args.seeds or [self.args.seed]
         self.points = grid_points(self.study_args.grid)
         if len(self.points) > 1 and not (self.args.do_train and self.args.do_eval):
-            raise ValueError("--grid compares runs by their evaluation: add --do_train and --do_eval.")
+            raise GAUError("--grid compares runs by their evaluation: add --do_train and --do_eval.")
         names = list(self.glue_args.task_names())
         if not names:
-            raise ValueError("--seeds and --grid need --task_name: fine-tune on other local data run by run.")
+            raise GAUError("--seeds and --grid need --task_name: fine-tune on other local data run by run.")
         self.tasks = order_tasks(names, self.study_args.mnli_checkpoint, self.glue_args.benchmark().tasks)
         self.chosen: dict[str, list[Run]] = {}
         self.done: list[Run] = []
@@ -348,7 +349,7 @@ class Study:
             if differing and self.args.process_index == 0:
                 remove_all_checkpoints(run.output_dir)
         elif differing:
-            raise ValueError(
+            raise GAUError(
                 f"{run.output_dir} holds a run that was made with other arguments: {'; '.join(differing.values())}. "
                 "Give another --output_dir, or repeat all runs with --overwrite_output_dir."
             )

@@ -13,6 +13,7 @@ from statistics import fmean
 import numpy as np
 import torch
 
+from ..configuration_gau import GAUError
 from ..text.files import shorten
 from .metrics import TASK_METRICS, GlueMetric
 
@@ -99,7 +100,7 @@ class GlueTask:
         try:
             return self.prepare(values)
         except ValueError as error:
-            raise ValueError(f"{place}: {error}") from error
+            raise GAUError(f"{place}: {error}") from error
 
     def predictions_from_logits(self, logits: torch.Tensor) -> torch.Tensor:
         """(batch, labels) logits -> (batch,) scores or class ids, or (batch, labels) of 0 and 1 for multi-label."""
@@ -152,7 +153,7 @@ def local_text_columns(columns: Sequence[str]) -> tuple[str, ...]:
     for names in (SENTENCES, SENTENCE):
         if set(names) <= set(columns):
             return names
-    raise ValueError(
+    raise GAUError(
         "Without --task_name, the text is read from the column `sentence`, pairs from `sentence1` and `sentence2`; "
         f"the data has {', '.join(columns)}. Name the columns with --text_column and --text_pair_column, or give the "
         "--task_name that has these columns."
@@ -199,7 +200,7 @@ def keywords_and_abstract(row: Mapping[str, object]) -> dict[str, object]:
     """Turns a row of csl into a pair: the keywords, joined by `KEYWORD_SEPARATOR`, and the abstract."""
     keywords = row["keyword"]
     if not isinstance(keywords, list) or not all(isinstance(keyword, str) for keyword in keywords):
-        raise ValueError(f"'keyword' must be a list of texts, got {shorten(keywords)}.")
+        raise GAUError(f"'keyword' must be a list of texts, got {shorten(keywords)}.")
     return {"keyword": KEYWORD_SEPARATOR.join(keywords), "abst": row["abst"]}
 
 
@@ -207,9 +208,9 @@ def text_with_marked_spans(row: Mapping[str, object]) -> dict[str, str]:
     """Turns a row of cluewsc2020 into a text with the noun as `_noun_` and the pronoun as `[pronoun]`."""
     text, target = row["text"], row["target"]
     if not isinstance(text, str):
-        raise ValueError(f"'text' must be text, got {shorten(text)}.")
+        raise GAUError(f"'text' must be text, got {shorten(text)}.")
     if not isinstance(target, Mapping):
-        raise ValueError(f"'target' must be an object with the spans of a noun and a pronoun, got {shorten(target)}.")
+        raise GAUError(f"'target' must be an object with the spans of a noun and a pronoun, got {shorten(target)}.")
     marks = []
     for number, (name, (before, behind)) in enumerate(_SPAN_MARKS.items()):
         start, end = _find_span(text, target, name)
@@ -226,12 +227,12 @@ def _find_span(text: str, target: Mapping[str, object], name: str) -> tuple[int,
     """Returns where a span begins and ends; raises ValueError if it is not where its index (in characters) says."""
     span, start = target.get(f"{name}_text"), target.get(f"{name}_index")
     if not isinstance(span, str) or not span:
-        raise ValueError(f"'{name}_text' of 'target' must be text, got {shorten(span)}.")
+        raise GAUError(f"'{name}_text' of 'target' must be text, got {shorten(span)}.")
     if type(start) is not int or start < 0:
-        raise ValueError(f"'{name}_index' of 'target' must be a number from 0, got {shorten(start)}.")
+        raise GAUError(f"'{name}_index' of 'target' must be a number from 0, got {shorten(start)}.")
     if not text.startswith(span, start):
         found = text[start : start + len(span)]
-        raise ValueError(
+        raise GAUError(
             f"'{name}_index' {start} points at {found!r}, not at '{name}_text' {span!r}. Correct or remove the row."
         )
     return start, start + len(span)
@@ -325,7 +326,7 @@ class Benchmark:
             return
         other = next((other for other in BENCHMARKS.values() if name.lower() in other.tasks and other != self), None)
         hint = f": {other.title} has it, give --dataset_name {other.name}" if other else ""
-        raise ValueError(
+        raise GAUError(
             f"--task_name: {self.title} has no task {name!r}{hint or nearest_of(name, self.tasks)}. Give one or more "
             f"of {', '.join(self.tasks)}, separated by commas, or `all`; or leave it out and give local files."
         )

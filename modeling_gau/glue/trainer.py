@@ -10,6 +10,7 @@ import torch
 from transformers import EarlyStoppingCallback, EvalPrediction, TrainerCallback
 from transformers.trainer_utils import IntervalStrategy, PredictionOutput, SaveStrategy
 
+from ..configuration_gau import GAUError
 from ..runs.arguments import RunArguments
 from ..runs.trainer import RunTrainer, replaced
 from .tasks import PROBLEM_TYPES, GlueTask
@@ -52,9 +53,9 @@ class GlueTrainingArguments(RunArguments):
         if self.do_train:
             self.check_steps()
         if not 0 < self.layerwise_lr_decay <= 1:
-            raise ValueError(f"--layerwise_lr_decay must be above 0 and at most 1, got {self.layerwise_lr_decay}.")
+            raise GAUError(f"--layerwise_lr_decay must be above 0 and at most 1, got {self.layerwise_lr_decay}.")
         if not 0 <= self.early_stopping_threshold < math.inf:
-            raise ValueError(
+            raise GAUError(
                 "--early_stopping_threshold must be a finite number of at least 0, got "
                 f"{self.early_stopping_threshold}."
             )
@@ -72,7 +73,7 @@ class GlueTrainingArguments(RunArguments):
         if self.early_stopping_patience is None:
             return
         if self.early_stopping_patience < 1:
-            raise ValueError(f"--early_stopping_patience must be at least 1, got {self.early_stopping_patience}.")
+            raise GAUError(f"--early_stopping_patience must be at least 1, got {self.early_stopping_patience}.")
         self.load_best_model_at_end = True
         # A resumed run must know how many evaluations brought nothing.
         self.restore_callback_states_from_checkpoint = True
@@ -91,7 +92,7 @@ class GlueTrainingArguments(RunArguments):
     def check_problem(self, problem_type: str) -> None:
         """Raises ValueError for a loss that does not exist for a problem type."""
         if self.label_smoothing_factor and problem_type != PROBLEM_TYPES["single_label"]:
-            raise ValueError(
+            raise GAUError(
                 f"--label_smoothing_factor {self.label_smoothing_factor} needs one class a row, this is "
                 f"{problem_type}. Leave it out, or give --problem_type single_label for numbers that are classes."
             )
@@ -100,7 +101,7 @@ class GlueTrainingArguments(RunArguments):
         """Raises ValueError if `dataloader_drop_last` drops all of the training rows."""
         needed = self.train_batch_size * self.world_size
         if self.dataloader_drop_last and rows < needed:
-            raise ValueError(
+            raise GAUError(
                 f"--dataloader_drop_last leaves nothing of the {rows} training rows: the batches of all processes "
                 f"need {needed}. Lower --per_device_train_batch_size, or leave --dataloader_drop_last out."
             )
@@ -113,7 +114,7 @@ class GlueTrainingArguments(RunArguments):
             self.metric_for_best_model = task.key_metric
         allowed = ("loss", *task.metric_names)
         if self.metric_for_best_model.removeprefix("eval_") not in allowed:
-            raise ValueError(
+            raise GAUError(
                 f"--metric_for_best_model {self.metric_for_best_model}: evaluations of {task.name} report "
                 f"{', '.join(allowed)}. Give one of them, or leave it out for {task.key_metric}."
             )
@@ -140,7 +141,7 @@ def layer_depths(model: torch.nn.Module) -> dict[str, int]:
     names = [name for name, _ in model.named_parameters()]
     numbers = {name: int(found.group(1)) for name in names if (found := _LAYER_NUMBER.search(name))}
     if not numbers:
-        raise ValueError(
+        raise GAUError(
             f"--layerwise_lr_decay: the layers of {type(model).__name__} are not numbered in its parameters' names. "
             "Leave it out."
         )

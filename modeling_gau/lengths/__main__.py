@@ -1,4 +1,5 @@
+from ..runs.command_line import run_program
 from .measuring import main
 
 
-main()
+run_program(main)

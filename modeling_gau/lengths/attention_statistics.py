@@ -9,6 +9,7 @@ from functools import partial
 import torch
 
 from ..attention_gau import ATTENTION_NORMALIZATIONS
+from ..configuration_gau import GAUError
 from ..modeling_gau import GatedAttentionUnit, GAUDistanceBias, GAUPreTrainedModel
 from ..unpadding_gau import split_mask, within_window
 
@@ -83,7 +84,7 @@ class AttentionStatistics:
     ) -> None:
         seq, window = hidden_states.shape[1], unit.sliding_window
         if segments is not None or "cu_seq_lens_q" in kwargs or _hides_more(attention_mask, window):
-            raise ValueError("Attention statistics need rows without padding, with one sequence a row.")
+            raise GAUError("Attention statistics need rows without padding, with one sequence a row.")
         base = unit.activation(unit.i_dense(hidden_states)).split(unit.widths, dim=-1)[-1]
         query, key = unit.query_and_key(base, position_embeddings)
         # The middles of equal parts: otherwise the special tokens at both ends would weigh too much.

@@ -8,13 +8,14 @@ logarithmic axes with the exponents of their growth (`<name>-normalizer.png`) an
 (`<name>-entropy.png`). Needs the extra `plot`.
 """
 
-import argparse
 import importlib.util
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ..attention_gau import ATTENTION_NORMALIZATIONS
+from ..configuration_gau import GAUError
+from ..runs.command_line import ArgumentParser, run_program
 from .results import NORMALIZERS, describe_setting, growth_exponents, layer_values, mean_of_known, read_results
 
 
@@ -63,7 +64,7 @@ def plot_length_results(rows: Sequence[Row], folder: Path, name: str) -> list[Pa
         ValueError: there are no results, or matplotlib is missing.
     """
     if not rows:
-        raise ValueError(f"{name} holds no results to draw.")
+        raise GAUError(f"{name} holds no results to draw.")
     require_plot_extra("matplotlib")
     folder.mkdir(parents=True, exist_ok=True)
     trained = sorted({int(row["trained_length"]) for row in rows})
@@ -127,7 +128,7 @@ def require_plot_extra(*packages: str) -> None:
     """Raises ValueError if one of the packages is missing."""
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
-        raise ValueError(f"{' and '.join(missing)} not installed: pip install 'modeling-gau[plot]'.")
+        raise GAUError(f"{' and '.join(missing)} not installed: pip install 'modeling-gau[plot]'.")
 
 
 def make_figure(panels: int) -> tuple:
@@ -163,7 +164,7 @@ def _draw(axis, found: Lines, trained: Sequence[int]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> list[Path]:
     """Returns the files it wrote."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("results", type=Path, nargs="+", help="CSV files written by modeling_gau.lengths")
     parser.add_argument("--output_dir", type=Path, help="folder for the figures; by default that of each file")
     args = parser.parse_args(argv)
@@ -176,4 +177,4 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

@@ -26,7 +26,7 @@ from transformers import AutoConfig, AutoTokenizer
 from transformers.utils import logging
 
 from ..attention_gau import ATTENTION_NORMALIZATIONS
-from ..configuration_gau import GAUConfig
+from ..configuration_gau import GAUConfig, GAUError
 from ..modeling_gau import GAUForMaskedLM, GAURotaryEmbedding
 from ..runs.locks import lock_results
 from ..runs.models import check_fit, load_with_misfits
@@ -136,18 +136,18 @@ class LengthArguments:
 
     def __post_init__(self):
         if not self.model_name_or_path:
-            raise ValueError("Name one or more checkpoints with --model_name_or_path.")
+            raise GAUError("Name one or more checkpoints with --model_name_or_path.")
         if bool(self.corpus_file) == bool(self.dataset_name):
-            raise ValueError("Name the text to measure on with either --corpus_file or --dataset_name.")
+            raise GAUError("Name the text to measure on with either --corpus_file or --dataset_name.")
         for name in ("max_tokens", "batch_tokens"):
             if getattr(self, name) < 1:
-                raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}.")
+                raise GAUError(f"--{name} must be at least 1, got {getattr(self, name)}.")
         if self.lengths and min(self.lengths) < 3:
-            raise ValueError(f"--lengths must be at least 3 ([CLS], one token and [SEP]), got {self.lengths}.")
+            raise GAUError(f"--lengths must be at least 3 ([CLS], one token and [SEP]), got {self.lengths}.")
         if self.trained_length is not None and self.trained_length < 2:
-            raise ValueError(f"--trained_length must be at least 2, got {self.trained_length}.")
+            raise GAUError(f"--trained_length must be at least 2, got {self.trained_length}.")
         if not 0 < self.mlm_probability < 1:
-            raise ValueError(f"--mlm_probability must lie between 0 and 1, got {self.mlm_probability}.")
+            raise GAUError(f"--mlm_probability must lie between 0 and 1, got {self.mlm_probability}.")
 
     def settings(self) -> "Settings":
         """Raises ValueError for an unknown setting."""
@@ -296,7 +296,7 @@ def read_config(name: str, **hub: Any) -> GAUConfig:
     """The configuration of a checkpoint. Raises ValueError if it is not a GAU."""
     config = AutoConfig.from_pretrained(name, **hub)
     if not isinstance(config, GAUConfig):
-        raise ValueError(f"{name} is a {config.model_type} checkpoint; only GAU models can be measured.")
+        raise GAUError(f"{name} is a {config.model_type} checkpoint; only GAU models can be measured.")
     if config.architectures and not any(kind.endswith("ForMaskedLM") for kind in config.architectures):
         logger.warning_once(  # the configuration is read twice
             f"{name} was saved as {', '.join(config.architectures)}: fine-tuning may have changed its masked language "
@@ -436,12 +436,12 @@ def _plan(
     cells = list(settings.cells(config, trained, lengths or default_lengths(trained)))
     is_scaled = config.rope_parameters["rope_type"] != "default"
     if is_scaled and any(cell.position_scaling != "none" for cell in cells):
-        raise ValueError(
+        raise GAUError(
             f"The rotary positions of {name} are scaled already ({config.rope_parameters}): measure it with "
             "position_scaling none."
         )
     if not cells:
-        raise ValueError(
+        raise GAUError(
             f"Nothing to measure for {name}: positions are scaled only beyond its training length of {trained}."
         )
     if config.fixed_n not in (None, trained) and "own" not in settings.fixed_n:

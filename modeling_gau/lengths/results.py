@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..configuration_gau import GAUError
 from ..runs.tables import aligned
 from .settings import NOT_USED, Cell
 
@@ -43,7 +44,7 @@ def _read(path: str | Path) -> tuple[list[str], list[dict[str, str]]]:
     whole = whole[: whole.rfind(b"\n") + 1]
     reader = csv.DictReader(io.StringIO(whole.decode("utf-8", errors="replace"), newline=""))
     if reader.fieldnames is None or not set(COLUMNS) <= set(reader.fieldnames):
-        raise ValueError(f"{path} is not a file of length results: its first line is not {','.join(COLUMNS)}.")
+        raise GAUError(f"{path} is not a file of length results: its first line is not {','.join(COLUMNS)}.")
     return list(reader.fieldnames), list(reader)
 
 
@@ -68,7 +69,7 @@ class ResultFile:
         columns, rows = _read(path) if path.exists() else (COLUMNS, [])
         if set(columns) != set(COLUMNS):
             others = ", ".join(sorted(set(columns) - set(COLUMNS)))
-            raise ValueError(
+            raise GAUError(
                 f"{path} has other columns ({others}), so nothing can be added: choose another --output_file."
             )
         cells: dict[tuple, list] = {}
@@ -81,7 +82,7 @@ class ResultFile:
         there = next((rows[0] for key, rows in self._cells.items() if key[0] == facts["checkpoint"]), facts)
         for column, what in _IDENTITY.items():
             if str(there[column]) != str(facts[column]):
-                raise ValueError(
+                raise GAUError(
                     f"{self.path} has results of {facts['checkpoint']} with other {what} ({there[column]} there, "
                     f"{facts[column]} here): choose another --output_file, or remove this one."
                 )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from ..attention_gau import ATTENTION_NORMALIZATIONS
-from ..configuration_gau import GAUConfig
+from ..configuration_gau import GAUConfig, GAUError
 
 
 # Scalings of rotary positions for rows longer than in training: (training length, row length) -> changes to
@@ -47,7 +47,7 @@ class Settings:
         for name, allowed in known.items():
             for value in getattr(self, name):
                 if value not in allowed:
-                    raise ValueError(f"Unknown {name} '{value}'. Allowed: {', '.join(allowed)}.")
+                    raise GAUError(f"Unknown {name} '{value}'. Allowed: {', '.join(allowed)}.")
         for value in self.fixed_n:
             if value != "own":
                 resolve_fixed_n(value, 512, 512)
@@ -59,7 +59,7 @@ class Settings:
         names = self.attention_normalization or (own,)
         for name in names:
             if name != own and (has_learned_parameter(name) or has_learned_parameter(own)):
-                raise ValueError(
+                raise GAUError(
                     f"attention_normalization {name} on a checkpoint of {own}: one of them has a learned parameter "
                     "that the other lacks. Measure a checkpoint that was trained with it."
                 )
@@ -107,7 +107,7 @@ def resolve_fixed_n(text: str, trained: int, length: int) -> int | None:
         return int(text)
     power = re.fullmatch(r"n\^(-?\d+(?:\.\d+)?)", text)
     if power is None:
-        raise ValueError(
+        raise GAUError(
             f"Unknown fixed_n '{text}'. Allowed: dynamic, train, own, a positive number, or n^p such as n^0.5."
         )
     return max(1, round(trained * (length / trained) ** float(power[1])))

@@ -28,6 +28,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..configuration_gau import GAUError
 from ..glue.arguments import GlueArguments, task_files
 from ..glue.report import split_metrics
 from ..glue.study import StudyArguments, compared_files
@@ -37,6 +38,7 @@ from ..pretraining.data import some_documents
 from ..pretraining.trainer import PretrainingArguments
 from ..runs.arguments import CardArguments, ModelArguments
 from ..runs.checkpoints import checkpoint_folders
+from ..runs.command_line import ArgumentParser, run_program
 from ..runs.jobs import Job, Runner, check_needs, device_environments
 from ..runs.locks import lock
 from ..runs.recipes import parse_arguments, read_recipe
@@ -89,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def parse_command_line(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=Path, required=True, help="study file")
     parser.add_argument("--train_file", nargs="+", help="as for run_pretrain.py; by default the embedded corpus")
     parser.add_argument("--validation_file", nargs="+", help="as for run_pretrain.py")
@@ -119,7 +121,7 @@ def check_scripts(folder: Path) -> None:
     """Raises ValueError outside a clone of the repository: the wheel has no run_pretrain.py and no run_glue.py."""
     missing = [name for name in ("run_pretrain.py", "run_glue.py") if not (folder / name).is_file()]
     if missing:
-        raise ValueError(
+        raise GAUError(
             f"A study runs {' and '.join(missing)}, not found in {folder}. Start it from a clone of the repository: "
             "cd into the clone first."
         )
@@ -134,7 +136,7 @@ def words_of(arguments: Mapping[str, Any]) -> list[str]:
     for name, value in arguments.items():
         items = value if isinstance(value, (list, tuple)) else [value]
         if any(item is None or isinstance(item, (dict, list)) for item in items):
-            raise ValueError(f"{name}: {value} cannot be passed on a command line.")
+            raise GAUError(f"{name}: {value} cannot be passed on a command line.")
         words += [f"--{name}", *(str(item).lower() if isinstance(item, bool) else str(item) for item in items)]
     return words
 
@@ -259,7 +261,7 @@ class Study:
         if not errors:
             self.check_text(done)
         if errors:
-            raise ValueError("\n".join(errors))
+            raise GAUError("\n".join(errors))
         return done
 
     def check_text(self, finished: set[str]) -> None:
@@ -270,7 +272,7 @@ class Study:
                 data = load(self.output_dir / job.record).get("data")
                 found.setdefault(json.dumps(data, sort_keys=True), []).append(job.name)
         if len(found) > 1:
-            raise ValueError(
+            raise GAUError(
                 f"{self.output_dir} holds runs trained on different text or with different tokenizers: "
                 f"{'; '.join(', '.join(names) for names in found.values())}. Remove those with the old text."
             )
@@ -282,7 +284,7 @@ class Study:
         if job.stage == "evaluate":  # its file checks itself, and may get more cells
             return record["status"] == "finished" and record["arguments"] == now["arguments"]
         if differing := compare_runs(record, now, ROOT):
-            raise ValueError(
+            raise GAUError(
                 f"{self.output_dir / job.name} holds a run with other arguments: "
                 f"{'; '.join(differing.values())}. Choose another --output_dir, or remove that folder."
             )
@@ -325,7 +327,7 @@ class Study:
         if None in losses.values():
             return None
         if all(map(math.isnan, losses.values())):
-            raise ValueError(f"{training} diverged at every learning rate: list lower ones.")
+            raise GAUError(f"{training} diverged at every learning rate: list lower ones.")
         return min(losses, key=lambda rate: math.inf if math.isnan(losses[rate]) else losses[rate])
 
     def tuning_result(self, training: str, rate: float) -> dict[str, float]:
@@ -347,7 +349,7 @@ class Study:
         now = for_json(self.file.tokenizer | self.text)
         if differing := compare_values(before, now):
             there = "; ".join(differing.values())
-            raise ValueError(
+            raise GAUError(
                 f"{folder} holds a tokenizer trained with other arguments: {there}. Choose another --output_dir, or "
                 "remove that folder."
             )
@@ -460,9 +462,10 @@ def parse_quietly(job: Job, words: Sequence[str]) -> tuple:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             return parse_arguments(ARGUMENTS[job.stage], words)
     except SystemExit as error:
-        raise ValueError(f"{job.name}: {said.getvalue().strip().splitlines()[-1]}") from error
+        said = said.getvalue().strip().splitlines()[-1].removeprefix("error: ")
+        raise GAUError(f"{job.name}: {said}") from error
     except ValueError as error:
-        raise ValueError(f"{job.name}: {error}") from error
+        raise GAUError(f"{job.name}: {error}") from error
 
 
 def load(path: Path) -> dict[str, Any] | None:
@@ -475,4 +478,4 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

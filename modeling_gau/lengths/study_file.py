@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from ..configuration_gau import GAUError
 from ..runs.recipes import read_recipe
 
 
@@ -38,28 +39,28 @@ class StudyFile:
         names = [*self.trainings, *self.ablations, *self.evaluations, *self.fine_tunings]
         for name in names:
             if not re.fullmatch(r"\w[\w.-]*", name):
-                raise ValueError(f"{name!r} is not a folder name: use letters, digits, '_', '-' and '.'.")
+                raise GAUError(f"{name!r} is not a folder name: use letters, digits, '_', '-' and '.'.")
         for name in self.trainings.keys() & self.ablations.keys():
-            raise ValueError(f"{name} is both a training and an ablation.")
+            raise GAUError(f"{name} is both a training and an ablation.")
         numbers = {"seeds": self.seeds, "learning_rates": self.learning_rates}
         numbers |= {f"{name}: learning_rates": self.rates(name) for name in [*self.trainings, *self.ablations]}
         for kind, items in numbers.items():
             if not isinstance(items, list) or not items or len(set(items)) < len(items):
-                raise ValueError(f"{kind} must be one or more different numbers, got {items}.")
+                raise GAUError(f"{kind} must be one or more different numbers, got {items}.")
         for name, arguments in self.trainings.items():
             self._check_training(name, "tuned_as", [arguments.get("tuned_as", name)])
             if "tuned_as" in self.trainings[arguments.get("tuned_as", name)] and arguments["tuned_as"] != name:
-                raise ValueError(f"{name}: tuned_as names {arguments['tuned_as']}, which has no tuning of its own.")
+                raise GAUError(f"{name}: tuned_as names {arguments['tuned_as']}, which has no tuning of its own.")
         for name, arguments in self.evaluations.items():
             self._check_training(name, "trainings", arguments.get("trainings"))
         for name, arguments in self.fine_tunings.items():
             self._check_training(name, "training", [arguments.get("training")])
         if self.fine_tunings and not (self.glue_recipe and self.glue_tasks):
-            raise ValueError("fine_tunings need a glue_recipe and glue_tasks.")
+            raise GAUError("fine_tunings need a glue_recipe and glue_tasks.")
 
     def _check_training(self, owner: str, key: str, names: Any) -> None:
         if not isinstance(names, list) or not set(names) <= self.trainings.keys():
-            raise ValueError(f"{owner}: {key} {names} is not among the trainings {', '.join(self.trainings)}.")
+            raise GAUError(f"{owner}: {key} {names} is not among the trainings {', '.join(self.trainings)}.")
 
     @classmethod
     def read(cls, path: Path) -> "StudyFile":
@@ -68,10 +69,10 @@ class StudyFile:
         known = {entry.name for entry in fields(cls)}
         try:
             if unknown := sorted(content.keys() - known):
-                raise ValueError(f"unknown {', '.join(unknown)}. Allowed: {', '.join(sorted(known))}.")
+                raise GAUError(f"unknown {', '.join(unknown)}. Allowed: {', '.join(sorted(known))}.")
             return cls(**content)
         except (TypeError, ValueError) as error:
-            raise ValueError(f"Study {path}: {error}") from error
+            raise GAUError(f"Study {path}: {error}") from error
 
     def rates(self, training: str) -> list[float]:
         """The learning rates to tune a training or an ablation with."""

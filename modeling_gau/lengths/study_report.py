@@ -10,7 +10,6 @@ seed, which decides the initial weights and the order of the text; all runs are 
 are 95 % intervals of Student's t over the seeds and do not cover the choice of the text. Needs the extra `plot`.
 """
 
-import argparse
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..configuration_gau import GAUError
+from ..runs.command_line import ArgumentParser, run_program
 from ..runs.tables import markdown
 from .figures import LEGEND, LINE, NORMALIZER_TITLES, make_figure, require_plot_extra, scale_to_lengths
 from .results import NORMALIZERS, power_law_exponent
@@ -58,7 +59,7 @@ SOFTMAX_PAIRS = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--study", type=Path, help="output_dir of modeling_gau.lengths.study")
     parser.add_argument(
         "--results", type=Path, required=True, help="folder for the collected files, tables and figures"
@@ -94,7 +95,7 @@ def collect(study: Path, results: Path) -> None:
     rows = pd.read_csv(study / "lengths.csv", keep_default_na=False, dtype={"layer": str, "n": str, "fixed_n": str})
     if rows.corpus.nunique() > 1:
         asked = rows.groupby("corpus").evaluation.unique().map(", ".join)
-        raise ValueError(
+        raise GAUError(
             f"The evaluations cannot be compared because their text or precision differs: {' | '.join(asked)}."
         )
     results.mkdir(parents=True, exist_ok=True)
@@ -452,4 +453,4 @@ def draw_entropy(attention: pd.DataFrame, trained: int, path: Path) -> Path:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

@@ -15,6 +15,7 @@ from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from ..configuration_gau import GAUError
 from ..runs.arguments import ModelArguments
 from ..text.arguments import DataArguments
 from ..text.batches import (
@@ -132,10 +133,10 @@ def check_run(data_args: DataArguments, args: PretrainingArguments, stages: Sequ
 def check_streaming(args: PretrainingArguments) -> None:
     """Raises ValueError if a run on a stream has no `--max_steps`, or does something once an epoch."""
     if args.max_steps <= 0:
-        raise ValueError("--streaming needs --max_steps: the length of a stream is not known.")
+        raise GAUError("--streaming needs --max_steps: the length of a stream is not known.")
     for name in ("eval_strategy", "save_strategy", "logging_strategy"):
         if getattr(args, name) == "epoch":
-            raise ValueError(
+            raise GAUError(
                 f"--{name} epoch: with --streaming every reader (process or worker) ends its epoch at another step. "
                 f"Use --{name} steps."
             )
@@ -188,7 +189,7 @@ def load_tokenizer(
     tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust, **model_args.hub_options())
     missing = [role for role in ("cls", "sep", "mask", "pad") if getattr(tokenizer, f"{role}_token_id") is None]
     if missing:
-        raise ValueError(
+        raise GAUError(
             f"The tokenizer {name} has no {', '.join(missing)} token, which masked language modelling needs. Give a "
             "BERT-like tokenizer, or leave --tokenizer_name out to train one."
         )
@@ -235,13 +236,13 @@ def choose_lengths(
         asked["--eval_lengths"] = max(data_args.eval_lengths)
     for option, length in asked.items():
         if length - FRAME > n_tokens:
-            raise ValueError(
+            raise GAUError(
                 f"{option} {length}: the validation text has only {n_tokens} tokens, too few for one row of that "
                 f"length. Lower {option} to {n_tokens + FRAME} or less, or give more validation text: a longer "
                 "--validation_file, or raise --validation_split_percentage, --max_eval_samples or --max_eval_tokens."
             )
         if longest is not None and length > longest:
-            raise ValueError(
+            raise GAUError(
                 f"{option} {length}: the model has positions for {longest} tokens only (max_position_embeddings)."
             )
     if data_args.eval_lengths:
@@ -261,7 +262,7 @@ def choose_example(
     if wanted is None:
         return mask_a_word(texts, tokenizer)
     if wanted.count(tokenizer.mask_token) != 1:
-        raise ValueError(f"--fill_mask_example needs {tokenizer.mask_token} exactly once, got {wanted!r}.")
+        raise GAUError(f"--fill_mask_example needs {tokenizer.mask_token} exactly once, got {wanted!r}.")
     return wanted, None
 
 
@@ -306,7 +307,7 @@ def length_stages(data_args: DataArguments) -> tuple[Stage, ...]:
         stages = (Stage(lengths, tuple(data_args.mixed_length_weights or [1.0] * len(lengths))),)
     lengths = all_lengths(stages)
     if data_args.max_seq_length not in lengths:
-        raise ValueError(
+        raise GAUError(
             f"--max_seq_length {data_args.max_seq_length} is not among the training lengths "
             f"{', '.join(map(str, lengths))}. Give --max_seq_length {lengths[-1]}, or the most frequent one."
         )

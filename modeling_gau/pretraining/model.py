@@ -13,6 +13,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from ..configuration_gau import GAUError
 from ..runs.arguments import ModelArguments
 from ..runs.models import check_fit, config_overrides, known_length, resolve_config, start_model, stated_fields
 from ..runs.run_record import compare_values
@@ -57,7 +58,7 @@ def longest_input(
     config = resolve_config(model_args)
     known = config.to_dict()
     if config.model_type != "gau" and any(stage.rope_theta is not None for stage in stages):
-        raise ValueError(f"--length_schedule changes the RoPE base of GAU models only, not of {config.model_type}.")
+        raise GAUError(f"--length_schedule changes the RoPE base of GAU models only, not of {config.model_type}.")
     if "rope_parameters" in known:
         return None
     longest = max(*all_lengths(stages), data_args.max_seq_length)
@@ -67,7 +68,7 @@ def longest_input(
         return None
     most = config.max_position_embeddings - first_position(config, model_args)
     if longest > most:
-        raise ValueError(
+        raise GAUError(
             f"Rows of {longest} tokens are too long for the model, which has positions for {most} tokens "
             "(max_position_embeddings): lower --max_seq_length, --mixed_lengths or --length_schedule."
         )
@@ -114,7 +115,7 @@ def choose_config(
         changes["sparse_prediction"] = True
     config = resolve_config(model_args, **changes)
     if model_args.model_name_or_path is None and config.vocab_size < len(tokenizer):
-        raise ValueError(
+        raise GAUError(
             f"The configuration has a vocab_size of {config.vocab_size}, less than the {len(tokenizer)} tokens of the "
             "tokenizer: take it out of --config_overrides."
         )
@@ -161,7 +162,7 @@ def _check_same_model(config: PreTrainedConfig, checkpoint: str, stages: Sequenc
     found = compare_values(saved, config.to_dict() | {"vocab_size": vocab_size})
     differing = [text for key, text in found.items() if key not in ignored and not key.endswith("_token_id")]
     if differing:
-        raise ValueError(
+        raise GAUError(
             f"The checkpoint {checkpoint} holds another model than the arguments describe: {', '.join(differing)}. "
             "Resume with the arguments the run began with, or begin a new run with --model_name_or_path."
         )

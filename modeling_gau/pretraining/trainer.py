@@ -30,7 +30,7 @@ from transformers import (
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from transformers.utils import logging
 
-from ..configuration_gau import GAUConfig
+from ..configuration_gau import GAUConfig, GAUError
 from ..runs.arguments import RunArguments
 from ..runs.progress import ModelFlops, PretrainingProgress, Speedometer
 from ..runs.trainer import RunTrainer, replaced
@@ -74,7 +74,7 @@ class PretrainingArguments(RunArguments):
         self.check_steps()
         super().__post_init__()
         if self.auto_find_batch_size:
-            raise ValueError(
+            raise GAUError(
                 "--auto_find_batch_size is not supported here: tokens per step are part of a recipe. Lower "
                 "--per_device_train_batch_size and raise --gradient_accumulation_steps by the same factor."
             )
@@ -91,7 +91,7 @@ class PretrainingArguments(RunArguments):
         kwargs = {"num_decay_steps": round(steps), "decay_type": self.decay_type} | (self.lr_scheduler_kwargs or {})
         warm, decay = self.get_warmup_steps(self.max_steps), kwargs["num_decay_steps"]
         if warm + decay > self.max_steps:
-            raise ValueError(
+            raise GAUError(
                 f"A warm-up of {warm} steps and a decay of {decay} exceed the {self.max_steps} steps of the run: "
                 "lower --warmup_steps or --decay_steps."
             )
@@ -142,7 +142,7 @@ def masked_lm_metrics(prediction: EvalPrediction) -> dict[str, float]:
     """
     loss, hits, count = prediction.predictions.sum(axis=0, dtype="float64").tolist()
     if count == 0:
-        raise ValueError("The evaluation set has no labelled token: raise --mlm_probability or give more text.")
+        raise GAUError("The evaluation set has no labelled token: raise --mlm_probability or give more text.")
     return {
         "loss": loss / count,
         "accuracy": hits / count,
@@ -352,7 +352,7 @@ def check_packing(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
     finally:
         model.train(was_training)
     if problem is not None:
-        raise ValueError(
+        raise GAUError(
             f"--packing documents: {type(model).__name__} does not keep the documents of a row apart: {problem}. Take "
             "--packing concat or none for this model, or another --attn_implementation, such as sdpa."
         )

@@ -16,7 +16,7 @@ from transformers.integrations import get_available_reporting_integrations
 from transformers.trainer_utils import SaveStrategy
 from transformers.utils import is_torch_bf16_gpu_available, is_torch_xla_available, logging
 
-from ..configuration_gau import NORMALIZATION_USES_N
+from ..configuration_gau import NORMALIZATION_USES_N, GAUError
 
 
 logger = logging.get_logger(__name__)
@@ -101,9 +101,9 @@ class CardArguments:
     def __post_init__(self):
         for code in self.language or ():
             if not re.fullmatch(r"[a-z]{2,3}|code|multilingual", code):
-                raise ValueError(f"--language {code}: the Hub knows languages by codes such as en, zh or deu.")
+                raise GAUError(f"--language {code}: the Hub knows languages by codes such as en, zh or deu.")
         if self.license is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", self.license):
-            raise ValueError(
+            raise GAUError(
                 f"--license {self.license}: the Hub knows licences by names such as apache-2.0, mit or cc-by-4.0, and "
                 "`other`."
             )
@@ -149,7 +149,7 @@ def check_ranges(values: Mapping[str, float | None], ranges: Mapping[str, _Range
     for name, (allowed, is_allowed) in ranges.items():
         value = values[name]
         if value is not None and not is_allowed(value):
-            raise ValueError(f"--{name} must be {allowed}, got {value}.")
+            raise GAUError(f"--{name} must be {allowed}, got {value}.")
 
 
 # Optimizers that look for their matrices in a model.
@@ -187,7 +187,7 @@ class RunArguments(TrainingArguments):
         self._check_reports()
         self._check_compilation()
         if self.mixed_precision == "fp16" and self.device.type == "cpu":
-            raise ValueError(
+            raise GAUError(
                 "--fp16 (or fp16 in accelerate's configuration) has no effect on a CPU: float32 would be computed. "
                 "Give --bf16, or leave it out for float32."
             )
@@ -228,7 +228,7 @@ class RunArguments(TrainingArguments):
             "label_names": self.label_names is not None,
         }
         for name in filter(changed.get, changed):
-            raise ValueError(
+            raise GAUError(
                 f"--{name} is not supported here: evaluations report metrics over all rows, from a few numbers a row, "
                 "which take next to no memory. Leave it out."
             )
@@ -236,12 +236,12 @@ class RunArguments(TrainingArguments):
     def check_steps(self) -> None:
         """Raises ValueError for a run that is to train and would make no step."""
         if self.max_steps != -1 and not 1 <= self.max_steps < 2**31:
-            raise ValueError(
+            raise GAUError(
                 f"--max_steps must be from 1 to 2147483647, got {self.max_steps}. Leave it out to train for "
                 "--num_train_epochs."
             )
         if self.max_steps == -1 and not 0 < self.num_train_epochs < math.inf:
-            raise ValueError(
+            raise GAUError(
                 f"--num_train_epochs must be a finite number above 0, got {self.num_train_epochs}: nothing would be "
                 "trained. Give the number of epochs, or --max_steps."
             )

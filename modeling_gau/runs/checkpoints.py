@@ -21,6 +21,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import CONFIG_NAME, logging
 
+from ..configuration_gau import GAUError
 from .state_files import content_of, read_json, read_own_json, write_json
 
 
@@ -86,7 +87,7 @@ def check_whole(path: str | os.PathLike, digests: bool = True) -> None:
     if problem is None and (Path(path) / TRAINER_STATE_NAME).is_file():
         problem = _trainer_state_problem(Path(path))
     if problem is not None:
-        raise ValueError(
+        raise GAUError(
             f"{path} is not a whole checkpoint: {problem}. Give an earlier checkpoint-* folder, or take the "
             "newest whole one: --resume_from_checkpoint last, train(True) in Python."
         )
@@ -325,14 +326,14 @@ def find_checkpoint(args: TrainingArguments) -> str | None:
     output_dir, wanted = Path(args.output_dir), args.resume_from_checkpoint
     keyword = "false" if wanted is None else str(wanted).lower()
     if output_dir.exists() and not output_dir.is_dir():
-        raise ValueError(f"--output_dir {output_dir} is a file. Name a directory, new or old.")
+        raise GAUError(f"--output_dir {output_dir} is a file. Name a directory, new or old.")
     if args.overwrite_output_dir and keyword != "false":
-        raise ValueError("--resume_from_checkpoint continues a run and --overwrite_output_dir deletes it: keep one.")
+        raise GAUError("--resume_from_checkpoint continues a run and --overwrite_output_dir deletes it: keep one.")
     checkpoints = checkpoint_folders(output_dir)
     if keyword == "false" or (keyword == "auto" and not checkpoints):
         # Other files in the directory (notes, a clone of a Hub repository) do no harm.
         if not args.overwrite_output_dir and (checkpoints or (output_dir / CONFIG_NAME).is_file()):
-            raise ValueError(
+            raise GAUError(
                 f"--output_dir {output_dir} holds an earlier run. Take another directory, continue that run with "
                 "--resume_from_checkpoint last, or replace it with --overwrite_output_dir."
             )
@@ -340,7 +341,7 @@ def find_checkpoint(args: TrainingArguments) -> str | None:
     if keyword in ("last", "true", "auto"):
         return _choose_last_checkpoint(args, may_begin=keyword == "auto")
     if not (Path(wanted) / TRAINER_STATE_NAME).is_file():
-        raise ValueError(
+        raise GAUError(
             f"--resume_from_checkpoint {wanted} is not a checkpoint of the Trainer (it has no {TRAINER_STATE_NAME}). "
             "Give a checkpoint-* folder, or `last`; a finished model is continued with --model_name_or_path."
         )
@@ -360,7 +361,7 @@ def _choose_last_checkpoint(args: TrainingArguments, may_begin: bool) -> str | N
         print(f"Resuming from {path}." if path else f"Nothing to resume from in {output_dir}.")
     if path is None and not may_begin:
         missing = f"no whole checkpoint: {'; '.join(reasons)}" if reasons else "no checkpoint-* folder"
-        raise ValueError(
+        raise GAUError(
             f"--resume_from_checkpoint {args.resume_from_checkpoint}: --output_dir {output_dir} has {missing}. Start "
             f"again without --resume_from_checkpoint{', with --overwrite_output_dir' if reasons else ''}."
         )

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from ..configuration_gau import GAUError
+
 
 ROOT = Path(__file__).resolve().parents[2]
 _LOG_LINES = 30
@@ -45,7 +47,7 @@ def check_needs(jobs: Sequence[Job], finished: set[str]) -> None:
     for job in jobs:
         if missing := [name for name in job.needs if name not in finished and name not in names]:
             stage = missing[0].split("/")[0]
-            raise ValueError(f"{job.name} needs {missing[0]}, which is not finished: add {stage} to --stages.")
+            raise GAUError(f"{job.name} needs {missing[0]}, which is not finished: add {stage} to --stages.")
 
 
 def device_environments(jobs: int | None, needs_cpu: bool) -> list[dict[str, str]]:

@@ -12,6 +12,8 @@ from pathlib import Path
 from transformers import TrainingArguments
 from transformers.utils import logging
 
+from ..configuration_gau import GAUError
+
 
 try:
     import fcntl
@@ -61,7 +63,7 @@ def lock(folder: Path, removes: bool = False) -> Iterator[int | None]:
         ValueError: another program holds the lock; or the folder cannot be written.
     """
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file. Name a directory, new or old.")
+        raise GAUError(f"{folder} is a file. Name a directory, new or old.")
     with _locked(folder / _NAME, folder, removes) as descriptor:
         yield descriptor
 
@@ -99,7 +101,7 @@ def _acquire(path: Path, target: Path) -> int | None:
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
-            raise ValueError(f"{target} cannot be written: {error.strerror} ({path}).") from error
+            raise GAUError(f"{target} cannot be written: {error.strerror} ({path}).") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The owner before may have removed the file that this one opened: then the lock is of no use.
@@ -111,7 +113,7 @@ def _acquire(path: Path, target: Path) -> int | None:
             owner, is_gone = _owner(os.pread(descriptor, 300, 0).decode(errors="replace"))
             if not is_gone or time.monotonic() > deadline:
                 os.close(descriptor)
-                raise ValueError(
+                raise GAUError(
                     f"Another run, or one that it left behind, is at work in {target}: {owner}. Wait for it, end it, "
                     "or choose another place for the output."
                 ) from error

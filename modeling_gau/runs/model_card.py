@@ -12,6 +12,7 @@ from urllib.parse import quote
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import PreTrainedConfig
 
+from ..configuration_gau import GAUError
 from .tables import code_span, literal_text, markdown
 
 
@@ -88,12 +89,12 @@ class ModelCardFacts:
 
     def __post_init__(self):
         if self.task not in USAGE_EXAMPLES:
-            raise ValueError(f"A model card is written for the tasks {', '.join(USAGE_EXAMPLES)}; got {self.task!r}.")
+            raise GAUError(f"A model card is written for the tasks {', '.join(USAGE_EXAMPLES)}; got {self.task!r}.")
         if isinstance(self.datasets, str):
-            raise ValueError(f"`datasets` is a list of Hub ids; got the string {self.datasets!r}.")
+            raise GAUError(f"`datasets` is a list of Hub ids; got the string {self.datasets!r}.")
         columns = [tuple(row) for row in self.length_results]
         if any("length" not in row or row != columns[0] for row in columns):
-            raise ValueError(
+            raise GAUError(
                 "Every row of `length_results` needs the same keys, `length` among them; "
                 f"got {' and '.join(str(row) for row in dict.fromkeys(columns))}."
             )
@@ -303,7 +304,7 @@ def normalization_text(config: PreTrainedConfig) -> str:
 def fill_mask_usage(facts: ModelCardFacts, source: str) -> str:
     example = facts.example or f"The function returns the {facts.mask_token} of the list."
     if not isinstance(example, str) or example.count(facts.mask_token) != 1:
-        raise ValueError(
+        raise GAUError(
             f"The example of a fill-mask card is one text with one `{facts.mask_token}` in it; got {example!r}."
         )
     before, after = example.split(facts.mask_token)

@@ -24,7 +24,7 @@ from transformers import (
 from transformers.tokenization_utils_base import LARGE_INTEGER
 
 from ..attention_gau import check_attention_backend
-from ..configuration_gau import GAUConfig
+from ..configuration_gau import GAUConfig, GAUError
 from .arguments import ModelArguments
 from .recipes import RecipeLoader, did_you_mean
 
@@ -55,7 +55,7 @@ def resolve_config(model_args: ModelArguments, **changes: Any) -> PreTrainedConf
     try:
         config = config_class.from_dict(config_dict | changes)
     except StrictDataclassError as error:
-        raise ValueError(f"{config_class.__name__} refuses its fields: {' '.join(str(error).split())}") from error
+        raise GAUError(f"{config_class.__name__} refuses its fields: {' '.join(str(error).split())}") from error
     if isinstance(config, GAUConfig) and model_args.attn_implementation is not None:
         check_attention_backend(model_args.attn_implementation, config)
     return config
@@ -77,11 +77,11 @@ def config_overrides(model_args: ModelArguments) -> dict[str, Any]:
     for part in filter(None, re.split(r",(?=\s*\w+\s*=)", model_args.config_overrides or "")):
         name, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals:
-            raise ValueError(f"--config_overrides is a list of field=value, got {part!r}.")
+            raise GAUError(f"--config_overrides is a list of field=value, got {part!r}.")
         try:
             overrides[name] = yaml.load(value, Loader=RecipeLoader)  # a SafeLoader
         except yaml.YAMLError as error:
-            raise ValueError(f"--config_overrides: {name} has no value in {value!r}: {error}") from error
+            raise GAUError(f"--config_overrides: {name} has no value in {value!r}: {error}") from error
     return overrides
 
 
@@ -90,9 +90,9 @@ def _check_fields(
 ) -> None:
     known = {entry.name for entry in fields(config_class)}
     for name in options.keys() - known:
-        raise ValueError(f"--{name} is an option of GAU models; {config_class.__name__} has no such field.")
+        raise GAUError(f"--{name} is an option of GAU models; {config_class.__name__} has no such field.")
     for name in overrides.keys() - known:
-        raise ValueError(
+        raise GAUError(
             f"--config_overrides: {config_class.__name__} has no field {name!r}.{did_you_mean(name, known)}"
         )
 
@@ -108,7 +108,7 @@ def _read_config(model_args: ModelArguments) -> tuple[type[PreTrainedConfig], di
         return _class_of_type(model_args.model_type), {}
     presets = _presets()
     if name is None:
-        raise ValueError(
+        raise GAUError(
             "Give --model_name_or_path for a checkpoint, or for a new model --config_name "
             f"({', '.join(presets) or 'a directory with a config.json'}) or --model_type."
         )
@@ -129,7 +129,7 @@ def _presets() -> dict[str, Path]:
 def _class_of_type(model_type: str) -> type[PreTrainedConfig]:
     known = [kind for kind, config_class in CONFIG_MAPPING.items() if config_class in MODEL_FOR_MASKED_LM_MAPPING]
     if model_type not in known:
-        raise ValueError(
+        raise GAUError(
             f"--model_type {model_type} is not an architecture of transformers with a masked language model."
             f"{did_you_mean(model_type, known)} Known ones: {', '.join(sorted(known))}."
         )
@@ -141,14 +141,14 @@ def _class_of_name(model_args: ModelArguments, name: str, presets: Mapping[str, 
     # without an owner, such as roberta-base.
     nearest = difflib.get_close_matches(name.lower(), presets, n=1, cutoff=0.75)
     if model_args.config_name and nearest and "/" not in name and not Path(name).exists():
-        raise ValueError(
+        raise GAUError(
             f"--config_name {name} is neither a preset ({', '.join(presets)}) nor a path. Did you mean {nearest[0]}?"
         )
     trust = model_args.trust_remote_code
     try:
         return type(AutoConfig.from_pretrained(name, trust_remote_code=trust, **model_args.hub_options()))
     except OSError as error:
-        raise ValueError(
+        raise GAUError(
             f"{name} is neither a preset ({', '.join(presets) or 'none found'}), nor a directory with a config.json, "
             f"nor a model that the Hub gives.{did_you_mean(name, presets)} ({' '.join(str(error).split())})"
         ) from error
@@ -193,7 +193,7 @@ def load_with_misfits(auto_class: type, name: str, **options) -> tuple[PreTraine
     except (SafetensorError, EOFError, UnicodeDecodeError, pickle.UnpicklingError) as error:
         # The first sentence: torch goes on to suggest `weights_only=False`, which may run code that the file holds.
         said = str(error).partition(". ")[0] or "the file ends early"
-        raise ValueError(f"The weights of {name} are damaged or cut short ({said}): copy them again.") from error
+        raise GAUError(f"The weights of {name} are damaged or cut short ({said}): copy them again.") from error
     misfits = dict.fromkeys(loading["missing_keys"], "missing")
     misfits |= {key: f"{tuple(there)} there, {tuple(here)} here" for key, there, here in loading["mismatched_keys"]}
     return model, misfits
@@ -205,7 +205,7 @@ def check_fit(name: str, misfits: Mapping[str, str], way_out: str) -> None:
         return
     first = [f"{key} ({problem})" for key, problem in sorted(misfits.items())[:4]]
     more = f" and {len(misfits) - len(first)} more" if len(misfits) > len(first) else ""
-    raise ValueError(
+    raise GAUError(
         f"The weights of the checkpoint {name} do not fit its model; these would be random: {', '.join(first)}{more}. "
         f"{way_out}"
     )

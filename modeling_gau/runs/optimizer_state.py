@@ -16,6 +16,7 @@ import torch.distributed.checkpoint as dcp
 from torch import nn
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 
+from ..configuration_gau import GAUError
 from .state_files import content_of, read_own_json
 
 
@@ -47,7 +48,7 @@ def load_optimizer_state(directory: str | Path, model: nn.Module, optimizer: tor
     """
     directory = Path(directory)
     if not (directory / SETTINGS_NAME).is_file():
-        raise ValueError(f"{directory} holds no state of an optimizer: it has no {SETTINGS_NAME}.")
+        raise GAUError(f"{directory} holds no state of an optimizer: it has no {SETTINGS_NAME}.")
     with content_of(directory / SETTINGS_NAME):
         saved = dict(read_own_json(directory / SETTINGS_NAME))
     # The optimizer's own state (torch makes one by a step of length 0 if needed) says what to read, and where to.
@@ -60,7 +61,7 @@ def load_optimizer_state(directory: str | Path, model: nn.Module, optimizer: tor
     odd |= {key for key in tensors.keys() & shapes.keys() if tensors[key].shape != shapes[key]}
     odd |= {key for key in settings.keys() & saved.keys() if key.endswith("/params") and settings[key] != saved[key]}
     if odd:
-        raise ValueError(
+        raise GAUError(
             f"The state in {directory} belongs to another model or optimizer: {len(odd)} entries differ, such as "
             f"{', '.join(sorted(odd)[:3])}. Resume with the settings of the run that wrote it."
         )

@@ -12,6 +12,7 @@ from huggingface_hub.utils import validate_repo_id
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from ..configuration_gau import GAUError
 from .trainer import replaced
 
 
@@ -36,10 +37,10 @@ def check_push_destination(args: TrainingArguments) -> str | None:
         return None
     name = _repository_name(args)
     if is_offline_mode():
-        raise ValueError("--push_to_hub needs the Hub, but HF_HUB_OFFLINE is set: drop one of the two.")
+        raise GAUError("--push_to_hub needs the Hub, but HF_HUB_OFFLINE is set: drop one of the two.")
     token = args.hub_token or get_token()
     if not token:
-        raise ValueError(
+        raise GAUError(
             f"--push_to_hub: there is no token to write to {name} with. Run `hf auth login`, set HF_TOKEN or give "
             "--hub_token."
         )
@@ -52,7 +53,7 @@ def check_push_destination(args: TrainingArguments) -> str | None:
             if args.hub_revision is not None and not api.revision_exists(repo_id, args.hub_revision):
                 api.create_branch(repo_id, branch=args.hub_revision)
     except HfHubHTTPError as error:
-        raise ValueError(_refusal(error, name)) from error
+        raise GAUError(_refusal(error, name)) from error
     return repo_id
 
 
@@ -64,7 +65,7 @@ def _repository_name(args: TrainingArguments) -> str:
     try:
         validate_repo_id(name)
     except HFValidationError as error:
-        raise ValueError(f"--push_to_hub: {name!r} ({origin}) cannot be the name of a repository. {error}") from error
+        raise GAUError(f"--push_to_hub: {name!r} ({origin}) cannot be the name of a repository. {error}") from error
     return name
 
 

@@ -23,9 +23,17 @@ from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
 import yaml
 from transformers import HfArgumentParser
 
+from ..configuration_gau import GAUError
+from .command_line import fail
+
 
 # Aliases of aliases multiply: ten lines of YAML can stand for more values than any memory holds.
 _MOST_ALIASED_VALUES = 10_000
+
+
+class _ArgumentParser(HfArgumentParser):
+    def error(self, message):
+        fail(message)
 
 
 class RecipeLoader(yaml.SafeLoader):
@@ -57,18 +65,18 @@ class RecipeLoader(yaml.SafeLoader):
         alias, before = self.check_event(yaml.AliasEvent), self._values
         node = super().compose_node(parent, index)
         if alias and node not in self._values_of:
-            raise ValueError("an alias stands within the value that it names")
+            raise GAUError("an alias stands within the value that it names")
         self._values += self._values_of[node] if alias else 1
         self._values_of.setdefault(node, self._values - before)
         if alias and self._values > _MOST_ALIASED_VALUES:
-            raise ValueError(f"its aliases stand for more than {_MOST_ALIASED_VALUES:,} values: write them out")
+            raise GAUError(f"its aliases stand for more than {_MOST_ALIASED_VALUES:,} values: write them out")
         return node
 
     def get_single_data(self):
         try:
             return super().get_single_data()
         except RecursionError:
-            raise ValueError("it is nested too deeply") from None
+            raise GAUError("it is nested too deeply") from None
 
     def construct_mapping(self, node, deep=False):
         return _unique_keys(super().construct_pairs(node, deep=True))
@@ -101,7 +109,7 @@ def parse_arguments(
             repeated, a value has the wrong type or is not a choice; or an argument class refuses a value.
         SystemExit: the command line itself is wrong, as argparse reports it.
     """
-    parser = HfArgumentParser(
+    parser = _ArgumentParser(
         argument_classes, description=description, formatter_class=_HelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--config", metavar="RECIPE", help="YAML or JSON recipe with values for these arguments.")
@@ -116,10 +124,13 @@ def parse_arguments(
         overridden = sorted(key for key in recipe if getattr(namespace, key) != getattr(stated, key))
         note = f"; the command line overrides {', '.join(overridden)}" if overridden else ""
         print(f"Recipe {path}: {len(recipe)} values{note}.")
-    return tuple(
-        cls(**{entry.name: getattr(namespace, entry.name) for entry in fields(cls) if entry.init})
-        for cls in argument_classes
-    )
+    try:
+        return tuple(
+            cls(**{entry.name: getattr(namespace, entry.name) for entry in fields(cls) if entry.init})
+            for cls in argument_classes
+        )
+    except (TypeError, ValueError) as error:  # TrainingArguments refuses some values in its own way
+        raise GAUError(str(error)) from error
 
 
 def _recipe_path(argv: list[str]) -> Path | None:
@@ -131,7 +142,7 @@ def _recipe_path(argv: list[str]) -> Path | None:
     path = Path(name).expanduser()
     if not path.is_file():
         known = [str(sibling) for sibling in path.parent.glob("*") if sibling.suffix in (".yaml", ".yml", ".json")]
-        raise ValueError(f"--config {name}: no such recipe file.{did_you_mean(str(path), known)}")
+        raise GAUError(f"--config {name}: no such recipe file.{did_you_mean(str(path), known)}")
     return path
 
 
@@ -144,22 +155,22 @@ def read_recipe(path: Path) -> dict[str, Any]:
         else:
             recipe = yaml.load(text, Loader=RecipeLoader)  # a SafeLoader
     except RecursionError:
-        raise ValueError(f"Recipe {path} cannot be read: it is nested too deeply.") from None
+        raise GAUError(f"Recipe {path} cannot be read: it is nested too deeply.") from None
     except (yaml.YAMLError, ValueError) as error:
-        raise ValueError(f"Recipe {path} cannot be read: {error}") from error
+        raise GAUError(f"Recipe {path} cannot be read: {error}") from error
     if recipe is None:
         return {}
     if not isinstance(recipe, dict):
-        raise ValueError(f"Recipe {path} must be a mapping of arguments to values, got a {type(recipe).__name__}.")
+        raise GAUError(f"Recipe {path} must be a mapping of arguments to values, got a {type(recipe).__name__}.")
     return recipe
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     keys = [key for key, _ in pairs]
     if any(isinstance(key, (list, dict)) for key in keys):
-        raise ValueError("a key must be a word, not a list or mapping")
+        raise GAUError("a key must be a word, not a list or mapping")
     if repeated := sorted({str(key) for key in keys if keys.count(key) > 1}):
-        raise ValueError(f"{', '.join(repeated)} given more than once")
+        raise GAUError(f"{', '.join(repeated)} given more than once")
     return dict(pairs)
 
 
@@ -173,7 +184,7 @@ def _parse_recipe(
         hints |= {entry.name: _kinds(own[entry.name]) for entry in fields(cls) if entry.init}
     for key in recipe:
         if key not in hints:
-            raise ValueError(f"Recipe {path}: there is no argument {key!r}.{did_you_mean(str(key), hints)}")
+            raise GAUError(f"Recipe {path}: there is no argument {key!r}.{did_you_mean(str(key), hints)}")
     # Flags such as --no_flag come after --flag and share its name.
     actions = {action.dest: action for action in reversed(parser._actions)}
     required = [action for action in parser._actions if action.required]
@@ -186,10 +197,10 @@ def _parse_recipe(
         words = [word for key, value in rest.items() for word in _words(actions[key], value, hints[key])]
         namespace, unexpected = parser.parse_known_args(words)
         if unexpected:
-            raise ValueError(f"unexpected {' '.join(unexpected)}: a value must not begin with a dash.")
+            raise GAUError(f"unexpected {' '.join(unexpected)}: a value must not begin with a dash.")
         return Namespace(**vars(namespace) | as_they_are)
     except (ArgumentError, ValueError) as error:
-        raise ValueError(f"Recipe {path}: {error}") from error
+        raise GAUError(f"Recipe {path}: {error}") from error
     finally:
         parser.exit_on_error = True
         for action in required:
@@ -214,17 +225,17 @@ def _words(action: Action, value: Any, kinds: set[type]) -> list[str]:
     option = f"--{action.dest}"
     if value is None:
         if action.default is not None:
-            raise ValueError(f"argument {option}: expected a value, got null.")
+            raise GAUError(f"argument {option}: expected a value, got null.")
         return []
     if isinstance(value, list) and action.nargs != "+":
-        raise ValueError(f"argument {option}: expected one value, got the list {value}.")
+        raise GAUError(f"argument {option}: expected one value, got the list {value}.")
     items = value if isinstance(value, list) else [value]
     if isinstance(value, dict) and dict in kinds:
         return [f"{option}={json.dumps(value)}"]
     if any(isinstance(item, (dict, list)) for item in items):
-        raise ValueError(f"argument {option}: expected a value, got {value!r}.")
+        raise GAUError(f"argument {option}: expected a value, got {value!r}.")
     if action.type is str and not all(isinstance(item, str) for item in items):
-        raise ValueError(f"argument {option}: expected text, got {value!r}: quote it if it is meant as text.")
+        raise GAUError(f"argument {option}: expected text, got {value!r}: quote it if it is meant as text.")
     words = [json.dumps(item) if isinstance(item, bool) else str(item) for item in items]
     return [option, *words] if isinstance(value, list) else [f"{option}={words[0]}"]
 

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedConfig, TrainingArguments
 
+from ..configuration_gau import GAUError
 from .state_files import for_json, read_json, write_json
 
 
@@ -247,7 +248,7 @@ def check_resumed(
     else:
         data = _changed_data(before, now)
         if data and not args.accept_changed_data:
-            raise ValueError(
+            raise GAUError(
                 f"{checkpoint} was trained with another {' and another '.join(data)}. Resume with the same data, "
                 "begin a new run with --model_name_or_path, or go on with the new data: --accept_changed_data."
             )
@@ -271,7 +272,7 @@ def check_resumed_files(checkpoint: str, now: Mapping[str, Any]) -> None:
     # The weights that it began with are no longer read, and predictions come at the end.
     read = [text for name, text in changed.items() if name.startswith("contents of ") and "test" not in name]
     if read:
-        raise ValueError(
+        raise GAUError(
             f"{checkpoint} was trained with other files: {'; '.join(read)}. Resume with the same files, or begin anew "
             "with --overwrite_output_dir or another --output_dir."
         )

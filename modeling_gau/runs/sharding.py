@@ -22,6 +22,8 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
 from transformers import PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_NAME
 
+from ..configuration_gau import GAUError
+
 
 # Weights are gathered and layers computed in bfloat16; gradients are summed over processes in float32, as DDP does.
 BFLOAT16_POLICY = MixedPrecisionPolicy(torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False)
@@ -51,7 +53,7 @@ def load_sharded_weights(directory: str | Path, model: PreTrainedModel) -> None:
     there = reader.read_metadata().state_dict_metadata if Path(directory).is_dir() else {}
     weights = get_model_state_dict(model)
     if missing := sorted(weights.keys() - there.keys() - tied_names(model)):
-        raise ValueError(
+        raise GAUError(
             f"The checkpoint {directory} does not hold the weights {', '.join(missing[:4])}"
             f"{'' if len(missing) <= 4 else f' and {len(missing) - 4} more'}: {SAFE_WEIGHTS_NAME} is missing or of "
             "another model."

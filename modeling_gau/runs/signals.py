@@ -13,6 +13,8 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import IntervalStrategy
 from transformers.utils import logging
 
+from ..configuration_gau import GAUError
+
 
 logger = logging.get_logger(__name__)
 
@@ -73,7 +75,7 @@ class TerminationCallback(TrainerCallback):
     def exit_code(self) -> int:
         """128 + the number of the signal, as if it had killed the process: 143 for SIGTERM."""
         if self.received is None:
-            raise ValueError("No signal was received, so the exit code is not that of a signal.")
+            raise GAUError("No signal was received, so the exit code is not that of a signal.")
         return 128 + self.received
 
     def restore_handlers(self) -> None:
@@ -83,7 +85,7 @@ class TerminationCallback(TrainerCallback):
 
     def on_init_end(self, args, state, control, **kwargs):
         if args.enable_jit_checkpoint:
-            raise ValueError("--enable_jit_checkpoint is not needed: this run saves on SIGTERM anyway. Leave it out.")
+            raise GAUError("--enable_jit_checkpoint is not needed: this run saves on SIGTERM anyway. Leave it out.")
 
     def on_train_begin(self, args, state, control, **kwargs):
         self._name = f"Process {args.process_index}: " if args.world_size > 1 else ""

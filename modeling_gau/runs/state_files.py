@@ -19,6 +19,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from ..configuration_gau import GAUError
+
 
 # What content that is damaged, or has another form, raises. RuntimeError: RecursionError and torch's own.
 _UNREADABLE = (
@@ -27,7 +29,7 @@ _UNREADABLE = (
 )  # fmt: skip
 
 
-class StateError(ValueError):
+class StateError(GAUError):
     """A saved state cannot be used. The message names the file."""
 
 

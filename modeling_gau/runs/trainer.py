@@ -22,6 +22,7 @@ from transformers.trainer import SCALER_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, IntervalStrategy, SaveStrategy
 from transformers.utils import PushInProgress, is_sagemaker_mp_enabled, is_torch_xla_available, logging
 
+from ..configuration_gau import GAUError
 from ..modeling_gau import give_usual_permissions
 from .checkpoints import (
     CARD_NAME,
@@ -66,11 +67,11 @@ _SETTINGS = ("betas", "eps", "weight_decay", "initial_lr")
 _NOTHING_SO_FAR = {"loss": 0.0, "rows": 0, "seconds": 0.0, "unknown_steps": 0}
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(GAUError, RuntimeError):
     """A checkpoint or the final model could not be written. The message names the last whole checkpoint."""
 
 
-class NonFiniteError(FloatingPointError):
+class NonFiniteError(GAUError, FloatingPointError):
     """A loss, the gradient or a weight is NaN or infinite. The message names the step and the batch."""
 
 
@@ -176,7 +177,7 @@ class RunTrainer(Trainer):
         for broken, problem in passed_over:
             logger.warning(f"Passed over {broken}: {problem}.")
         if path is None:
-            raise ValueError(f"There is no whole checkpoint in {self.args.output_dir} to resume from.")
+            raise GAUError(f"There is no whole checkpoint in {self.args.output_dir} to resume from.")
         return str(path)
 
     def _rows_so_far(self) -> int:
@@ -448,7 +449,7 @@ class RunTrainer(Trainer):
         scaler = self.accelerator.scaler
         if (folder / SCALER_NAME).is_file():  # of the plain Trainer, which loads it next, without such checks
             if scaler is None:
-                raise ValueError(
+                raise GAUError(
                     f"{folder} was trained in float16 ({SCALER_NAME}): resume with --fp16, or delete that file to go "
                     "on in another precision."
                 )

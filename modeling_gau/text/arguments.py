@@ -4,6 +4,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ..configuration_gau import GAUError
 from .whole_words import find_segmenter
 
 
@@ -132,10 +133,10 @@ class DataArguments:
             self.eval_mlm_probability = self.mlm_probability
         for name in ("mlm_probability", "eval_mlm_probability"):
             if not 0 < getattr(self, name) < 1:
-                raise ValueError(f"--{name} must lie between 0 and 1, both excluded, got {getattr(self, name)}.")
+                raise GAUError(f"--{name} must lie between 0 and 1, both excluded, got {getattr(self, name)}.")
         shares = (self.mask_replace_prob, self.random_replace_prob)
         if not (min(shares) >= 0 and sum(shares) <= 1):
-            raise ValueError(
+            raise GAUError(
                 "--mask_replace_prob and --random_replace_prob are shares that add up to at most 1, got "
                 f"{shares[0]} and {shares[1]}."
             )
@@ -143,7 +144,7 @@ class DataArguments:
             self.word_segmenter = None
         if self.word_segmenter is not None:
             if not self.whole_word_masking:
-                raise ValueError(
+                raise GAUError(
                     f"--word_segmenter {self.word_segmenter} finds whole words: give --whole_word_masking as well, or "
                     "--word_segmenter none."
                 )
@@ -162,45 +163,45 @@ class DataArguments:
             if getattr(self, name) is not None and not 1 <= getattr(self, name) < 2**63:
                 raise ValueError(f"--{name} must be at least 1 and below 2**63, got {getattr(self, name)}.")
         if not 0 < self.validation_split_percentage < 100:
-            raise ValueError(
+            raise GAUError(
                 "--validation_split_percentage must lie between 0 and 100, both excluded, got "
                 f"{self.validation_split_percentage}."
             )
 
     def _check_lengths(self):
         if self.mixed_length_weights and not self.mixed_lengths:
-            raise ValueError("--mixed_length_weights needs --mixed_lengths beside it.")
+            raise GAUError("--mixed_length_weights needs --mixed_lengths beside it.")
         if self.mixed_lengths and self.length_schedule:
-            raise ValueError(
+            raise GAUError(
                 "--mixed_lengths and --length_schedule exclude each other: mix lengths in a stage with "
                 "'128+512:0.9,2048:0.1'."
             )
         if self.long_documents == "truncate" and self.packing == "concat":
-            raise ValueError(
+            raise GAUError(
                 "--long_documents truncate needs --packing none or documents: with concat a long document simply "
                 "continues in the next row."
             )
         option = "mixed_lengths" if self.mixed_lengths else "length_schedule" if self.length_schedule else None
         if option and self.packing == "none":
-            raise ValueError(
+            raise GAUError(
                 f"--{option} needs --packing concat or documents: with none, rows are as long as their documents."
             )
 
     def _check_sources(self):
         given = [name for name in ("train_file", "dataset_name", "dataset_path") if getattr(self, name)]
         if len(given) > 1:
-            raise ValueError(f"Training text has one source, got --{' and --'.join(given)}: keep one of them.")
+            raise GAUError(f"Training text has one source, got --{' and --'.join(given)}: keep one of them.")
         if self.validation_file and not given:
-            raise ValueError("--validation_file needs --train_file (or --dataset_name or --dataset_path) beside it.")
+            raise GAUError("--validation_file needs --train_file (or --dataset_name or --dataset_path) beside it.")
         if self.dataset_config_name and not self.dataset_name:
-            raise ValueError(f"--dataset_config_name {self.dataset_config_name} needs --dataset_name beside it.")
+            raise GAUError(f"--dataset_config_name {self.dataset_config_name} needs --dataset_name beside it.")
         if self.streaming and not given:
-            raise ValueError(
+            raise GAUError(
                 "--streaming needs text: give --train_file, --dataset_path or --dataset_name. The embedded corpus is "
                 "small and cannot be streamed: leave --streaming out."
             )
         if self.streaming and self.max_train_samples is not None:
-            raise ValueError(
+            raise GAUError(
                 "--max_train_samples is not supported with --streaming: a stream has no fixed first documents. Limit "
                 "the run with --max_steps, or leave --streaming out."
             )

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from ..configuration_gau import GAUError
 from .masking import IGNORED_LABEL, Masking
 from .packing import FRAME, PackingReport, cut_page, frame_row, pack_section
 from .streaming import DocumentStream
@@ -44,18 +45,18 @@ class Stage:
 
     def __post_init__(self):
         if not self.lengths or min(self.lengths) < FRAME + 1:
-            raise ValueError(f"Lengths must be at least {FRAME + 1} ([CLS], one token and [SEP]), got {self.lengths}.")
+            raise GAUError(f"Lengths must be at least {FRAME + 1} ([CLS], one token and [SEP]), got {self.lengths}.")
         if len(set(self.lengths)) < len(self.lengths):
-            raise ValueError(f"The lengths of a stage must differ, got {' '.join(map(str, self.lengths))}.")
+            raise GAUError(f"The lengths of a stage must differ, got {' '.join(map(str, self.lengths))}.")
         if len(self.weights) != len(self.lengths) or not all(0 < weight < math.inf for weight in self.weights):
-            raise ValueError(
+            raise GAUError(
                 f"--mixed_length_weights needs one positive number for each of the {len(self.lengths)} lengths "
                 f"{' '.join(map(str, self.lengths))}, got {' '.join(map(str, self.weights))}."
             )
         if not self.share > 0:
-            raise ValueError(f"The share of a stage must be positive, got {self.share}.")
+            raise GAUError(f"The share of a stage must be positive, got {self.share}.")
         if self.rope_theta is not None and not 1 < self.rope_theta < math.inf:
-            raise ValueError(f"The RoPE base of a stage must be a finite number above 1, got {self.rope_theta}.")
+            raise GAUError(f"The RoPE base of a stage must be a finite number above 1, got {self.rope_theta}.")
 
 
 def parse_length_schedule(text: str) -> tuple[Stage, ...]:
@@ -74,14 +75,14 @@ def parse_length_schedule(text: str) -> tuple[Stage, ...]:
             if len(fields) > 3:
                 raise ValueError
         except (IndexError, ValueError):
-            raise ValueError(
+            raise GAUError(
                 f"--length_schedule: {part!r} is not LENGTH:SHARE or LENGTH:SHARE:ROPE_BASE. An example: "
                 "'512:0.9,2048:0.1:160000', or '128+512:0.9,2048:0.1' with mixed lengths in the first stage."
             ) from None
         stages.append(Stage(lengths, (1.0,) * len(lengths), share, theta))
     total = sum(stage.share for stage in stages)
     if abs(total - 1) > 1e-6:
-        raise ValueError(f"--length_schedule: the shares add up to {total:g}, not to 1.")
+        raise GAUError(f"--length_schedule: the shares add up to {total:g}, not to 1.")
     return tuple(stages)
 
 
@@ -104,7 +105,7 @@ class LengthPlan:
         ends = np.cumsum([stage.share for stage in stages])
         self._ends = np.round(ends * max_steps).astype(int)
         if (np.diff(self._ends, prepend=0) == 0).any():
-            raise ValueError(
+            raise GAUError(
                 f"--length_schedule: a stage gets none of the {max_steps} steps. Raise --max_steps or its share."
             )
 
@@ -136,12 +137,12 @@ def check_lengths(stages: Sequence[Stage], positions: int) -> None:
     longest = lengths[-1]
     odd = [length for length in lengths if longest % length]
     if odd:
-        raise ValueError(
+        raise GAUError(
             f"Every row length must divide the longest one, {longest}, so that all steps have the same number of "
             f"tokens; {', '.join(map(str, odd))} {'do' if len(odd) > 1 else 'does'} not. Powers of two do."
         )
     if positions % longest:
-        raise ValueError(
+        raise GAUError(
             f"A batch of one process has {positions} positions (--per_device_train_batch_size × --max_seq_length). "
             f"Make that a multiple of {longest}, the longest row."
         )
@@ -407,7 +408,7 @@ class StreamedBatches(IterableDataset):
             contents, following = self._read_section(place, consumer, consumers)
             empty = 0 if contents else empty + 1
             if empty > _EMPTY_EPOCHS:
-                raise ValueError(
+                raise GAUError(
                     f"Consumer {consumer + 1} of {consumers} of the stream gets no documents: there are fewer "
                     "documents than processes × data loader workers. Lower --dataloader_num_workers, or leave "
                     "--streaming out."
@@ -487,7 +488,7 @@ class TrainingLoader:
             there = (
                 "no place in it" if state is None or "readers" not in state else _describe_readers(state["readers"])
             )
-            raise ValueError(
+            raise GAUError(
                 f"The stream cannot be resumed: this run reads it with {_describe_readers(readers)}, the checkpoint "
                 f"has {there}. Every reader has its own share of the documents: keep --dataloader_num_workers and the "
                 "number of processes, or leave --streaming out."

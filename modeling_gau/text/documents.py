@@ -28,6 +28,7 @@ from datasets.config import HF_DATASETS_CACHE
 from datasets.exceptions import DatasetGenerationError
 from transformers.utils import logging
 
+from ..configuration_gau import GAUError
 from .arguments import DataArguments
 from .embedded_corpus import corpus_fingerprint, embedded_documents
 from .files import FILE_KINDS, kind_of, read_files, suffix_of
@@ -147,7 +148,7 @@ def _cut_tails(documents: Dataset, percentage: float) -> dict[str, Dataset]:
         tails.append(text[place:])
     tails = [text for text in tails if text.strip()]
     if not tails:
-        raise ValueError(
+        raise GAUError(
             f"The text is too short to hold out {percentage} % of it as validation text ({len(heads)} documents, "
             f"{sum(map(len, heads))} characters): give --validation_file, or raise --validation_split_percentage."
         )
@@ -189,7 +190,7 @@ def dataset_folder(data_args: DataArguments) -> Path:
     """The directory that `dataset_path` names; raises ValueError if it is not a directory."""
     path = Path(data_args.dataset_path).expanduser()
     if not path.is_dir():
-        raise ValueError(f"--dataset_path {path} is not a directory; a file is given as --train_file.")
+        raise GAUError(f"--dataset_path {path} is not a directory; a file is given as --train_file.")
     return path
 
 
@@ -215,7 +216,7 @@ def _load_hub(data_args: DataArguments, options: dict, token: str | None) -> dic
         splits = load_dataset(name, data_args.dataset_config_name, token=token, **options)
     except DatasetGenerationError as error:
         _check_room(error, options["cache_dir"])
-        raise ValueError(
+        raise GAUError(
             f"{name} cannot be read: {error.__cause__ or error}. With --streaming its rows are read one by one, and "
             "--skip_bad_rows leaves out the bad ones."
         ) from error
@@ -229,7 +230,7 @@ def choose_splits(splits: dict, source: str) -> dict:
         ValueError: there are several splits and none is "train".
     """
     if "train" not in splits and len(splits) > 1:
-        raise ValueError(f"{source} has no split 'train', but {', '.join(splits)}.")
+        raise GAUError(f"{source} has no split 'train', but {', '.join(splits)}.")
     chosen = {"train": splits["train"] if "train" in splits else next(iter(splits.values()))}
     return chosen | {name: splits[name] for name in ("validation",) if name in splits and "train" in splits}
 
@@ -251,7 +252,7 @@ def find_files(patterns: Sequence[str]) -> list[Path]:
             matches = [Path(entry) for entry in glob.glob(str(path), recursive=True) if Path(entry).is_file()]
         if not matches:
             looked_for = f"no {', '.join(FILE_KINDS)} file in the directory" if path.is_dir() else "no such file"
-            raise ValueError(f"{pattern}: there is {looked_for}.")
+            raise GAUError(f"{pattern}: there is {looked_for}.")
         found += sorted(matches)
     for path in found:
         kind_of(path)
@@ -292,7 +293,7 @@ def _load_files(files: list[Path], data_args: DataArguments, options: dict) -> D
         )
     except DatasetGenerationError as error:
         _check_room(error, options["cache_dir"])
-        raise ValueError(f"{', '.join(map(str, files))} cannot be read: {error.__cause__ or error}") from error
+        raise GAUError(f"{', '.join(map(str, files))} cannot be read: {error.__cause__ or error}") from error
 
 
 def _check_room(error: DatasetGenerationError, cache_dir: str | None) -> None:
@@ -300,7 +301,7 @@ def _check_room(error: DatasetGenerationError, cache_dir: str | None) -> None:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in _NO_ROOM:
-            raise ValueError(
+            raise GAUError(
                 f"The cache of the text in {cache_dir or HF_DATASETS_CACHE} cannot be written: "
                 f"{os.strerror(cause.errno)}. Free some space, or choose another folder with --cache_dir."
             ) from error
@@ -334,7 +335,7 @@ def _drop_unusable(name: str, documents: Dataset, data_args: DataArguments) -> t
     problems = _problems(documents, f"{_source(data_args)}, {name} data")
     if problems and not data_args.skip_bad_rows:
         # Problems of files say what to do already.
-        raise ValueError(problems[0]) if "problem" in documents.column_names else bad_row_error(problems[0])
+        raise GAUError(problems[0]) if "problem" in documents.column_names else bad_row_error(problems[0])
     if problems:
         logger.warning(f"Left out {len(problems)} bad rows of the {name} data:")
         for problem in problems[:PROBLEMS_SHOWN]:
@@ -346,13 +347,13 @@ def _drop_unusable(name: str, documents: Dataset, data_args: DataArguments) -> t
         message = f"The {name} data has no documents: there is nothing but white space"
         message += f" beside {len(problems)} bad rows" if problems else ""
         message += f" in {_source(data_args)}."
-        raise ValueError(message + (f" The first bad row: {problems[0]}" if problems else ""))
+        raise GAUError(message + (f" The first bad row: {problems[0]}" if problems else ""))
     return documents, len(problems)
 
 
-def bad_row_error(problem: str, is_row: bool = True) -> ValueError:
+def bad_row_error(problem: str, is_row: bool = True) -> GAUError:
     """Names the way out for a row; a file that cannot be read at all should not go unnoticed."""
-    return ValueError(f"{problem} (--skip_bad_rows leaves such rows out and counts them.)" if is_row else problem)
+    return GAUError(f"{problem} (--skip_bad_rows leaves such rows out and counts them.)" if is_row else problem)
 
 
 def _problems(documents: Dataset, source: str) -> list[str]:
@@ -369,9 +370,9 @@ def _text_of(documents: Dataset, data_args: DataArguments, source: str) -> Datas
     column = data_args.text_column
     if column not in documents.column_names:
         names = ", ".join(documents.column_names)
-        raise ValueError(f"{source} has no column {column!r}, but {names}: choose one with --text_column.")
+        raise GAUError(f"{source} has no column {column!r}, but {names}: choose one with --text_column.")
     if documents.features[column] not in (Value("string"), Value("large_string")):
-        raise ValueError(f"Column {column!r} of {source} holds {documents.features[column]}, not text.")
+        raise GAUError(f"Column {column!r} of {source} holds {documents.features[column]}, not text.")
     documents = documents.select_columns(column)
     return documents if column == "text" else documents.rename_column(column, "text")
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
+from ..configuration_gau import GAUError
 from .fingerprints import digest
 
 
@@ -67,7 +68,7 @@ def embedded_documents(max_bytes: int = MAX_BYTES) -> list[dict[str, str]]:
             size += added
             progress.update(added)
     if not documents:
-        raise ValueError("The embedded corpus is empty: this installation has no documentation. Give --train_file.")
+        raise GAUError("The embedded corpus is empty: this installation has no documentation. Give --train_file.")
     return sorted(documents, key=lambda document: document["id"])
 
 

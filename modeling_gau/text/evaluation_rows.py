@@ -12,6 +12,7 @@ import pyarrow as pa
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from ..configuration_gau import GAUError
 from .documents import arrow_columns
 from .fingerprints import array_digest, digest
 from .masking import IGNORED_LABEL, Masking
@@ -23,7 +24,7 @@ _WINDOWS_OF_A_DOCUMENT = 2  # one very long document must not fill the whole eva
 
 def _check_length(stream: np.ndarray, length: int, text: str, options: str) -> None:
     if length < 3 or len(stream) < length - 2:
-        raise ValueError(
+        raise GAUError(
             f"The {text} has {len(stream)} tokens, too few for one row of length {length} ({length - 2} tokens, [CLS] "
             f"and [SEP]): lower {options} to {len(stream) + 2} or less, or add {text}."
         )
@@ -34,7 +35,7 @@ def _cut_into_rows(content: np.ndarray, width: int, first: int, last: int) -> pa
     bounds = np.append(np.arange(0, len(content), width), len(content))
     rows = len(bounds) - 1
     if len(content) + 2 * rows >= 2**31:
-        raise ValueError(
+        raise GAUError(
             f"The validation text has {len(content):,} tokens, more than rows can be made of: give --max_eval_tokens."
         )
     framed = np.insert(content, np.repeat(bounds, 2)[1:-1], np.tile([first, last], rows))
@@ -75,12 +76,12 @@ def make_length_evaluations(
     lengths = list(dict.fromkeys(lengths))
     stream = stream[:max_tokens]
     if not lengths:
-        raise ValueError("--eval_lengths needs at least one length.")
+        raise GAUError("--eval_lengths needs at least one length.")
     for length in lengths:
         _check_length(stream, length, "validation text", "--eval_lengths and --max_seq_length")
     masked, labels = masking.for_evaluation(stream, np.random.default_rng(seed))
     if not (labels != IGNORED_LABEL).any():
-        raise ValueError(
+        raise GAUError(
             f"Masking at a probability of {masking.probability} chose none of the {len(stream)} validation tokens: "
             "add validation text or raise --eval_mlm_probability."
         )
@@ -169,7 +170,7 @@ def mask_windows(
         ValueError: a length below 3, no document as long as the longest row, or no token was chosen to predict.
     """
     if not lengths or min(lengths) < 3:
-        raise ValueError(f"Lengths must be at least 3 ([CLS], one token and [SEP]), got {list(lengths)}.")
+        raise GAUError(f"Lengths must be at least 3 ([CLS], one token and [SEP]), got {list(lengths)}.")
     width = max(lengths) - 2
     windows, longest, used = [], 0, 0
     for tokens in documents:
@@ -180,7 +181,7 @@ def mask_windows(
         if len(windows) * width >= max_tokens:
             break
     if not windows:
-        raise ValueError(
+        raise GAUError(
             f"No document fills a row of {width + 2} tokens ([CLS] and [SEP] included): the longest one has {longest} "
             f"tokens. Lower the largest length to {longest + 2} or less, or give longer documents."
         )
@@ -194,7 +195,7 @@ def mask_windows(
     in_all_rows = min(width // (length - 2) * (length - 2) for length in counted)
     inputs[:, in_all_rows:], labels[:, in_all_rows:] = content[:, in_all_rows:], IGNORED_LABEL
     if not (labels != IGNORED_LABEL).any():
-        raise ValueError(
+        raise GAUError(
             f"Masking at a probability of {masking.probability} chose none of the {content.size} tokens: give more "
             "text, or raise the probability."
         )

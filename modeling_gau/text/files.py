@@ -26,6 +26,8 @@ import pyarrow.parquet as pq
 from datasets import ClassLabel, Features, LargeList, List
 from fsspec.compression import available_compressions, compr
 
+from ..configuration_gau import GAUError
+
 
 FILE_KINDS = {
     ".txt": "text",
@@ -73,7 +75,7 @@ class Row(NamedTuple):
     problem: str | None
 
 
-class _UnusableFileError(ValueError):
+class _UnusableFileError(GAUError):
     """Why the rest of a file cannot be read; the text continues after the file's name."""
 
 
@@ -118,12 +120,12 @@ def kind_of(path: str | Path) -> str:
     """
     compression = PurePosixPath(str(path)).suffix.lower()
     if suffix_of(path) not in FILE_KINDS:
-        raise ValueError(
+        raise GAUError(
             f"{path} is of an unknown kind; allowed are {', '.join(FILE_KINDS)}, each also with "
             f"{', '.join(COMPRESSIONS)}."
         )
     if compression == ".zst" and "zstd" not in available_compressions():
-        raise ValueError(f"{path} is compressed with Zstandard: pip install zstandard, or decompress it.")
+        raise GAUError(f"{path} is compressed with Zstandard: pip install zstandard, or decompress it.")
     return FILE_KINDS[suffix_of(path)]
 
 
@@ -137,15 +139,15 @@ def check_file(name: str) -> Path:
     """Returns the path of a file of records; raises ValueError where it is missing, empty or of another kind."""
     path = Path(name).expanduser()
     if suffix_of(path) not in FILE_FORMATS or (suffix_of(path) == ".parquet" and path.suffix.lower() in COMPRESSIONS):
-        raise ValueError(
+        raise GAUError(
             f"{name}: files of rows are {', '.join(FILE_FORMATS)}, all but the last also with "
             f"{', '.join(COMPRESSIONS)}; convert it to one of them."
         )
     kind_of(path)  # raises where a compression is not installed
     if not path.is_file():
-        raise ValueError(f"{name}: there is no such file.")
+        raise GAUError(f"{name}: there is no such file.")
     if path.stat().st_size == 0:
-        raise ValueError(f"{name}: the file is empty.")
+        raise GAUError(f"{name}: the file is empty.")
     return path
 
 
@@ -255,10 +257,10 @@ def read_records(path: Path, columns: Sequence[str] = ()) -> Iterator[Record]:
     record = None
     for record in parse_file(path, columns):
         if record.problem:
-            raise ValueError(record.problem)
+            raise GAUError(record.problem)
         yield record
     if record is None:
-        raise ValueError(f"{path} has no rows.")
+        raise GAUError(f"{path} has no rows.")
 
 
 def parse_file(
@@ -323,7 +325,7 @@ def read_columns(path: Path) -> tuple[str, ...]:
                 return _Table(stream, path).header
             return tuple(pq.ParquetFile(stream).schema_arrow.names)
     except (_UnusableFileError, OSError, *DAMAGE) as error:
-        raise ValueError(_why_unusable(path, error)) from error
+        raise GAUError(_why_unusable(path, error)) from error
 
 
 def place_of_row(path: Path, row: int) -> str:

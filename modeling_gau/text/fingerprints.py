@@ -12,6 +12,8 @@ import pyarrow as pa
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from ..configuration_gau import GAUError
+
 
 READ_WHOLE = 64 * 2**20  # bytes of a file up to which all of it is read
 _BLOCKS = 16
@@ -62,7 +64,7 @@ def file_fingerprint(path: str | os.PathLike, limit: int = READ_WHOLE) -> str:
                 file.seek(number * (size - block) // (_BLOCKS - 1) if number else 0)
                 content.update(file.read(block))
     except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
+        raise GAUError(f"{path} cannot be read: {error.strerror}.") from error
     return content.hexdigest()
 
 

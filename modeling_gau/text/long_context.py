@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..configuration_gau import GAUError
 from .evaluation_rows import MaskedWindows
 from .masking import IGNORED_LABEL
 
@@ -61,7 +62,7 @@ def repeat_passages(windows: MaskedWindows, length: int, passage: int, rows: int
     """
     width = length - 2
     if not 0 < 2 * passage <= width <= windows.inputs.shape[1]:
-        raise ValueError(
+        raise GAUError(
             f"Two passages of {passage} tokens do not fit into rows of {width} tokens of windows of "
             f"{windows.inputs.shape[1]}: give shorter passages."
         )
@@ -73,7 +74,7 @@ def repeat_passages(windows: MaskedWindows, length: int, passage: int, rows: int
     asks = np.lib.stride_tricks.sliding_window_view(windows.labels[:, width - passage :] != IGNORED_LABEL, passage, 1)
     places = np.argwhere(asks.any(-1))
     if not len(places):
-        raise ValueError(f"No passage of {passage} tokens holds a token to predict: raise the share of masked tokens.")
+        raise GAUError(f"No passage of {passage} tokens holds a token to predict: raise the share of masked tokens.")
     for row in range(rows):
         number, start = places[generator.integers(len(places))]
         end = start + width - passage, start + width

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from ..configuration_gau import GAUError
 from .whole_words import SegmentedWords, WordBorders
 
 
@@ -51,9 +52,7 @@ class Masking:
     def __post_init__(self):
         tokenizer = self.tokenizer
         if tokenizer.mask_token_id is None:
-            raise ValueError(
-                f"The tokenizer {tokenizer.name_or_path or type(tokenizer).__name__} has no [MASK] token."
-            )
+            raise GAUError(f"The tokenizer {tokenizer.name_or_path or type(tokenizer).__name__} has no [MASK] token.")
         self.mask_id = tokenizer.mask_token_id
         # Some vocabularies have holes: never draw an id without a token.
         ids = list(tokenizer.get_vocab().values())

@@ -19,6 +19,8 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
+from ..configuration_gau import GAUError
+
 
 FRAME = 2  # [CLS] and [SEP]
 SMALLEST = FRAME + 1
@@ -185,9 +187,9 @@ def make_pages(
     """
     tokens = max(len(stream) - 1, 0)
     if packing != "concat" and tokens == 0:
-        raise ValueError("The training text has no tokens: add training text.")
+        raise GAUError("The training text has no tokens: add training text.")
     if packing == "concat" and tokens < length - FRAME:
-        raise ValueError(
+        raise GAUError(
             f"The training text has {tokens} tokens, too few for one row of length {length} ({length - FRAME} tokens, "
             f"[CLS] and [SEP]): lower --max_seq_length to {tokens + FRAME} or less, or add training text."
         )

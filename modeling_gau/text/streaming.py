@@ -10,6 +10,7 @@ from datasets import Dataset, load_dataset_builder
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
+from ..configuration_gau import GAUError
 from .arguments import DataArguments
 from .documents import (
     PROBLEMS_SHOWN,
@@ -105,9 +106,9 @@ class DocumentStream:
             OSError: a file cannot be reached.
         """
         if len(position) != 2 or any(type(number) is not int or number < 0 for number in position):
-            raise ValueError(f"A position in a stream is [file, row], two numbers from 0, got {position!r}.")
+            raise GAUError(f"A position in a stream is [file, row], two numbers from 0, got {position!r}.")
         if not 0 <= consumer < consumers:
-            raise ValueError(f"Consumers are numbered from 0 to {consumers - 1}, got {consumer}.")
+            raise GAUError(f"Consumers are numbered from 0 to {consumers - 1}, got {consumer}.")
         order = sorted(range(len(self.files)), key=lambda file: digest(f"{self.order_seed}:{epoch}:{file}"))
         whole_files = self._shares_are_even(order, consumers)
         return self._read([self.files[file] for file in order], position, consumer, consumers, whole_files)
@@ -133,7 +134,7 @@ class DocumentStream:
         """
         stream = self.validation or self
         if stream.side == "train":
-            raise ValueError("This stream has no validation documents: make one with open_stream.")
+            raise GAUError("This stream has no validation documents: make one with open_stream.")
         return stream.first_documents(max_documents or stream.max_documents, max_characters)
 
     def first_documents(self, max_documents: int | None = None, max_characters: int | None = None) -> Dataset:
@@ -156,7 +157,7 @@ class DocumentStream:
                 if len(texts) == max_documents or (max_characters is not None and size >= max_characters):
                     break
         if not texts:
-            raise ValueError(self._nothing())
+            raise GAUError(self._nothing())
         return Dataset.from_dict({"text": texts})
 
     def documents_in_turn(self) -> Generator[str, None, None]:
@@ -291,7 +292,7 @@ def open_stream(
         OSError: a file cannot be reached.
     """
     if split not in ("train", "validation"):
-        raise ValueError(f"A stream is of the split train or validation, got {split!r}.")
+        raise GAUError(f"A stream is of the split train or validation, got {split!r}.")
     files = _source_files(data_args, token)
     if data_args.validation_file:
         files["validation"] = _absolute(find_files(data_args.validation_file))
@@ -324,7 +325,7 @@ def _source_files(data_args: DataArguments, token: str | None) -> dict[str, list
     if data_args.dataset_path:
         path = dataset_folder(data_args)
         if is_saved_dataset(path):
-            raise ValueError(
+            raise GAUError(
                 f"--dataset_path {path} was written by save_to_disk and is memory-mapped, so it needs no streaming. "
                 "Leave --streaming out."
             )
@@ -332,7 +333,7 @@ def _source_files(data_args: DataArguments, token: str | None) -> dict[str, list
     elif data_args.dataset_name:
         files = _hub_files(data_args, token)
     else:
-        raise ValueError(
+        raise GAUError(
             "The embedded corpus cannot be streamed: give --train_file, --dataset_path or --dataset_name, or leave "
             "--streaming out."
         )
@@ -345,7 +346,7 @@ def _hub_files(data_args: DataArguments, token: str | None) -> dict[str, list[st
     name = data_args.dataset_name
     data_files = load_dataset_builder(name, data_args.dataset_config_name, token=token).config.data_files
     if not data_files:
-        raise ValueError(
+        raise GAUError(
             f"--dataset_name {name} does not consist of files of text: txt, json, jsonl, csv, tsv and parquet files "
             "can be streamed. Leave --streaming out."
         )

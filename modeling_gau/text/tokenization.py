@@ -9,6 +9,7 @@ from datasets import Dataset, Features, List, Value
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from ..configuration_gau import GAUError
 from .documents import column_values
 from .fingerprints import digest, documents_fingerprint, tokenizer_fingerprint
 from .packing import TokenStream
@@ -48,12 +49,10 @@ def train_tokenizer(
     """
     trainers_of_types = {"wordpiece": (_train_wordpiece, 64), "bpe": (_train_byte_bpe, 256 + len(SPECIAL_TOKENS))}
     if tokenizer_type not in trainers_of_types:
-        raise ValueError(f"Unknown tokenizer type {tokenizer_type!r}: choose {' or '.join(trainers_of_types)}.")
+        raise GAUError(f"Unknown tokenizer type {tokenizer_type!r}: choose {' or '.join(trainers_of_types)}.")
     train, smallest = trainers_of_types[tokenizer_type]
     if vocab_size < smallest:
-        raise ValueError(
-            f"A {tokenizer_type} tokenizer needs a --vocab_size of at least {smallest}, got {vocab_size}."
-        )
+        raise GAUError(f"A {tokenizer_type} tokenizer needs a --vocab_size of at least {smallest}, got {vocab_size}.")
     tokenizer = train(documents, vocab_size, lowercase)
     ids = [(name, tokenizer.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", ids)
@@ -224,7 +223,7 @@ def _groups(pieces: list[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
 def frame_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
     """The ids of [CLS] and [SEP]; raises ValueError if the tokenizer lacks one."""
     if tokenizer.cls_token_id is None or tokenizer.sep_token_id is None:
-        raise ValueError(
+        raise GAUError(
             f"The tokenizer {tokenizer.name_or_path or type(tokenizer).__name__} has no [CLS] or no [SEP] token, "
             "which every row needs. Give the tokenizer of a masked language model, or have one trained."
         )

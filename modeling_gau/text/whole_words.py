@@ -12,6 +12,8 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+from ..configuration_gau import GAUError
+
 
 # Han characters of all blocks, the iteration mark and the zero.
 _CHINESE = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff\u3005\u3007]+")
@@ -35,7 +37,7 @@ class WordBorders:
         self.continues, self.ends_open = np.zeros(size, bool), np.ones(size, bool)
         self.marks = marks = _marks(tokenizer, vocabulary)
         if marks.prefix is None and not marks.byte_level and not marks.spaces:
-            raise ValueError(
+            raise GAUError(
                 f"--whole_word_masking: the vocabulary of {tokenizer.name_or_path or type(tokenizer).__name__} marks "
                 "neither the continuation (##) nor the beginning (Ġ, ▁) of words. Leave the option out."
             )
@@ -130,7 +132,7 @@ def find_segmenter(name: str) -> Callable[[str], list[str]]:
         ImportError: its package is not installed.
     """
     if name not in SEGMENTERS:
-        raise ValueError(f"Unknown word segmenter {name!r}: give one of {', '.join(SEGMENTERS)}.")
+        raise GAUError(f"Unknown word segmenter {name!r}: give one of {', '.join(SEGMENTERS)}.")
     package, segment = SEGMENTERS[name]
     if importlib.util.find_spec(package) is None:
         raise ImportError(f'--word_segmenter {name} needs {package}: pip install "modeling-gau[chinese]".')
