@@ -79,7 +79,7 @@ def convert(source: str | Path, output_dir: str | Path, overrides: Overrides | N
 
     Raises:
         ValueError: something is wrong with the checkpoint; the message says what.
-        FileExistsError: `output_dir` holds files.
+        GAUError: `output_dir` holds files.
     """
     output_dir = Path(output_dir).resolve()
     with _whole_directory(output_dir) as directory:
@@ -111,7 +111,7 @@ def convert_to_port(
 
     Raises:
         ValueError: the port cannot compute the model, or its tokenizer is not WordPiece.
-        FileExistsError: `output_dir` holds files.
+        GAUError: `output_dir` holds files.
     """
     output_dir = Path(output_dir).resolve()
     with _whole_directory(output_dir) as directory:
@@ -214,7 +214,7 @@ def _whole_directory(path: Path) -> Iterator[Path]:
     """A temporary directory that becomes `path` if the block ends well, and is removed otherwise.
 
     Raises:
-        FileExistsError: `path` holds files already.
+        GAUError: `path` holds files already.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise GAUError(f"--output {path} is not empty: choose another directory, or remove it.")

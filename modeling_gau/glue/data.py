@@ -103,7 +103,7 @@ def load_splits(
 
     Raises:
         ValueError: a split is missing, or a file or row is wrong.
-        ConnectionError: the Hub cannot be reached.
+        GAUError: the Hub cannot be reached.
     """
     needed, wanted = _needed_splits(arguments, training_arguments)
     files, options, task = arguments.files(), arguments.column_options(), arguments.task()

@@ -13,7 +13,7 @@ from glue_runs import write
 from torch.nn.functional import binary_cross_entropy_with_logits
 from transformers import DataCollatorWithPadding
 
-from modeling_gau import GAUConfig, GAUForSequenceClassification
+from modeling_gau import GAUConfig, GAUError, GAUForSequenceClassification
 from modeling_gau.glue import data as glue_data
 from modeling_gau.glue.arguments import ColumnOptions, GlueArguments, task_files
 from modeling_gau.glue.data import check_texts, keep_labelled_rows, load_splits, prepare_data, tokenize_split
@@ -215,7 +215,7 @@ def test_hub_out_of_reach(monkeypatch):
         raise ConnectionError("no route")
 
     monkeypatch.setattr(glue_data, "load_dataset", fail)
-    with pytest.raises(ConnectionError, match=r"\(no route\). Without a network, give local files.*--train_file"):
+    with pytest.raises(GAUError, match=r"\(no route\). Without a network, give local files.*--train_file"):
         load("train", task_name="sst2")
 
 
