@@ -37,6 +37,7 @@ from modeling_gau.runs.tables import aligned, markdown, write_csv
 
 SIZES = {
     "128": "hidden_size=128,intermediate_size=256,num_hidden_layers=6",
+    "128k": "hidden_size=128,intermediate_size=256,num_hidden_layers=6,attention_key_size=128",  # wide keys
     "192": "",  # gau-tiny
     "256": "hidden_size=256,intermediate_size=512,num_hidden_layers=8",
 }

@@ -23,7 +23,7 @@ from transformers import (
 )
 from transformers.tokenization_utils_base import LARGE_INTEGER
 
-from ..attention_gau import check_attention_backend
+from ..attention_gau import ATTENTION_NORMALIZATIONS, check_attention_backend
 from ..configuration_gau import GAUConfig, GAUError
 from .arguments import ModelArguments
 from .recipes import RecipeLoader, did_you_mean
@@ -52,6 +52,8 @@ def resolve_config(model_args: ModelArguments, **changes: Any) -> PreTrainedConf
     overrides = config_overrides(model_args)
     _check_fields(config_class, overrides, options)
     changes = overrides | options | changes
+    if model_args.config_name in _presets():
+        changes = _without_useless_offsets(changes) | changes
     try:
         config = config_class.from_dict(config_dict | changes)
     except StrictDataclassError as error:
@@ -59,6 +61,14 @@ def resolve_config(model_args: ModelArguments, **changes: Any) -> PreTrainedConf
     if isinstance(config, GAUConfig) and model_args.attn_implementation is not None:
         check_attention_backend(model_args.attn_implementation, config)
     return config
+
+
+def _without_useless_offsets(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Takes a preset's offsets of query and key back where a run changes what they are for: a softmax whose relative
+    positions they are. Weights that are made from the scores one by one do not learn with them."""
+    normalization = ATTENTION_NORMALIZATIONS.get(changes.get("attention_normalization"))
+    others = normalization is not None and normalization.family != "softmax"
+    return {"query_key_offset_init": None} if others or changes.get("relative_position_bias") else {}
 
 
 def known_length(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> int:

@@ -80,7 +80,7 @@ def test_a_run_leaves_a_checkpoint_that_loads(finished):
     batch = tokenizer("the old [MASK] sees", return_tensors="pt")
     assert model(**batch, labels=batch["input_ids"]).logits.shape == (*batch["input_ids"].shape, len(tokenizer))
     assert metrics["train_parameters"] == model.num_parameters()
-    assert metrics["train_parameters_without_embeddings"] == 2 * (32 * (2 * 64 + 16) + 64 * 32 + 2 * 16)
+    assert metrics["train_parameters_without_embeddings"] == 2 * (32 * (2 * 64 + 16) + 64 * 32 + 4 * 16)
     assert len(pipeline("fill-mask", model=str(output_dir))("the old [MASK] sees")) == 5
 
 

@@ -39,6 +39,22 @@ def test_resolve_config_of_a_preset(presets):
     assert (config.attention_normalization, config.fixed_n, config.vocab_size) == ("squared_relu", 256, 99)
 
 
+def test_offsets_of_a_preset_serve_the_softmax_family_alone(presets):
+    content = '{"model_type": "gau", "query_key_offset_init": 1.4}'
+    (presets / "config.json").write_text(content)
+
+    def offset(name="small-one", **arguments):
+        return resolve_config(ModelArguments(config_name=name, **arguments)).query_key_offset_init
+
+    assert offset() == offset(attention_normalization="softmax_sink") == 1.4
+    assert offset(attention_normalization="squared_relu") is None
+    assert offset(config_overrides="attention_normalization=sigmoid") is None
+    assert offset(config_overrides="relative_position_bias=rotary") is None
+    assert offset(attention_normalization="squared_relu", config_overrides="query_key_offset_init=1.4") == 1.4
+    # A file that is no preset is taken at its word.
+    assert offset(name=str(presets), attention_normalization="squared_relu") == 1.4
+
+
 def test_resolve_config_of_a_directory(tmp_path):
     BertConfig(hidden_size=36, num_attention_heads=3).save_pretrained(tmp_path / "bert")
     model = ModelArguments(model_name_or_path=str(tmp_path / "bert"), config_overrides="num_hidden_layers=2")
