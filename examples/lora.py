@@ -13,6 +13,7 @@ Writes the adapters, a few per cent of the model's size, and to merged/ a plain 
 without PEFT. All arguments of transformers.TrainingArguments work too.
 """
 
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -89,6 +90,9 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     )
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
     trainer.save_model()  # adapters, classifier and the name of the base checkpoint
+    if trainer.is_world_process_zero():  # safetensors may leave weights to their owner alone
+        folder = Path(args.output_dir)
+        shutil.copymode(folder / "adapter_config.json", folder / "adapter_model.safetensors")
 
     metrics = trainer.evaluate()
     merged_dir = Path(args.output_dir) / "merged"

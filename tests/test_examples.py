@@ -302,6 +302,8 @@ def test_lora(folder, scripts, capsys):
     assert "trainable params: 4,418 " in capsys.readouterr().out
     assert {"adapter_model.safetensors", "merged"} <= {path.name for path in Path("outputs/lora").iterdir()}
     assert not Path("outputs/lora/model.safetensors").exists()
+    modes = {Path(f"outputs/lora/adapter_{name}").stat().st_mode for name in ("config.json", "model.safetensors")}
+    assert len(modes) == 1
 
     printed, variables = run_snippet("lora")
     assert "'label': 'positive'" in printed
@@ -414,7 +416,7 @@ def test_wrong_rows_and_columns(folder, scripts, name, split, changes, message):
 
 @pytest.mark.parametrize("name", ["token_classification", "question_answering", "lora", "sentence_embeddings"])
 def test_without_files_a_script_says_what_it_needs(scripts, name):
-    with pytest.raises(GAUError, match="Missing: --train_file, --validation_file. --help shows an example"):
+    with pytest.raises(GAUError, match=r"Missing: --train_file, --validation_file\. --help shows an example"):
         scripts(name).main(["--model_name_or_path", "outputs/pretrained", "--use_cpu"])
     rows = re.findall(r"^ {4}(\{.*?\})$", scripts(name).__doc__, flags=re.MULTILINE | re.DOTALL)
     assert len(rows) == (2 if name == "sentence_embeddings" else 1)

@@ -7,6 +7,7 @@ tensor_bundle.proto, tensorflow/core/lib/io/format.h and leveldb's table_format.
 verified.
 """
 
+import math
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -58,14 +59,17 @@ class TensorBundle:
     def __init__(self, prefix: str | Path):
         self.prefix = Path(prefix)
         self.index_path = self.prefix.with_name(f"{self.prefix.name}.index")
-        content = dict(self._table(self.index_path.read_bytes()))
-        if b"" not in content:
-            raise self._damaged("it has no header")
-        header = dict(_fields(content.pop(b"")))
+        try:
+            content = dict(self._table(self.index_path.read_bytes()))
+            header = dict(_fields(content.pop(b"", b"")))
+            self.n_shards = _number(header, 1, 1)
+            self.entries = {name.decode(): _bundle_entry(value) for name, value in content.items()}
+        except GAUError:
+            raise
+        except (IndexError, TypeError, ValueError, struct.error) as error:
+            raise self._damaged(f"its content makes no sense ({error})") from error
         if header.get(2, 0) != 0:
             raise GAUError(f"{self.index_path}: big-endian tensors are not supported.")
-        self.n_shards = header.get(1, 1)
-        self.entries = {name.decode(): _bundle_entry(value) for name, value in content.items()}
 
     def read(self, name: str) -> np.ndarray:
         """The tensor of that name, as a read-only view of the file.
@@ -81,7 +85,7 @@ class TensorBundle:
         path = self.prefix.with_name(f"{self.prefix.name}.data-{entry.shard:05d}-of-{self.n_shards:05d}")
         if path.stat().st_size < entry.offset + entry.size:
             raise GAUError(f"{path} is cut short: {name} ends at byte {entry.offset + entry.size:,}.")
-        if entry.size != np.dtype(entry.dtype).itemsize * int(np.prod(entry.shape)):
+        if entry.size != np.dtype(entry.dtype).itemsize * math.prod(entry.shape):
             raise self._damaged(f"{name} has {entry.size} bytes for the shape {entry.shape}")
         if entry.size == 0:
             return np.empty(entry.shape, entry.dtype)
@@ -135,17 +139,24 @@ def _bundle_entry(message: bytes) -> BundleEntry:
     """A BundleEntryProto."""
     fields = list(_fields(message))
     values = dict(fields)
-    dims = [dict(_fields(value)).get(1, 0) for number, value in _fields(values.get(2, b"")) if number == 2]
-    dtype = values.get(1, 0)
+    dims = [_number(dict(_fields(value)), 1) for number, value in _fields(values.get(2, b"")) if number == 2]
+    dtype = _number(values, 1)
     return BundleEntry(
         dtype=_DTYPES.get(dtype, dtype),
         shape=tuple(dims),
-        shard=values.get(3, 0),
-        offset=values.get(4, 0),
-        size=values.get(5, 0),
-        checksum=values.get(6, 0),
+        shard=_number(values, 3),
+        offset=_number(values, 4),
+        size=_number(values, 5),
+        checksum=_number(values, 6),
         is_sliced=7 in values,
     )
+
+
+def _number(fields: Mapping[int, int | bytes], key: int, default: int = 0) -> int:
+    value = fields.get(key, default)
+    if not isinstance(value, int) or value >= 2**63:
+        raise ValueError(f"field {key} is no number")
+    return value
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:

@@ -148,8 +148,12 @@ def check_ranges(values: Mapping[str, float | None], ranges: Mapping[str, _Range
     """Raises ValueError for the first of the values that is out of its range."""
     for name, (allowed, is_allowed) in ranges.items():
         value = values[name]
-        if value is not None and not is_allowed(value):
-            raise GAUError(f"--{name} must be {allowed}, got {value}.")
+        try:
+            if value is None or is_allowed(value):
+                continue
+        except TypeError:  # a word, from Python
+            pass
+        raise GAUError(f"--{name} must be {allowed}, got {value!r}.")
 
 
 # Optimizers that look for their matrices in a model.

@@ -29,8 +29,11 @@ def run_program(main: Callable[[], object]) -> None:
 
     An error that its message explains, of ours or of the operating system, ends the program with `error: <message>`
     and exit code 2; with TRANSFORMERS_VERBOSITY=debug or --log_level debug its traceback comes before. Every other
-    exception is a fault of the program and shows its traceback. Ctrl-C ends it with exit code 130.
+    exception is a fault of the program and shows its traceback. Ctrl-C ends it with exit code 130, SIGTERM with 143;
+    both leave nothing half-written.
     """
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         main()
     except (GAUError, OSError, ImportError) as error:

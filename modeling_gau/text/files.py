@@ -424,11 +424,14 @@ def _paragraphs(head: str, lines: TextIO) -> Iterator[tuple[int, str]]:
 # ---- JSON ----
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _RepeatedKey:
     """Stands for an object that repeats a key, which `json` would read as if only the last one were there."""
 
     name: str
+
+    def __repr__(self) -> str:
+        return f"an object with the key {self.name!r} twice"
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object] | _RepeatedKey:

@@ -14,6 +14,7 @@ import pytest
 from gau_alpha_reference import EMPTY_BLOCK, write_bundle
 from gau_alpha_reference import crc32c as crc32c_by_bits
 
+from modeling_gau import GAUError
 from modeling_gau.gau_alpha.convert import convert
 from modeling_gau.gau_alpha.tensorflow_reader import TensorBundle, checkpoint_prefixes, crc32c
 
@@ -124,6 +125,34 @@ def test_every_changed_byte_of_the_index_is_found(written):
         else:
             with pytest.raises(ValueError, match=r"damaged|compressed"):
                 TensorBundle(written)
+
+
+def test_content_that_makes_no_sense_under_right_checksums(tmp_path, monkeypatch):
+    generator = np.random.default_rng(2)
+    block = reference._block
+
+    def changed(entries):
+        """One byte of one key or value is another."""
+        entries = [[bytearray(key), bytearray(value)] for key, value in entries]
+        parts = [part for entry in entries for part in entry if part]
+        if parts:
+            part = parts[generator.integers(len(parts))]
+            part[generator.integers(len(part))] = generator.integers(256)
+        return block([(bytes(key), bytes(value)) for key, value in entries])
+
+    monkeypatch.setattr(reference, "_block", changed)
+    variables = {"a": np.ones((2, 3), np.float32), "b": np.ones(5, np.float32)}
+    outcomes = {"read": 0, "refused": 0}
+    for _ in range(300):
+        write_bundle(tmp_path / "model.ckpt", variables)
+        try:
+            bundle = TensorBundle(tmp_path / "model.ckpt")
+            for name in bundle.entries:
+                bundle.read(name)
+            outcomes["read"] += 1
+        except (GAUError, FileNotFoundError):  # of a data file
+            outcomes["refused"] += 1
+    assert outcomes["refused"] > 100, outcomes
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 20, b"x" * 100])

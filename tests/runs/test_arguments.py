@@ -5,6 +5,7 @@ import math
 
 import pytest
 
+from modeling_gau import GAUError
 from modeling_gau.glue.arguments import GlueArguments
 from modeling_gau.glue.study import StudyArguments
 from modeling_gau.glue.trainer import GlueTrainingArguments
@@ -192,6 +193,11 @@ def test_numbers_out_of_range_are_refused_when_they_are_given(kind, name, allowe
     for value in (-1, math.nan, 10**40 if "from" in allowed else math.inf):
         with pytest.raises(ValueError, match=rf"--{name} must be .*({allowed}).*, got {value}\."):
             kind(use_cpu=True, **{name: value})
+
+
+def test_a_word_for_a_number_is_refused():
+    with pytest.raises(GAUError, match="--weight_decay must be a finite number of at least 0, got '1e-2'"):
+        PretrainingArguments(use_cpu=True, weight_decay="1e-2")
 
 
 def test_seeds_of_a_study_are_seeds():

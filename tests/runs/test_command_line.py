@@ -1,8 +1,11 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """Programs answer errors in one line, with exit code 2."""
 
+import os
 import runpy
+import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -67,6 +70,25 @@ def test_ctrl_c_has_its_own_exit_code(capsys):
         run_program(raising(KeyboardInterrupt()))
     assert exit.value.code == 130
     assert capsys.readouterr().err.strip() == "Interrupted."
+
+
+def test_sigterm_ends_a_program_by_an_exception(capsys):
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    left = []
+
+    def main():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        finally:
+            left.append("cleaned")
+
+    try:
+        with pytest.raises(SystemExit) as exit:
+            run_program(main)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (exit.value.code, left) == (143, ["cleaned"])
 
 
 def test_a_wrong_option_brings_no_pages_of_usage(capsys):
