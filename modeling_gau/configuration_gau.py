@@ -322,7 +322,7 @@ class GAUConfig(PreTrainedConfig):
         _check_range("fixed_n", self.fixed_n, 1, _LARGEST_INTEGER, ", or None for each sequence's own n")
 
     def validate_sizes(self):
-        """Numbers are in range, there is one head, the key width is even, the padding token is in the vocabulary."""
+        """Numbers are in range, there is one head, the padding token is in the vocabulary."""
         for name, (smallest, largest) in _RANGES.items():
             value = getattr(self, name)
             if value is not None:
@@ -330,11 +330,6 @@ class GAUConfig(PreTrainedConfig):
         if self.num_attention_heads != 1:
             raise GAUError(
                 f"num_attention_heads={self.num_attention_heads}: a gated attention unit has exactly one head."
-            )
-        if self.attention_key_size % 2:
-            raise GAUError(
-                f"attention_key_size={self.attention_key_size} must be even: rotary positions pair neighbouring "
-                "columns."
             )
         # softmax_plus divides by its log.
         _check_range("reference_length", self.reference_length, 2, _LARGEST_INTEGER)

@@ -24,17 +24,14 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import (
-    AutoConfig,
     AutoModel,
     AutoModelForMaskedLM,
     AutoModelForMultipleChoice,
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
-    AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -43,6 +40,7 @@ from transformers import (
 from .attention_gau import DEFAULT_ATTENTION_BACKEND
 from .configuration_gau import GAUConfig, GAUError
 from .runs.command_line import run_program
+from .runs.models import check_fit, load_tokenizer, load_with_misfits, read_config
 from .runs.recipes import parse_arguments
 
 
@@ -267,11 +265,20 @@ def _program_files(path: Path) -> list[Path]:
     return [file for file in (path, path.with_name(f"{path.name}.data")) if file.is_file()]
 
 
-def _select(inputs: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+def _select(inputs: Mapping[str, Any], names: Sequence[str]) -> dict[str, np.ndarray]:
     missing = [name for name in names if name not in inputs]
     if missing:
         raise GAUError(f"The program takes {', '.join(names)}, but got no {', '.join(missing)}.")
-    return {name: inputs[name] for name in names}
+    try:
+        arrays = {name: np.asarray(inputs[name], dtype=np.int64) for name in names}
+    except (TypeError, ValueError) as error:
+        raise GAUError(
+            f"{', '.join(names)} must be integers in rows of one length: pad the batch ({error})"
+        ) from error
+    shapes = {name: array.shape for name, array in arrays.items()}
+    if len(set(shapes.values())) > 1:
+        raise GAUError(f"{', '.join(names)} must have one shape, but got {', '.join(map(str, shapes.values()))}.")
+    return arrays
 
 
 def _load_torch_export(path: Path, num_threads: int | None) -> Program:
@@ -282,7 +289,7 @@ def _load_torch_export(path: Path, num_threads: int | None) -> Program:
 
     @torch.no_grad()
     def run(inputs: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-        return module(**{name: torch.as_tensor(value) for name, value in _select(inputs, names).items()})
+        return module(**{name: torch.from_numpy(value) for name, value in _select(inputs, names).items()})
 
     return run
 
@@ -297,8 +304,15 @@ def _load_onnx(path: Path, num_threads: int | None) -> Program:
     output_names = [node.name for node in session.get_outputs()]
 
     def run(inputs: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-        feeds = {name: np.asarray(value, dtype=np.int64) for name, value in _select(inputs, input_names).items()}
-        return dict(zip(output_names, map(torch.from_numpy, session.run(None, feeds)), strict=True))
+        feeds = _select(inputs, input_names)
+        try:
+            outputs = session.run(None, feeds)
+        except onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument as error:  # of a table's index
+            said = " ".join(str(error).split())
+            raise GAUError(
+                f"The program refuses {', '.join(input_names)}; are all ids in its vocabulary? {said}"
+            ) from error
+        return dict(zip(output_names, map(torch.from_numpy, outputs), strict=True))
 
     return run
 
@@ -370,14 +384,25 @@ def export_model(
             f"Expected a transformers model, got a {type(model).__name__}. Merge a PEFT adapter into its model first: "
             "model.merge_and_unload()."
         )
+    if model.config.is_encoder_decoder:
+        raise GAUError(f"{type(model).__name__} is an encoder and a decoder; only encoders can be exported.")
+    if tokenizer is not None and not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise GAUError(
+            f"tokenizer must be a tokenizer of transformers, got a {type(tokenizer).__name__}: load it with "
+            "AutoTokenizer.from_pretrained."
+        )
     _check_format(format, quantize)
     _check_output_dir(output_dir, overwrite)
     tolerance = TOLERANCES[quantize] if tolerance is None else tolerance
     export_format, names = EXPORT_FORMATS[format], INPUT_NAMES
     if tokenizer is not None:
         names = tuple(name for name in INPUT_NAMES if name in tokenizer.model_input_names)
-    output_dir.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{output_dir.name}-", dir=output_dir.parent) as folder:
+    try:
+        output_dir.parent.mkdir(parents=True, exist_ok=True)
+        made = tempfile.TemporaryDirectory(prefix=f".{output_dir.name}-", dir=output_dir.parent)
+    except OSError as error:
+        raise GAUError(f"output_dir '{output_dir}' cannot be written: {error.strerror}.") from error
+    with made as folder:
         path = Path(folder) / export_format.file_name
         difference = _write_program(model, names, export_format, quantize, path)
         if not difference <= tolerance:
@@ -427,7 +452,14 @@ def load_exported(path: str | os.PathLike, num_threads: int | None = None) -> Pr
         file = path / export_format.file_name if path.is_dir() else path
         if file.is_file() and file.suffix == Path(export_format.file_name).suffix:
             _check_packages(export_format)
-            return export_format.load(file, num_threads)
+            try:
+                return export_format.load(file, num_threads)
+            except GAUError:
+                raise
+            except Exception as error:  # of many types: ONNX Runtime's own, and those of a pickle or an archive
+                raise GAUError(
+                    f"'{file}' is damaged, or no exported program: {' '.join(str(error).split())}"
+                ) from error
     names = ", ".join(export_format.file_name for export_format in EXPORT_FORMATS.values())
     raise GAUError(f"'{path}' is neither an exported program nor a directory with one ({names}). Run export_model.")
 
@@ -534,18 +566,19 @@ def load_for_export(arguments: ExportArguments) -> tuple[PreTrainedModel, PreTra
     """
     hub = {"revision": arguments.revision, "trust_remote_code": arguments.trust_remote_code}
     name = arguments.model_name_or_path
-    task = arguments.task or _task_of(AutoConfig.from_pretrained(name, **hub), name)
+    task = arguments.task or _task_of(read_config(name, **hub), name)
     _, auto_class = TASKS[task]
-    try:
-        model, loading = auto_class.from_pretrained(name, dtype=torch.float32, output_loading_info=True, **hub)
-    except SafetensorError as error:
-        raise GAUError(f"The weights of '{name}' are damaged or cut short ({error}): copy them again.") from error
-    if loading["missing_keys"]:
+    tokenizer = load_tokenizer(arguments.tokenizer_name or name, **hub)
+    model, misfits = load_with_misfits(auto_class, name, dtype=torch.float32, **hub)
+    check_fit(
+        name, misfits, f"If it was not trained for {task}, fine-tune it, or name the task it was saved for (--task)."
+    )
+    if len(tokenizer) > model.config.vocab_size:
         raise GAUError(
-            f"'{name}' has no weights for {', '.join(sorted(loading['missing_keys']))}, so it was not trained for "
-            f"{task}. Fine-tune it first, or name the task it was saved for (--task)."
+            f"The tokenizer {arguments.tokenizer_name or name} has {len(tokenizer)} tokens, but {name} embeds "
+            f"{model.config.vocab_size}: give the tokenizer that it was trained with."
         )
-    return model, AutoTokenizer.from_pretrained(arguments.tokenizer_name or name, **hub)
+    return model, tokenizer
 
 
 def _task_of(config: PreTrainedConfig, name: str) -> str:

@@ -681,6 +681,13 @@ def _check_values_of_additive_mask(attention_mask: torch.Tensor) -> None:
         )
 
 
+def _changes(numbers: torch.Tensor) -> torch.Tensor:
+    """How often another number than 0 begins in each row, `(batch,)`."""
+    begins = torch.ones_like(numbers, dtype=torch.bool)
+    begins[:, 1:] = numbers[:, 1:] != numbers[:, :-1]
+    return (begins & (numbers != 0)).sum(dim=1)
+
+
 def _check_document_ids(
     document_ids: torch.Tensor, attention_mask: torch.Tensor | None, shape: tuple[int, int], lengths: Mapping
 ) -> None:
@@ -693,6 +700,10 @@ def _check_document_ids(
         )
     if has_values(document_ids) and bool((document_ids < 0).any()):
         raise GAUError(f"document_ids must not be negative (0 marks padding), but go down to {document_ids.min()}.")
+    if has_values(document_ids) and not torch.equal(_changes(document_ids), _changes(document_ids.sort(dim=1).values)):
+        raise GAUError(
+            "document_ids: the tokens of a document must stand together, but some come back to an earlier one."
+        )
     if lengths:
         raise GAUError(f"Give document_ids or {', '.join(lengths)}, not both: each says which tokens see each other.")
     if attention_mask is None or (attention_mask.ndim == 2 and not has_values(attention_mask, document_ids)):

@@ -17,8 +17,8 @@ ALLOWED = {
     "pretraining": {"model", "text", "runs"},
     "glue": {"model", "text", "runs"},
     "lengths": {"model", "text", "runs", "pretraining", "glue"},
-    "gau_alpha": {"model", "text", "runs.command_line", "runs.model_card"},
-    "export": {"model", "text", "runs.command_line", "runs.recipes"},
+    "gau_alpha": {"model", "text", "runs.command_line", "runs.model_card", "runs.models"},
+    "export": {"model", "text", "runs.command_line", "runs.models", "runs.recipes"},
 }
 
 

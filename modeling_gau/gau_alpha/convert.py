@@ -23,12 +23,12 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoTokenizer
 
 from ..configuration_gau import GAUConfig, GAUError
 from ..modeling_gau import GAUForMaskedLM, GAUModel, GAUPreTrainedModel
 from ..runs.command_line import ArgumentParser
 from ..runs.model_card import ModelCardFacts, write_model_card
+from ..runs.models import load_tokenizer, read_config
 from .checkpoints import (
     PORT_CONFIG,
     PORT_NORMALIZATIONS,
@@ -118,7 +118,7 @@ def convert_to_port(
         model = _load_ours(source, softmax_plus_min_length)
         has_head = isinstance(model, GAUForMaskedLM)
         description = port_config(model.config, has_head) | {"torch_dtype": str(model.dtype).removeprefix("torch.")}
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokenizer = load_tokenizer(source)
         lowercase = check_tokenizer(tokenizer, model.config.vocab_size, model.config.pad_token_id)
         if 1 in tokenizer("a", "a").get("token_type_ids", []):
             logger.warning("The tokenizer assigns token type 1 to the second text of a pair; the port's assigns 0.")
@@ -139,7 +139,7 @@ def _load_ours(source: str | Path, softmax_plus_min_length: int | None) -> GAUPr
             raise GAUError(
                 f"{source} is not a checkpoint of this package ({name}). To convert from GAU-alpha, drop --to-port."
             )
-    config = AutoConfig.from_pretrained(source)
+    config = read_config(source)
     if not isinstance(config, GAUConfig):
         raise GAUError(f"{source} is a checkpoint of type {config.model_type!r}, not 'gau'.")
     architecture = (config.architectures or [GAUForMaskedLM.__name__])[0]
@@ -218,8 +218,12 @@ def _whole_directory(path: Path) -> Iterator[Path]:
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise GAUError(f"--output {path} is not empty: choose another directory, or remove it.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as temporary:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made = tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent)
+    except OSError as error:
+        raise GAUError(f"--output {path} cannot be written: {error.strerror}.") from error
+    with made as temporary:
         inside = Path(temporary) / path.name
         inside.mkdir()
         yield inside

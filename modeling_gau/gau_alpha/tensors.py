@@ -87,9 +87,7 @@ def check_tensors(
     }
     lines = [f"{kind}: {_some(names)}" for kind, names in faults.items() if names]
     if lines:
-        raise GAUError(
-            f"{source} does not match its configuration.\n  " + "\n  ".join(lines) + (f"\n{hint}" if hint else "")
-        )
+        raise GAUError(f"{source} does not match its configuration; {'; '.join(lines)}.{f' {hint}' if hint else ''}")
 
 
 def check_precision(dtypes: Mapping[str, object], floating: Collection[object], source: str) -> None:

@@ -160,8 +160,8 @@ class GlueArguments:
             raise GAUError(f"--label_column {' '.join(labels)} names a column twice.")
         if len(labels) > 1 and not (is_local and self.problem_type in (None, "multi_label")):
             raise GAUError(
-                f"--label_column {' '.join(labels)}: several columns make a multi-label problem. Give one column, or "
-                "leave out --task_name and --problem_type."
+                f"--label_column {' '.join(labels)}: several columns make a multi-label problem, not "
+                f"{self.problem_type or self.task_name}. Give one column, or leave out --task_name and --problem_type."
             )
         texts = [options.text, options.text_pair] if options.text else task.read_columns if not is_local else []
         twice = [name for name in texts if name in (options.labels or ("label",))]

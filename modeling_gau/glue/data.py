@@ -5,9 +5,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from datasets import Dataset, Features, Value, load_dataset
-from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase, TrainingArguments
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase, TrainingArguments
 
 from ..configuration_gau import GAUError
+from ..runs import models
 from ..runs.arguments import ModelArguments
 from ..runs.models import known_length
 from ..text.fingerprints import digest
@@ -269,13 +270,8 @@ def tokenize_split(
 
 def load_tokenizer(model_args: ModelArguments, base_config: PreTrainedConfig) -> PreTrainedTokenizerBase:
     name = model_args.tokenizer_name or model_args.model_name_or_path
-    tokenizer = AutoTokenizer.from_pretrained(
-        name,
-        cache_dir=model_args.cache_dir,
-        revision=model_args.revision,
-        token=model_args.token,
-        trust_remote_code=model_args.trust_remote_code,
-    )
+    trust = model_args.trust_remote_code
+    tokenizer = models.load_tokenizer(name, trust_remote_code=trust, **model_args.hub_options())
     if tokenizer.pad_token_id is None:
         raise GAUError(f"The tokenizer {name} has no padding token, which batches need: give one that has.")
     if model_args.model_name_or_path and len(tokenizer) > base_config.vocab_size:

@@ -170,7 +170,10 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
     args = parser.parse_args(argv)
     written = []
     for path in args.results:
-        written += plot_length_results(read_results(path), args.output_dir or path.parent, path.stem)
+        rows = read_results(path)
+        if not rows:
+            raise GAUError(f"{path} holds no results to draw.")
+        written += plot_length_results(rows, args.output_dir or path.parent, path.stem)
     for path in written:
         print(f"Wrote {path}")
     return written

@@ -22,12 +22,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from tqdm.auto import tqdm
-from transformers import AutoConfig, AutoTokenizer
 from transformers.utils import logging
 
 from ..attention_gau import ATTENTION_NORMALIZATIONS
 from ..configuration_gau import GAUConfig, GAUError
 from ..modeling_gau import GAUForMaskedLM, GAURotaryEmbedding
+from ..runs import models
 from ..runs.locks import lock_results
 from ..runs.models import check_fit, load_with_misfits
 from ..runs.recipes import parse_arguments
@@ -294,7 +294,7 @@ class LoadedCheckpoint:
 
 def read_config(name: str, **hub: Any) -> GAUConfig:
     """The configuration of a checkpoint. Raises ValueError if it is not a GAU."""
-    config = AutoConfig.from_pretrained(name, **hub)
+    config = models.read_config(name, **hub)
     if not isinstance(config, GAUConfig):
         raise GAUError(f"{name} is a {config.model_type} checkpoint; only GAU models can be measured.")
     if config.architectures and not any(kind.endswith("ForMaskedLM") for kind in config.architectures):
@@ -373,6 +373,7 @@ def measure_length_generalization(
     hub = {"revision": revision, "token": token, "cache_dir": cache_dir}
     settings, computation = settings or Settings(), computation or Computation()
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    _check_device(device)
     checkpoints = list(dict.fromkeys(name.rstrip("/") for name in checkpoints))
     with nullcontext() if output_file is None else lock_results(Path(output_file)):
         file = ResultFile(Path(output_file)) if output_file is not None else None
@@ -384,6 +385,14 @@ def measure_length_generalization(
             windows = _windows(loaded, cells, documents, max_tokens, mlm_probability, seed, hub)
             rows += _measure_checkpoint(loaded, cells, windows, computation, seed, file)
     return rows
+
+
+def _check_device(name: str) -> None:
+    try:
+        torch.empty(1, device=name)
+    except (AssertionError, NotImplementedError, RuntimeError) as error:
+        said = str(error).splitlines()[0]
+        raise GAUError(f"--device {name} cannot be used here; cpu always can ({said})") from error
 
 
 def _measure_checkpoint(
@@ -463,7 +472,7 @@ def _windows(
     seed: int,
     hub: dict[str, Any],
 ) -> MaskedWindows:
-    tokenizer = AutoTokenizer.from_pretrained(loaded.name, **hub)
+    tokenizer = models.load_tokenizer(loaded.name, **hub)
     tokens = (encode_texts([text], tokenizer)[0] for text in documents)
     lengths = list(dict.fromkeys(cell.length for cell in cells))
     windows = mask_windows(tokens, Masking(tokenizer, mlm_probability), lengths, max_tokens, seed)

@@ -33,9 +33,16 @@ def read_results(path: str | Path) -> list[dict[str, str]]:
     """The rows of a file, without a truncated last line.
 
     Raises:
-        ValueError: a column is missing.
+        ValueError: a column is missing, or a value is no number.
     """
-    return _read(path)[1]
+    rows = _read(path)[1]
+    for number, row in enumerate(rows, start=2):
+        try:
+            int(row["length"]), float(row["value"])
+        except (TypeError, ValueError):
+            length, value = row["length"], row["value"]
+            raise GAUError(f"{path}, line {number}: length {length!r} and value {value!r} must be numbers.") from None
+    return rows
 
 
 def _read(path: str | Path) -> tuple[list[str], list[dict[str, str]]]:

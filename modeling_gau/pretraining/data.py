@@ -13,9 +13,10 @@ import numpy as np
 import pyarrow.compute as pc
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from ..configuration_gau import GAUError
+from ..runs import models
 from ..runs.arguments import ModelArguments
 from ..text.arguments import DataArguments
 from ..text.batches import (
@@ -186,7 +187,7 @@ def load_tokenizer(
             trained = [train_tokenizer(documents, data_args.tokenizer_type, data_args.vocab_size, lowercase)]
         return broadcast_object_list(trained)[0]
     trust = model_args.trust_remote_code
-    tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust, **model_args.hub_options())
+    tokenizer = models.load_tokenizer(name, trust_remote_code=trust, **model_args.hub_options())
     missing = [role for role in ("cls", "sep", "mask", "pad") if getattr(tokenizer, f"{role}_token_id") is None]
     if missing:
         raise GAUError(

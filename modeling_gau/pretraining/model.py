@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import torch
 from transformers import (
-    AutoConfig,
     AutoModelForMaskedLM,
     PreTrainedConfig,
     PreTrainedModel,
@@ -15,7 +14,15 @@ from transformers import (
 
 from ..configuration_gau import GAUError
 from ..runs.arguments import ModelArguments
-from ..runs.models import check_fit, config_overrides, known_length, resolve_config, start_model, stated_fields
+from ..runs.models import (
+    check_fit,
+    config_overrides,
+    known_length,
+    read_config,
+    resolve_config,
+    start_model,
+    stated_fields,
+)
 from ..runs.run_record import compare_values
 from ..text.arguments import DataArguments
 from ..text.batches import Stage, all_lengths
@@ -158,7 +165,7 @@ def _check_same_model(config: PreTrainedConfig, checkpoint: str, stages: Sequenc
     ignored = set(BOOKKEEPING_FIELDS)
     if any(stage.rope_theta is not None for stage in stages):
         ignored.add("rope_parameters")  # they follow from the step
-    saved = AutoConfig.from_pretrained(checkpoint).to_dict()
+    saved = read_config(checkpoint).to_dict()
     found = compare_values(saved, config.to_dict() | {"vocab_size": vocab_size})
     differing = [text for key, text in found.items() if key not in ignored and not key.endswith("_token_id")]
     if differing:
@@ -176,8 +183,8 @@ def load_model(
     check_fit(
         str(model_args.model_name_or_path),
         misfits,
-        "Give a whole masked language model with its own config.json, and no --config_name or --config_overrides that "
-        "change shapes; or begin a new model with --config_name alone.",
+        "Give --model_name_or_path a whole masked language model with its own config.json, and no --config_name or "
+        "--config_overrides that change shapes; or begin a new model with --config_name alone.",
     )
     if model_args.model_name_or_path is not None and len(tokenizer) > config.vocab_size:
         model.resize_token_embeddings(len(tokenizer))

@@ -17,6 +17,7 @@ from transformers import (
     CONFIG_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
     AutoConfig,
+    AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -157,11 +158,36 @@ def _class_of_name(model_args: ModelArguments, name: str, presets: Mapping[str, 
     trust = model_args.trust_remote_code
     try:
         return type(AutoConfig.from_pretrained(name, trust_remote_code=trust, **model_args.hub_options()))
-    except OSError as error:
+    except (OSError, ValueError, StrictDataclassError) as error:
         raise GAUError(
             f"{name} is neither a preset ({', '.join(presets) or 'none found'}), nor a directory with a config.json, "
             f"nor a model that the Hub gives.{did_you_mean(name, presets)} ({' '.join(str(error).split())})"
         ) from error
+
+
+def read_config(name: str | Path, **options: Any) -> PreTrainedConfig:
+    """The configuration of a checkpoint; `options` are those of `from_pretrained`.
+
+    Raises:
+        GAUError: there is none, or it cannot be read.
+    """
+    try:
+        return AutoConfig.from_pretrained(name, **options)
+    except (OSError, ValueError, StrictDataclassError) as error:
+        raise GAUError(f"{name} has no config.json that can be read ({' '.join(str(error).split())})") from error
+
+
+def load_tokenizer(name: str | Path, **options: Any) -> PreTrainedTokenizerBase:
+    """The tokenizer of a checkpoint; `options` are those of `from_pretrained`.
+
+    Raises:
+        GAUError: there is none, or it cannot be read.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(name, **options)
+    except Exception as error:  # tokenizers raises no other type for a damaged file, and transformers nearly all types
+        said = " ".join(str(error).split())
+        raise GAUError(f"{name} has no tokenizer that can be loaded ({type(error).__name__}: {said})") from error
 
 
 # Weights
@@ -203,7 +229,11 @@ def load_with_misfits(auto_class: type, name: str, **options) -> tuple[PreTraine
     except (SafetensorError, EOFError, UnicodeDecodeError, pickle.UnpicklingError) as error:
         # The first sentence: torch goes on to suggest `weights_only=False`, which may run code that the file holds.
         said = str(error).partition(". ")[0] or "the file ends early"
-        raise GAUError(f"The weights of {name} are damaged or cut short ({said}): copy them again.") from error
+        files = sorted(file.name for kind in ("*.safetensors", "*.bin") for file in Path(name).glob(kind))
+        raise GAUError(
+            f"The weights of {name} ({', '.join(files[:3]) or 'on the Hub'}) are damaged or cut short ({said}): copy "
+            "them again."
+        ) from error
     misfits = dict.fromkeys(loading["missing_keys"], "missing")
     misfits |= {key: f"{tuple(there)} there, {tuple(here)} here" for key, there, here in loading["mismatched_keys"]}
     return model, misfits

@@ -112,6 +112,14 @@ class RunTrainer(Trainer):
     _hub: HfApi | None = None
     _uploads: tuple[tuple[Path, Future], ...] = ()
 
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        """As in the Trainer; StableAdamW does without Triton on a CPU, where Triton does not run."""
+        optimizer = super().create_optimizer(model)
+        for group in optimizer.param_groups if self.args.device.type == "cpu" else ():
+            if "triton" in group:
+                group["triton"] = False
+        return optimizer
+
     # ---- Hooks for subclasses ----
 
     def run_state(self) -> dict[str, Any]:

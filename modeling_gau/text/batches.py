@@ -138,8 +138,9 @@ def check_lengths(stages: Sequence[Stage], positions: int) -> None:
     odd = [length for length in lengths if longest % length]
     if odd:
         raise GAUError(
-            f"Every row length must divide the longest one, {longest}, so that all steps have the same number of "
-            f"tokens; {', '.join(map(str, odd))} {'do' if len(odd) > 1 else 'does'} not. Powers of two do."
+            f"--mixed_lengths, --length_schedule: every row length must divide the longest one, {longest}, so that "
+            f"all steps have equally many tokens; {', '.join(map(str, odd))} {'do' if len(odd) > 1 else 'does'} not. "
+            "Powers of two do."
         )
     if positions % longest:
         raise GAUError(
