@@ -322,7 +322,7 @@ class GAUConfig(PreTrainedConfig):
         _check_range("fixed_n", self.fixed_n, 1, _LARGEST_INTEGER, ", or None for each sequence's own n")
 
     def validate_sizes(self):
-        """Numbers are in range, there is one head, the padding token is in the vocabulary."""
+        """Numbers are in range, there is one head, the key width is even, the padding token is in the vocabulary."""
         for name, (smallest, largest) in _RANGES.items():
             value = getattr(self, name)
             if value is not None:
@@ -330,6 +330,11 @@ class GAUConfig(PreTrainedConfig):
         if self.num_attention_heads != 1:
             raise GAUError(
                 f"num_attention_heads={self.num_attention_heads}: a gated attention unit has exactly one head."
+            )
+        if self.attention_key_size % 2:
+            raise GAUError(
+                f"attention_key_size={self.attention_key_size} must be even: rotary positions pair neighbouring "
+                "columns."
             )
         # softmax_plus divides by its log.
         _check_range("reference_length", self.reference_length, 2, _LARGEST_INTEGER)
@@ -363,9 +368,9 @@ class GAUConfig(PreTrainedConfig):
         rope_type = given.get("rope_type")
         if rope_type not in ("default", *ROPE_INIT_FUNCTIONS):
             allowed = ", ".join(("default", *ROPE_INIT_FUNCTIONS))
-            raise ValueError(f"Unknown rope_type='{rope_type}' in rope_parameters. Allowed: {allowed}.")
+            raise GAUError(f"Unknown rope_type='{rope_type}' in rope_parameters. Allowed: {allowed}.")
         if rope_type == "dynamic" and self.attention_key_size == 2:
-            raise ValueError("rope_type='dynamic' needs an attention_key_size of at least 4, but got 2.")
+            raise GAUError("rope_type='dynamic' needs an attention_key_size of at least 4, but got 2.")
         for name in _ROPE_RANGES.keys() & given.keys():
             if given[name] is None and name not in ("rope_theta", "factor"):  # as if it were not there
                 continue
@@ -391,7 +396,7 @@ class GAUConfig(PreTrainedConfig):
         if self.num_labels is not None:
             _check_range("num_labels", self.num_labels, 1, _MOST_LABELS)
         if self.problem_type not in (None, *_PROBLEM_TYPES):
-            raise ValueError(f"Unknown problem_type={self.problem_type!r}. Allowed: {', '.join(_PROBLEM_TYPES)}.")
+            raise GAUError(f"Unknown problem_type={self.problem_type!r}. Allowed: {', '.join(_PROBLEM_TYPES)}.")
         self._check_problem(self.num_labels)
 
     def _check_problem(self, num_labels: int | None) -> None:

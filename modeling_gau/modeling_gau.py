@@ -665,10 +665,10 @@ def _checked_class_ids(
     """
     if not isinstance(labels, torch.Tensor) or labels.dtype not in (torch.int64, torch.uint8):
         kind = labels.dtype if isinstance(labels, torch.Tensor) else type(labels).__name__
-        raise ValueError(f"{name} must be a tensor of int64, but got {kind}. Convert class ids with .long().")
+        raise GAUError(f"{name} must be a tensor of int64, but got {kind}. Convert class ids with .long().")
     if labels.shape not in shapes:
         allowed = " or ".join(str(tuple(shape)) for shape in shapes)
-        raise ValueError(f"{name} has shape {tuple(labels.shape)}, but must have {allowed}.")
+        raise GAUError(f"{name} has shape {tuple(labels.shape)}, but must have {allowed}.")
     labels = labels.long().reshape(shapes[0]).contiguous()  # the losses of transformers take views
     if classes is None or labels.device.type != "cpu" or not has_values(labels):
         return labels
@@ -823,7 +823,7 @@ class GAUForSequenceClassification(GAUPreTrainedModel):
     def _checked(self, labels: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
         """Labels in the form of the loss; a ValueError for those that it would broadcast or could not take."""
         if not isinstance(labels, torch.Tensor):
-            raise ValueError(f"labels must be a tensor, but got {type(labels).__name__}.")
+            raise GAUError(f"labels must be a tensor, but got {type(labels).__name__}.")
         labels = labels if labels.ndim else labels.unsqueeze(0)  # of a single row
         (batch, classes), problem = logits.shape, self.config.problem_type
         of_rows, of_classes = ((batch,), (batch, 1)), ((batch, classes),)
@@ -916,7 +916,10 @@ class GAUForQuestionAnswering(GAUPreTrainedModel):
         outputs = self._encode(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
         start_logits, end_logits = self.qa_outputs(self.dropout(outputs.last_hidden_state)).unbind(-1)
         loss = None
-        if start_positions is not None and end_positions is not None:
+        if (start_positions is None) != (end_positions is None):
+            missing = "start_positions" if start_positions is None else "end_positions"
+            raise GAUError(f"A loss needs start_positions and end_positions, but {missing} is missing.")
+        if start_positions is not None:
             shapes = (start_logits.shape[:1], (start_logits.shape[0], 1))
             # Positions outside the row are ignored.
             start_positions = _checked_class_ids(start_positions, *shapes, classes=None, name="start_positions")
@@ -993,12 +996,12 @@ class GAUForMultipleChoice(GAUPreTrainedModel):
         if given is None:
             return None
         if not isinstance(given, torch.Tensor):
-            raise ValueError(f"{name} must be a tensor, but got {type(given).__name__}.")
+            raise GAUError(f"{name} must be a tensor, but got {type(given).__name__}.")
         if given.ndim > 2 and tuple(given.shape[:2]) == shape[:2]:
             return given.flatten(0, 1)
         if name in ("position_ids", "token_type_ids") and tuple(given.shape) in (shape[2:], (1, shape[2])):
             return given
-        raise ValueError(
+        raise GAUError(
             f"{name} has shape {tuple(given.shape)}; for inputs of shape {shape} it must begin with {shape[:2]}."
         )
 

@@ -612,9 +612,9 @@ def row_shape(input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None
     """(batch, seq) of a batch, which has a sequence and a token at least."""
     shape = batch_shape(input_ids, inputs_embeds)
     if len(shape) != 2 or shape[0] == 0 or shape[1] == 0:
-        raise ValueError(
-            f"The batch is empty or not two-dimensional: its shape is {shape}, (batch, seq) with at least one "
-            "sequence and one token is needed."
+        raise GAUError(
+            f"{'input_ids' if inputs_embeds is None else 'inputs_embeds'}: the batch is empty or not two-dimensional. "
+            f"Its shape is {shape}, but must be (batch, seq), with at least one of each."
         )
     return shape
 
@@ -626,9 +626,9 @@ def checked_ids(name: str, ids: torch.Tensor | None, shape: tuple[int, int]) -> 
         return None
     if not isinstance(ids, torch.Tensor) or ids.dtype not in (torch.int64, torch.int32):
         kind = ids.dtype if isinstance(ids, torch.Tensor) else type(ids).__name__
-        raise ValueError(f"{name} must be a tensor of integers, int64 or int32, but got {kind}.")
+        raise GAUError(f"{name} must be a tensor of integers, int64 or int32, but got {kind}.")
     if tuple(ids.shape) not in (shape, (1, shape[1]), shape[1:]):
-        raise ValueError(
+        raise GAUError(
             f"{name} has shape {tuple(ids.shape)}; for a batch of shape {shape} it must be {shape} or {(1, shape[1])}."
         )
     return ids if ids.ndim == 2 else ids.unsqueeze(0)

@@ -77,9 +77,9 @@ class ModelArguments:
     def __post_init__(self):
         if self.model_type and (self.config_name or self.model_name_or_path):
             other = "config_name" if self.config_name else "model_name_or_path"
-            raise ValueError(f"--model_type and --{other} both name the model: keep one of them.")
+            raise GAUError(f"--model_type and --{other} both name the model: keep one of them.")
         if self.fixed_n is not None and not 1 <= self.fixed_n < 2**31:
-            raise ValueError(f"--fixed_n must be a positive number of tokens, at most 2147483647, got {self.fixed_n}.")
+            raise GAUError(f"--fixed_n must be a positive number of tokens, at most 2147483647, got {self.fixed_n}.")
 
     def hub_options(self) -> dict[str, str | None]:
         """Options of every `from_pretrained`."""
