@@ -71,7 +71,7 @@ def report_run(trainer: GlueTrainer, data: GlueData, record: Mapping[str, Any]) 
         write_model_card(output_dir, card_facts(record, trainer.model.config, data.task, output_dir))
     _print_results(data, record["results"])
     print(f"Wrote to {output_dir}:")
-    for path in sorted(output_dir.iterdir()):
+    for path in sorted(output_dir.glob("[!_]*")):  # not the lock of this run
         print(f"  {path.name}{'/' if path.is_dir() else ''}")
 
 

@@ -93,7 +93,7 @@ def report(
     print_losses_of_text(record)
     print_example(output_dir, data, trainer)
     print(f"\nWrote the model and its results to {output_dir}, which now holds:")
-    for path in sorted(output_dir.iterdir()):
+    for path in sorted(output_dir.glob("[!_]*")):  # not the lock of this run
         print(f"  {path.name}{'/' if path.is_dir() else ''}")
 
 
