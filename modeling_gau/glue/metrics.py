@@ -20,8 +20,6 @@ import datasets
 import evaluate
 import numpy as np
 
-from ..configuration_gau import GAUError
-
 
 _DESCRIPTION = (
     "Accuracy, F1, Matthews, Pearson and Spearman correlation, as each task of GLUE asks; accuracy and F1 for other "
@@ -163,7 +161,7 @@ class GlueMetric(evaluate.Metric):
 
     def _info(self) -> evaluate.MetricInfo:
         if self.config_name not in TASK_METRICS:
-            raise GAUError(
+            raise ValueError(
                 f"GLUE has no task {self.config_name!r}. Give one of {', '.join(TASK_METRICS)} as the second "
                 'argument, for instance evaluate.load("modeling_gau/glue/metrics.py", "sst2").'
             )
@@ -181,11 +179,11 @@ class GlueMetric(evaluate.Metric):
 
     def _compute(self, predictions: np.ndarray | list, references: np.ndarray | list) -> dict[str, float]:
         if len(references) == 0:
-            raise GAUError("There are no predictions: the metric of an empty split is undefined.")
+            raise ValueError("There are no predictions: the metric of an empty split is undefined.")
         if self.config_name == "multi_label":
             predictions, references = _cells(predictions), _cells(references)
             if predictions.shape != references.shape:
-                raise GAUError(
+                raise ValueError(
                     f"Predictions have {predictions.shape[1]} classes and references {references.shape[1]}: give both "
                     "the same number."
                 )
@@ -196,11 +194,11 @@ class GlueMetric(evaluate.Metric):
 def _cells(rows: Sequence[Sequence[int]]) -> np.ndarray:
     widths = {len(row) for row in rows}
     if len(widths) != 1 or 0 in widths:
-        raise GAUError(
+        raise ValueError(
             "multi_label compares lists with one number for each class, all of one length; got lengths "
             f"{', '.join(map(str, sorted(widths)))}."
         )
     cells = np.array(rows)
     if not np.isin(cells, (0, 1)).all():
-        raise GAUError("multi_label takes only 1, for a class that applies, and 0, for one that does not.")
+        raise ValueError("multi_label takes only 1, for a class that applies, and 0, for one that does not.")
     return cells

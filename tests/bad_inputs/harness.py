@@ -150,9 +150,10 @@ def _run(case: dict, places: dict[str, str], folder: Path) -> None:
     torch.set_num_threads(1)  # those of the parent are not here
     os.chdir(folder)
     said = folder / ".said"
-    with said.open("w") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
+    # Descriptors for libraries, objects for Python, which may have others in their place.
+    sys.stdout = sys.stderr = said.open("w", buffering=1, encoding="utf-8")
+    os.dup2(sys.stdout.fileno(), 1)
+    os.dup2(sys.stdout.fileno(), 2)
     outcome, message = "works", ""
     try:
         if "python" in case:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 from transformers import BertConfig, BertForMaskedLM
 
-from modeling_gau import GAUConfig, GAUForMaskedLM, GAUForSequenceClassification, GAUModel
+from modeling_gau import GAUConfig, GAUError, GAUForMaskedLM, GAUForSequenceClassification, GAUModel
 from modeling_gau.attention_gau import ATTENTION_NORMALIZATIONS
 from modeling_gau.lengths import measuring as length_generalization
 from modeling_gau.lengths.attention_statistics import ATTENTION_STATISTICS
@@ -37,6 +37,7 @@ from modeling_gau.lengths.results import (
     statistics_table,
 )
 from modeling_gau.lengths.settings import NOT_USED, Cell, Settings, has_learned_parameter, resolve_fixed_n
+from modeling_gau.runs import models
 from modeling_gau.runs.tables import write_csv
 from modeling_gau.text.evaluation_rows import mask_windows
 from modeling_gau.text.long_context import repeat_passages
@@ -556,7 +557,7 @@ def test_all_checkpoints_are_checked_before_the_first_is_measured(tmp_path, chec
         ("bert", ValueError, r"bert is a bert checkpoint; only GAU models can be measured"),
         ("scaled", ValueError, "scaled already"),
         ("longer", ValueError, "Nothing to measure for .*longer: .* only beyond its training length of 64"),
-        ("nowhere", OSError, "nowhere"),
+        ("nowhere", GAUError, "nowhere has no config.json"),
     ):
         texts = (pytest.fail("Text was read.") for _ in range(1))
         with pytest.raises(kind, match=message):
@@ -1074,8 +1075,8 @@ def test_hub_options_reach_every_loader(checkpoints, corpus, monkeypatch):
         return asking
 
     for name in ("AutoConfig", "AutoTokenizer"):
-        real = getattr(length_generalization, name).from_pretrained
-        monkeypatch.setattr(length_generalization, name, SimpleNamespace(from_pretrained=watched(name, real)))
+        real = getattr(models, name).from_pretrained
+        monkeypatch.setattr(models, name, SimpleNamespace(from_pretrained=watched(name, real)))
     real = length_generalization.load_with_misfits
     monkeypatch.setattr(length_generalization, "load_with_misfits", watched("model", real))
     argv = ["--model_name_or_path", checkpoints["softmax"], *corpus, "--lengths", "8", "--max_tokens", "30"]

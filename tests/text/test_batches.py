@@ -165,7 +165,7 @@ def test_a_rope_base_holds_until_the_next_one():
         (
             (48, 64, 40),
             64,
-            "longest one, 64, so that all steps have the same number of tokens; 40, 48 do not",
+            "longest one, 64, so that all steps have equally many tokens; 40, 48 do not",
         ),
         ((24, 64), 64, "24 does not"),
         ((64,), 96, "A batch of one process has 96 positions .*a multiple of 64, the longest row"),
