@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 import modeling_gau
-from modeling_gau import GAUConfig, GAUError, attention_gau
+from modeling_gau import GAUConfig, attention_gau
 from modeling_gau.configuration_gau import NORMALIZATION_USES_N
 from modeling_gau.glue.arguments import GlueArguments
 from modeling_gau.glue.study import StudyArguments

@@ -115,7 +115,7 @@ class GlueArguments:
         self._check_tasks()
         self._check_columns()
         if not 3 <= self.max_seq_length < 2**31:
-            raise ValueError(f"--max_seq_length must be at least 3 and below 2**31, got {self.max_seq_length}.")
+            raise GAUError(f"--max_seq_length must be at least 3 and below 2**31, got {self.max_seq_length}.")
         for name in ("max_train_samples", "max_eval_samples", "max_predict_samples", "preprocessing_num_workers"):
             value = vars(self)[name]
             if value is not None and value < 1:

@@ -60,7 +60,7 @@ class GlueTrainingArguments(RunArguments):
                 f"{self.early_stopping_threshold}."
             )
         if self.dataloader_persistent_workers and not self.dataloader_num_workers:
-            raise ValueError("--dataloader_persistent_workers needs --dataloader_num_workers of at least 1.")
+            raise GAUError("--dataloader_persistent_workers needs --dataloader_num_workers of at least 1.")
         self._prepare_early_stopping()
         # The Trainer defaults to the loss. The task's metric is filled in when the task is known.
         if self.metric_for_best_model is None and (self.load_best_model_at_end or self.save_strategy == "best"):

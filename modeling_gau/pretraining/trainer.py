@@ -79,7 +79,7 @@ class PretrainingArguments(RunArguments):
                 "--per_device_train_batch_size and raise --gradient_accumulation_steps by the same factor."
             )
         if not 0 <= self.decay_steps < math.inf:
-            raise ValueError(f"--decay_steps must be a finite number of at least 0, got {self.decay_steps}.")
+            raise GAUError(f"--decay_steps must be a finite number of at least 0, got {self.decay_steps}.")
         is_filled = self.lr_scheduler_type == SchedulerType.WARMUP_STABLE_DECAY
         self.check_optimization(**({"num_decay_steps": 0, "decay_type": self.decay_type} if is_filled else {}))
 

@@ -187,7 +187,7 @@ class RunArguments(TrainingArguments):
             super().__post_init__()
         except (ImportError, OSError, OverflowError, TypeError, ValueError) as error:
             # Of several lines, of files in place of JSON, of packages that are missing.
-            raise ValueError(f"transformers refuses these arguments: {' '.join(str(error).split())}") from error
+            raise GAUError(f"transformers refuses these arguments: {' '.join(str(error).split())}") from error
         self._check_reports()
         self._check_compilation()
         if self.mixed_precision == "fp16" and self.device.type == "cpu":
@@ -201,25 +201,25 @@ class RunArguments(TrainingArguments):
         installed = get_available_reporting_integrations()
         for name in self.report_to:
             if name not in installed:
-                raise ValueError(
+                raise GAUError(
                     f"--report_to {name}: there is no such logger, or it is not installed. Installed: "
                     f"{', '.join(installed) or 'none'}. --report_to none leaves it out."
                 )
         if self.save_strategy == SaveStrategy.BEST and self.metric_for_best_model is None:
-            raise ValueError("--save_strategy best needs --metric_for_best_model, such as loss.")
+            raise GAUError("--save_strategy best needs --metric_for_best_model, such as loss.")
 
     def _check_compilation(self) -> None:
         if not self.torch_compile:
             return
         backends = [backend.value.lower() for backend in DynamoBackend]
         if self.torch_compile_backend.lower() not in backends:
-            raise ValueError(
+            raise GAUError(
                 f"--torch_compile_backend {self.torch_compile_backend}: there is no such backend. Allowed: "
                 f"{', '.join(backends)}."
             )
         modes = tuple(list_mode_options()) if self.torch_compile_mode is not None else ()
         if self.torch_compile_backend == "inductor" and modes and self.torch_compile_mode not in modes:
-            raise ValueError(
+            raise GAUError(
                 f"--torch_compile_mode {self.torch_compile_mode}: there is no such mode. Allowed: {', '.join(modes)}."
             )
 
@@ -259,22 +259,20 @@ class RunArguments(TrainingArguments):
         kwargs = {} if self.lr_scheduler_kwargs is None else self.lr_scheduler_kwargs
         pairs = self.optim_args.split(",") if self.optim_args else []
         if not isinstance(kwargs, dict):
-            raise ValueError(
-                f"--lr_scheduler_kwargs must be a JSON object, such as '{{\"power\": 2}}', got {kwargs!r}."
-            )
+            raise GAUError(f"--lr_scheduler_kwargs must be a JSON object, such as '{{\"power\": 2}}', got {kwargs!r}.")
         if any(pair.count("=") != 1 for pair in pairs):
-            raise ValueError(f"--optim_args is a list of name=value, got {self.optim_args!r}.")
+            raise GAUError(f"--optim_args is a list of name=value, got {self.optim_args!r}.")
         try:
             if not _OPTIMIZERS_OF_A_MODEL.match(self.optim):
                 Trainer.get_optimizer_cls_and_kwargs(self)
         except (ImportError, ValueError) as error:
-            raise ValueError(f"--optim {self.optim.value}: {' '.join(str(error).split())}") from error
+            raise GAUError(f"--optim {self.optim.value}: {' '.join(str(error).split())}") from error
         kind, steps = self.lr_scheduler_type, self.max_steps if self.max_steps > 0 else 10_000
         optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=self.learning_rate)
         try:
             get_scheduler(kind, optimizer, 0, steps, schedule | kwargs)
         except (TypeError, ValueError) as error:
-            raise ValueError(
+            raise GAUError(
                 f"--lr_scheduler_type {kind.value} with --lr_scheduler_kwargs {kwargs}: {' '.join(str(error).split())}"
             ) from error
 

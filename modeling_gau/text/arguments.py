@@ -155,13 +155,13 @@ class DataArguments:
             lengths_of["eval_lengths"] = self.eval_lengths
         for name, lengths in lengths_of.items():
             if not lengths or min(lengths) < 3 or max(lengths) >= 2**31:
-                raise ValueError(
+                raise GAUError(
                     f"--{name} must be at least 3 ([CLS], one token and [SEP]) and below 2**31, got {lengths}."
                 )
         counts = ("max_train_samples", "max_eval_samples", "max_eval_tokens", "preprocessing_num_workers")
         for name in (*counts, "vocab_size", "tokenizer_characters"):
             if getattr(self, name) is not None and not 1 <= getattr(self, name) < 2**63:
-                raise ValueError(f"--{name} must be at least 1 and below 2**63, got {getattr(self, name)}.")
+                raise GAUError(f"--{name} must be at least 1 and below 2**63, got {getattr(self, name)}.")
         if not 0 < self.validation_split_percentage < 100:
             raise GAUError(
                 "--validation_split_percentage must lie between 0 and 100, both excluded, got "
