@@ -398,12 +398,12 @@ def test_every_tensor_is_accounted_for(port, tmp_path):
     name = "gau_alpha.encoder.layer.1.gau.q_scaleoffset.weight"
     for changed, message in (
         ({n: t for n, t in state.items() if n != name}, f"missing: {re.escape(name)}"),
-        (state | {"classifier.weight": torch.ones(2, 20)}, r"unknown: classifier.weight\n.*Only the masked"),
+        (state | {"classifier.weight": torch.ones(2, 20)}, r"unknown: classifier.weight\. Only the masked"),
         (state | {name: torch.ones(11)}, rf"of another shape: {re.escape(name)} is \(11,\), not \(10,\)"),
         ({n: t for n, t in state.items() if "o_dense" not in n}, "missing: .*layer.2.gau.o_dense.weight"),
     ):
         torch.save(changed, port / "pytorch_model.bin")
-        assert_refused(port, tmp_path / "out", f"(?ms){message}")
+        assert_refused(port, tmp_path / "out", message)
     torch.save(state, port / "pytorch_model.bin")
     change_json(port / "config.json", num_hidden_layers=2)
     assert_refused(port, tmp_path / "out", r"unknown: gau_alpha.encoder.layer.2.gau.i_dense.weight")
