@@ -67,7 +67,7 @@ def draw_fields(draw: random.Random) -> dict[str, Any]:
         "num_hidden_layers": layers,
         "hidden_act": one(("silu", "gelu", "relu", "tanh")),
         "attention_normalization": normalization,
-        "fixed_n": one((None, None, 1, 5, 2**31 - 1)) if NORMALIZATION_USES_N[normalization] else None,
+        "fixed_n": one((None, None, None, 5, 2**31 - 1)) if NORMALIZATION_USES_N[normalization] else None,
         "reference_length": one((2, 12, 512)),
         "softmax_plus_min_length": one((1, 3, 16)),
         "max_position_embeddings": one((1, 8, 512)),
@@ -88,8 +88,8 @@ def draw_fields(draw: random.Random) -> dict[str, Any]:
         "unpad_inputs": chance(draw, 0.7),
         "num_labels": draw.randint(1, 4),
     }
-    if chance(draw, 0.4):
-        fields["sliding_window"] = one((1, 2, 5, 1000))
+    if chance(draw, 0.6):
+        fields["sliding_window"] = one((1, 2, 3, 5, 1000))
         kinds = ("full_attention", "sliding_attention")
         fields["layer_types"] = one((None, [one(kinds) for _ in range(layers)]))
     return fields
