@@ -9,7 +9,6 @@ import copy
 import json
 import math
 import random
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 import modeling_gau
-from modeling_gau import GAUConfig, attention_gau
+from modeling_gau import GAUConfig, GAUError, attention_gau
 from modeling_gau.configuration_gau import NORMALIZATION_USES_N
 from modeling_gau.glue.arguments import GlueArguments
 from modeling_gau.glue.study import StudyArguments
@@ -33,9 +32,6 @@ from modeling_gau.runs.state_files import write_json
 from modeling_gau.text.arguments import DataArguments
 
 
-PACKAGE = Path(modeling_gau.__file__).parent
-
-
 def chance(draw: random.Random, share: float) -> bool:
     return draw.random() < share
 
@@ -44,9 +40,8 @@ def refusal(call: Callable[[], Any]) -> tuple[Any, str | None]:
     """What a call gives, and the message of the error of ours that it raises instead. Other errors are faults."""
     try:
         return call(), None
-    except ValueError as error:
-        message, last = str(error), traceback.extract_tb(error.__traceback__)[-1]
-        assert Path(last.filename).is_relative_to(PACKAGE), f"raised by another library: {message}"
+    except GAUError as error:
+        message = str(error)
         assert message and "\n" not in message, message
         return None, message
 
