@@ -35,6 +35,7 @@ from modeling_gau.runs.checkpoints import find_checkpoint
 from modeling_gau.runs.command_line import run_program
 from modeling_gau.runs.lifecycle import end_processes, train
 from modeling_gau.runs.locks import sole_owner
+from modeling_gau.runs.models import check_trainable
 from modeling_gau.runs.publishing import check_push_destination, push, save_without_push
 from modeling_gau.runs.recipes import parse_arguments
 from modeling_gau.runs.run_record import RunRecord, check_resumed_files, describe_run, read_record
@@ -80,6 +81,8 @@ def fine_tune(
 ) -> dict[str, float]:
     """One run: one task, one seed."""
     # 1. Arguments
+    if args.do_train:
+        check_trainable(model_args, args)
     checkpoint = find_checkpoint(args) if args.do_train else None
     in_place = is_evaluated_in_place(model_args, args)
     base_config = choose_base_config(model_args, glue_args)  # a wrong name or override shows before data is read

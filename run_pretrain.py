@@ -23,6 +23,7 @@ from modeling_gau.runs.checkpoints import find_checkpoint, read_run_state
 from modeling_gau.runs.command_line import run_program
 from modeling_gau.runs.lifecycle import end, train
 from modeling_gau.runs.locks import sole_owner
+from modeling_gau.runs.models import check_trainable
 from modeling_gau.runs.progress import ModelFlops
 from modeling_gau.runs.publishing import check_push_destination, push, save_without_push
 from modeling_gau.runs.recipes import parse_arguments
@@ -51,6 +52,7 @@ def pretrain(
     checkpoint, stages = find_checkpoint(args), length_stages(data_args)
     # Errors that need no data come before it is read.
     check_run(data_args, args, stages)
+    check_trainable(model_args, args)
     longest = longest_input(model_args, data_args, checkpoint, stages)
 
     # 2. Data

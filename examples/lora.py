@@ -33,6 +33,7 @@ from transformers import (
 
 from modeling_gau.configuration_gau import GAUError
 from modeling_gau.runs.command_line import fail, run_program
+from modeling_gau.runs.locks import sole_owner
 from modeling_gau.runs.recipes import parse_arguments
 
 
@@ -65,6 +66,11 @@ class ExampleArguments:
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
     example_args, args = parse_arguments((ExampleArguments, TrainingArguments), argv, description=__doc__)
+    with sole_owner(args):
+        return train_and_evaluate(example_args, args)
+
+
+def train_and_evaluate(example_args: ExampleArguments, args: TrainingArguments) -> dict[str, float]:
     set_seed(args.seed)
 
     rows = load_rows(example_args)

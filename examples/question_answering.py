@@ -38,6 +38,7 @@ from transformers import (
 
 from modeling_gau.configuration_gau import GAUError
 from modeling_gau.runs.command_line import run_program
+from modeling_gau.runs.locks import sole_owner
 from modeling_gau.runs.recipes import parse_arguments
 
 
@@ -71,6 +72,11 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         raise GAUError(
             "--train_sampling_strategy group_by_length shuffles the windows of an evaluation: drop the option."
         )
+    with sole_owner(args):
+        return train_and_evaluate(example_args, args)
+
+
+def train_and_evaluate(example_args: ExampleArguments, args: TrainingArguments) -> dict[str, float]:
     set_seed(args.seed)
 
     rows = load_rows(example_args)

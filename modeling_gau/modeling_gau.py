@@ -686,6 +686,13 @@ def _shapes_of_tokens(hidden_states: torch.Tensor) -> tuple[tuple[int, ...], ...
     return (batch, seq), (batch * seq,)
 
 
+# transformers' own text names a field of other models.
+_POSITION_IDS = r"""
+        position_ids (`torch.LongTensor` of shape `(batch_size or 1, sequence_length)`, *optional*):
+            As in [`GAUModel`]: by default 0, 1, 2 and so on; rotary positions have no largest one.
+"""
+
+
 @auto_docstring(custom_intro="The GAU encoder with a masked-language-model head: its word embeddings, transposed.")
 class GAUForMaskedLM(GAUPreTrainedModel):
     _tied_weights_keys = {"decoder.weight": "model.embeddings.word_embeddings.weight"}
@@ -703,7 +710,7 @@ class GAUForMaskedLM(GAUPreTrainedModel):
         self.decoder = new_embeddings
 
     @can_return_tuple
-    @auto_docstring
+    @auto_docstring(custom_args=_POSITION_IDS)
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
@@ -794,7 +801,7 @@ class GAUForSequenceClassification(GAUPreTrainedModel):
         self.post_init()
 
     @can_return_tuple
-    @auto_docstring
+    @auto_docstring(custom_args=_POSITION_IDS)
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
@@ -859,7 +866,7 @@ class GAUForTokenClassification(GAUPreTrainedModel):
         self.post_init()
 
     @can_return_tuple
-    @auto_docstring
+    @auto_docstring(custom_args=_POSITION_IDS)
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
@@ -901,7 +908,7 @@ class GAUForQuestionAnswering(GAUPreTrainedModel):
         self.post_init()
 
     @can_return_tuple
-    @auto_docstring
+    @auto_docstring(custom_args=_POSITION_IDS)
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
@@ -950,7 +957,7 @@ class GAUForMultipleChoice(GAUPreTrainedModel):
         self.post_init()
 
     @can_return_tuple
-    @auto_docstring
+    @auto_docstring(custom_args=_POSITION_IDS)
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,

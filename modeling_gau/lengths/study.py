@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def parse_command_line(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--config", type=Path, required=True, help="study file")
+    parser.add_argument("--config", type=Path, required=True, help="study file; paths in it start at the repository")
     parser.add_argument("--train_file", nargs="+", help="as for run_pretrain.py; by default the embedded corpus")
     parser.add_argument("--validation_file", nargs="+", help="as for run_pretrain.py")
     parser.add_argument(

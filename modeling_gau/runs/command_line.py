@@ -18,10 +18,17 @@ class ArgumentParser(argparse.ArgumentParser):
     """Says what is wrong with a command line in one line, without pages of usage."""
 
     def __init__(self, *args, **kwargs):
-        super().__init__(*args, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(*args, **{"prog": program_name()} | kwargs)
 
     def error(self, message: str) -> NoReturn:
         fail(message)
+
+
+def program_name() -> str | None:
+    """How this program is called where that is by `python -m`; None for a script, whose name argparse knows."""
+    module = sys.modules["__main__"].__spec__
+    return module and f"python -m {module.name.removesuffix('.__main__')}"
 
 
 def run_program(main: Callable[[], object]) -> None:

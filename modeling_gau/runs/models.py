@@ -21,6 +21,7 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    TrainingArguments,
 )
 from transformers.tokenization_utils_base import LARGE_INTEGER
 
@@ -70,6 +71,15 @@ def _without_useless_offsets(changes: Mapping[str, Any]) -> dict[str, Any]:
     normalization = ATTENTION_NORMALIZATIONS.get(changes.get("attention_normalization"))
     others = normalization is not None and normalization.family != "softmax"
     return {"query_key_offset_init": None} if others or changes.get("relative_position_bias") else {}
+
+
+def check_trainable(model_args: ModelArguments, args: TrainingArguments) -> None:
+    """Raises GAUError for an attention backend that cannot train on the device of a run."""
+    name = model_args.attn_implementation
+    if args.device.type == "cpu" and name in ("flex_attention", "flash_attention_2", "flash_attention_3"):
+        raise GAUError(
+            f"--attn_implementation {name} does not train on a CPU. Leave it out, or use sdpa, eager or gau_blocked."
+        )
 
 
 def known_length(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> int:

@@ -24,7 +24,7 @@ import yaml
 from transformers import HfArgumentParser
 
 from ..configuration_gau import GAUError
-from .command_line import fail
+from .command_line import fail, program_name
 
 
 # Aliases of aliases multiply: ten lines of YAML can stand for more values than any memory holds.
@@ -110,7 +110,11 @@ def parse_arguments(
         SystemExit: the command line itself is wrong, as argparse reports it.
     """
     parser = _ArgumentParser(
-        argument_classes, description=description, formatter_class=_HelpFormatter, allow_abbrev=False
+        argument_classes,
+        prog=program_name(),
+        description=description,
+        formatter_class=_HelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--config", metavar="RECIPE", help="YAML or JSON recipe with values for these arguments.")
     argv = sys.argv[1:] if argv is None else list(argv)

@@ -404,6 +404,7 @@ def test_replacing_a_run_deletes_its_checkpoints(finished, text, tmp_path, capsy
         ),
         ({"config_name": "gau-tinny", "train_file": "nowhere.txt"}, "Did you mean gau-tiny"),
         ({"attn_implementation": "spda", "train_file": "nowhere.txt"}, '"spda"` is not supported'),
+        ({"attn_implementation": "flex_attention", "train_file": "nowhere.txt"}, "does not train on a CPU"),
         ({"fill_mask_example": "nothing"}, "--fill_mask_example needs \\[MASK\\] exactly once"),
         ({"attention_normalization": "squared_relu", "attn_implementation": "sdpa"}, "sdpa"),
         ({"resume_from_checkpoint": "last"}, "has no checkpoint-\\* folder"),

@@ -91,6 +91,13 @@ def test_sigterm_ends_a_program_by_an_exception(capsys):
     assert (exit.value.code, left) == (143, ["cleaned"])
 
 
+def test_help_shows_how_a_tool_is_called(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["figures.py", "--help"])
+    with pytest.raises(SystemExit):
+        runpy.run_module("modeling_gau.lengths.figures", run_name="__main__", alter_sys=True)
+    assert capsys.readouterr().out.startswith("usage: python -m modeling_gau.lengths.figures ")
+
+
 def test_a_wrong_option_brings_no_pages_of_usage(capsys):
     parser = ArgumentParser()
     parser.add_argument("--size", type=int)
