@@ -1,8 +1,10 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""Which normalization learns best with which relative positions?
+r"""Which normalization learns best with which relative positions?
 
     python benchmarks/attention_forms.py --output_dir outputs/forms --csv forms.csv --seeds 1 2 3
     python benchmarks/attention_forms.py --table forms.csv      # measures nothing, prints the table of this file
+    python benchmarks/attention_forms.py --output_dir outputs/forms --steps 1200 --normalizations softmax \
+        --forms rope offsets=1.4 --figure curves.png            # measures nothing, draws the training of these runs
 
 Pretrains a model for every normalization x form of relative positions x learning rate x seed with `run_pretrain.py`,
 one after the other or several at a time (--jobs), and writes a line for each as soon as it ends. Started again, it
@@ -76,9 +78,13 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--table", type=Path, metavar="CSV", help="print the table of this file")
     parser.add_argument("--markdown", action="store_true")
+    parser.add_argument("--figure", type=Path, metavar="PNG", help="draw the runs in --output_dir, and write a CSV")
     args = parser.parse_args()
     if args.table:
         print_table(args.table, args.markdown)
+        return 0
+    if args.output_dir and args.figure:
+        draw(args)
         return 0
     if args.output_dir is None or args.csv is None:
         parser.error("give --output_dir and --csv, or --table")
@@ -226,6 +232,31 @@ def print_table(path: Path, as_markdown: bool) -> None:
         lines.append((cell[:2], mean(rows, 512), [*cell, rate, str(len(rows)), *words]))
     table += [line for *_, line in sorted(lines, key=lambda line: line[:2])]
     print(markdown(table, left=4) if as_markdown else aligned(table, left=4))
+
+
+def draw(args: argparse.Namespace) -> None:
+    """Loss of [MASK] over the steps of training, a line for each run: the mean of five entries of its log."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.2), dpi=150, layout="constrained")
+    axes, rows = figure.add_subplot(), []
+    for name in cells(args):
+        state = json.loads((args.output_dir / name / "trainer_state.json").read_text(encoding="utf-8"))
+        points = [(entry["step"], entry["masked_loss"]) for entry in state["log_history"] if "masked_loss" in entry]
+        rows += [parse(name) | {"step": step, "loss": round(loss, 4)} for step, loss in points]
+        steps, losses = zip(*points, strict=True)
+        smooth = [statistics.mean(losses[max(0, index - 4) : index + 1]) for index in range(len(losses))]
+        cell = parse(name)
+        axes.plot(steps, smooth, linewidth=1.2, label=f"{cell['normalization']}, {cell['form']}, seed {cell['seed']}")
+    axes.set_xlabel("optimizer step (of 2,048 tokens)")
+    axes.set_ylabel("training loss of [MASK] (nats)")
+    axes.set_xlim(left=0)
+    axes.legend(frameon=False)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(args.figure)
+    write_csv(args.figure.with_suffix(".csv"), rows)
+    print(f"Wrote {args.figure} and {args.figure.with_suffix('.csv')}")
 
 
 def mean(rows: list[dict], length: int) -> float:
