@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from datasets import DatasetDict, load_dataset
+from datasets.exceptions import DatasetGenerationError
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -39,7 +40,7 @@ from modeling_gau.runs.recipes import parse_arguments
 
 try:
     from peft import LoraConfig, PeftModel, TaskType, get_peft_model
-except ImportError:
+except ModuleNotFoundError:
     fail('LoRA needs PEFT: pip install "modeling-gau[peft]"')
 
 
@@ -115,7 +116,10 @@ def load_rows(example_args: ExampleArguments) -> DatasetDict:
     # The cache of `datasets` takes a file for unchanged by its path and time of change, whatever it holds.
     read_again = {"split": "train", "download_mode": "force_redownload"}  # "train" is the name of the only split
     for split, path in (("train", example_args.train_file), ("validation", example_args.validation_file)):
-        part = load_dataset("csv" if path.endswith(".csv") else "json", data_files=path, **read_again)
+        try:
+            part = load_dataset("csv" if path.endswith(".csv") else "json", data_files=path, **read_again)
+        except DatasetGenerationError as error:
+            raise GAUError(f"{path} cannot be read: {error.__cause__ or error}") from error
         if not {"sentence", "label"} <= set(part.column_names):
             raise GAUError(f"{path}: expected the columns sentence and label, got {', '.join(part.column_names)}.")
         for number, (sentence, label) in enumerate(zip(part["sentence"], part["label"], strict=True), start=1):

@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from datasets import Dataset, DatasetDict, load_dataset
+from datasets.exceptions import DatasetGenerationError
 from transformers import (
     AutoModelForQuestionAnswering,
     AutoTokenizer,
@@ -126,7 +127,10 @@ def load_rows(example_args: ExampleArguments) -> DatasetDict:
     # The cache of `datasets` takes a file for unchanged by its path and time of change, whatever it holds.
     read_again = {"split": "train", "download_mode": "force_redownload"}  # "train" is the name of the only split
     for split, path in (("train", example_args.train_file), ("validation", example_args.validation_file)):
-        part = load_dataset("json", data_files=path, **read_again)
+        try:
+            part = load_dataset("json", data_files=path, **read_again)
+        except DatasetGenerationError as error:
+            raise GAUError(f"{path} cannot be read: {error.__cause__ or error}") from error
         if not set(COLUMNS) <= set(part.column_names) or not isinstance(part.features["answers"], dict):
             raise GAUError(f"{path}: expected the columns of SQuAD ({', '.join(COLUMNS)}), got {part.features}.")
         for number, row in enumerate(part, start=1):

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 
 import torch
 from datasets import Dataset, DatasetDict, load_dataset
+from datasets.exceptions import DatasetGenerationError
 from transformers import set_seed
 
 from modeling_gau.configuration_gau import GAUError
@@ -39,7 +40,7 @@ try:
     from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
-except ImportError:
+except ModuleNotFoundError:
     fail('Sentence embeddings need sentence-transformers 6: pip install "modeling-gau[sentence-transformers]"')
 
 
@@ -105,7 +106,10 @@ def load_rows(example_args: ExampleArguments) -> DatasetDict:
     # The cache of `datasets` takes a file for unchanged by its path and time of change, whatever it holds.
     read_again = {"split": "train", "download_mode": "force_redownload"}  # "train" is the name of the only split
     for split, path in (("train", example_args.train_file), ("validation", example_args.validation_file)):
-        part = load_dataset("csv" if path.endswith(".csv") else "json", data_files=path, **read_again)
+        try:
+            part = load_dataset("csv" if path.endswith(".csv") else "json", data_files=path, **read_again)
+        except DatasetGenerationError as error:
+            raise GAUError(f"{path} cannot be read: {error.__cause__ or error}") from error
         missing = [column for column in COLUMNS[split] if column not in part.column_names]
         if missing:
             raise GAUError(

@@ -19,6 +19,7 @@ from functools import partial
 import numpy as np
 import torch
 from datasets import DatasetDict, List, Value, load_dataset
+from datasets.exceptions import DatasetGenerationError
 from transformers import (
     AutoModelForTokenClassification,
     AutoTokenizer,
@@ -38,7 +39,7 @@ from modeling_gau.runs.recipes import parse_arguments
 
 try:
     from seqeval.metrics import classification_report
-except ImportError:
+except ModuleNotFoundError:
     fail('Entity scores need seqeval: pip install "modeling-gau[examples]"')
 
 
@@ -104,7 +105,10 @@ def load_rows(example_args: ExampleArguments) -> DatasetDict:
     # The cache of `datasets` takes a file for unchanged by its path and time of change, whatever it holds.
     read_again = {"split": "train", "download_mode": "force_redownload"}  # "train" is the name of the only split
     for split, path in (("train", example_args.train_file), ("validation", example_args.validation_file)):
-        part = load_dataset("json", data_files=path, **read_again)
+        try:
+            part = load_dataset("json", data_files=path, **read_again)
+        except DatasetGenerationError as error:
+            raise GAUError(f"{path} cannot be read: {error.__cause__ or error}") from error
         for column in ("tokens", "labels"):
             if part.features.get(column) != List(Value("string")):
                 raise GAUError(f"{path}: {column} must be lists of words; the columns are {part.features}.")

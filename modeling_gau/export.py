@@ -269,12 +269,15 @@ def _select(inputs: Mapping[str, Any], names: Sequence[str]) -> dict[str, np.nda
     missing = [name for name in names if name not in inputs]
     if missing:
         raise GAUError(f"The program takes {', '.join(names)}, but got no {', '.join(missing)}.")
+    values = {name: inputs[name].cpu() if isinstance(inputs[name], torch.Tensor) else inputs[name] for name in names}
     try:
-        arrays = {name: np.asarray(inputs[name], dtype=np.int64) for name in names}
-    except (TypeError, ValueError) as error:
-        raise GAUError(
-            f"{', '.join(names)} must be integers in rows of one length: pad the batch ({error})"
-        ) from error
+        arrays = {name: np.asarray(value) for name, value in values.items()}
+    except ValueError as error:
+        raise GAUError(f"{', '.join(names)} must have rows of one length: pad the batch ({error})") from error
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biu":
+            raise GAUError(f"{name} must be integers, but is {array.dtype}.")
+    arrays = {name: array.astype(np.int64) for name, array in arrays.items()}
     shapes = {name: array.shape for name, array in arrays.items()}
     if len(set(shapes.values())) > 1:
         raise GAUError(f"{', '.join(names)} must have one shape, but got {', '.join(map(str, shapes.values()))}.")

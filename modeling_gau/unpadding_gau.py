@@ -523,7 +523,7 @@ def plan_batch(
     if attention_mask is not None:
         _check_attention_mask(attention_mask, *shape)
     if document_ids is not None:
-        _check_document_ids(document_ids, attention_mask, shape, lengths)
+        _check_document_ids(document_ids, attention_mask, shape, lengths, position_ids is not None)
         return _plan_of_documents(layers, inputs, document_ids, position_ids)
     documents = packed_documents(shape, attention_mask, position_ids, lengths)
     if documents is not None:
@@ -689,7 +689,11 @@ def _changes(numbers: torch.Tensor) -> torch.Tensor:
 
 
 def _check_document_ids(
-    document_ids: torch.Tensor, attention_mask: torch.Tensor | None, shape: tuple[int, int], lengths: Mapping
+    document_ids: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    shape: tuple[int, int],
+    lengths: Mapping,
+    has_positions: bool,
 ) -> None:
     if not isinstance(document_ids, torch.Tensor):
         raise GAUError(f"document_ids must be a tensor, but got {type(document_ids).__name__}.")
@@ -700,9 +704,11 @@ def _check_document_ids(
         )
     if has_values(document_ids) and bool((document_ids < 0).any()):
         raise GAUError(f"document_ids must not be negative (0 marks padding), but go down to {document_ids.min()}.")
-    if has_values(document_ids) and not torch.equal(_changes(document_ids), _changes(document_ids.sort(dim=1).values)):
+    restart = not has_positions and has_values(document_ids)
+    if restart and not torch.equal(_changes(document_ids), _changes(document_ids.sort(dim=1).values)):
         raise GAUError(
-            "document_ids: the tokens of a document must stand together, but some come back to an earlier one."
+            "document_ids: positions restart where a document begins, so its tokens must stand together, without "
+            "those of others or padding between them. Give position_ids otherwise."
         )
     if lengths:
         raise GAUError(f"Give document_ids or {', '.join(lengths)}, not both: each says which tokens see each other.")

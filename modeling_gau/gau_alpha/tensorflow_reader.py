@@ -61,7 +61,9 @@ class TensorBundle:
         self.index_path = self.prefix.with_name(f"{self.prefix.name}.index")
         try:
             content = dict(self._table(self.index_path.read_bytes()))
-            header = dict(_fields(content.pop(b"", b"")))
+            if b"" not in content:
+                raise self._damaged("it has no header")
+            header = dict(_fields(content.pop(b"")))
             self.n_shards = _number(header, 1, 1)
             self.entries = {name.decode(): _bundle_entry(value) for name, value in content.items()}
         except GAUError:

@@ -171,7 +171,8 @@ def _check_same_model(config: PreTrainedConfig, checkpoint: str, stages: Sequenc
     if differing:
         raise GAUError(
             f"The checkpoint {checkpoint} holds another model than the arguments describe: {', '.join(differing)}. "
-            "Resume with the arguments the run began with, or begin a new run with --model_name_or_path."
+            "Resume with the arguments the run began with (what a preset has changed since then goes into "
+            "--config_overrides), or begin a new run with --model_name_or_path."
         )
 
 

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import torch
 from accelerate.utils import DynamoBackend
-from torch._inductor import list_mode_options
 from transformers import Trainer, TrainingArguments, get_scheduler
 from transformers.integrations import get_available_reporting_integrations
 from transformers.trainer_utils import SaveStrategy
@@ -40,7 +39,8 @@ class ModelArguments:
         default=None,
         metadata={
             "help": "Configuration of a new model: a preset of configuration/models (such as gau-tiny), a directory "
-            "with a config.json or a name on the Hub."
+            "with a config.json or a name on the Hub. A preset's query_key_offset_init serves the softmax family; with "
+            "another --attention_normalization it is left out."
         },
     )
     tokenizer_name: str | None = field(
@@ -118,6 +118,8 @@ _WORKERS: _Range = ("from 0 to 1024", lambda value: 0 <= value <= 1024)  # more 
 _BELOW_ONE: _Range = ("from 0 to below 1", lambda value: 0 <= value < 1)
 SEED: _Range = ("from 0 to 4294967295", lambda value: 0 <= value < 2**32)  # what numpy takes
 
+# Loggers of transformers that its list of those installed never has.
+_UNLISTED_LOGGERS = ("azure_ml", "flyte")
 # Argument of a run -> its values; None always stands for a default. `TrainingArguments` takes any number.
 _RANGES: Mapping[str, _Range] = {
     "per_device_train_batch_size": _POSITIVE,
@@ -200,7 +202,7 @@ class RunArguments(TrainingArguments):
         """Raises ValueError for a logger that is not installed, or a best checkpoint without a measure."""
         installed = get_available_reporting_integrations()
         for name in self.report_to:
-            if name not in installed:
+            if name not in installed and name not in _UNLISTED_LOGGERS:
                 raise GAUError(
                     f"--report_to {name}: there is no such logger, or it is not installed. Installed: "
                     f"{', '.join(installed) or 'none'}. --report_to none leaves it out."
@@ -217,8 +219,8 @@ class RunArguments(TrainingArguments):
                 f"--torch_compile_backend {self.torch_compile_backend}: there is no such backend. Allowed: "
                 f"{', '.join(backends)}."
             )
-        modes = tuple(list_mode_options()) if self.torch_compile_mode is not None else ()
-        if self.torch_compile_backend == "inductor" and modes and self.torch_compile_mode not in modes:
+        modes = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+        if self.torch_compile_backend == "inductor" and self.torch_compile_mode not in (None, *modes):
             raise GAUError(
                 f"--torch_compile_mode {self.torch_compile_mode}: there is no such mode. Allowed: {', '.join(modes)}."
             )
@@ -271,7 +273,7 @@ class RunArguments(TrainingArguments):
         optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=self.learning_rate)
         try:
             get_scheduler(kind, optimizer, 0, steps, schedule | kwargs)
-        except (TypeError, ValueError) as error:
+        except (ArithmeticError, TypeError, ValueError) as error:
             raise GAUError(
                 f"--lr_scheduler_type {kind.value} with --lr_scheduler_kwargs {kwargs}: {' '.join(str(error).split())}"
             ) from error

@@ -68,7 +68,7 @@ def resolve_config(model_args: ModelArguments, **changes: Any) -> PreTrainedConf
 def _without_useless_offsets(changes: Mapping[str, Any]) -> dict[str, Any]:
     """Takes a preset's offsets of query and key back where a run changes what they are for: a softmax whose relative
     positions they are. Weights that are made from the scores one by one do not learn with them."""
-    normalization = ATTENTION_NORMALIZATIONS.get(changes.get("attention_normalization"))
+    normalization = ATTENTION_NORMALIZATIONS.get(str(changes.get("attention_normalization")))
     others = normalization is not None and normalization.family != "softmax"
     return {"query_key_offset_init": None} if others or changes.get("relative_position_bias") else {}
 
@@ -168,7 +168,9 @@ def _class_of_name(model_args: ModelArguments, name: str, presets: Mapping[str, 
     trust = model_args.trust_remote_code
     try:
         return type(AutoConfig.from_pretrained(name, trust_remote_code=trust, **model_args.hub_options()))
-    except (OSError, ValueError, StrictDataclassError) as error:
+    except (ValueError, StrictDataclassError) as error:
+        raise GAUError(f"{name}: its configuration cannot be used: {' '.join(str(error).split())}") from error
+    except OSError as error:
         raise GAUError(
             f"{name} is neither a preset ({', '.join(presets) or 'none found'}), nor a directory with a config.json, "
             f"nor a model that the Hub gives.{did_you_mean(name, presets)} ({' '.join(str(error).split())})"
@@ -183,8 +185,10 @@ def read_config(name: str | Path, **options: Any) -> PreTrainedConfig:
     """
     try:
         return AutoConfig.from_pretrained(name, **options)
-    except (OSError, ValueError, StrictDataclassError) as error:
+    except OSError as error:
         raise GAUError(f"{name} has no config.json that can be read ({' '.join(str(error).split())})") from error
+    except (ValueError, StrictDataclassError) as error:
+        raise GAUError(f"{name}: its configuration cannot be used: {' '.join(str(error).split())}") from error
 
 
 def load_tokenizer(name: str | Path, **options: Any) -> PreTrainedTokenizerBase:

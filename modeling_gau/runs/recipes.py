@@ -133,12 +133,12 @@ def parse_arguments(
             cls(**{entry.name: getattr(namespace, entry.name) for entry in fields(cls) if entry.init})
             for cls in argument_classes
         )
-    except (TypeError, ValueError) as error:  # TrainingArguments refuses some values in its own way
+    except ValueError as error:  # TrainingArguments refuses some values in its own way
         raise GAUError(str(error)) from error
 
 
 def _recipe_path(argv: list[str]) -> Path | None:
-    finder = ArgumentParser(add_help=False, allow_abbrev=False)
+    finder = _ArgumentParser(add_help=False, allow_abbrev=False)
     finder.add_argument("--config")
     name = finder.parse_known_args(argv)[0].config
     if name is None:

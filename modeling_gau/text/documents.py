@@ -214,6 +214,8 @@ def _load_hub(data_args: DataArguments, options: dict, token: str | None) -> dic
     name = data_args.dataset_name
     try:
         splits = load_dataset(name, data_args.dataset_config_name, token=token, **options)
+    except ValueError as error:  # no such configuration
+        raise GAUError(f"--dataset_name {name}: {' '.join(str(error).split())}") from error
     except DatasetGenerationError as error:
         _check_room(error, options["cache_dir"])
         raise GAUError(

@@ -161,12 +161,14 @@ def _run(case: dict, places: dict[str, str], folder: Path) -> None:
         else:
             run_tool([fill(word, places) for word in case["command"]])
     except GAUError as error:
-        outcome, message = "refused", str(error)
+        outcome, message = "refused" if "python" in case else "GAUError", str(error)
     except SystemExit as exit:
         sys.stderr.flush()
         if exit.code not in (None, 0):
-            message = said.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
-            outcome = "refused" if exit.code == 2 and message.startswith("error: ") else f"exit code {exit.code}"
+            lines = said.read_text(encoding="utf-8", errors="replace").strip()
+            message = lines.rpartition("\n")[2]
+            is_ours = exit.code == 2 and message.startswith("error: ") and "Traceback" not in lines
+            outcome = "refused" if is_ours else f"exit code {exit.code}"
     except BaseException as error:
         traceback.print_exc()
         outcome, message = type(error).__name__, str(error)

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 import transformers
 
 from modeling_gau import GAUConfig, GAUError
@@ -29,6 +30,14 @@ PROGRAMS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def handler():
+    """Programs set a handler of SIGTERM."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
 def raising(error: BaseException):
     def main():
         raise error
@@ -45,7 +54,30 @@ def test_an_explained_error_is_one_line(error, capsys):
         run_program(raising(error))
     said = capsys.readouterr().err
     assert exit.value.code == 2
-    assert said == f"error: {' '.join(str(error).split())}\n"
+    assert said.startswith(f"error: {' '.join(str(error).split())}") and said.count("\n") == 1
+
+
+def test_notes_say_what_to_do(capsys):
+    error = GAUError("no upload")
+    error.add_note("The model is safe. This command uploads it:\n    hf upload a b")
+    with pytest.raises(SystemExit):
+        run_program(raising(error))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["error: no upload", "The model is safe. This command uploads it:", "    hf upload a b"]
+
+
+class Rows(torch.utils.data.Dataset):
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int):
+        raise GAUError("notes.txt, line 3: this is not UTF-8.")
+
+
+def test_an_error_in_a_worker_is_as_short(capsys):
+    with pytest.raises(SystemExit):
+        run_program(lambda: list(torch.utils.data.DataLoader(Rows(), num_workers=1)))
+    assert capsys.readouterr().err == "error: notes.txt, line 3: this is not UTF-8.\n"
 
 
 def test_a_fault_of_the_program_shows_its_traceback():
@@ -73,7 +105,7 @@ def test_ctrl_c_has_its_own_exit_code(capsys):
 
 
 def test_sigterm_ends_a_program_by_an_exception(capsys):
-    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     left = []
 
     def main():
@@ -83,11 +115,8 @@ def test_sigterm_ends_a_program_by_an_exception(capsys):
         finally:
             left.append("cleaned")
 
-    try:
-        with pytest.raises(SystemExit) as exit:
-            run_program(main)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with pytest.raises(SystemExit) as exit:
+        run_program(main)
     assert (exit.value.code, left) == (143, ["cleaned"])
 
 
