@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
 
 from modeling_gau import (
     GAUConfig,
+    GAUError,
     GAUForMaskedLM,
     GAUForMultipleChoice,
     GAUForQuestionAnswering,
@@ -233,6 +234,8 @@ def test_onnx_directory(tmp_path, checkpoint, tokenizer):
         ValueError, match=r"takes input_ids, attention_mask, token_type_ids, but got no attention_mask"
     ):
         load_exported(exported.path)({"input_ids": [[1]], "token_type_ids": [[0]]})
+    with pytest.raises(GAUError, match="attention_mask must be integers, but is float64"):
+        load_exported(exported.path)({name: [[1]] for name in batch} | {"attention_mask": [[0.5]]})
 
 
 def test_torch_export_needs_no_transformers(tmp_path, tokenizer, build):
