@@ -39,8 +39,8 @@ class ModelArguments:
         default=None,
         metadata={
             "help": "Configuration of a new model: a preset of configuration/models (such as gau-tiny), a directory "
-            "with a config.json or a name on the Hub. A preset's query_key_offset_init serves the softmax family; with "
-            "another --attention_normalization it is left out."
+            "with a config.json or a name on the Hub. A preset's query_key_offset_init serves the softmax family: "
+            "another --attention_normalization takes the preset without it."
         },
     )
     tokenizer_name: str | None = field(
