@@ -686,13 +686,6 @@ def _shapes_of_tokens(hidden_states: torch.Tensor) -> tuple[tuple[int, ...], ...
     return (batch, seq), (batch * seq,)
 
 
-# transformers' own text names a field of other models.
-_POSITION_IDS = r"""
-        position_ids (`torch.LongTensor` of shape `(batch_size or 1, sequence_length)`, *optional*):
-            As in [`GAUModel`]: by default 0, 1, 2 and so on; rotary positions have no largest one.
-"""
-
-
 @auto_docstring(custom_intro="The GAU encoder with a masked-language-model head: its word embeddings, transposed.")
 class GAUForMaskedLM(GAUPreTrainedModel):
     _tied_weights_keys = {"decoder.weight": "model.embeddings.word_embeddings.weight"}
@@ -710,7 +703,7 @@ class GAUForMaskedLM(GAUPreTrainedModel):
         self.decoder = new_embeddings
 
     @can_return_tuple
-    @auto_docstring(custom_args=_POSITION_IDS)
+    @auto_docstring
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
@@ -723,6 +716,8 @@ class GAUForMaskedLM(GAUPreTrainedModel):
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor] | MaskedLMOutput:
         r"""
+        position_ids (`torch.LongTensor` of shape `(batch_size or 1, sequence_length)`, *optional*):
+            As in [`GAUModel`].
         labels (`torch.LongTensor` of shape `(batch_size, sequence_length)` or flattened, *optional*):
             Token ids to predict, -100 where there is none. A batch without any gives the loss 0. With
             `config.sparse_prediction` the logits are those of the labelled positions only,
@@ -801,7 +796,7 @@ class GAUForSequenceClassification(GAUPreTrainedModel):
         self.post_init()
 
     @can_return_tuple
-    @auto_docstring(custom_args=_POSITION_IDS)
+    @auto_docstring
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
@@ -813,6 +808,8 @@ class GAUForSequenceClassification(GAUPreTrainedModel):
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor] | SequenceClassifierOutput:
         r"""
+        position_ids (`torch.LongTensor` of shape `(batch_size or 1, sequence_length)`, *optional*):
+            As in [`GAUModel`].
         labels (`torch.Tensor` of shape `(batch_size,)` or `(batch_size, num_labels)`, *optional*):
             Class ids, float targets (`num_labels` 1, or `problem_type="regression"`) or multi-label targets from 0 to
             1; integers are these with `problem_type="multi_label_classification"`.
@@ -866,7 +863,7 @@ class GAUForTokenClassification(GAUPreTrainedModel):
         self.post_init()
 
     @can_return_tuple
-    @auto_docstring(custom_args=_POSITION_IDS)
+    @auto_docstring
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
@@ -878,6 +875,8 @@ class GAUForTokenClassification(GAUPreTrainedModel):
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor] | TokenClassifierOutput:
         r"""
+        position_ids (`torch.LongTensor` of shape `(batch_size or 1, sequence_length)`, *optional*):
+            As in [`GAUModel`].
         labels (`torch.LongTensor` of shape `(batch_size, sequence_length)` or flattened, *optional*):
             Class ids in `[0, num_labels - 1]`, -100 where there is none.
         """
@@ -908,7 +907,7 @@ class GAUForQuestionAnswering(GAUPreTrainedModel):
         self.post_init()
 
     @can_return_tuple
-    @auto_docstring(custom_args=_POSITION_IDS)
+    @auto_docstring
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
@@ -920,6 +919,10 @@ class GAUForQuestionAnswering(GAUPreTrainedModel):
         end_positions: torch.LongTensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor] | QuestionAnsweringModelOutput:
+        r"""
+        position_ids (`torch.LongTensor` of shape `(batch_size or 1, sequence_length)`, *optional*):
+            As in [`GAUModel`].
+        """
         outputs = self._encode(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
         start_logits, end_logits = self.qa_outputs(self.dropout(outputs.last_hidden_state)).unbind(-1)
         loss = None
@@ -957,7 +960,7 @@ class GAUForMultipleChoice(GAUPreTrainedModel):
         self.post_init()
 
     @can_return_tuple
-    @auto_docstring(custom_args=_POSITION_IDS)
+    @auto_docstring
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
@@ -971,6 +974,8 @@ class GAUForMultipleChoice(GAUPreTrainedModel):
         r"""
         input_ids (`torch.LongTensor` of shape `(batch_size, num_choices, sequence_length)`):
             Token ids; the other inputs have the same leading axes.
+        position_ids (`torch.LongTensor` of shape `(batch_size or 1, sequence_length)`, *optional*):
+            As in [`GAUModel`].
         labels (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
             Index of the right choice.
         """
