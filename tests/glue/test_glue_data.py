@@ -71,7 +71,7 @@ def sentence_rows(labels=(0, 1, 1, 0, 1)) -> list[dict]:
         ({"task_name": "boolq"}, "Give one or more of cola, sst2"),
         ({}, "No data: give --task_name, or --train_file"),
         ({"task_name": "rte", "validation_mismatched_file": "a.csv"}, "mnli only"),
-        ({"task_name": "rte", "max_seq_length": 2}, "--max_seq_length must be at least 3, got 2"),
+        ({"task_name": "rte", "max_seq_length": 2}, "--max_seq_length must be at least 3 and below 2\\*\\*31, got 2"),
         ({"task_name": "rte", "max_eval_samples": 0}, "--max_eval_samples must be at least 1, got 0"),
         ({"task_name": "rte,cola", "text_column": "t"}, "names several tasks, but files and columns belong to one"),
         ({**FILE, "text_pair_column": "t"}, "--text_pair_column t is the second text of pairs: add --text_column"),
