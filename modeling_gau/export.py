@@ -17,7 +17,8 @@ import importlib.util
 import math
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -284,10 +285,20 @@ def _select(inputs: Mapping[str, Any], names: Sequence[str]) -> dict[str, np.nda
     return arrays
 
 
+@contextmanager
+def _read(path: Path) -> Iterator[None]:
+    """Around a library's reading of a program: any of its errors is one of the file."""
+    try:
+        yield
+    except Exception as error:  # ONNX Runtime has types of its own, torch those of archives, pickles and schemas
+        raise GAUError(f"'{path}' is damaged, or no exported program: {' '.join(str(error).split())}") from error
+
+
 def _load_torch_export(path: Path, num_threads: int | None) -> Program:
     if num_threads is not None:
         raise GAUError("num_threads is an option of ONNX Runtime. For PyTorch, call torch.set_num_threads.")
-    program = torch.export.load(path)
+    with _read(path):
+        program = torch.export.load(path)
     names, module = program.graph_signature.user_inputs, program.module()
 
     @torch.no_grad()
@@ -302,7 +313,8 @@ def _load_onnx(path: Path, num_threads: int | None) -> Program:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads or 0
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    with _read(path):
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     input_names = [node.name for node in session.get_inputs()]
     output_names = [node.name for node in session.get_outputs()]
 
@@ -455,14 +467,7 @@ def load_exported(path: str | os.PathLike, num_threads: int | None = None) -> Pr
         file = path / export_format.file_name if path.is_dir() else path
         if file.is_file() and file.suffix == Path(export_format.file_name).suffix:
             _check_packages(export_format)
-            try:
-                return export_format.load(file, num_threads)
-            except GAUError:
-                raise
-            except Exception as error:  # of many types: ONNX Runtime's own, and those of a pickle or an archive
-                raise GAUError(
-                    f"'{file}' is damaged, or no exported program: {' '.join(str(error).split())}"
-                ) from error
+            return export_format.load(file, num_threads)
     names = ", ".join(export_format.file_name for export_format in EXPORT_FORMATS.values())
     raise GAUError(f"'{path}' is neither an exported program nor a directory with one ({names}). Run export_model.")
 

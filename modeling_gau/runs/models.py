@@ -24,11 +24,15 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.tokenization_utils_base import LARGE_INTEGER
+from transformers.utils import logging
 
 from ..attention_gau import ATTENTION_NORMALIZATIONS, check_attention_backend
 from ..configuration_gau import GAUConfig, GAUError
 from .arguments import ModelArguments
 from .recipes import RecipeLoader, did_you_mean
+
+
+logger = logging.get_logger(__name__)
 
 
 # Configurations
@@ -66,11 +70,18 @@ def resolve_config(model_args: ModelArguments, **changes: Any) -> PreTrainedConf
 
 
 def _without_useless_offsets(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Takes a preset's offsets of query and key back where a run changes what they are for: a softmax whose relative
-    positions they are. Weights that are made from the scores one by one do not learn with them."""
+    """Takes a preset's offsets of query and key back, and says so, where a run changes what they are for: a softmax
+    whose relative positions they are. The squared ReLU and the sigmoid do not learn with them."""
     normalization = ATTENTION_NORMALIZATIONS.get(str(changes.get("attention_normalization")))
     others = normalization is not None and normalization.family != "softmax"
-    return {"query_key_offset_init": None} if others or changes.get("relative_position_bias") else {}
+    if not others and not changes.get("relative_position_bias"):
+        return {}
+    if "query_key_offset_init" not in changes:
+        logger.warning_once(
+            "The preset's query_key_offset_init is left out: it is for the softmax family without another relative "
+            "position bias. --config_overrides query_key_offset_init=... keeps it."
+        )
+    return {"query_key_offset_init": None}
 
 
 def check_trainable(model_args: ModelArguments, args: TrainingArguments) -> None:

@@ -7,6 +7,7 @@ import pytest
 from transformers import AutoModel, AutoModelForMaskedLM, BertConfig
 
 from modeling_gau import GAUConfig, GAUModel
+from modeling_gau.runs import models
 from modeling_gau.runs.arguments import ModelArguments
 from modeling_gau.runs.models import load_with_misfits, resolve_config, start_model, stated_fields
 
@@ -39,7 +40,9 @@ def test_resolve_config_of_a_preset(presets):
     assert (config.attention_normalization, config.fixed_n, config.vocab_size) == ("squared_relu", 256, 99)
 
 
-def test_offsets_of_a_preset_serve_the_softmax_family_alone(presets):
+def test_offsets_of_a_preset_serve_the_softmax_family_alone(presets, monkeypatch):
+    said = []
+    monkeypatch.setattr(models.logger, "warning_once", said.append)
     content = '{"model_type": "gau", "query_key_offset_init": 1.4}'
     (presets / "config.json").write_text(content)
 
@@ -47,9 +50,11 @@ def test_offsets_of_a_preset_serve_the_softmax_family_alone(presets):
         return resolve_config(ModelArguments(config_name=name, **arguments)).query_key_offset_init
 
     assert offset() == offset(attention_normalization="softmax_sink") == 1.4
+    assert not said
     assert offset(attention_normalization="squared_relu") is None
     assert offset(config_overrides="attention_normalization=sigmoid") is None
     assert offset(config_overrides="relative_position_bias=rotary") is None
+    assert len(said) == 3 and all("query_key_offset_init is left out" in text for text in said)
     assert offset(attention_normalization="squared_relu", config_overrides="query_key_offset_init=1.4") == 1.4
     # A file that is no preset is taken at its word.
     assert offset(name=str(presets), attention_normalization="squared_relu") == 1.4
