@@ -19,50 +19,28 @@ length.
 """
 
 import argparse
-import csv
-import json
-import math
 import statistics
 import sys
 from pathlib import Path
 
-import yaml
-
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository need not be installed
+from small_runs import (
+    OTHERS,
+    SIZES,
+    best_rates,
+    log_of,
+    mean,
+    model_options,
+    results_of,
+    run_all,
+    spread,
+    words_of,
+)
 
 from modeling_gau.configuration_gau import NORMALIZATION_USES_N
-from modeling_gau.runs.jobs import ROOT, Job, Runner, device_environments
-from modeling_gau.runs.locks import lock
 from modeling_gau.runs.tables import aligned, markdown, write_csv
 
 
-SIZES = {
-    "128": "hidden_size=128,intermediate_size=256,num_hidden_layers=6",
-    "128k": "hidden_size=128,intermediate_size=256,num_hidden_layers=6,attention_key_size=128",  # wide keys
-    "192": "",  # gau-tiny
-    "256": "hidden_size=256,intermediate_size=512,num_hidden_layers=8",
-}
-# Two units do the work of one Transformer layer; parameters of the layers within 5 % of the GAU's.
-OTHERS = {
-    "roformer": {
-        "128": "hidden_size=128,embedding_size=128,num_hidden_layers=3,num_attention_heads=2,intermediate_size=560",
-        "192": "hidden_size=192,embedding_size=192,num_hidden_layers=4,num_attention_heads=3,intermediate_size=816",
-        "256": "hidden_size=256,embedding_size=256,num_hidden_layers=4,num_attention_heads=4,intermediate_size=1152",
-    },
-    "modernbert": {
-        "128": "hidden_size=128,num_hidden_layers=3,num_attention_heads=2,intermediate_size=376",
-        "192": "hidden_size=192,num_hidden_layers=4,num_attention_heads=3,intermediate_size=544",
-        "256": "hidden_size=256,num_hidden_layers=4,num_attention_heads=4,intermediate_size=768",
-    },
-}
-# RoFormer's own 0.02 keeps a small model on its first plateau.
-_NO_DROPOUT = {
-    "roformer": "initializer_range=0.07,hidden_dropout_prob=0,attention_probs_dropout_prob=0",
-    "modernbert": "",
-}
 LENGTHS = (64, 512, 2048)
-RESULT = "all_results.json"
 
 
 def main() -> int:
@@ -93,33 +71,15 @@ def main() -> int:
 
 def measure(args: argparse.Namespace) -> int:
     names = list(cells(args))
-    # The first run also makes the tokenizer that the others use.
-    jobs = [Job(name, "pretrain", {}, RESULT, needs=tuple(names[:1]) if name != names[0] else ()) for name in names]
-    named = {job.name: job for job in jobs}
-    with lock(args.output_dir) as descriptor:
-
-        def is_finished(job: Job) -> bool:
-            return (args.output_dir / job.name / RESULT).is_file()
-
-        def ended(job: Job, finished: set[str]) -> str:
-            row = row_of(args.output_dir / job.name)
-            merge(args.csv, [row])
-            return f"loss at 512: {row['loss_512']}"
-
-        runner = Runner(
-            jobs,
-            {job.name for job in jobs if is_finished(job)},
-            is_finished,
-            lambda job: command(job.name, args, names[0]),
-            device_environments(args.jobs, needs_cpu=False),
-            args.output_dir,
-            ended,
-            locks=(descriptor,),
-        )
-        merge(args.csv, [row_of(args.output_dir / name) for name, job in named.items() if is_finished(job)])
-        code = runner.run()
-        merge(args.csv, [row_of(args.output_dir / name) for name, job in named.items() if is_finished(job)])
-        return code
+    return run_all(
+        names,
+        lambda name: command(name, args.output_dir, None if name == names[0] else args.output_dir / names[0]),
+        row_of,
+        list(parse("128-1/a-b-1-1")),
+        args.output_dir,
+        args.csv,
+        args.jobs,
+    )
 
 
 def cells(args: argparse.Namespace):
@@ -144,92 +104,32 @@ def parse(name: str) -> dict:
     }
 
 
-def command(name: str, args: argparse.Namespace, first: str) -> list[str]:
-    cell, folder = parse(name), args.output_dir / name
+def command(name: str, output_dir: Path, tokenizer: Path | None) -> list[str]:
+    cell = parse(name)
     kind, _, value = cell["form"].partition("=")
-    name_of_model, other = cell["normalization"], cell["normalization"] in OTHERS
     fields = {
+        "own": "",
         "rope": "query_key_offset_init=null",
         "offsets": f"query_key_offset_init={value}",
         "rotary": f"query_key_offset_init=null,relative_position_bias=rotary,relative_position_bias_init={value}",
         "distance": f"query_key_offset_init=null,relative_position_bias=distance,relative_position_bias_init={value}",
     }
-    if other:
-        changes = (
-            OTHERS[name_of_model][cell["size"]],
-            _NO_DROPOUT[name_of_model],
-            f"max_position_embeddings={LENGTHS[-1]}",
-        )
-    else:
-        changes = (SIZES[cell["size"]], fields[kind])
-    overrides = ",".join(filter(None, changes))
-    recipe = yaml.safe_load((ROOT / "configuration/recipes/pretrain/quickstart.yaml").read_text(encoding="utf-8"))
-    del recipe["config_name"], recipe["eval_steps"]
-    options = {
-        **recipe,
-        "output_dir": folder,
-        **(
-            {"model_type": name_of_model}
-            if other
-            else {"config_name": "gau-tiny", "attention_normalization": name_of_model}
-        ),
-        "learning_rate": cell["learning_rate"],
-        "seed": cell["seed"],
-        "max_steps": cell["steps"],
-        "max_eval_tokens": 65536,
-        "save_strategy": "steps",
-        "save_steps": 200,
-        "save_total_limit": 1,
-        "eval_strategy": "no",
-    }
-    words = [sys.executable, str(ROOT / "run_pretrain.py")]
-    for option, text in options.items():
-        words += [f"--{option}", str(text)]
-    words += ["--eval_lengths", *map(str, LENGTHS)]
-    if overrides:
-        words += ["--config_overrides", overrides]
-    if name != first:
-        words += ["--tokenizer_name", str(args.output_dir / first)]
-    if any(folder.glob("checkpoint-*")):
-        words += ["--resume_from_checkpoint", "last"]
-    return words
+    options = {"learning_rate": cell["learning_rate"], "seed": cell["seed"], "max_steps": cell["steps"]}
+    model = model_options(cell["normalization"], cell["size"], fields[kind], LENGTHS[-1])
+    return words_of(output_dir / name, tokenizer, model | options, LENGTHS)
 
 
 def row_of(folder: Path) -> dict:
-    results = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-    row = parse(f"{folder.parent.name}/{folder.name}")
-    for length in LENGTHS:
-        row[f"loss_{length}"] = round(results[f"eval_length_{length}_loss"], 4)
-        row[f"accuracy_{length}"] = round(results[f"eval_length_{length}_accuracy"], 4)
-    return row | {"most_frequent_token_accuracy": round(results["eval_most_frequent_token_accuracy"], 4)}
-
-
-def read(path: Path) -> list[dict]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def merge(path: Path, rows: list[dict]) -> None:
-    """Writes the file with new rows in place of old ones of the same cell."""
-    keys = list(parse("128-1/a-b-1-1"))
-    old = read(path) if path.is_file() else []
-    merged = {tuple(str(row[key]) for key in keys): row for row in [*old, *rows]}
-    write_csv(path, list(merged.values()))
+    return parse(f"{folder.parent.name}/{folder.name}") | results_of(folder, LENGTHS)
 
 
 def print_table(path: Path, as_markdown: bool) -> None:
     """A line for each cell, the mean over seeds and its range, best first; of several learning rates the best."""
-    groups: dict[tuple, dict[str, list[dict]]] = {}
-    for row in read(path):
-        cell = (row["size"], row["steps"], row["normalization"], row["form"])
-        groups.setdefault(cell, {}).setdefault(row["learning_rate"], []).append(row)
     table = [["width", "steps", "normalization", "positions", "rate", "seeds", *(f"loss at {n}" for n in LENGTHS)]]
     lines = []
-    for cell, rates in groups.items():
-        # A rate that was tried with fewer seeds, or that diverged, is not the best one.
-        rate, rows = min(rates.items(), key=lambda item: (-len(item[1]), infinite(mean(item[1], 512))))
-        words = [f"{mean(rows, n):.3f}{spread(rows, n)}" for n in LENGTHS]
-        lines.append((cell[:2], mean(rows, 512), [*cell, rate, str(len(rows)), *words]))
+    for cell, (rate, rows) in best_rates(path, ("size", "steps", "normalization", "form")).items():
+        words = [f"{mean(rows, f'loss_{n}'):.3f}{spread(rows, f'loss_{n}')}" for n in LENGTHS]
+        lines.append((cell[:2], mean(rows, "loss_512"), [*cell, rate, str(len(rows)), *words]))
     table += [line for *_, line in sorted(lines, key=lambda line: line[:2])]
     print(markdown(table, left=4) if as_markdown else aligned(table, left=4))
 
@@ -241,8 +141,7 @@ def draw(args: argparse.Namespace) -> None:
     figure = Figure(figsize=(7, 4.2), dpi=150, layout="constrained")
     axes, rows = figure.add_subplot(), []
     for name in cells(args):
-        state = json.loads((args.output_dir / name / "trainer_state.json").read_text(encoding="utf-8"))
-        points = [(entry["step"], entry["masked_loss"]) for entry in state["log_history"] if "masked_loss" in entry]
+        points = [(entry["step"], entry["masked_loss"]) for entry in log_of(args.output_dir / name)]
         rows += [parse(name) | {"step": step, "loss": round(loss, 4)} for step, loss in points]
         steps, losses = zip(*points, strict=True)
         smooth = [statistics.mean(losses[max(0, index - 4) : index + 1]) for index in range(len(losses))]
@@ -257,19 +156,6 @@ def draw(args: argparse.Namespace) -> None:
     figure.savefig(args.figure)
     write_csv(args.figure.with_suffix(".csv"), rows)
     print(f"Wrote {args.figure} and {args.figure.with_suffix('.csv')}")
-
-
-def mean(rows: list[dict], length: int) -> float:
-    return statistics.mean(float(row[f"loss_{length}"]) for row in rows)
-
-
-def infinite(value: float) -> float:
-    return math.inf if math.isnan(value) else value
-
-
-def spread(rows: list[dict], length: int) -> str:
-    values = [float(row[f"loss_{length}"]) for row in rows]
-    return f" ({min(values):.2f} - {max(values):.2f})" if len(values) > 1 else ""
 
 
 if __name__ == "__main__":
