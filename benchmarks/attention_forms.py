@@ -41,6 +41,7 @@ from modeling_gau.runs.tables import aligned, markdown, write_csv
 
 
 LENGTHS = (64, 512, 2048)
+KEYS = ("size", "steps", "normalization", "form", "learning_rate", "seed")
 
 
 def main() -> int:
@@ -75,7 +76,7 @@ def measure(args: argparse.Namespace) -> int:
         names,
         lambda name: command(name, args.output_dir, None if name == names[0] else args.output_dir / names[0]),
         row_of,
-        list(parse("128-1/a-b-1-1")),
+        KEYS,
         args.output_dir,
         args.csv,
         args.jobs,
@@ -94,14 +95,7 @@ def parse(name: str) -> dict:
     size_steps, _, cell = name.partition("/")
     size, steps = size_steps.split("-")
     normalization, form, *rate, seed = cell.split("-")
-    return {
-        "size": size,
-        "steps": int(steps),
-        "normalization": normalization,
-        "form": form,
-        "learning_rate": "-".join(rate),
-        "seed": int(seed),
-    }
+    return dict(zip(KEYS, (size, int(steps), normalization, form, "-".join(rate), int(seed)), strict=True))
 
 
 def command(name: str, output_dir: Path, tokenizer: Path | None) -> list[str]:
@@ -127,7 +121,7 @@ def print_table(path: Path, as_markdown: bool) -> None:
     """A line for each cell, the mean over seeds and its range, best first; of several learning rates the best."""
     table = [["width", "steps", "normalization", "positions", "rate", "seeds", *(f"loss at {n}" for n in LENGTHS)]]
     lines = []
-    for cell, (rate, rows) in best_rates(path, ("size", "steps", "normalization", "form")).items():
+    for cell, (rate, rows) in best_rates(path, KEYS[:4]).items():
         words = [f"{mean(rows, f'loss_{n}'):.3f}{spread(rows, f'loss_{n}')}" for n in LENGTHS]
         lines.append((cell[:2], mean(rows, "loss_512"), [*cell, rate, str(len(rows)), *words]))
     table += [line for *_, line in sorted(lines, key=lambda line: line[:2])]

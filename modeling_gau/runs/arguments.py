@@ -16,6 +16,7 @@ from transformers.trainer_utils import SaveStrategy
 from transformers.utils import is_torch_bf16_gpu_available, is_torch_xla_available, logging
 
 from ..configuration_gau import NORMALIZATION_USES_N, GAUError
+from .optimizers import MUON, muon_options
 
 
 logger = logging.get_logger(__name__)
@@ -185,11 +186,16 @@ class RunArguments(TrainingArguments):
         check_ranges(used)
         self._check_metrics()
         self._take_cpu_for_bfloat16()
+        is_muon = self.optim == MUON
+        if is_muon:  # which transformers does not know
+            self.optim = "adamw_torch"
         try:
             super().__post_init__()
         except (ImportError, OSError, OverflowError, TypeError, ValueError) as error:
             # Of several lines, of files in place of JSON, of packages that are missing.
             raise GAUError(f"transformers refuses these arguments: {' '.join(str(error).split())}") from error
+        if is_muon:
+            self.optim = MUON
         self._check_reports()
         self._check_compilation()
         if self.mixed_precision == "fp16" and self.device.type == "cpu":
@@ -265,8 +271,12 @@ class RunArguments(TrainingArguments):
         if any(pair.count("=") != 1 for pair in pairs):
             raise GAUError(f"--optim_args is a list of name=value, got {self.optim_args!r}.")
         try:
-            if not _OPTIMIZERS_OF_A_MODEL.match(self.optim):
+            if self.optim == MUON:
+                muon_options(self.optim_args)
+            elif not _OPTIMIZERS_OF_A_MODEL.match(self.optim):
                 Trainer.get_optimizer_cls_and_kwargs(self)
+        except GAUError:
+            raise
         except (ImportError, ValueError) as error:
             raise GAUError(f"--optim {self.optim.value}: {' '.join(str(error).split())}") from error
         kind, steps = self.lr_scheduler_type, self.max_steps if self.max_steps > 0 else 10_000

@@ -38,6 +38,7 @@ from .checkpoints import (
 )
 from .optimizer_state import load_optimizer_state as load_sharded_optimizer_state
 from .optimizer_state import save_optimizer_state as save_sharded_optimizer_state
+from .optimizers import MUON, make_muon
 from .sharding import BFLOAT16_POLICY, load_sharded_weights, plain_class, tied_names
 from .signals import TerminationCallback
 from .state_files import (
@@ -113,7 +114,9 @@ class RunTrainer(Trainer):
     _uploads: tuple[tuple[Path, Future], ...] = ()
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
-        """As in the Trainer; StableAdamW does without Triton on a CPU, where Triton does not run."""
+        """As in the Trainer, plus `--optim muon`. StableAdamW does without Triton, which does not run on a CPU."""
+        if self.optimizer is None and self.args.optim == MUON:
+            self.optimizer = make_muon(model or self.model, self.get_decay_parameter_names, self.args)
         optimizer = super().create_optimizer(model)
         for group in optimizer.param_groups if self.args.device.type == "cpu" else ():
             if "triton" in group:

@@ -10,6 +10,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import attention_forms
+from small_runs import merge
+
+
+KEYS = attention_forms.KEYS
 
 
 def rows(normalization: str, rate: str, losses: dict[int, float]) -> list[dict]:
@@ -21,12 +25,10 @@ def rows(normalization: str, rate: str, losses: dict[int, float]) -> list[dict]:
 @pytest.mark.parametrize("as_markdown", [False, True])
 def test_the_table_shows_the_best_rate(tmp_path, capsys, as_markdown):
     path = tmp_path / "forms.csv"
-    attention_forms.merge(path, rows("softmax", "0.004", {1: 5.0}))
-    attention_forms.merge(
-        path, rows("softmax", "0.002", {1: 5.1, 2: 5.3}) + rows("softmax", "0.008", {1: float("nan")})
-    )
-    attention_forms.merge(path, rows("sigmoid", "0.004", {1: float("nan")}) + rows("sigmoid", "0.002", {1: 6.0}))
-    attention_forms.merge(path, rows("softmax", "0.002", {2: 5.2}))  # takes the place of the old one
+    merge(path, rows("softmax", "0.004", {1: 5.0}), KEYS)
+    merge(path, rows("softmax", "0.002", {1: 5.1, 2: 5.3}) + rows("softmax", "0.008", {1: float("nan")}), KEYS)
+    merge(path, rows("sigmoid", "0.004", {1: float("nan")}) + rows("sigmoid", "0.002", {1: 6.0}), KEYS)
+    merge(path, rows("softmax", "0.002", {2: 5.2}), KEYS)  # takes the place of the old one
     attention_forms.print_table(path, as_markdown)
     first, second = [line for line in capsys.readouterr().out.splitlines() if "0.00" in line]
     assert "softmax" in first and "0.002" in first and "5.150 (5.10 - 5.20)" in first

@@ -25,13 +25,13 @@ from datasets import Dataset
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.multiprocessing import start_processes
-from transformers import TrainingArguments
 
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))  # run as a script, of which only the own directory is on the path
 
 from modeling_gau import GAUConfig, GAUForMaskedLM  # noqa: E402
+from modeling_gau.runs.arguments import RunArguments  # noqa: E402
 from modeling_gau.runs.trainer import RunTrainer  # noqa: E402
 
 
@@ -75,7 +75,7 @@ def train(rank: int, port: int, directory: str, config: dict, run: dict) -> None
     output_dir = Path(directory) / name
     trainer = RunTrainer(
         model=GAUForMaskedLM(GAUConfig(**config)),
-        args=TrainingArguments(
+        args=RunArguments(
             output_dir=str(output_dir),
             use_cpu=True,
             report_to="none",

@@ -23,6 +23,7 @@ from transformers.optimization import Adafactor
 
 from modeling_gau.runs import checkpoints
 from modeling_gau.runs import trainer as run_trainer
+from modeling_gau.runs.arguments import RunArguments
 from modeling_gau.runs.checkpoints import (
     check_whole,
     checkpoint_folders,
@@ -57,7 +58,8 @@ class CountingTrainer(RunTrainer):
 
 def make_trainer(output_dir, trainer_class=CountingTrainer, **settings) -> Trainer:
     defaults = {"max_steps": 8, "save_steps": 3, "logging_steps": 2, "per_device_train_batch_size": 4}
-    args = TrainingArguments(output_dir=str(output_dir), **(defaults | QUIET | settings))
+    kind = RunArguments if settings.get("optim") == "muon" else TrainingArguments
+    args = kind(output_dir=str(output_dir), **(defaults | QUIET | settings))
     rows = make_rows()
     return trainer_class(model=make_tiny(), args=args, train_dataset=rows, eval_dataset=rows[:8])
 
@@ -152,6 +154,7 @@ RECIPES = {
         "warmup_steps": 2,
     },
     "adafactor, cosine": {"optim": "adafactor", "lr_scheduler_type": "cosine", "weight_decay": 0.1},
+    "muon, linear": {"optim": "muon", "optim_args": "momentum=0.9", "weight_decay": 0.1},
     "momentum, plateau": {
         "optim": "sgd",
         "optim_args": "momentum=0.9",
@@ -165,7 +168,13 @@ RECIPES = {
 
 
 @pytest.mark.parametrize(
-    ("name", "steps"), [("adamw fused, wsd", (3, 6)), ("adafactor, cosine", (6,)), ("momentum, plateau", (3,))]
+    ("name", "steps"),
+    [
+        ("adamw fused, wsd", (3, 6)),
+        ("adafactor, cosine", (6,)),
+        ("muon, linear", (3, 6)),
+        ("momentum, plateau", (3,)),
+    ],
 )
 def test_resumed_run_is_bit_equal(tmp_path, name, steps):
     # An epoch is 4 steps: the resumes of step 3 and of step 6 lie on both sides of its end.

@@ -38,6 +38,9 @@ RUNS = [
     {"name": "from_4_to_1", "processes": 1, "sharding": FULL, "resume": "again_4/checkpoint-4"},
     {"name": "one_bf16", "processes": 1, "bf16": True},
     {"name": "bf16", "processes": 2, "sharding": FULL, "bf16": True},
+    {"name": "muon_one", "processes": 1, "optim": "muon"},
+    {"name": "muon", "processes": 2, "sharding": SHARDED, "optim": "muon"},
+    {"name": "muon_again", "processes": 2, "sharding": SHARDED, "optim": "muon", "resume": "muon/checkpoint-2"},
 ]
 
 
@@ -76,6 +79,14 @@ def test_a_sharded_checkpoint_resumes_on_any_number_of_processes(runs, name):
     assert_same_curve(undisturbed, resumed, 1e-5)
     if name == "again_2":
         assert resumed == undisturbed
+
+
+def test_muon_orthogonalizes_whole_matrices_and_resumes(runs):
+    steps = result(runs, "muon")["steps"]
+    assert_same_curve(result(runs, "muon_one")["steps"], steps, 1e-4)
+    assert result(runs, "muon_again")["steps"] == steps
+    # Another optimizer takes another way.
+    assert abs(steps[-1][0] - result(runs, "sharded")["steps"][-1][0]) > 1e-2
 
 
 def test_weights_and_optimizer_are_split(runs):

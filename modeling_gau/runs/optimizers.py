@@ -1,0 +1,177 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""`--optim muon`: Muon for the matrices of the encoder, AdamW for everything else, as one optimizer.
+
+`torch.optim.Muon` takes matrices only, needs torch 2.9, and orthogonalizes in bfloat16, which a CPU without its
+instructions does far slower than float32, one matrix at a time, a fused projection as one.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+from transformers import TrainingArguments
+
+from ..configuration_gau import GAUError
+
+
+MUON = "muon"  # of --optim
+# Of --optim_args: type and allowed values.
+_OPTIONS = {"momentum": (float, lambda value: 0 <= value < 1), "ns_steps": (int, lambda value: 1 <= value <= 20)}
+# Coefficients of Keller Jordan, kellerjordan.github.io/posts/muon.
+_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+# Linear layers of transformers' encoders that hold several matrices one below the other. A GAU states its widths.
+_PARTS = {"Wqkv": 3, "Wi": 2}
+
+
+class MuonAdamW(torch.optim.AdamW):
+    r"""AdamW, with Muon for the parameter groups that have `row_blocks`.
+
+    Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon): with a gradient G, momentum \\(\\mu\\) and learning
+    rate \\(\\eta\\),
+
+    $$B \leftarrow \mu B + (1 - \mu) G, \qquad W \leftarrow (1 - \eta \lambda) W - 0.2 \eta \sqrt{\max(rows, columns)}
+    \; \mathrm{orthogonalize}(\mu B + (1 - \mu) G)$$
+
+    The factor gives an update the size that AdamW's has (Liu et al. 2025, arXiv:2502.16982, section 2.2), so that
+    learning rate and weight decay \\(\\lambda\\) mean the same to both.
+
+    Args:
+        params: parameter groups. In one with `row_blocks` every parameter consists of matrices of these many rows, one
+            below the other, each of which is orthogonalized on its own.
+        momentum: \\(\\mu\\).
+        ns_steps: iterations of [`orthogonalize`].
+        kwargs: of [`torch.optim.AdamW`].
+    """
+
+    def __init__(self, params: Iterable[dict], momentum: float = 0.95, ns_steps: int = 5, **kwargs):
+        super().__init__(params, **kwargs)
+        for group in self.param_groups:
+            if "row_blocks" in group:
+                group |= {"momentum": group.get("momentum", momentum), "ns_steps": group.get("ns_steps", ns_steps)}
+
+    def __setstate__(self, state):
+        # AdamW looks for its own numbers in the state of every parameter.
+        super().__setstate__(state | {"param_groups": [g for g in state["param_groups"] if "row_blocks" not in g]})
+        self.param_groups = state["param_groups"]
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        groups = self.param_groups
+        self.param_groups = [group for group in groups if "row_blocks" not in group]
+        try:
+            loss = super().step(closure)
+        finally:
+            self.param_groups = groups
+        pieces = defaultdict(list)  # all of one shape at once
+        for group in groups:
+            for parameter in group["params"] if "row_blocks" in group else ():
+                if parameter.grad is not None:
+                    for number, block in enumerate(self._direction(parameter, group).split(group["row_blocks"])):
+                        turned = block.shape[0] > block.shape[1]
+                        key = (*sorted(block.shape), group["ns_steps"], block.device)
+                        pieces[key].append((parameter, number, block.T if turned else block, turned))
+        updates = defaultdict(dict)
+        for (_, wide, steps, _), members in pieces.items():
+            results = orthogonalize(torch.stack([block for _, _, block, _ in members]), steps)
+            for (parameter, number, _, turned), result in zip(members, results, strict=True):
+                updates[parameter][number] = 0.2 * wide**0.5 * (result.T if turned else result)
+        for group in groups:
+            for parameter in group["params"] if "row_blocks" in group else ():
+                if parameter in updates:
+                    blocks = [updates[parameter][number] for number in range(len(group["row_blocks"]))]
+                    self._apply(parameter, torch.cat(blocks), group)
+        return loss
+
+    def _direction(self, parameter: nn.Parameter, group: dict) -> torch.Tensor:
+        """Nesterov's momentum, the whole matrix."""
+        state, momentum = self.state[parameter], group["momentum"]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+        buffer = state["momentum_buffer"].lerp_(parameter.grad, 1 - momentum)
+        direction = parameter.grad.lerp(buffer, momentum)
+        return direction.full_tensor() if isinstance(direction, DTensor) else direction
+
+    @staticmethod
+    def _apply(parameter: nn.Parameter, update: torch.Tensor, group: dict) -> None:
+        if isinstance(parameter, DTensor):
+            # Every process has computed the same update and keeps its shard.
+            update = distribute_tensor(update, parameter.device_mesh, parameter.placements, src_data_rank=None)
+        rate = group["lr"]
+        parameter.mul_(1 - rate * group["weight_decay"]).sub_(update.to(parameter.dtype) * rate)
+
+
+def orthogonalize(matrices: torch.Tensor, steps: int = 5) -> torch.Tensor:
+    """The nearest semi-orthogonal matrices, roughly: the singular values become 0.7 to 1.2, by `steps` iterations of
+    Newton and Schulz with a polynomial of degree 5.
+
+    Args:
+        matrices: `(batch, rows, columns)`, with no more rows than columns. Computed in bfloat16 on an accelerator that
+            has it, and in float32 elsewhere.
+    """
+    a, b, c = _COEFFICIENTS
+    dtype = torch.float32 if matrices.device.type in ("cpu", "mps") else torch.bfloat16
+    x = matrices.to(dtype)
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.to(matrices.dtype)
+
+
+def muon_groups(model: nn.Module, decaying: Sequence[str], weight_decay: float) -> list[dict]:
+    """Parameter groups of [`MuonAdamW`]: the linear layers of the encoder (`model.base_model`) by their blocks, and
+    the rest with and without weight decay: embeddings, heads, vectors.
+
+    Args:
+        decaying: names of the parameters with weight decay.
+    """
+    encoder = getattr(model, "base_model", model)
+    blocks: dict[nn.Parameter, tuple[int, ...]] = {}
+    for parent in encoder.modules():
+        for name, layer in parent.named_children():
+            if isinstance(layer, nn.Linear) and layer.weight.requires_grad:
+                rows, parts = layer.out_features, _PARTS.get(name, 1)
+                widths = getattr(parent, "widths", None) if name == "i_dense" else None
+                blocks[layer.weight] = tuple(widths or [rows // parts] * parts)
+    groups, by_blocks = {True: [], False: []}, defaultdict(list)
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            target = by_blocks[blocks[parameter]] if parameter in blocks else groups[name in decaying]
+            target.append(parameter)
+    return [
+        *({"params": params, "row_blocks": rows, "weight_decay": weight_decay} for rows, params in by_blocks.items()),
+        {"params": groups[True], "weight_decay": weight_decay},
+        {"params": groups[False], "weight_decay": 0.0},
+    ]
+
+
+def muon_options(optim_args: str | None) -> dict[str, float | int]:
+    """`--optim_args` of Muon. Raises ValueError for one that it does not have, or a value out of range."""
+    options: dict[str, float | int] = {}
+    for pair in filter(None, (optim_args or "").replace(" ", "").split(",")):
+        name, _, text = pair.partition("=")
+        try:
+            kind, is_allowed = _OPTIONS[name]
+            options[name] = kind(text)
+            if not is_allowed(options[name]):
+                raise ValueError
+        except (KeyError, ValueError):
+            raise GAUError(
+                f"--optim_args {pair}: --optim muon has momentum (from 0 to below 1, 0.95 by default) and ns_steps "
+                "(from 1 to 20, 5 by default)."
+            ) from None
+    return options
+
+
+def make_muon(model: nn.Module, decaying: Callable[[nn.Module], list[str]], args: TrainingArguments) -> MuonAdamW:
+    """The optimizer of `--optim muon`. `--learning_rate` and `--weight_decay` hold for matrices and for the rest."""
+    return MuonAdamW(
+        muon_groups(model, decaying(model), args.weight_decay),
+        **muon_options(args.optim_args),
+        lr=args.learning_rate,
+        betas=(args.adam_beta1, args.adam_beta2),
+        eps=args.adam_epsilon,
+        fused=args.device.type in ("cpu", "cuda"),
+    )
