@@ -57,6 +57,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     datasets.utils.logging.set_verbosity(args.get_process_log_level())
     run = partial(run_once, card_args)
     if study_args.is_asked_for(glue_args):
+        args.fill_learning_rate(choose_base_config(model_args, glue_args))
         study = Study(model_args, glue_args, args, study_args, fine_tune=run)
         study.check_repositories()
         with sole_owner(args):
@@ -86,6 +87,8 @@ def fine_tune(
     checkpoint = find_checkpoint(args) if args.do_train else None
     in_place = is_evaluated_in_place(model_args, args)
     base_config = choose_base_config(model_args, glue_args)  # a wrong name or override shows before data is read
+    if args.do_train:
+        args.fill_learning_rate(base_config)
 
     # 2. Data
     data = prepare_data(model_args, glue_args, args, base_config)

@@ -65,6 +65,7 @@ def pretrain(
     config, saved_sparse_prediction = choose_config(
         model_args, data_args, data.tokenizer, checkpoint, stages, args.should_log
     )
+    args.fill_learning_rate(config)
     data.tokenizer.model_max_length = longest_trained(model_args, config, data.tokenizer, checkpoint, stages)
     model = load_model(model_args, config, data.tokenizer)
     if data_args.packing == "documents":

@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from transformers import EarlyStoppingCallback, EvalPrediction, TrainerCallback
@@ -25,7 +26,12 @@ class GlueTrainingArguments(RunArguments):
     """
 
     KEY_METRIC = "key_metric"
+    RATE_AT_768: ClassVar[tuple[float, float]] = (5e-5, 1.66)
 
+    warmup_steps: float = field(
+        default=0.06, metadata={"help": "Steps of linear warm-up or, below 1, a share of all steps."}
+    )
+    weight_decay: float = field(default=0.01, metadata={"help": "Weight decay of matrices and embeddings."})
     layerwise_lr_decay: float = field(
         default=1.0,
         metadata={

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from accelerate.utils import gather_object
@@ -46,6 +46,13 @@ logger = logging.get_logger(__name__)
 class PretrainingArguments(RunArguments):
     """[`RunArguments`] plus the schedule and what else a pretraining run needs."""
 
+    RATE_AT_768: ClassVar[tuple[float, float]] = (7e-4, 1.0)
+
+    warmup_steps: float = field(
+        default=0.05, metadata={"help": "Steps of linear warm-up or, below 1, a share of all steps."}
+    )
+    weight_decay: float = field(default=0.01, metadata={"help": "Weight decay of matrices and embeddings."})
+    adam_beta2: float = field(default=0.98, metadata={"help": "AdamW's decay of the mean square of the gradient."})
     decay_steps: float = field(
         default=0.1,
         metadata={

@@ -6,11 +6,11 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from accelerate.utils import DynamoBackend
-from transformers import Trainer, TrainingArguments, get_scheduler
+from transformers import PreTrainedConfig, Trainer, TrainingArguments, get_scheduler
 from transformers.integrations import get_available_reporting_integrations
 from transformers.trainer_utils import SaveStrategy
 from transformers.utils import is_torch_bf16_gpu_available, is_torch_xla_available, logging
@@ -165,8 +165,18 @@ _OPTIMIZERS_OF_A_MODEL = re.compile("galore|apollo|lomo|adalomo")
 
 @dataclass
 class RunArguments(TrainingArguments):
-    """[`TrainingArguments`] with what every run adds."""
+    """[`TrainingArguments`] with what every run adds.
 
+    Subclasses say in `RATE_AT_768` which learning rate fits a width of 768, and with which power it falls with the
+    width: docs/scaling.md has the measurements.
+    """
+
+    RATE_AT_768: ClassVar[tuple[float, float]]
+
+    # The Trainer's 5e-5 serves BERT-base; a model of a quarter of its width learns next to nothing from it.
+    learning_rate: float | None = field(
+        default=None, metadata={"help": "Peak learning rate; chosen by the width of the model by default."}
+    )
     # The Trainer logs the mean of earlier losses in place of a NaN: a diverged run would look healthy.
     logging_nan_inf_filter: bool = field(
         default=False, metadata={"help": "Leave NaN and infinite losses out of the logged loss."}
@@ -245,6 +255,18 @@ class RunArguments(TrainingArguments):
                 "which take next to no memory. Leave it out."
             )
 
+    def fill_learning_rate(self, config: PreTrainedConfig) -> None:
+        """Chooses `learning_rate` by the width of the model where none is given, and prints it."""
+        if self.learning_rate is not None:
+            return
+        rate, exponent = self.RATE_AT_768
+        self.learning_rate = float(f"{rate * (768 / config.hidden_size) ** exponent:.1e}")
+        if self.should_log:
+            print(
+                f"Learning rate {self.learning_rate:g}, chosen for a width of {config.hidden_size} (--learning_rate "
+                "gives another)."
+            )
+
     def check_steps(self) -> None:
         """Raises ValueError for a run that is to train and would make no step."""
         if self.max_steps != -1 and not 1 <= self.max_steps < 2**31:
@@ -280,7 +302,8 @@ class RunArguments(TrainingArguments):
         except (ImportError, ValueError) as error:
             raise GAUError(f"--optim {self.optim.value}: {' '.join(str(error).split())}") from error
         kind, steps = self.lr_scheduler_type, self.max_steps if self.max_steps > 0 else 10_000
-        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=self.learning_rate)
+        rate = 1e-3 if self.learning_rate is None else self.learning_rate
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=rate)
         try:
             get_scheduler(kind, optimizer, 0, steps, schedule | kwargs)
         except (ArithmeticError, TypeError, ValueError) as error:

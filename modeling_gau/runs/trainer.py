@@ -115,6 +115,8 @@ class RunTrainer(Trainer):
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """As in the Trainer, plus `--optim muon`. StableAdamW does without Triton, which does not run on a CPU."""
+        if self.args.learning_rate is None:  # a trainer made by other code than the scripts
+            self.args.fill_learning_rate(self.model.config)
         if self.optimizer is None and self.args.optim == MUON:
             self.optimizer = make_muon(model or self.model, self.get_decay_parameter_names, self.args)
         optimizer = super().create_optimizer(model)

@@ -237,7 +237,7 @@ def test_a_loss_that_one_task_does_not_have_shows_before_any_data_is_read(tmp_pa
 @pytest.mark.parametrize(
     "changed, message",
     [
-        ({"learning_rate": 1e-3}, r"learning_rate \(5e-05 there, 0.001 here\)"),
+        ({"learning_rate": 1e-3}, r"learning_rate \(None there, 0.001 here\)"),
         ({"max_seq_length": 64}, r"max_seq_length \(128 there, 64 here\)"),
     ],
 )

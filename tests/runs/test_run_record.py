@@ -135,7 +135,7 @@ def test_differences_are_named_with_both_values(tmp_path, capsys):
     del before["arguments"]["seed"]  # as if that were an option of newer versions
     recipe = [
         "bf16 (False there, True here)",
-        "learning_rate (5e-05 there, 0.001 here)",
+        "learning_rate (None there, 0.001 here)",
         "mixed_lengths (None there, [64, 512] here)",
         "number of processes (1 there, 4 here)",
         "packing (concat there, documents here)",
