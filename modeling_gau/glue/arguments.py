@@ -143,7 +143,7 @@ class GlueArguments:
 
     def _check_columns(self) -> None:
         options, task = self.column_options(), self.task()
-        is_local = task.name == LOCAL_TASK.name
+        is_local = task.is_local
         if task.prepare is not None and (options.text or options.text_pair):
             raise GAUError(
                 f"--text_column and --text_pair_column do not work with {task.name}, whose texts are made from the "

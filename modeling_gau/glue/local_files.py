@@ -28,7 +28,7 @@ from ..text.files import (
 )
 from ..text.fingerprints import digest
 from .arguments import ColumnOptions
-from .tasks import LOCAL_TASK, PROBLEM_TYPES, SENTENCE, SENTENCES, GlueTask, local_text_columns, nearest_of
+from .tasks import PROBLEM_TYPES, SENTENCE, SENTENCES, GlueTask, local_text_columns, nearest_of
 
 
 HIDDEN_LABEL = -1  # the official GLUE files write it in test rows, whose labels are secret
@@ -70,10 +70,10 @@ def read_table(
     rows, raw_labels = _read_values(path, task, texts, labels)
     features = dict.fromkeys(rows, Value("string"))
     if labels:
-        problem_type = options.problem_type if task.name == LOCAL_TASK.name else task.problem_type
+        problem_type = options.problem_type if task.is_local else task.problem_type
         reader = LabelReader(path, labels, problem_type, options.separator)
         features["label"], rows["label"] = reader.read(raw_labels)
-        if task.name == LOCAL_TASK.name and features["label"] == Value("int64"):
+        if task.is_local and features["label"] == Value("int64"):
             is_stated = problem_type == PROBLEM_TYPES["single_label"]
             features["label"], rows["label"] = _name_minus_one(rows["label"], is_stated)
     return _cached(rows, Features(features), cache_dir, overwrite_cache)
@@ -139,7 +139,7 @@ def choose_text_columns(
     task: GlueTask, options: ColumnOptions, split: str, name: str, columns: Sequence[str]
 ) -> dict[str, str]:
     """Returns, for each of the task's `read_columns`, the column of the file; raises ValueError if one is missing."""
-    if task.name != LOCAL_TASK.name:
+    if not task.is_local:
         names = task.read_columns
     elif options.text is None:
         names = local_text_columns(columns)

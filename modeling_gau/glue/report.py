@@ -96,18 +96,22 @@ def _print_results(data: GlueData, results: Mapping[str, float]) -> None:
 def report_study(study: Study) -> dict[str, object]:
     """Writes tables, cards and submission of all finished tasks, prints the table and returns the summary."""
     output_dir, summary, benchmark = Path(study.args.output_dir), summarize(study), study.glue_args.benchmark()
+    is_local = study.glue_args.task_name is None
+    prefix, title = ("", "Results") if is_local else (f"{benchmark.name}_", f"{benchmark.title} results")
     endings = ("report.md", "results.json", "results.csv")
-    tables, numbers, results = (output_dir / f"{benchmark.name}_{ending}" for ending in endings)
+    tables, numbers, results = (output_dir / f"{prefix}{ending}" for ending in endings)
     write_json(numbers, for_json(summary))
     write_csv(results, result_rows(study))
     rows = summary_rows(summary)
     points = [f"- {name}: {_point_text(runs[0])}" for name, runs in study.chosen.items() if runs[0].point]
-    parts = [f"# {benchmark.title} results", markdown(rows, left=2), " ".join(notes(study)), "\n".join(points)]
+    parts = [f"# {title}", markdown(rows, left=2), " ".join(notes(study)), "\n".join(points)]
     tables.write_text("\n\n".join(filter(None, parts)) + "\n", encoding="utf-8")
     write_cards(study)
     print(f"\n{aligned(rows, left=2)}\n")
     print("\n".join(notes(study)))
-    submission = _submit(output_dir / SUBMISSION_FORMATS[benchmark.name].folder, study)
+    submission = [] if is_local else _submit(output_dir / SUBMISSION_FORMATS[benchmark.name].folder, study)
+    for runs in study.chosen.values() if is_local else ():
+        print(f"Best model on the validation rows: {best_run(runs).output_dir}")
     print("Wrote", ", ".join(map(str, [tables, numbers, results, *submission])), flush=True)
     return summary
 
@@ -189,12 +193,13 @@ def notes(study: Study) -> list[str]:
     """Returns the sentences below the table."""
     sentences = ["Percent, on the validation rows. Standard deviations are of the sample (n - 1)."]
     if len(study.points) > 1:
+        subject = "These runs are" if study.glue_args.task_name is None else "Each task is"
         sentences.append(
-            f"Each task is at the best of {len(study.points)} points of a grid, chosen by the mean on the same rows: "
+            f"{subject} at the best of {len(study.points)} points of a grid, chosen by the mean on the same rows: "
             "expect slightly lower results on other rows."
         )
     benchmark = study.glue_args.benchmark()
-    if not benchmark.complete_averages(study.chosen):
+    if study.glue_args.task_name is not None and not benchmark.complete_averages(study.chosen):
         missing = [name for name in benchmark.counted_tasks if name not in study.chosen]
         sentences.append(f"Without {', '.join(missing)}.")
     limit = study.glue_args.max_eval_samples

@@ -1,8 +1,9 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """Many fine-tuning runs from one call: tasks x points of a grid x seeds. An interrupted study resumes.
 
-Each run has its own directory, `<output_dir>/<task>/[<point>/]seed-<seed>`, whose `run.json` says what the run was
-made with. A finished run that was made with the same arguments is not repeated.
+Each run has its own directory, `<output_dir>/[<task>/][<point>/]seed-<seed>`, whose `run.json` says what the run was
+made with. A finished run that was made with the same arguments is not repeated. Files of one's own are one task
+without a name, whose classes and metrics show in the data.
 """
 
 import copy
@@ -28,10 +29,11 @@ from ..runs.run_record import compare_runs, describe_arguments, read_record
 from .arguments import GlueArguments, task_files
 from .data import prepare_data
 from .model import choose_base_config
-from .tasks import GLUE_TASKS, GlueTask
+from .tasks import GLUE_TASKS, LOCAL_TASK, GlueTask
 from .trainer import GlueTrainingArguments
 
 
+DATA_DIR_ALONE = "--data_dir needs --task_name, and excludes --train_file and the like."
 # The small tasks that people start from a model of mnli (Liu et al. 2019, arXiv:1907.11692, section 5.1).
 FROM_MNLI = ("rte", "mrpc", "stsb")
 
@@ -41,7 +43,8 @@ class StudyArguments:
     """What turns one call into many runs: several tasks (`task_name`), `seeds`, or a `grid`."""
 
     seeds: list[int] | None = field(
-        default=None, metadata={"help": "Run every task once with each of these seeds, instead of --seed."}
+        default=None,
+        metadata={"help": "Run every task, or the files, once with each of these seeds, instead of --seed."},
     )
     grid: list[str] | None = field(
         default=None,
@@ -84,7 +87,7 @@ def single_run_arguments(
     name, checkpoint = glue_args.task_name, study_args.mnli_checkpoint
     if study_args.data_dir is not None:
         if name is None or glue_args.files():
-            raise GAUError("--data_dir needs --task_name, and excludes --train_file and the like.")
+            raise GAUError(DATA_DIR_ALONE)
         glue_args = replace(glue_args, **task_files(study_args.data_dir, glue_args.task()))
     if checkpoint is not None:
         if name not in FROM_MNLI or checkpoint == "auto":
@@ -114,7 +117,8 @@ class Run:
 
     @property
     def name(self) -> str:
-        return "-".join([self.task.name, *(f"{name}-{value}" for name, value in self.point), f"seed-{self.seed}"])
+        task = [] if self.task.is_local else [self.task.name]
+        return "-".join([*task, *(f"{name}-{value}" for name, value in self.point), f"seed-{self.seed}"])
 
 
 # What a grid may vary: type, and which values make sense.
@@ -178,9 +182,9 @@ def order_tasks(
 # Running
 
 
-def check_data(model_args: ModelArguments, glue_args: GlueArguments, args: GlueTrainingArguments) -> None:
-    """Raises ValueError if a run could not use its data."""
-    prepare_data(model_args, glue_args, args, choose_base_config(model_args, glue_args))
+def check_data(model_args: ModelArguments, glue_args: GlueArguments, args: GlueTrainingArguments) -> GlueTask:
+    """Returns the task of the data; raises ValueError if a run could not use them."""
+    return prepare_data(model_args, glue_args, args, choose_base_config(model_args, glue_args)).task
 
 
 @dataclass
@@ -192,7 +196,7 @@ class Study:
     Args:
         model_args, glue_args, args, study_args: arguments of the whole study.
         fine_tune: makes one run from the arguments that it gets, and writes `run.json` into its output directory.
-        check: raises ValueError if a run could not use its data.
+        check: returns the task of the data; raises ValueError if a run could not use them.
         repositories: task -> repository on the Hub that its best model will be pushed to.
 
     Attributes:
@@ -205,7 +209,7 @@ class Study:
     args: GlueTrainingArguments
     study_args: StudyArguments
     fine_tune: Callable[[ModelArguments, GlueArguments, GlueTrainingArguments], Mapping[str, float]]
-    check: Callable[[ModelArguments, GlueArguments, GlueTrainingArguments], None] = check_data
+    check: Callable[[ModelArguments, GlueArguments, GlueTrainingArguments], GlueTask] = check_data
     repositories: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
@@ -214,9 +218,10 @@ class Study:
         if len(self.points) > 1 and not (self.args.do_train and self.args.do_eval):
             raise GAUError("--grid compares runs by their evaluation: add --do_train and --do_eval.")
         names = list(self.glue_args.task_names())
-        if not names:
-            raise GAUError("--seeds and --grid need --task_name: fine-tune on other local data run by run.")
+        if self.study_args.data_dir is not None and (not names or self.glue_args.files()):
+            raise GAUError(DATA_DIR_ALONE)
         self.tasks = order_tasks(names, self.study_args.mnli_checkpoint, self.glue_args.benchmark().tasks)
+        self.tasks = self.tasks or [LOCAL_TASK]
         self.chosen: dict[str, list[Run]] = {}
         self.done: list[Run] = []
         points = sum(1 if task.name == "ax" else len(self.points) for task in self.tasks)
@@ -240,7 +245,7 @@ class Study:
         """Makes sure, before anything is computed, that `--push_to_hub` will be able to push."""
         name = self.args.hub_model_id or Path(self.args.output_dir).absolute().name
         self.repositories = {
-            task.name: check_push_destination(self._of_repository(f"{name}-{task.name}"))
+            task.name: check_push_destination(self._of_repository(name if task.is_local else f"{name}-{task.name}"))
             for task in (self.tasks if self.args.push_to_hub else ())
             if task.name != "ax"
         }
@@ -258,13 +263,13 @@ class Study:
         return own
 
     def means(self) -> dict[str, float]:
-        """Returns `<task>_<metric>` -> the mean over the seeds."""
+        """Returns `<task>_<metric>`, or `<metric>` for files, -> the mean over the seeds."""
         return _of_first(self._means)
 
     def _means(self) -> dict[str, float]:
         results = {name: [run_results(run) for run in runs] for name, runs in self.chosen.items()}
         return {
-            f"{name}_{metric}": fmean(result[metric] for result in seeds)
+            metric if name == LOCAL_TASK.name else f"{name}_{metric}": fmean(result[metric] for result in seeds)
             for name, seeds in results.items()
             for metric in seeds[0]
             if all(isinstance(result.get(metric), (int, float)) for result in seeds)
@@ -277,6 +282,8 @@ class Study:
 
     def _check_first(self) -> None:
         """Checks all data and all earlier runs before the first run takes hours."""
+        if self.tasks == [LOCAL_TASK]:
+            self.tasks = [self.check(self.model_args, self.glue_args, copy.copy(self.args))]
         for task in self.tasks:  # before any file is read
             glue_args = self._data_of(task)
             for point in self._points_of(task) if task.name != "ax" else ():
@@ -294,7 +301,7 @@ class Study:
                 self.check(self.model_args, glue_args, self._training_of(widest, glue_args))
 
     def _run(self, task: GlueTask, point: Point, seed: int) -> Run:
-        folder = Path(self.args.output_dir) / task.name
+        folder = Path(self.args.output_dir) / ("" if task.is_local else task.name)
         if point:
             folder /= "_".join(f"{name}-{value}" for name, value in point)
         return Run(task, point, seed, folder / f"seed-{seed}")
@@ -377,13 +384,14 @@ class Study:
 
     def _data_of(self, task: GlueTask) -> GlueArguments:
         files = task_files(self.study_args.data_dir, task) if self.study_args.data_dir else {}
-        return replace(self.glue_args, task_name=task.name, **files)
+        return replace(self.glue_args, task_name=None if task.is_local else task.name, **files)
 
     def _training_of(self, run: Run, glue_args: GlueArguments) -> GlueTrainingArguments:
         args = copy.copy(self.args)
         for name, value in run.point:
             setattr(args, name, value)
-        args.output_dir, args.run_name, args.seed = str(run.output_dir), run.name, run.seed
+        name = f"{Path(self.args.output_dir).absolute().name}-{run.name}" if run.task.is_local else run.name
+        args.output_dir, args.run_name, args.seed = str(run.output_dir), name, run.seed
         args.push_to_hub, args.hub_model_id = False, self.repositories.get(run.task.name)
         files = glue_args.files()
         has_test = not files or not files.keys().isdisjoint(run.task.test_splits.values())

@@ -65,6 +65,11 @@ class GlueTask:
     example: str | tuple[str, str] | None = field(default=None, repr=False)
 
     @property
+    def is_local(self) -> bool:
+        """Whether it is made from files of one's own, without the name of a task."""
+        return self.name == LOCAL_TASK.name
+
+    @property
     def is_regression(self) -> bool:
         return self.problem_type == PROBLEM_TYPES["regression"]
 

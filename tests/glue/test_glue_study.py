@@ -10,10 +10,12 @@ import json
 import math
 import statistics
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from glue_runs import write
 
 from modeling_gau.glue.arguments import GlueArguments, task_files
 from modeling_gau.glue.data import load_splits
@@ -37,7 +39,7 @@ from modeling_gau.glue.study import (
     order_tasks,
     run_score,
 )
-from modeling_gau.glue.tasks import BENCHMARKS, CLUE_TASKS, GLUE_TASKS
+from modeling_gau.glue.tasks import BENCHMARKS, CLUE_TASKS, GLUE_TASKS, LOCAL_TASK
 from modeling_gau.glue.trainer import GlueTrainingArguments
 from modeling_gau.runs.arguments import ModelArguments
 from modeling_gau.runs.run_record import describe_arguments
@@ -143,15 +145,15 @@ def test_files_are_found_by_their_splits(tmp_path):
 class Runs:
     """Stands in for training: notes what it was asked for, and leaves what a run leaves."""
 
-    def __init__(self, scores=lambda task, args: 0.5, fails_at: str | None = None):
-        self.scores, self.fails_at, self.made, self.configs = scores, fails_at, [], []
+    def __init__(self, scores=lambda task, args: 0.5, fails_at: str | None = None, task=None):
+        self.scores, self.fails_at, self.task, self.made, self.configs = scores, fails_at, task, [], []
 
     def __call__(self, model_args, glue_args, args):
         self.made.append((args.run_name, model_args.model_name_or_path, args.do_train, args.do_predict))
         self.configs.append(model_args.config_name)
         if args.run_name == self.fails_at:
             raise KeyboardInterrupt
-        task = glue_args.task()
+        task = self.task or glue_args.task()
         path = Path(args.output_dir)
         path.mkdir(parents=True, exist_ok=True)
         in_place = model_args.model_name_or_path == args.output_dir
@@ -177,7 +179,7 @@ STAGES = ("do_train", "do_eval", "do_predict")
 
 
 def make_study(
-    tmp_path, tasks: str, runs: Runs, flags=("do_train", "do_eval"), check=lambda *_: None, **options
+    tmp_path, tasks: str | None, runs: Runs, flags=("do_train", "do_eval"), check=lambda *_: None, **options
 ) -> Study:
     """A study of `runs`. The options are fields of any of its arguments."""
     kinds = (StudyArguments, GlueArguments, ModelArguments, GlueTrainingArguments)
@@ -193,7 +195,7 @@ def make_study(
     return Study(model, glue, training, study, fine_tune=runs, check=check)
 
 
-def run_study(tmp_path, tasks: str, runs: Runs | None = None, *arguments, **options) -> Study:
+def run_study(tmp_path, tasks: str | None, runs: Runs | None = None, *arguments, **options) -> Study:
     study = make_study(tmp_path, tasks, runs or Runs(), *arguments, **options)
     study.run(report_study)
     return study
@@ -318,6 +320,38 @@ def test_the_best_point_is_that_of_the_best_mean(tmp_path):
     assert best_run(chosen["sst2"]).seed == 1
     run_study(tmp_path, "sst2", again := Runs(), **options)
     assert again.made == []
+
+
+def test_files_are_one_task_without_a_name(tmp_path, capsys):
+    """Its metric shows in the data only: an earlier run was made with the same all the same."""
+    files = {"train_file": write(tmp_path / "a.csv", [{"sentence": "a", "label": "x"}])}
+    files |= {"validation_file": files["train_file"]}
+    scores = {(1e-3, 0): 0.9, (1e-3, 1): 0.1, (1e-4, 0): 0.6, (1e-4, 1): 0.7}
+    options = {
+        "seeds": [0, 1],
+        "grid": ["learning_rate=1e-3,1e-4"],
+        "eval_strategy": "epoch",
+        "save_strategy": "epoch",
+    }
+    options |= {"load_best_model_at_end": True, "check": lambda *_: task, **files}
+    task = replace(LOCAL_TASK, label_names=("score",), metric="regression", problem_type="regression")
+    runs = Runs(lambda _, args: scores[args.learning_rate, args.seed], task=task)
+    study = run_study(tmp_path, None, runs, **options)
+    assert names_made(runs)[0] == "out-learning_rate-0.001-seed-0" and len(runs.made) == 4
+    record = json.loads((tmp_path / "out/learning_rate-0.0001/seed-1/run.json").read_text())
+    assert record["arguments"]["metric_for_best_model"] == task.key_metric
+    assert best_run(study.chosen["local"]).output_dir == tmp_path / "out/learning_rate-0.0001/seed-1"
+    assert f"Best model on the validation rows: {tmp_path}/out/learning_rate-0.0001/seed-1" in capsys.readouterr().out
+    report = (tmp_path / "out/report.md").read_text()
+    assert (
+        report.startswith("# Results\n")
+        and "chosen by the mean on the same rows" in report
+        and "Without" not in report
+    )
+    run_study(tmp_path, None, again := Runs(), **options)
+    assert again.made == []
+    with pytest.raises(ValueError, match="--data_dir needs --task_name, and excludes --train_file"):
+        make_study(tmp_path, None, Runs(), data_dir=str(tmp_path), **files)
 
 
 def test_small_tasks_begin_with_the_model_of_mnli_of_their_seed(tmp_path):
@@ -465,7 +499,7 @@ ONE_DOT_ONE = "CLUE 1.1 classification score (6 tasks, ocnli)"
 ONE_DOT_ZERO = "CLUE 1.0 classification score (6 tasks, cmnli)"
 
 
-def clue_study(tmp_path, tasks: str, flags=STAGES, **options) -> Study:
+def clue_study(tmp_path, tasks: str | None, flags=STAGES, **options) -> Study:
     """Makes all runs; the accuracy is the number of the task in tenths."""
     runs = Runs(lambda task, args: list(CLUE_TASKS).index(task) / 10)
     return run_study(tmp_path, tasks, runs, flags, dataset_name="clue", **options)

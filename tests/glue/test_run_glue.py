@@ -92,6 +92,21 @@ def sentiment(count: int) -> list[dict]:
     ]
 
 
+def test_files_with_several_seeds(tmp_path, pretrained):
+    scores = [{"text": row["sentence"], "stars": 1.5 + 2 * row["label"]} for row in sentiment(8)]
+    data = write(tmp_path / "rows.csv", scores)
+    files = {"train_file": data, "validation_file": data, "text_column": "text", "label_column": "stars"}
+    output = tmp_path / "reviews"
+    results = run(output, **files, model_name_or_path=pretrained, seeds=[0, 1], grid=["learning_rate=1e-3,1e-9"])
+    runs = sorted(path.parent.relative_to(output).as_posix() for path in output.glob("**/model.safetensors"))
+    assert runs == [f"learning_rate-{rate}/seed-{seed}" for rate in ("0.001", "1e-09") for seed in (0, 1)]
+    summary = read_json(output / "results.json")["tasks"]["local"]
+    assert results["eval_pearson"] == pytest.approx(summary["metrics"]["pearson"]["mean"])
+    best = output / f"learning_rate-{summary['point']['learning_rate']}" / f"seed-{summary['best_seed']}"
+    assert "| Pearson |" in (best / "README.md").read_text(encoding="utf-8")
+    assert AutoConfig.from_pretrained(best).problem_type == "regression"
+
+
 def pairs(count: int, first: str = "sentence1", second: str = "sentence2", names=(0, 1)) -> list[dict]:
     return [
         {first: f"a {WORDS[4 + row % 2]}", second: WORDS[2 + row % 2], "label": names[row % len(names)]}
