@@ -69,10 +69,30 @@ def report_run(trainer: GlueTrainer, data: GlueData, record: Mapping[str, Any]) 
     output_dir = Path(trainer.args.output_dir)
     if trainer.args.do_train:
         write_model_card(output_dir, card_facts(record, trainer.model.config, data.task, output_dir))
+    _print_evaluations(trainer)
     _print_results(data, record["results"])
     print(f"Wrote to {output_dir}:")
     for path in sorted(output_dir.glob("[!_]*")):  # not the lock of this run
         print(f"  {path.name}{'/' if path.is_dir() else ''}")
+
+
+def _print_evaluations(trainer: GlueTrainer) -> None:
+    """Prints a line for every evaluation of the training, if there were several."""
+    by_step = {}
+    for entry in trainer.state.log_history:
+        if "eval_loss" in entry:
+            by_step.setdefault(entry["step"], entry)  # the last evaluation, after training, is of the kept model
+    if not trainer.args.do_train or len(by_step) < 2:
+        return
+    kept = trainer.state.best_global_step if trainer.args.load_best_model_at_end else None
+    columns = ("loss", *trainer.task.metric_names)
+    rows = [("epoch", "step", *columns, "")]
+    for step, entry in by_step.items():
+        values = (entry.get(f"eval_{name}", math.nan) for name in columns)
+        rows.append(
+            (f"{entry['epoch']:.4g}", str(step), *map("{:.4f}".format, values), "best" if step == kept else "")
+        )
+    print(f"\n{aligned(rows, left=0)}")
 
 
 def _print_results(data: GlueData, results: Mapping[str, float]) -> None:

@@ -33,6 +33,14 @@ from .tasks import GLUE_TASKS, LOCAL_TASK, GlueTask
 from .trainer import GlueTrainingArguments
 
 
+# Arguments that say when a training evaluates and saves, and which model it keeps.
+CHOICE_OF_MODEL = (
+    "eval_strategy",
+    "greater_is_better",
+    "load_best_model_at_end",
+    "metric_for_best_model",
+    "save_strategy",
+)
 DATA_DIR_ALONE = "--data_dir needs --task_name, and excludes --train_file and the like."
 # The small tasks that people start from a model of mnli (Liu et al. 2019, arXiv:1907.11692, section 5.1).
 FROM_MNLI = ("rte", "mrpc", "stsb")
@@ -351,6 +359,9 @@ class Study:
             return None
         *parts, args = arguments
         differing = compare_runs(record, describe_arguments(parts, args, compared_files(*parts)))
+        if not (args.do_train and args.do_eval and record.get("trained") and record.get("evaluated")):
+            # Without one of the stages there are no evaluations during training by default.
+            differing = {name: text for name, text in differing.items() if name not in CHOICE_OF_MODEL}
         # New seeds or points may change which model of mnli is best: then the runs that start from it are repeated.
         if self._waits_for_mnli(run.task) and differing.keys() <= {"model_name_or_path", "weights of the checkpoint"}:
             if differing and self.args.process_index == 0:

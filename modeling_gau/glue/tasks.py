@@ -25,7 +25,11 @@ PROBLEM_TYPES: Mapping[str, str] = {
     "regression": "regression",
 }
 # Where a task has several metrics, its score is this one. All other tasks count the mean of theirs, as GLUE does.
-_LEADING_METRICS: Mapping[str, str] = {"single_label": "accuracy", "multi_label": "f1_micro"}
+_LEADING_METRICS: Mapping[str, str] = {
+    "single_label": "accuracy",
+    "multi_label": "f1_micro",
+    "regression": "pearson",
+}
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ class GlueTrainingArguments(RunArguments):
     """[`RunArguments`] in which the best model is the one with the best key metric of the task.
 
     Without `do_train`, `do_eval` and `do_predict`, a run trains and evaluates; each of several runs also predicts test
-    rows, if there are any.
+    rows, if there are any. A run that trains and evaluates does both in turns, an epoch at
+    a time, and ends with the best model.
     """
 
     KEY_METRIC = "key_metric"
@@ -32,6 +33,20 @@ class GlueTrainingArguments(RunArguments):
         default=0.06, metadata={"help": "Steps of linear warm-up or, below 1, a share of all steps."}
     )
     weight_decay: float = field(default=0.01, metadata={"help": "Weight decay of matrices and embeddings."})
+    eval_strategy: IntervalStrategy | None = field(
+        default=None,
+        metadata={"help": "When to evaluate during training; by default once an epoch, where there is a --do_eval."},
+    )
+    save_strategy: SaveStrategy | None = field(
+        default=None, metadata={"help": "When to save checkpoints; by default whenever evaluations take place."}
+    )
+    load_best_model_at_end: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Keep the model of the best evaluation instead of the last one; by default if evaluations and "
+            "checkpoints take place once an epoch."
+        },
+    )
     layerwise_lr_decay: float = field(
         default=1.0,
         metadata={
@@ -67,7 +82,7 @@ class GlueTrainingArguments(RunArguments):
             )
         if self.dataloader_persistent_workers and not self.dataloader_num_workers:
             raise GAUError("--dataloader_persistent_workers needs --dataloader_num_workers of at least 1.")
-        self._prepare_early_stopping()
+        self._fill_strategies()
         # The Trainer defaults to the loss. The task's metric is filled in when the task is known.
         if self.metric_for_best_model is None and (self.load_best_model_at_end or self.save_strategy == "best"):
             self.metric_for_best_model = self.KEY_METRIC
@@ -75,19 +90,27 @@ class GlueTrainingArguments(RunArguments):
         if self.do_train:
             self.check_optimization()
 
-    def _prepare_early_stopping(self) -> None:
-        if self.early_stopping_patience is None:
-            return
-        if self.early_stopping_patience < 1:
-            raise GAUError(f"--early_stopping_patience must be at least 1, got {self.early_stopping_patience}.")
-        self.load_best_model_at_end = True
-        # A resumed run must know how many evaluations brought nothing.
-        self.restore_callback_states_from_checkpoint = True
-        if self.eval_strategy in ("no", IntervalStrategy.NO):
-            self.eval_strategy = "epoch"
-        # The best model must be saved when it is found. An explicit strategy stays.
-        if self.save_strategy in ("steps", SaveStrategy.STEPS) and self.eval_strategy in ("epoch", "EPOCH"):
-            self.save_strategy = self.eval_strategy
+    def _fill_strategies(self) -> None:
+        """Chooses when to evaluate and to save, where the user did not, and whether the best model is kept."""
+        stops_early = self.early_stopping_patience is not None
+        if stops_early:
+            if self.early_stopping_patience < 1:
+                raise GAUError(f"--early_stopping_patience must be at least 1, got {self.early_stopping_patience}.")
+            # A resumed run must know how many evaluations brought nothing.
+            self.restore_callback_states_from_checkpoint = True
+            if self.eval_strategy == IntervalStrategy.NO:
+                self.eval_strategy = IntervalStrategy.EPOCH
+        if self.eval_strategy is None:
+            evaluates = self.do_train and (self.do_eval or stops_early or bool(self.load_best_model_at_end))
+            self.eval_strategy = IntervalStrategy.EPOCH if evaluates else IntervalStrategy.NO
+        if self.save_strategy is None:
+            evaluates = self.eval_strategy != IntervalStrategy.NO
+            self.save_strategy = SaveStrategy(self.eval_strategy if evaluates else "steps")
+            if self.save_strategy == SaveStrategy.EPOCH and self.save_total_limit is None:
+                self.save_total_limit = 1  # and the best
+        if self.load_best_model_at_end is None:
+            every_epoch = self.eval_strategy == "epoch" and self.save_strategy == "epoch"
+            self.load_best_model_at_end = stops_early or every_epoch
 
     def callbacks(self) -> list[TrainerCallback]:
         """Returns the callbacks that these arguments ask for."""

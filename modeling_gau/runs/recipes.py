@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from transformers import HfArgumentParser
+from transformers.hf_argparser import string_to_bool
 
 from ..configuration_gau import GAUError
 from .command_line import fail, program_name
@@ -116,6 +117,9 @@ def parse_arguments(
         formatter_class=_HelpFormatter,
         allow_abbrev=False,
     )
+    for action in parser._actions:  # `--flag` alone for `bool | None`, where transformers asks for a value
+        if action.type is string_to_bool and action.nargs is None:
+            action.nargs, action.const = "?", True
     parser.add_argument("--config", metavar="RECIPE", help="YAML or JSON recipe with values for these arguments.")
     argv = sys.argv[1:] if argv is None else list(argv)
     path = _recipe_path(argv)

@@ -154,7 +154,7 @@ def test_pairs_and_scores_are_inferred():
     train = Dataset.from_dict({"sentence1": ["one"], "sentence2": ["two"], "label": [0.5]})
     task = infer_task({"train": train})
     assert (task.text_columns, task.is_regression, task.label_names) == (("sentence1", "sentence2"), True, ("score",))
-    assert task.key_metric == "combined_score"
+    assert task.key_metric == "pearson"
 
 
 def test_the_checkpoint_knows_the_classes_where_nothing_is_trained():

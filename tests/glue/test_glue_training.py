@@ -33,7 +33,8 @@ def test_a_run_trains_and_evaluates_unless_told_otherwise(tmp_path):
     [
         (EVERY_EPOCH | {"load_best_model_at_end": True}, "matthews_correlation", True),
         ({"metric_for_best_model": "eval_loss", "save_strategy": "best"}, "eval_loss", False),
-        ({}, None, None),
+        ({}, "matthews_correlation", True),
+        ({"eval_strategy": "no"}, None, None),
     ],
 )
 def test_best_model_is_that_of_the_key_metric_or_of_the_one_asked_for(tmp_path, arguments, metric, greater_is_better):
@@ -59,6 +60,25 @@ def test_unknown_best_metric(tmp_path):
 def test_bad_arguments(tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
         training_arguments(tmp_path, **arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments, expected",
+    [
+        ({}, ("epoch", "epoch", True, 1)),
+        ({"do_train": True, "do_eval": True, "save_total_limit": 3}, ("epoch", "epoch", True, 3)),
+        ({"do_train": True}, ("no", "steps", False, None)),
+        ({"do_eval": True}, ("no", "steps", False, None)),
+        ({"load_best_model_at_end": False}, ("epoch", "epoch", False, 1)),
+        ({"save_strategy": "no"}, ("epoch", "no", False, None)),
+        ({"eval_strategy": "no"}, ("no", "steps", False, None)),
+        ({"eval_strategy": "steps", "eval_steps": 10}, ("steps", "steps", False, None)),
+    ],
+)
+def test_every_epoch_is_evaluated_and_the_best_is_kept_unless_told_otherwise(tmp_path, arguments, expected):
+    args = training_arguments(tmp_path, **arguments)
+    found = (args.eval_strategy, args.save_strategy, args.load_best_model_at_end, args.save_total_limit)
+    assert found == expected
 
 
 def test_early_stopping_brings_what_it_needs(tmp_path):
@@ -100,7 +120,9 @@ def test_a_model_that_shares_its_layers_has_no_depths():
 
 
 def test_every_parameter_learns_at_the_rate_of_its_depth(tmp_path, model):
-    args = training_arguments(tmp_path, layerwise_lr_decay=0.5, learning_rate=0.8, weight_decay=0.1)
+    args = training_arguments(
+        tmp_path, layerwise_lr_decay=0.5, learning_rate=0.8, weight_decay=0.1, eval_strategy="no"
+    )
     task = GLUE_TASKS["sst2"]
     optimizer = GlueTrainer(task, task.label_names, model=model, args=args).create_optimizer()
     rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
@@ -109,7 +131,8 @@ def test_every_parameter_learns_at_the_rate_of_its_depth(tmp_path, model):
     assert len(rates) == len(names)
     for name, depth in layer_depths(model).items():
         assert rates[id(names[name])] == pytest.approx(0.8 * 0.5**depth)
-    plain = GlueTrainer(task, task.label_names, model=model, args=training_arguments(tmp_path, weight_decay=0.1))
+    args = training_arguments(tmp_path, weight_decay=0.1, eval_strategy="no")
+    plain = GlueTrainer(task, task.label_names, model=model, args=args)
     for group in plain.create_optimizer().param_groups:
         assert all(decays[id(parameter)] == group["weight_decay"] for parameter in group["params"])
 
@@ -123,7 +146,7 @@ def model(make_model):
 
 
 def trainer(tmp_path, model, task: GlueTask, label_names) -> GlueTrainer:
-    return GlueTrainer(task, label_names, model=model, args=training_arguments(tmp_path))
+    return GlueTrainer(task, label_names, model=model, args=training_arguments(tmp_path, eval_strategy="no"))
 
 
 def test_metrics_know_the_models_order_and_nothing_of_earlier_evaluations(tmp_path, model):

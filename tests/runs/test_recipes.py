@@ -45,6 +45,11 @@ def test_command_line_alone():
     assert run == Run(output="out", lengths=[3, 4], flag=True, default_on=False)
 
 
+def test_a_switch_with_three_states_needs_no_value():
+    for words, expected in (([], None), (["--maybe"], True), (["--maybe", "false"], False)):
+        assert parse_arguments([Run], ["--output", "out", *words])[0].maybe is expected
+
+
 def test_recipe_fills_every_kind_of_field(tmp_path):
     (run,) = parse(
         tmp_path,
