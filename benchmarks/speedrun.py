@@ -44,7 +44,6 @@ from small_runs import (
     words_of,
 )
 
-from modeling_gau.runs.jobs import count_cores
 from modeling_gau.runs.tables import aligned, markdown
 
 
@@ -139,11 +138,9 @@ def command(name: str, args: argparse.Namespace, first: str) -> list[str]:
 def row_of(folder: Path) -> dict:
     row, curve = parse(f"{folder.parent.name}/{folder.name}"), curve_of(folder)
     tokens, seconds, _ = curve[-1]
-    return (
-        row
-        | {"tokens": round(tokens), "seconds": round(seconds, 1), "cores": count_cores()}
-        | results_of(folder, LENGTHS)
-    )
+    threads = json.loads((folder / "run.json").read_text(encoding="utf-8"))["hardware"]["threads"]
+    row |= {"tokens": round(tokens), "seconds": round(seconds, 1), "threads": threads}
+    return row | results_of(folder, LENGTHS)
 
 
 def curve_of(folder: Path) -> list[tuple[float, float, float]]:

@@ -14,14 +14,18 @@ without PEFT. All arguments of transformers.TrainingArguments work too.
 """
 
 import shutil
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import torch
 from datasets import DatasetDict, load_dataset
 from datasets.exceptions import DatasetGenerationError
+from huggingface_hub import ModelCardData
 from transformers import (
+    AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     BatchEncoding,
@@ -35,7 +39,9 @@ from transformers import (
 from modeling_gau.configuration_gau import GAUError
 from modeling_gau.runs.command_line import fail, run_program
 from modeling_gau.runs.locks import sole_owner
+from modeling_gau.runs.model_card import ModelCardFacts, hub_link, literal, write_model_card
 from modeling_gau.runs.recipes import parse_arguments
+from modeling_gau.runs.tables import code_span, literal_text
 
 
 try:
@@ -104,8 +110,11 @@ def train_and_evaluate(example_args: ExampleArguments, args: TrainingArguments) 
     metrics = trainer.evaluate()
     merged_dir = Path(args.output_dir) / "merged"
     metrics["eval_merged_difference"] = merge(trainer, merged_dir)
+    metrics["eval_majority_class"] = majority_share(rows)
     trainer.log_metrics("eval", metrics)
     trainer.save_metrics("eval", metrics)
+    if trainer.is_world_process_zero():
+        write_cards(example_args, Path(args.output_dir), rows, metrics)
     print(f"Merging changed the logits by at most {metrics['eval_merged_difference']:.1e}.")
     print(f"Wrote the adapters to {args.output_dir} and the merged model to {merged_dir}")
     return metrics
@@ -162,6 +171,69 @@ def merge(trainer: Trainer, merged_dir: Path) -> float:
         merged.save_pretrained(merged_dir)
         trainer.processing_class.save_pretrained(merged_dir)
     return float((compute_logits(merged, batch) - expected).abs().max())
+
+
+def majority_share(rows: DatasetDict) -> float:
+    """Accuracy on the validation rows of always answering the most frequent class of the training rows."""
+    majority = Counter(map(str, rows["train"]["label"])).most_common(1)[0][0]
+    return fmean(str(label) == majority for label in rows["validation"]["label"])
+
+
+def write_cards(example_args: ExampleArguments, output_dir: Path, rows: DatasetDict, metrics: dict) -> None:
+    """Replaces PEFT's draft of a card for the adapters, and writes one for the merged model."""
+    name = output_dir.resolve().name
+    classes = Counter(map(str, rows["train"]["label"]))
+    data = (
+        f"Fine-tuned with LoRA of rank {example_args.lora_r} on {len(rows['train']):,} rows of local text: "
+        + ", ".join(f"{number:,} {code_span(label)}" for label, number in sorted(classes.items()))
+        + "."
+    )
+    config = AutoConfig.from_pretrained(output_dir / "merged")
+    facts = ModelCardFacts(
+        model_name=f"{name}, merged",
+        task="text-classification",
+        config=config,
+        example=rows["validation"]["sentence"][0],
+        base_model=example_args.model_name_or_path,
+        data_description=data,
+        task_metrics={"accuracy": metrics["eval_accuracy"], "majority_class": metrics["eval_majority_class"]},
+        eval_dataset_name=f"{len(rows['validation']):,} local rows",
+    )
+    write_model_card(output_dir / "merged", facts)
+    local = Path(example_args.model_name_or_path).exists()
+    base = code_span(example_args.model_name_or_path) if local else hub_link(example_args.model_name_or_path)
+    card = ModelCardData(
+        library_name="peft",
+        pipeline_tag="text-classification",
+        base_model=None if local else example_args.model_name_or_path,
+        tags=["lora"],
+    )
+    (output_dir / "README.md").write_text(
+        f"""---
+{card}
+---
+
+# {literal_text(name)}
+
+LoRA adapters for {base}, which classify a text as {", ".join(map(code_span, sorted(classes)))}.
+`merged/` is the same model without PEFT.
+
+{data} Accuracy on {len(rows["validation"]):,} held-out rows: {metrics["eval_accuracy"]:.1%}; always answering the most
+frequent class: {metrics["eval_majority_class"]:.1%}.
+
+## How to use
+
+```python
+from peft import AutoPeftModelForSequenceClassification
+from transformers import AutoTokenizer
+
+model = AutoPeftModelForSequenceClassification.from_pretrained({literal(name)}, num_labels={len(classes)})
+tokenizer = AutoTokenizer.from_pretrained({literal(name)})
+logits = model(**tokenizer({literal(facts.example)}, return_tensors="pt")).logits
+```
+""",
+        encoding="utf-8",
+    )
 
 
 def compute_logits(model: torch.nn.Module, batch: BatchEncoding) -> torch.Tensor:

@@ -304,6 +304,11 @@ def test_lora(folder, scripts, capsys):
     assert not Path("outputs/lora/model.safetensors").exists()
     modes = {Path(f"outputs/lora/adapter_{name}").stat().st_mode for name in ("config.json", "model.safetensors")}
     assert len(modes) == 1
+    assert results["eval_majority_class"] == pytest.approx(4 / 7)
+    card, merged_card = (Path(f"outputs/lora/{name}README.md").read_text() for name in ("", "merged/"))
+    assert "More Information Needed" not in card and "library_name: peft" in card
+    assert "8 `negative`, 8 `positive`" in card and "held-out rows: 100.0%" in card and "57.1%" in card
+    assert "Majority class" in merged_card and "Fine-tuned with LoRA of rank 8 on 16 rows" in merged_card
 
     printed, variables = run_snippet("lora")
     assert "'label': 'positive'" in printed
