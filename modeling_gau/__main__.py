@@ -4,7 +4,8 @@
 TOOLS = {
     "modeling_gau.lengths": "measure a checkpoint at other lengths than its own",
     "modeling_gau.lengths.figures": "draw figures from those measurements",
-    "modeling_gau.lengths.study": "train and compare normalizations across lengths",
+    "modeling_gau.lengths.compare": "compare normalizations and relative positions on a text of your own",
+    "modeling_gau.lengths.study": "the same from a study file: trainings, lengths, fine-tuning",
     "modeling_gau.lengths.study_report": "make tables and figures of such a study",
     "modeling_gau.gau_alpha": "convert GAU-alpha checkpoints to this package's format, or back",
     "modeling_gau.export": "export a checkpoint to ONNX or torch.export, in float32 or int8",

@@ -32,7 +32,7 @@ from ..runs.locks import lock_results
 from ..runs.models import check_fit, load_with_misfits
 from ..runs.recipes import parse_arguments
 from ..text.arguments import DataArguments
-from ..text.evaluation_rows import MaskedWindows, mask_windows
+from ..text.evaluation_rows import MaskedWindows, join_documents, mask_windows
 from ..text.long_context import nearest_copies, repeat_passages
 from ..text.masking import IGNORED_LABEL, Masking
 from ..text.streaming import open_stream
@@ -78,6 +78,10 @@ class LengthArguments:
     text_column: str = field(default="text", metadata={"help": "Column that holds the text."})
     text_unit: Literal["document", "paragraph", "line"] = field(
         default="document", metadata={"help": "What counts as a document in a txt file."}
+    )
+    join_documents: bool = field(
+        default=False,
+        metadata={"help": "Join documents that are shorter than the longest row, as pretraining does."},
     )
     skip_bad_rows: bool = field(default=False, metadata={"help": "Skip rows that cannot be read."})
     revision: str = field(default="main", metadata={"help": "Branch, tag or commit of checkpoints on the Hub."})
@@ -332,6 +336,7 @@ def measure_length_generalization(
     trained_length: int | None = None,
     max_tokens: int = 65_536,
     mlm_probability: float = 0.15,
+    join: bool = False,
     computation: Computation | None = None,
     device: str | None = None,
     seed: int = 0,
@@ -353,6 +358,7 @@ def measure_length_generalization(
             `reference_length`.
         max_tokens, mlm_probability: tokens of text, and the share of them to predict, replaced 80/10/10 as in
             BERT; those at [MASK] count.
+        join: join documents that are shorter than the longest row, instead of skipping them.
         computation: precision, batch size, and whether to collect attention statistics.
         device: by default a GPU if there is one.
         seed: of masks and shuffled contexts.
@@ -379,10 +385,10 @@ def measure_length_generalization(
         file = ResultFile(Path(output_file)) if output_file is not None else None
         plans = {name: _plan(name, settings, lengths, trained_length, hub) for name in checkpoints}
         shortest = min(max(cell.length for cell in cells) for cells in plans.values())
-        documents, rows = _LongTexts(documents, shortest - 2), []
+        documents, rows = _LongTexts(documents, 0 if join else shortest - 2), []
         for name, cells in plans.items():
             loaded = LoadedCheckpoint(name, device, trained_length, **hub)
-            windows = _windows(loaded, cells, documents, max_tokens, mlm_probability, seed, hub)
+            windows = _windows(loaded, cells, documents, max_tokens, mlm_probability, join, seed, hub)
             rows += _measure_checkpoint(loaded, cells, windows, computation, seed, file)
     return rows
 
@@ -469,12 +475,15 @@ def _windows(
     documents: Iterable[str],
     max_tokens: int,
     mlm_probability: float,
+    join: bool,
     seed: int,
     hub: dict[str, Any],
 ) -> MaskedWindows:
     tokenizer = models.load_tokenizer(loaded.name, **hub)
     tokens = (encode_texts([text], tokenizer)[0] for text in documents)
     lengths = list(dict.fromkeys(cell.length for cell in cells))
+    if join:
+        tokens = join_documents(tokens, max(lengths) - 2, tokenizer.sep_token_id)
     windows = mask_windows(tokens, Masking(tokenizer, mlm_probability), lengths, max_tokens, seed)
     if windows.inputs.size < max_tokens:
         logger.warning(
@@ -520,6 +529,7 @@ def main(argv: list[str] | None = None) -> list[dict[str, str]]:
         args.model_name_or_path,
         read_texts(args),
         args.settings(),
+        join=args.join_documents,
         computation=Computation(args.bf16, args.batch_tokens, args.statistics == "all", args.repeated_passages),
         **{name: vars(args)[name] for name in (*passed_on, "revision", "token", "cache_dir")},
     )

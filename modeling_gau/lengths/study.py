@@ -38,7 +38,7 @@ from ..pretraining.data import some_documents
 from ..pretraining.trainer import PretrainingArguments
 from ..runs.arguments import CardArguments, ModelArguments
 from ..runs.checkpoints import checkpoint_folders
-from ..runs.command_line import ArgumentParser, run_program
+from ..runs.command_line import ArgumentParser, program_name, run_program
 from ..runs.jobs import Job, Runner, check_needs, device_environments
 from ..runs.locks import lock
 from ..runs.recipes import parse_arguments, read_recipe
@@ -67,7 +67,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     study = Study(StudyFile.read(args.config), args)
     if "fine_tune" in args.stages and study.file.fine_tunings and not args.data_dir:
         print("Skipping fine-tuning: pass --data_dir, a folder with the tasks.")
-    finished = study.finished()
+    run(study)
+
+
+def run(study: "Study") -> None:
+    """Makes the runs of a study that are not finished, and the tables of all; exits if one failed or was stopped."""
+    args, finished = study.args, study.finished()
     selected = [job for job in study.jobs if job.stage in args.stages]
     if args.dry_run:
         for job in selected:
@@ -85,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for path in study.write_tables(finished):  # of what there is
         print(f"Wrote {path}")
     if code:
-        again = shlex.join(["python", *sys.argv])
+        again = shlex.join([*program_name().split(), *sys.argv[1:]])
         print(f"The study is not finished: {len(runner.waiting)} runs are left. To continue, run\n{again}")
         sys.exit(code)
 
@@ -93,28 +98,41 @@ def main(argv: Sequence[str] | None = None) -> None:
 def parse_command_line(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=Path, required=True, help="study file; paths in it start at the repository")
-    parser.add_argument("--train_file", nargs="+", help="as for run_pretrain.py; by default the embedded corpus")
-    parser.add_argument("--validation_file", nargs="+", help="as for run_pretrain.py")
+    add_text_arguments(parser)
     parser.add_argument(
         "--evaluation_file", nargs="+", help="long documents to measure on; by default --validation_file"
     )
     parser.add_argument(
         "--data_dir", help="folder with GLUE tasks, as for run_glue.py; without it, nothing is fine-tuned"
     )
+    add_run_arguments(parser)
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
+    args = parser.parse_args(argv)
+    args.data_dir = args.data_dir and os.path.abspath(os.path.expanduser(args.data_dir))
+    check_arguments(parser, args)
+    return args
+
+
+def add_text_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--train_file", nargs="+", help="as for run_pretrain.py; by default the embedded corpus")
+    parser.add_argument("--validation_file", nargs="+", help="as for run_pretrain.py")
+    parser.add_argument("--text_column", help="column of these files that holds the text; by default text")
+
+
+def add_run_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--jobs", type=int, help="runs at a time; by default one a GPU, or one a core")
-    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
     parser.add_argument("--dry_run", action="store_true", help="print the commands and whether they are finished")
-    args = parser.parse_args(argv)
+
+
+def check_arguments(parser: ArgumentParser, args: argparse.Namespace) -> None:
+    """Checks the arguments and makes their paths absolute: the runs start in the repository."""
     if args.jobs is not None and args.jobs < 1:
         parser.error(f"--jobs must be at least 1, got {args.jobs}.")
-    # The runs start in the repository, not in this directory.
     args.output_dir = Path(os.path.abspath(args.output_dir))
     for name in ("train_file", "validation_file", "evaluation_file"):
-        paths = getattr(args, name)
+        paths = vars(args).get(name)
         setattr(args, name, paths and [os.path.abspath(os.path.expanduser(path)) for path in paths])
-    args.data_dir = args.data_dir and os.path.abspath(os.path.expanduser(args.data_dir))
-    return args
 
 
 def check_scripts(folder: Path) -> None:
@@ -160,7 +178,8 @@ class Study:
     def __init__(self, file: StudyFile, args: argparse.Namespace):
         self.file, self.args, self.output_dir = file, args, args.output_dir
         self.pretrain_recipe = ROOT / file.pretrain_recipe
-        self.text = {key: vars(args)[key] for key in ("train_file", "validation_file") if vars(args)[key]}
+        names = ("train_file", "validation_file", "text_column")
+        self.text = {key: vars(args)[key] for key in names if vars(args)[key]}
         self.jobs = [*self._tune(), *(job for seed in file.seeds for job in self._of_seed(seed))]
         self.by_name = {job.name: job for job in self.jobs}
 
@@ -180,10 +199,12 @@ class Study:
 
     def _pretrain(self, seed: int) -> Iterable[Job]:
         for training, arguments in self.file.trainings.items():
-            base = arguments.get("tuned_as", training)
-            needs = tuple(tune_name(base, rate) for rate in self.file.rates(base))
-            name = f"pretrain/{training}/seed-{seed}"
-            yield self._pretraining(name, "pretrain", seed, arguments, {}, needs=needs, tuned_as=base)
+            name, links = f"pretrain/{training}/seed-{seed}", {}
+            if "learning_rate" not in arguments:
+                base = arguments.get("tuned_as", training)
+                needs = tuple(tune_name(base, rate) for rate in self.file.rates(base))
+                links = {"needs": needs, "tuned_as": base}
+            yield self._pretraining(name, "pretrain", seed, arguments, {}, **links)
 
     def _pretraining(
         self, name: str, stage: str, seed: int, arguments: Mapping[str, Any], extra: Mapping[str, Any], **links: Any
@@ -196,11 +217,14 @@ class Study:
         return Job(name, stage, given, f"{name}/{RECORD_NAME}", **links)
 
     def _evaluate(self, seed: int) -> Iterable[Job]:
-        text = self.args.evaluation_file or self.args.validation_file or [str(self.held_out_file())]
+        given = self.args.evaluation_file or self.args.validation_file
+        text = {"corpus_file": given or [str(self.held_out_file())]}
+        if given and self.args.text_column:
+            text["text_column"] = self.args.text_column
         for evaluation, arguments in self.file.evaluations.items():
             for training in arguments["trainings"]:
                 name, start = f"evaluate/{evaluation}/{training}-seed-{seed}", f"pretrain/{training}/seed-{seed}"
-                places = {"model_name_or_path": str(self.output_dir / start), "corpus_file": text}
+                places = {"model_name_or_path": str(self.output_dir / start), **text}
                 places["output_file"] = str(self.output_dir / f"{name}.csv")
                 yield Job(name, "evaluate", places | without(arguments, "trainings"), f"{name}.json", (start,))
 
@@ -390,7 +414,8 @@ class Study:
 
     def tuning_report(self, finished: set[str]) -> list[str]:
         """A table of losses by learning rate, and warnings; empty until the tuning is finished."""
-        if any(job.stage == "tune" and job.name not in finished for job in self.jobs):
+        tuned = [job for job in self.jobs if job.stage == "tune"]
+        if not tuned or any(job.name not in finished for job in tuned):
             return []
         columns = sorted({rate for training in self.file.tuned() for rate in self.file.rates(training)})
         table, warnings = [["loss (accuracy)", *(f"{rate:g}" for rate in columns), "chosen"]], []

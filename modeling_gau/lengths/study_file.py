@@ -15,8 +15,10 @@ class StudyFile:
     """What to compare. Arguments of a script are mappings of names to values, as in a recipe.
 
     Attributes:
+        trainings: name -> arguments of run_pretrain.py. `tuned_as` names the training whose learning rate it uses; one
+            with a `learning_rate` is not tuned.
         learning_rates: to choose from, unless a training or an ablation has its own `learning_rates`.
-        trainings: name -> arguments of run_pretrain.py. `tuned_as` names the training whose learning rate it uses.
+        tune_steps: of the runs that choose.
         ablations: the same, for trainings that are only tuned.
         evaluations: name -> arguments of `python -m modeling_gau.lengths`, and the `trainings` it measures.
         fine_tunings: name -> arguments of run_glue.py, and the `training` it starts from.
@@ -25,9 +27,9 @@ class StudyFile:
 
     pretrain_recipe: str
     seeds: list[int]
-    tune_steps: int
-    learning_rates: list[float]
     trainings: dict[str, dict]
+    learning_rates: list[float] = field(default_factory=list)
+    tune_steps: int | None = None
     tokenizer: dict[str, Any] = field(default_factory=dict)
     ablations: dict[str, dict] = field(default_factory=dict)
     evaluations: dict[str, dict] = field(default_factory=dict)
@@ -42,14 +44,17 @@ class StudyFile:
                 raise GAUError(f"{name!r} is not a folder name: use letters, digits, '_', '-' and '.'.")
         for name in self.trainings.keys() & self.ablations.keys():
             raise GAUError(f"{name} is both a training and an ablation.")
-        numbers = {"seeds": self.seeds, "learning_rates": self.learning_rates}
-        numbers |= {f"{name}: learning_rates": self.rates(name) for name in [*self.trainings, *self.ablations]}
+        if self.tuned() and not self.tune_steps:
+            raise GAUError(f"tune_steps is missing: {', '.join(self.tuned())} have no learning_rate.")
+        numbers = {"seeds": self.seeds} | {f"{name}: learning_rates": self.rates(name) for name in self.tuned()}
         for kind, items in numbers.items():
             if not isinstance(items, list) or not items or len(set(items)) < len(items):
                 raise GAUError(f"{kind} must be one or more different numbers, got {items}.")
         for name, arguments in self.trainings.items():
-            self._check_training(name, "tuned_as", [arguments.get("tuned_as", name)])
-            if "tuned_as" in self.trainings[arguments.get("tuned_as", name)] and arguments["tuned_as"] != name:
+            if "tuned_as" not in arguments:
+                continue
+            self._check_training(name, "tuned_as", [arguments["tuned_as"]])
+            if arguments["tuned_as"] not in self.tuned():
                 raise GAUError(f"{name}: tuned_as names {arguments['tuned_as']}, which has no tuning of its own.")
         for name, arguments in self.evaluations.items():
             self._check_training(name, "trainings", arguments.get("trainings"))
@@ -80,5 +85,6 @@ class StudyFile:
         return arguments.get("learning_rates", self.learning_rates)
 
     def tuned(self) -> dict[str, dict]:
-        own = {name: arguments for name, arguments in self.trainings.items() if "tuned_as" not in arguments}
+        given = {"tuned_as", "learning_rate"}
+        own = {name: arguments for name, arguments in self.trainings.items() if not given & arguments.keys()}
         return own | self.ablations

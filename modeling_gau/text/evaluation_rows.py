@@ -4,7 +4,7 @@ The tokens are a stream of joined documents (`make_length_evaluations`), or wind
 (`mask_windows`).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -152,6 +152,17 @@ class MaskedWindows:
 
     def fingerprint(self) -> str:
         return array_digest(np.concatenate([self.inputs.ravel(), self.labels.ravel(), self.inputs.shape]))
+
+
+def join_documents(documents: Iterable[np.ndarray], tokens: int, separator: int) -> Iterator[np.ndarray]:
+    """Documents of at least `tokens` tokens: a shorter one goes on with the next, after a separator, as the rows of
+    `--packing concat` do. What is left at the end is dropped if it is too short."""
+    parts = []
+    for document in documents:
+        parts += [document] if not parts else [np.array([separator], document.dtype), document]
+        if sum(map(len, parts)) >= tokens:
+            yield np.concatenate(parts)
+            parts = []
 
 
 def mask_windows(

@@ -4,12 +4,9 @@
 Runs are stood in for by their records, or by commands that do nothing, but for the last test, which makes real ones.
 """
 
-import contextlib
 import csv
 import json
-import multiprocessing
 import os
-import runpy
 import shlex
 import signal
 import sys
@@ -18,7 +15,6 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 
 from modeling_gau.lengths.study import Study, check_scripts, main, parse_command_line
@@ -136,6 +132,19 @@ def test_runs_wait_for_what_they_use(make):
     assert jobs["fine_tune/plus/from-seed-4/cola-run"].needs == ("pretrain/softmax/seed-4",)
 
 
+def test_a_training_with_a_learning_rate_is_not_tuned(make):
+    own = {"softmax": {"attention_normalization": "softmax", "learning_rate": 3e-3}}
+    parts = {"trainings": own, "evaluations": {}, "fine_tunings": {}, "ablations": {}}
+    study = make(**parts, learning_rates=[], tune_steps=None)
+    assert [job.name for job in study.jobs] == ["pretrain/softmax/seed-3", "pretrain/softmax/seed-4"]
+    assert study.jobs[0].needs == () and "--learning_rate 0.003 " in shlex.join(study.words(study.jobs[0]))
+    finish(study, study.jobs[0], eval_loss=1.0, eval_accuracy=0.5)
+    assert study.finished() == {study.jobs[0].name} and study.tuning_report(study.finished()) == []
+    own["mixed"] = {"attention_normalization": "softmax", "tuned_as": "softmax"}
+    with pytest.raises(ValueError, match="mixed: tuned_as names softmax, which has no tuning of its own"):
+        make(**parts)
+
+
 def test_commands(make, tmp_path):
     study, out = make(), tmp_path / "out"
     tune = shlex.join(study.words(study.by_name["tune/n8/lr-0.002"]))
@@ -176,6 +185,7 @@ def test_study_files_and_their_commands_parse(make, name):
     ("changes", "message"),
     [
         ({"seedz": [1]}, "unknown seedz"),
+        ({"tune_steps": None}, "tune_steps is missing: softmax, n8 have no learning_rate"),
         ({"seeds": [1, 1]}, "seeds must be one or more different numbers"),
         ({"trainings": {"a/b": {}}}, "'a/b' is not a folder name"),
         ({"trainings": {"softmax": {"tuned_as": "other"}}}, "softmax: tuned_as .'other'. is not among the trainings"),
@@ -489,34 +499,8 @@ def test_missing_scripts_are_named(tmp_path):
         check_scripts(tmp_path)
 
 
-class Forked:
-    """Takes the place of subprocess.Popen for a command of Python: a new process would import torch for seconds."""
-
-    def __init__(self, words, **options):
-        assert words[0] == sys.executable
-        self.process = multiprocessing.get_context("fork").Process(target=self.run, args=(words[1:],), kwargs=options)
-        self.process.start()
-
-    @staticmethod
-    def run(words, cwd, env, stdout, **_):
-        torch.set_num_threads(1)  # the threads of OpenMP do not survive a fork
-        os.chdir(cwd)
-        os.environ.update(env)
-        with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stdout):
-            sys.argv = words[words[0] == "-m" :]
-            if words[0] == "-m":
-                runpy.run_module(words[1], run_name="__main__")
-            else:
-                runpy.run_path(words[0], run_name="__main__")
-
-    def poll(self):
-        return self.process.exitcode
-
-    returncode = property(poll)
-
-
-def test_a_study_from_end_to_end(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(jobs.subprocess, "Popen", Forked)
+@pytest.mark.usefixtures("forked_jobs")
+def test_a_study_from_end_to_end(tmp_path, capsys):
     text = tmp_path / "text.jsonl"
     sentences = [f"the function number {row} returns the value of its argument and nothing else" for row in range(60)]
     text.write_text("".join(json.dumps({"text": " . ".join(sentences[row : row + 30])}) + "\n" for row in range(30)))

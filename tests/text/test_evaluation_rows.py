@@ -4,7 +4,12 @@
 import numpy as np
 import pytest
 
-from modeling_gau.text.evaluation_rows import make_length_evaluations, mask_windows, most_frequent_token_accuracy
+from modeling_gau.text.evaluation_rows import (
+    join_documents,
+    make_length_evaluations,
+    mask_windows,
+    most_frequent_token_accuracy,
+)
 from modeling_gau.text.masking import Masking
 from modeling_gau.text.tokenization import tokenize_documents
 
@@ -251,3 +256,9 @@ def test_impossible_windows_are_refused(tokenizer, sizes, lengths, probability, 
     assert message in str(error.value)
     if "33 or less" in message:
         assert len(mask_windows(documents, all_masked(tokenizer, probability), [8, 33], 1000).inputs) == 1
+
+
+def test_short_documents_are_joined():
+    documents = [np.full(length, length, np.int32) for length in (2, 3, 7, 1, 2)]
+    joined = [list(tokens) for tokens in join_documents(documents, 6, separator=0)]
+    assert joined == [[2, 2, 0, 3, 3, 3], [7] * 7]  # the rest is too short

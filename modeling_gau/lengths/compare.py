@@ -1,0 +1,301 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""Compares attention normalizations and relative positions on your text, with small models, over the length.
+
+    python -m modeling_gau.lengths.compare --output_dir outputs/compare --train_file "my_texts/*.txt"
+    python -m modeling_gau.lengths.compare --output_dir outputs/compare --train_file reviews.csv --text_column review \
+        --normalizations softmax sigmoid --positions rotary distance --seeds 0 1 2
+
+Trains one small model for every normalization and kind of positions on rows of one length, measures all of them at
+shorter and longer rows, each with n fixed at the length of training and with each row's own where the normalization
+uses n, and writes one table (comparison.md) and one figure (comparison.png). Without --train_file, on the embedded
+corpus. To continue an interrupted comparison, or to add to a finished one, repeat its command: finished runs are kept.
+It is a study (modeling_gau.lengths.study), whose files study.yaml and pretrain.yaml are in the output folder.
+"""
+
+import argparse
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+import pandas as pd
+import torch
+import yaml
+from transformers.utils import is_matplotlib_available
+
+from ..attention_gau import ATTENTION_NORMALIZATIONS
+from ..configuration_gau import GAUError
+from ..modeling_gau import GAUForMaskedLM
+from ..runs.arguments import ModelArguments
+from ..runs.command_line import ArgumentParser, run_program
+from ..runs.jobs import device_environments
+from ..runs.locks import lock
+from ..runs.models import load_tokenizer, resolve_config
+from ..runs.tables import aligned, markdown
+from ..text.tokenization import encode_texts
+from .measuring import LengthArguments, read_texts
+from .settings import NOT_USED
+from .study import ROOT, STAGES, Study, add_run_arguments, add_text_arguments, check_arguments, check_scripts, run
+from .study_file import StudyFile
+from .study_report import by_length, draw_lengths, mean_loss, values
+
+
+# Kinds of relative positions -> changes to the configuration; {} is the start of a bias.
+POSITIONS = {
+    "rotary": "query_key_offset_init=null",
+    "offsets": "query_key_offset_init=1.4",
+    "distance": "query_key_offset_init=null,relative_position_bias=distance,relative_position_bias_init={}",
+    "rotary_bias": "query_key_offset_init=null,relative_position_bias=rotary,relative_position_bias_init={}",
+}
+# What each family of normalizations is tried with, and what its bias begins at
+# (benchmarks/results/amd-epyc-2-cores-attention-forms.md).
+USUAL_POSITIONS = {"softmax": ("rotary", "offsets")}
+BIAS_STARTS = {"softmax": 8, "sigmoid": 8}
+# Presets, changes to them, and learning rates.
+SIZES = {
+    "smallest": ("gau-tiny", "hidden_size=128,intermediate_size=256,num_hidden_layers=6", 2e-3),
+    "tiny": ("gau-tiny", None, 2e-3),
+    "small": ("gau-small", "hidden_dropout_prob=0.0,attention_probs_dropout_prob=0.0", 1e-3),
+}
+_STEP_TOKENS = 2048
+_EVALUATION_TOKENS = 16_384
+_START_SECONDS = 15  # of a process: imports, and reading what the first one has prepared
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_command_line(argv)
+    check_scripts(ROOT)
+    study = Study(write_study(args), args)
+    if not args.dry_run:
+        finished = study.finished()  # raises before hours of work
+        with lock(args.output_dir):
+            study.prepare_text()
+            check_text(study, args)
+        print(estimate(study, finished, args))
+    run(study)
+    if not args.dry_run:
+        report(study, args)
+
+
+def parse_command_line(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = ArgumentParser(description=__doc__)
+    add_text_arguments(parser)
+    add_run_arguments(parser)
+    names = list(ATTENTION_NORMALIZATIONS)
+    parser.add_argument(
+        "--normalizations",
+        nargs="+",
+        choices=names,
+        metavar="NAME",
+        default=["softmax", "squared_relu", "normalized_squared_relu"],
+        help=f"to compare, of {', '.join(names)}; by default softmax and the two squared ReLUs",
+    )
+    parser.add_argument(
+        "--positions",
+        nargs="+",
+        choices=list(POSITIONS),
+        metavar="KIND",
+        help="for each of them: rotary (alone), offsets (learned, of query and key), distance (a bias by distance) or "
+        "rotary_bias; by default rotary and offsets for the softmax family, rotary and distance for the others",
+    )
+    parser.add_argument("--size", choices=list(SIZES), default="smallest", help="width 128, gau-tiny or gau-small")
+    parser.add_argument("--steps", type=int, default=300, help=f"of {_STEP_TOKENS:,} tokens; by default 300")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="each repeats everything; by default 0")
+    parser.add_argument("--max_seq_length", type=int, default=128, help="tokens of a training row; by default 128")
+    parser.add_argument("--lengths", nargs="+", type=int, help="to measure at; a quarter to 8 times that by default")
+    parser.add_argument(
+        "--learning_rates", nargs="+", type=float, help="one for all, or several: each model is trained with its best"
+    )
+    args = parser.parse_args(argv)
+    for name, least in {"steps": 1, "max_seq_length": 16}.items():
+        if getattr(args, name) < least:
+            parser.error(f"--{name} must be at least {least}, got {getattr(args, name)}.")
+    check_arguments(parser, args)
+    args.data_dir, args.stages = None, STAGES
+    args.lengths = args.lengths or [args.max_seq_length * factor // 4 for factor in (1, 2, 4, 8, 16, 32)]
+    return args
+
+
+# The study
+
+
+def trainings(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Name of an arm -> arguments of run_pretrain.py."""
+    found, rates = {}, args.learning_rates or [SIZES[args.size][2]]
+    for name in args.normalizations:
+        family = ATTENTION_NORMALIZATIONS[name].family
+        for positions in args.positions or USUAL_POSITIONS.get(family, ("rotary", "distance")):
+            changes = POSITIONS[positions].format(BIAS_STARTS.get(family, 1))
+            found[f"{name}-{positions}"] = {"attention_normalization": name, "config_overrides": changes}
+            if len(rates) == 1:
+                found[f"{name}-{positions}"]["learning_rate"] = rates[0]
+    return found
+
+
+def write_study(args: argparse.Namespace) -> StudyFile:
+    """Writes the study file and the recipe of its trainings into the output folder."""
+    arms = trainings(args)
+    measured = {"trainings": list(arms), "fixed_n": ["dynamic", "train"], "lengths": args.lengths}
+    measured |= {"max_tokens": _EVALUATION_TOKENS, "join_documents": True, "statistics": "none"}
+    study = StudyFile(
+        pretrain_recipe=str(args.output_dir / "pretrain.yaml"),
+        seeds=args.seeds,
+        trainings=arms,
+        learning_rates=args.learning_rates or [],
+        tune_steps=args.steps,
+        evaluations={"lengths": measured},
+    )
+    args.output_dir.mkdir(parents=True, exist_ok=True)
+    head = "Written by modeling_gau.lengths.compare, each time: copy it before you change it."
+    stated = {name: value for name, value in asdict(study).items() if value}
+    for name, content in {"study": stated, "pretrain": recipe(args)}.items():
+        text = yaml.safe_dump(content, sort_keys=False, width=119)
+        (args.output_dir / f"{name}.yaml").write_text(f"# {head}\n\n{text}", encoding="utf-8")
+    return study
+
+
+def recipe(args: argparse.Namespace) -> dict[str, Any]:
+    """What the trainings have in common."""
+    preset, changes, _ = SIZES[args.size]
+    return {
+        "config_name": preset,
+        **({"config_overrides": changes} if changes else {}),
+        "max_seq_length": args.max_seq_length,
+        "eval_lengths": [args.max_seq_length],
+        "max_eval_tokens": _EVALUATION_TOKENS,
+        "max_steps": args.steps,
+        "per_device_train_batch_size": max(1, _STEP_TOKENS // args.max_seq_length),
+        "per_device_eval_batch_size": max(1, 4 * _STEP_TOKENS // args.max_seq_length),
+        "lr_scheduler_type": "linear",
+        "warmup_steps": 0.1,  # a share of all steps
+        "weight_decay": 0.01,
+        "adam_beta2": 0.98,
+        "logging_steps": max(1, args.steps // 20),
+        "eval_strategy": "no",
+        "save_strategy": "steps",
+        "save_steps": 100,
+        "save_total_limit": 1,
+    }
+
+
+def check_text(study: Study, args: argparse.Namespace) -> None:
+    """Raises ValueError if the text to measure on does not fill a row of the longest length."""
+    tokenizer, longest, count = load_tokenizer(study.output_dir / "tokenizer"), max(args.lengths), 0
+    arguments = next(job.arguments for job in study.jobs if job.stage == "evaluate")
+    known = {entry.name for entry in fields(LengthArguments)}
+    for text in read_texts(LengthArguments(**{key: value for key, value in arguments.items() if key in known})):
+        count += len(encode_texts([text], tokenizer)[0])
+        if count >= longest:
+            return
+    raise GAUError(
+        f"The text to measure on has {count:,} tokens, less than a row of {longest:,}: give more text, a "
+        f"--validation_file, or --lengths and --max_seq_length of at most {count:,}."
+    )
+
+
+# Time
+
+
+def estimate(study: Study, finished: set[str], args: argparse.Namespace) -> str:
+    """How long the unfinished runs will take, by a few training steps."""
+    waiting = [job for job in study.jobs if job.name not in finished]
+    devices = device_environments(args.jobs, needs_cpu=False)
+    steps = 0.0
+    for job in waiting:
+        if job.stage == "evaluate":  # without a backward pass, but with long rows and up to two n
+            steps += _EVALUATION_TOKENS / _STEP_TOKENS * len(args.lengths)
+        else:
+            steps += args.steps
+    second = seconds_a_step(study, args, int(devices[0].get("OMP_NUM_THREADS", 1))) if waiting else 0.0
+    total = (steps * second + len(waiting) * _START_SECONDS) / min(len(devices), max(1, len(waiting)))
+    return (
+        f"Comparing {', '.join(study.file.trainings)}. To do: {len(waiting)} of {len(study.jobs)} runs, "
+        f"{len(devices)} at a time, trainings of {args.steps} steps of {second:.2f} s (measured here): about "
+        f"{math.ceil(total / 60)} min."
+    )
+
+
+def seconds_a_step(study: Study, args: argparse.Namespace, threads: int) -> float:
+    """The time of a training step of the first model, at random tokens."""
+    preset, changes, _ = SIZES[args.size]
+    arm = next(iter(study.file.trainings.values()))
+    given = ",".join(filter(None, (changes, arm["config_overrides"])))
+    size = len(load_tokenizer(study.output_dir / "tokenizer"))
+    config = resolve_config(
+        ModelArguments(
+            config_name=preset, config_overrides=given, attention_normalization=arm["attention_normalization"]
+        ),
+        vocab_size=size,
+        sparse_prediction=True,
+    )
+    device, before, seconds = "cuda" if torch.cuda.is_available() else "cpu", torch.get_num_threads(), []
+    model = GAUForMaskedLM(config).to(device).train()
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    ids = torch.randint(5, size, (max(1, _STEP_TOKENS // args.max_seq_length), args.max_seq_length), device=device)
+    labels = torch.where(torch.rand(ids.shape, device=device) < 0.15, ids, -100)
+    torch.set_num_threads(threads)
+    try:
+        for _ in range(4):
+            start = time.perf_counter()
+            model(input_ids=ids, labels=labels).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            next(model.parameters()).sum().item()  # waits for a GPU
+            seconds.append(time.perf_counter() - start)
+    finally:
+        torch.set_num_threads(before)
+    return sorted(seconds[1:])[1]
+
+
+# Results
+
+
+def report(study: Study, args: argparse.Namespace) -> None:
+    """Prints the table and writes it and the figure."""
+    lengths = pd.read_csv(study.output_dir / "lengths.csv", dtype={"n": str})
+    lines = ordered(losses(lengths, study.file.trainings), args.max_seq_length)
+    table = by_length(lines, mean_loss, "loss in nats by length")
+    words = [f"Trained at {args.max_seq_length} tokens, {args.steps} steps of {_STEP_TOKENS:,}, seeds {args.seeds}."]
+    measured = sorted({min(args.lengths), args.max_seq_length, max(args.lengths)} & set(args.lengths))
+    words += [f"Lowest loss at {length} tokens: {best(lines, length)}." for length in measured]
+    if len(args.seeds) < 3:
+        words.append("With fewer than three seeds, differences below 0.1 nats may be chance: --seeds 0 1 2.")
+    print(f"\n{aligned(table)}\n", *words, sep="\n")
+    text = "\n".join(f"- {word}" for word in words)
+    path = study.output_dir / "comparison.md"
+    path.write_text(f"# Masked-token loss over the length\n\n{markdown(table)}\n\n{text}\n", encoding="utf-8")
+    written = [path]
+    if is_matplotlib_available():
+        label = "masked-token loss (nats)"
+        written.append(draw_lengths(lines, args.max_seq_length, label, study.output_dir / "comparison.png"))
+    else:
+        print("No figure: it needs matplotlib (pip install 'modeling-gau[plot]').")
+    for path in written:
+        print(f"Wrote {path}")
+
+
+def losses(lengths: pd.DataFrame, arms: Mapping[str, Mapping[str, Any]]) -> dict[str, pd.DataFrame]:
+    """Label of an arm and its n -> loss, seeds x lengths."""
+    found = {}
+    for training, arguments in arms.items():
+        name = arguments["attention_normalization"]
+        uses_n = ATTENTION_NORMALIZATIONS[name].uses_n
+        for n, words in {"dynamic": ", n dynamic", "train": ", n fixed"}.items() if uses_n else ((NOT_USED, ""),):
+            found[training + words] = values(lengths, (training, name, n), "loss")
+    return found
+
+
+def ordered(lines: Mapping[str, pd.DataFrame], length: int) -> dict[str, pd.DataFrame]:
+    """The best at a length first."""
+    return dict(sorted(lines.items(), key=lambda item: item[1][length].mean() if length in item[1] else float("inf")))
+
+
+def best(lines: Mapping[str, pd.DataFrame], length: int) -> str:
+    means = {label: table[length].mean() for label, table in lines.items() if length in table}
+    label = min(means, key=means.get)
+    return f"{label} ({means[label]:.3f})"
+
+
+if __name__ == "__main__":
+    run_program(main)
