@@ -1,29 +1,40 @@
-"""What serving a fine-tuned classifier costs: PyTorch in float32 and bfloat16, ONNX in float32 and int8, on the CPU.
+"""What serving fine-tuned classifiers costs: PyTorch in float32 and bfloat16, ONNX in float32 and int8, on the CPU.
 
-    python benchmarks/benchmark_serving.py --model_name_or_path my-sst2 --task_name sst2 \\
-        --validation_file sst2/validation.jsonl --threads 1 --output benchmarks/results/serving.csv
+    python benchmarks/benchmark_serving.py --model_name_or_path gau-sst2 --beside bert-sst2 modernbert-sst2 \\
+        --task_name sst2 --validation_file sst2/validation.jsonl --threads 1 2 --output serving.csv
+    python benchmarks/benchmark_serving.py --config_name gau-base --beside bert modernbert roformer \\
+        --tokenizer_name gau-sst2 --validation_file sst2/validation.jsonl --rounds 3    # random weights, speed alone
 
-Measured are the task's metric on the whole file, how many predictions differ from those of PyTorch in float32, the
-size of the weights or the program on the disk, and the time of a batch of 1 and of 32 rows with the lengths of the
-data, tokenised before. All variants run in one process, one after the other on the same rows, `--rounds` times in
-random order; speed-ups are medians, and ranges, of the quotients within a round. With `--config_name gau-base` and
-`--tokenizer_name` in place of a checkpoint, a model with random weights shows the speed alone.
+GAUs are exported by `modeling_gau.export`, other models as usual: torch.onnx.export, ONNX Runtime's fusions, its
+dynamic int8. Measured are the size of the weights or the program on the disk, the task's metric on the whole file, its
+difference from the same model in PyTorch in float32 and the number of predictions that differ, and the time of a batch
+of 1 and of 32 rows with the lengths of the data, tokenised before. All variants of all models run in one process on
+the same rows, `--rounds` times in random order; quotients are medians, and ranges, of those within a round.
 """
 
 import argparse
 import copy
+import inspect
 import json
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from measurement import make_parser, spread, time_in_turns, write_results
 from tqdm.auto import tqdm
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+from transformers import (
+    CONFIG_MAPPING,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
+from modeling_gau import GAUConfig
 from modeling_gau.export import export_model, load_exported
 from modeling_gau.glue.metrics import TASK_METRICS, GlueMetric
 from modeling_gau.runs.arguments import ModelArguments
@@ -42,12 +53,29 @@ BASELINE = "PyTorch float32"
 Predict = Callable[[dict[str, torch.Tensor]], torch.Tensor]
 
 
-def parse_arguments() -> argparse.Namespace:
+@dataclass
+class Classifier:
+    """A model with its tokenizer, and its variants: name -> (threads -> function from a batch to logits, MB)."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    variants: dict[str, tuple[Callable[[int], Predict], float]]
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = make_parser(__doc__)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--model_name_or_path", help="fine-tuned checkpoint")
     source.add_argument("--config_name", help="preset of a model with random weights, for the speed alone")
-    parser.add_argument("--tokenizer_name", help="where it is not the checkpoint's")
+    parser.add_argument(
+        "--beside",
+        nargs="+",
+        default=[],
+        metavar="MODEL",
+        help="other checkpoints, each with its own tokenizer; with --config_name presets, or types of transformers "
+        "such as bert or bert:hidden_size=192,num_attention_heads=3",
+    )
+    parser.add_argument("--tokenizer_name", help="where it is not the checkpoints'")
     parser.add_argument("--validation_file", type=Path, required=True, help="jsonl with the text columns and label")
     parser.add_argument("--text_columns", nargs="+", help="one or two; default: sentence, or sentence1 and sentence2")
     parser.add_argument("--task_name", choices=list(TASK_METRICS), default="sst2", help="whose metric is computed")
@@ -56,26 +84,36 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--timed_rows", type=int, default=96, help="rows that a round takes for each batch size")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--threads", type=int, nargs="+", default=[torch.get_num_threads()])
     parser.add_argument(
         "--cpu_time", action="store_true", help="processor time, for one thread of a machine that others use as well"
     )
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if args.config_name and not args.tokenizer_name:
         parser.error("--config_name needs --tokenizer_name: a preset has no tokenizer.")
-    if args.cpu_time and args.threads != 1:
+    if args.cpu_time and args.threads != [1]:
         parser.error("--cpu_time adds up the time of all threads: use it with --threads 1.")
     if BASELINE not in args.variants:
         parser.error(f"--variants must hold '{BASELINE}', with which the others are compared.")
+    sources = [args.model_name_or_path or args.config_name, *args.beside]
+    names = [Path(source.partition(":")[0]).name for source in sources]
+    args.sources = dict(zip(names if len(set(names)) == len(names) else sources, sources, strict=True))
+    if len(args.sources) < len(sources):
+        parser.error("--beside names a model twice.")
     return args
 
 
-def load_model(args: argparse.Namespace) -> PreTrainedModel:
+def load(args: argparse.Namespace, source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    tokenizer = AutoTokenizer.from_pretrained(args.tokenizer_name or source)
     if args.model_name_or_path:
-        return AutoModelForSequenceClassification.from_pretrained(args.model_name_or_path, dtype=torch.float32).eval()
+        model = AutoModelForSequenceClassification.from_pretrained(source, dtype=torch.float32)
+        return model.eval(), tokenizer
     torch.manual_seed(0)
-    config = resolve_config(ModelArguments(config_name=args.config_name))
-    return AutoModelForSequenceClassification.from_config(config).eval()
+    name, _, overrides = source.partition(":")
+    known = {"model_type" if name in CONFIG_MAPPING else "config_name": name, "config_overrides": overrides or None}
+    vocabulary = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+    config = resolve_config(ModelArguments(**known), **vocabulary)
+    return AutoModelForSequenceClassification.from_config(config).eval(), tokenizer
 
 
 def read_rows(args: argparse.Namespace) -> list[dict]:
@@ -93,16 +131,17 @@ def read_rows(args: argparse.Namespace) -> list[dict]:
     return rows
 
 
-def make_batches(args: argparse.Namespace, tokenizer, rows: list[dict], size: int) -> list[dict[str, torch.Tensor]]:
-    batches = []
+def make_batches(args: argparse.Namespace, of: Classifier, rows: list[dict], size: int) -> list[dict]:
+    batches, taken = [], inspect.signature(of.model.forward).parameters
     for start in range(0, len(rows), size):
         texts = [[row[name] for row in rows[start : start + size]] for name in args.text_columns]
         options = {"padding": True, "truncation": True, "max_length": args.max_seq_length, "return_tensors": "pt"}
-        batches.append(dict(tokenizer(*texts, **options)))
+        encoded = of.tokenizer(*texts, **options)
+        batches.append({name: tensor for name, tensor in encoded.items() if name in taken})
     return batches
 
 
-def torch_variant(model: PreTrainedModel, dtype: torch.dtype, folder: Path) -> tuple[Predict, float]:
+def torch_variant(model: PreTrainedModel, dtype: torch.dtype, folder: Path) -> tuple[Callable[[int], Predict], float]:
     model = copy.deepcopy(model).to(dtype)
     model.save_pretrained(folder)
 
@@ -110,21 +149,56 @@ def torch_variant(model: PreTrainedModel, dtype: torch.dtype, folder: Path) -> t
         with torch.inference_mode():
             return model(**batch).logits
 
-    return predict, sum(file.stat().st_size for file in folder.glob("*.safetensors")) / 1e6
+    return lambda threads: predict, sum(file.stat().st_size for file in folder.glob("*.safetensors")) / 1e6
 
 
-def onnx_variant(model: PreTrainedModel, quantize: str | None, folder: Path, tokenizer, threads: int):
-    exported = export_model(model, folder, tokenizer, quantize=quantize)
-    run = load_exported(folder, threads)
-    return lambda batch: run(batch)["logits"], exported.path.stat().st_size / 1e6
+def onnx_variant(model: PreTrainedModel, quantize: str | None, folder: Path, tokenizer: PreTrainedTokenizerBase):
+    if isinstance(model.config, GAUConfig):
+        export_model(model, folder, tokenizer, quantize=quantize)
+    else:
+        export_other(model, quantize, folder, tokenizer)
+
+    def start(threads: int) -> Predict:
+        run = load_exported(folder, threads)
+        return lambda batch: run(batch)["logits"]
+
+    return start, sum(file.stat().st_size for file in folder.glob("model.onnx*")) / 1e6
 
 
-def make_variant(args: argparse.Namespace, name: str, model: PreTrainedModel, tokenizer, folder: Path):
-    """(function from a batch to logits, size on the disk in MB)."""
-    kind, precision = VARIANTS[name]
-    if kind == "torch":
-        return torch_variant(model, precision, folder)
-    return onnx_variant(model, precision, folder, tokenizer, args.threads)
+def export_other(model: PreTrainedModel, quantize: str | None, folder: Path, tokenizer: PreTrainedTokenizerBase):
+    """Exports a model as users of transformers do, without what `modeling_gau.export` does for the int8 of a GAU.
+
+    ONNX Runtime's optimizer finds no attention in graphs of today's transformers. It fuses bias and GELU, and sums
+    before a LayerNorm, which a session does by itself as well: ModernBERT and RoFormer lose nothing without it. It
+    fails on ModernBERT's LayerNorms without bias, and what it makes of RoFormer's embeddings fails in int8.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+    from onnxruntime.transformers import optimizer
+
+    model = copy.deepcopy(model)
+    model.set_attn_implementation("eager")  # three quarters of the nodes of SDPA's graph
+    path = str(export_model(model, folder, tokenizer).path)
+    if model.config.model_type == "bert":
+        sizes = {"num_heads": model.config.num_attention_heads, "hidden_size": model.config.hidden_size}
+        optimizer.optimize_model(path, model_type="bert", **sizes).save_model_to_file(path)
+    if quantize:
+        folded = f"{path}.folded"
+        quant_pre_process(path, folded, skip_symbolic_shape=True)
+        # Full range saturates without VNNI.
+        quantize_dynamic(folded, path, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True)
+        Path(folded).unlink()
+
+
+def make_classifier(args: argparse.Namespace, source: str, folder: Path) -> Classifier:
+    model, tokenizer = load(args, source)
+    classifier = Classifier(model, tokenizer, {})
+    for name in tqdm(args.variants, desc=f"Exports of {source}"):
+        (kind, precision), place = VARIANTS[name], folder / name.replace(" ", "-")
+        place.parent.mkdir(exist_ok=True)
+        made = torch_variant(model, precision, place) if kind == "torch" else None
+        classifier.variants[name] = made or onnx_variant(model, precision, place, tokenizer)
+    return classifier
 
 
 def answers(args: argparse.Namespace, predict: Predict, batches: list[dict[str, torch.Tensor]]) -> np.ndarray:
@@ -132,90 +206,114 @@ def answers(args: argparse.Namespace, predict: Predict, batches: list[dict[str, 
     return logits[:, 0] if args.task_name == "stsb" else logits.argmax(-1)
 
 
-def seconds_per_batch(predict: Predict, batches: list[dict[str, torch.Tensor]], clock: Callable[[], float]) -> float:
+def measure_quality(args: argparse.Namespace, of: Classifier, rows: list[dict]) -> dict[str, dict]:
+    """Variant -> metrics, how far they are from the baseline's, and number of predictions that are not its."""
+    ids = of.model.config.label2id
+    labels = [ids[row["label"]] if isinstance(row["label"], str) else row["label"] for row in rows]
+    batches = make_batches(args, of, rows, 32)
+    found = {name: answers(args, start(args.threads[0]), batches) for name, (start, _) in of.variants.items()}
+    metric, quality = GlueMetric(args.task_name), {}
+    scores = {name: metric.compute(predictions=those, references=labels) for name, those in found.items()}
+    for name, predictions in found.items():
+        quality[name] = scores[name] | {f"{key}_change": x - scores[BASELINE][key] for key, x in scores[name].items()}
+        if args.task_name != "stsb":
+            quality[name]["changed"] = int((predictions != found[BASELINE]).sum())
+    return quality
+
+
+def seconds_per_batch(run: tuple[Predict, list[dict]], clock: Callable[[], float]) -> float:
+    predict, batches = run
     start = clock()
     for batch in batches:
         predict(batch)
     return (clock() - start) / len(batches)
 
 
-def measure_speed(args: argparse.Namespace, variants: dict[str, Predict], tokenizer, rows: list[dict]) -> dict:
-    """(variant, batch size) -> seconds of a batch, one number for each round."""
+def measure_speed(args: argparse.Namespace, classifiers: dict[str, Classifier], rows: list[dict]) -> dict:
+    """(threads, model, variant, batch size) -> seconds of a batch, one number for each round."""
     rows = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))[: args.timed_rows]]
     clock, times = time.process_time if args.cpu_time else time.perf_counter, {}
-    for size in tqdm(args.batch_sizes, desc="Batch sizes"):
-        batches = make_batches(args, tokenizer, rows, size)
-        for predict in variants.values():
-            predict(batches[0])  # first calls allocate
-        found = time_in_turns(
-            variants, args.rounds, lambda predict, batches=batches: seconds_per_batch(predict, batches, clock)
-        )
-        times |= {(name, size): seconds for name, seconds in found.items()}
+    for threads in args.threads:
+        torch.set_num_threads(threads)
+        started = {
+            (model, variant): start(threads)
+            for model, classifier in classifiers.items()
+            for variant, (start, _) in classifier.variants.items()
+        }
+        for size in tqdm(args.batch_sizes, desc=f"Batch sizes with {threads} thread(s)"):
+            batches = {model: make_batches(args, classifier, rows, size) for model, classifier in classifiers.items()}
+            runs = {key: (predict, batches[key[0]]) for key, predict in started.items()}
+            for predict, own in runs.values():
+                predict(own[0])  # first calls allocate
+            found = time_in_turns(runs, args.rounds, lambda run: seconds_per_batch(run, clock))
+            times |= {(threads, *key, size): seconds for key, seconds in found.items()}
     return times
 
 
-def speed_columns(times: dict, name: str, size: int) -> dict:
-    """Milliseconds of a batch and speed-up over the baseline: median, lowest and highest of the rounds."""
-    milliseconds = spread([1000 * second for second in times[name, size]])
-    gains = spread([base / second for base, second in zip(times[BASELINE, size], times[name, size], strict=True)])
-    columns = {f"ms_{size}{end}": number for end, number in zip(("", "_min", "_max"), milliseconds, strict=True)}
-    columns[f"rows_per_second_{size}"] = 1000 * size / milliseconds[0]
-    return columns | {f"speedup_{size}{end}": gain for end, gain in zip(("", "_min", "_max"), gains, strict=True)}
+def quotients(name: str, slow: list[float], fast: list[float]) -> dict[str, float]:
+    """Median, lowest and highest quotient within a round."""
+    values = spread([a / b for a, b in zip(slow, fast, strict=True)])
+    return {f"{name}{end}": value for end, value in zip(("", "_min", "_max"), values, strict=True)}
 
 
-def measure_quality(args: argparse.Namespace, variants: dict[str, Predict], tokenizer, rows: list[dict], labels):
-    """Variant -> metrics and number of predictions that are not the baseline's."""
-    batches = make_batches(args, tokenizer, rows, 32)
-    found = {name: answers(args, predict, batches) for name, predict in tqdm(variants.items(), desc="Quality")}
-    metric, quality = GlueMetric(args.task_name), {}
-    for name, predictions in found.items():
-        quality[name] = metric.compute(predictions=predictions, references=labels)
-        if args.task_name != "stsb":
-            quality[name]["changed"] = int((predictions != found[BASELINE]).sum())
-    return quality
+def speed_columns(args: argparse.Namespace, times: dict, threads: int, model: str, variant: str) -> dict:
+    """For each batch size milliseconds, speed-up over PyTorch in float32, and how much faster the first model is."""
+    columns, first = {}, next(iter(args.sources))
+    for size in args.batch_sizes:
+        own = times[threads, model, variant, size]
+        columns |= quotients(f"ms_{size}", [1000 * seconds for seconds in own], [1.0] * len(own))
+        columns[f"rows_per_second_{size}"] = 1000 * size / columns[f"ms_{size}"]
+        columns |= quotients(f"speedup_{size}", times[threads, model, BASELINE, size], own)
+        columns |= quotients(f"first_model_speedup_{size}", own, times[threads, first, variant, size])
+    return columns
 
 
-def print_table(results: list[dict], quality_names: list[str], sizes: list[int]) -> None:
-    heads = ["variant", "MB", *quality_names]
-    for size in sizes:
+def print_tables(args: argparse.Namespace, results: list[dict], quality_names: list[str]) -> None:
+    heads = ["model", "variant", "threads", "MB", *quality_names]
+    for size in args.batch_sizes:
         heads += [f"batch {size} (ms)", "rows/s", "speed-up", "(range)"]
-    table = [heads]
+    table, beside = [heads], [["", "threads", *(f"batch {size}" for size in args.batch_sizes)]]
+    first = next(iter(args.sources))
     for row in results:
-        cells = [row["variant"], f"{row['megabytes']:.1f}"]
+        cells = [row["model"], row["variant"], str(row["threads"]), f"{row['megabytes']:.1f}"]
         cells += [str(row[name]) if isinstance(row[name], int) else f"{row[name]:.4f}" for name in quality_names]
-        for size in sizes:
+        for size in args.batch_sizes:
             cells += [f"{row[f'ms_{size}']:.2f}", f"{row[f'rows_per_second_{size}']:.0f}"]
-            cells.append(f"{row[f'speedup_{size}']:.2f}")
-            cells.append(f"({row[f'speedup_{size}_min']:.2f} to {row[f'speedup_{size}_max']:.2f})")
+            cells += quotient_cells(row, f"speedup_{size}")
         table.append(cells)
-    print(f"\n{aligned(table)}")
+        if row["model"] != first:
+            words = [" ".join(quotient_cells(row, f"first_model_speedup_{size}")) for size in args.batch_sizes]
+            beside.append([f"{row['variant']} of {row['model']}", str(row["threads"]), *words])
+    print(f"\n{aligned(table, left=2)}")
+    if len(beside) > 1:
+        print(f"\nHow many times as fast the same variant of {first} is:\n{aligned(beside)}")
 
 
-def main() -> None:
-    args = parse_arguments()
-    torch.set_num_threads(args.threads)
-    rows = read_rows(args)
-    model = load_model(args)
-    tokenizer = AutoTokenizer.from_pretrained(args.tokenizer_name or args.model_name_or_path)
+def quotient_cells(row: dict, name: str) -> list[str]:
+    return [f"{row[name]:.2f}", f"({row[f'{name}_min']:.2f} to {row[f'{name}_max']:.2f})"]
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_arguments(argv)
+    torch.set_num_threads(args.threads[0])
+    rows, results, quality_names = read_rows(args), [], []
     with tempfile.TemporaryDirectory() as work_dir:
-        made = {
-            name: make_variant(args, name, model, tokenizer, Path(work_dir) / name.replace(" ", "-"))
-            for name in tqdm(args.variants, desc="Exports")
+        classifiers = {
+            name: make_classifier(args, source, Path(work_dir) / str(index))
+            for index, (name, source) in enumerate(args.sources.items())
         }
-        variants = {name: predict for name, (predict, _) in made.items()}
-        quality = {name: {} for name in variants}
+        quality = {name: {variant: {} for variant in args.variants} for name in classifiers}
         if args.model_name_or_path:
-            ids = model.config.label2id
-            labels = [ids[row["label"]] if isinstance(row["label"], str) else row["label"] for row in rows]
-            quality = measure_quality(args, variants, tokenizer, rows, labels)
-        times = measure_speed(args, variants, tokenizer, rows)
-    known = {"model": Path(args.model_name_or_path or args.config_name).name, "threads": args.threads}
-    known["clock"] = "cpu" if args.cpu_time else "wall"
-    results = []
-    for name, (_, megabytes) in made.items():
-        speeds = {key: value for size in args.batch_sizes for key, value in speed_columns(times, name, size).items()}
-        results.append(known | {"variant": name, "megabytes": megabytes} | quality[name] | speeds)
-    print_table(results, list(quality[BASELINE]), args.batch_sizes)
+            quality = {name: measure_quality(args, of, rows) for name, of in tqdm(classifiers.items(), desc="Quality")}
+        times = measure_speed(args, classifiers, rows)
+    for threads in args.threads:
+        known = {"threads": threads, "clock": "cpu" if args.cpu_time else "wall"}
+        for model, classifier in classifiers.items():
+            for variant, (_, megabytes) in classifier.variants.items():
+                row = {"model": model} | known | {"variant": variant, "megabytes": megabytes}
+                results.append(row | quality[model][variant] | speed_columns(args, times, threads, model, variant))
+                quality_names = list(quality[model][variant])
+    print_tables(args, results, quality_names)
     write_results(args.output, results)
 
 

@@ -14,6 +14,7 @@ padded batches of other shapes than the traced one, and compared with the model.
 
 import copy
 import importlib.util
+import inspect
 import math
 import os
 import tempfile
@@ -196,7 +197,7 @@ def _checked_inputs(model: PreTrainedModel, names: Sequence[str]) -> list[dict[s
     """Untraced shapes, padded on either side, among them the smallest, which has kernels of its own."""
     choices = (2,) if _has_choices(model) else ()
     cases = [((3, *choices, 17), "right"), ((4, *choices, 30), "left"), ((1, *choices, 1), "right")]
-    if model.config.sliding_window is not None:
+    if isinstance(model.config, GAUConfig) and model.config.sliding_window is not None:
         cases.append(((1, *choices, 2 * model.config.sliding_window + 3), "right"))  # longer than the window
     return [sample_inputs(model, names, shape, side) for shape, side in cases]
 
@@ -409,9 +410,9 @@ def export_model(
     _check_format(format, quantize)
     _check_output_dir(output_dir, overwrite)
     tolerance = TOLERANCES[quantize] if tolerance is None else tolerance
-    export_format, names = EXPORT_FORMATS[format], INPUT_NAMES
-    if tokenizer is not None:
-        names = tuple(name for name in INPUT_NAMES if name in tokenizer.model_input_names)
+    export_format, taken = EXPORT_FORMATS[format], inspect.signature(model.forward).parameters
+    made_names = INPUT_NAMES if tokenizer is None else tokenizer.model_input_names
+    names = tuple(name for name in INPUT_NAMES if name in made_names and name in taken)
     try:
         output_dir.parent.mkdir(parents=True, exist_ok=True)
         made = tempfile.TemporaryDirectory(prefix=f".{output_dir.name}-", dir=output_dir.parent)

@@ -12,7 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    BertForSequenceClassification,
+    ModernBertForSequenceClassification,
+    PreTrainedTokenizerFast,
+)
 
 from modeling_gau import (
     GAUConfig,
@@ -165,6 +171,19 @@ def test_model_does_not_change(tmp_path, instant, monkeypatch, build):
     assert model.config._attn_implementation == "gau_blocked"
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert AutoConfig.from_pretrained(tmp_path / "out").dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [(BertForSequenceClassification, NAMES), (ModernBertForSequenceClassification, NAMES[:2])],
+)
+def test_models_of_transformers(tmp_path, instant, tokenizer, kind, names, monkeypatch):
+    """The inputs are those that the tokenizer makes and the model takes."""
+    asked = []
+    monkeypatch.setattr(export, "_traced_inputs", lambda model, names: asked.append(names))
+    sizes = {"vocab_size": 48, "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1, "pad_token_id": 0}
+    export_model(kind(kind.config_class(**sizes)).eval(), tmp_path / "out", tokenizer, format="instant")
+    assert asked == [names]
 
 
 # Int8

@@ -1,0 +1,79 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForSequenceClassification, BertConfig, ModernBertConfig
+
+from modeling_gau import GAUConfig
+
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+SIZES = {"vocab_size": 60, "hidden_size": 64, "num_hidden_layers": 1, "initializer_range": 0.3}
+IDS = {"pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}
+CONFIGS = {
+    "gau": GAUConfig(**SIZES, intermediate_size=96),
+    "bert": BertConfig(**SIZES, intermediate_size=96, num_attention_heads=2),
+    "modernbert": ModernBertConfig(**SIZES, **IDS, intermediate_size=64, num_attention_heads=2),
+}
+
+
+@pytest.fixture(scope="module")
+def script():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARKS))
+        import benchmark_serving
+
+        yield benchmark_serving
+
+
+@pytest.fixture
+def rows(tmp_path) -> Path:
+    lines = [{"sentence": f"w{5 + i} w{40 - i} w{7 + i}"[: 3 + i], "label": i % 2} for i in range(12)]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    return path
+
+
+def test_fine_tuned_models_side_by_side(script, rows, tmp_path, tokenizer):
+    pytest.importorskip("onnxruntime")
+    for name, config in CONFIGS.items():
+        AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+    words = ["--model_name_or_path", tmp_path / "gau", "--beside", tmp_path / "bert", tmp_path / "modernbert"]
+    words += ["--validation_file", rows, "--variants", "PyTorch float32", "ONNX int8", "--threads", 1, 2]
+    script.main([*map(str, words), "--rounds", "2", "--batch_sizes", "3", "--output", str(tmp_path / "out.csv")])
+    with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
+        found = {(row["model"], row["threads"], row["variant"]): row for row in csv.DictReader(file)}
+    assert len(found) == 3 * 2 * 2
+    for name in CONFIGS:
+        plain, int8 = found[name, "1", "PyTorch float32"], found[name, "1", "ONNX int8"]
+        assert float(int8["accuracy_change"]) == float(int8["accuracy"]) - float(plain["accuracy"])
+        assert int(int8["changed"]) <= 3
+        assert float(int8["first_model_speedup_3"]) == 1 or name != "gau"
+    assert float(found["bert", "2", "ONNX int8"]["first_model_speedup_3_min"]) > 0
+
+
+def test_random_weights_by_type_and_sizes(script, rows, tmp_path, tokenizer):
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    words = ["--config_name", "gau-tiny", "--tokenizer_name", str(tmp_path / "tokenizer")]
+    words += ["--validation_file", str(rows), "--beside", "bert:num_hidden_layers=1", "modernbert"]
+    args = script.parse_arguments(words)
+    assert list(args.sources) == ["gau-tiny", "bert", "modernbert"]
+    model, _ = script.load(args, args.sources["bert"])
+    assert (model.config.num_hidden_layers, model.config.vocab_size) == (1, 60)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--beside", "a", "a"], "twice"),
+        (["--cpu_time", "--threads", "1", "2"], "--threads 1"),
+        (["--variants", "ONNX int8"], "PyTorch float32"),
+    ],
+)
+def test_refused(script, rows, capsys, words, message):
+    with pytest.raises(SystemExit):
+        script.parse_arguments(["--model_name_or_path", "gau", "--validation_file", str(rows), *words])
+    assert message in capsys.readouterr().err
