@@ -13,6 +13,7 @@ from accelerate.utils import DynamoBackend
 from transformers import PreTrainedConfig, Trainer, TrainingArguments, get_scheduler
 from transformers.integrations import get_available_reporting_integrations
 from transformers.trainer_utils import SaveStrategy
+from transformers.training_args import OptimizerNames
 from transformers.utils import is_torch_bf16_gpu_available, is_torch_xla_available, logging
 
 from ..configuration_gau import NORMALIZATION_USES_N, GAUError
@@ -163,6 +164,9 @@ def check_ranges(values: Mapping[str, float | None], ranges: Mapping[str, _Range
 _OPTIMIZERS_OF_A_MODEL = re.compile("galore|apollo|lomo|adalomo")
 
 
+_Optimizer = Literal[(*(name.value for name in OptimizerNames), MUON)]
+
+
 @dataclass
 class RunArguments(TrainingArguments):
     """[`TrainingArguments`] with what every run adds.
@@ -176,6 +180,10 @@ class RunArguments(TrainingArguments):
     # The Trainer's 5e-5 serves BERT-base; a model of a quarter of its width learns next to nothing from it.
     learning_rate: float | None = field(
         default=None, metadata={"help": "Peak learning rate; chosen by the width of the model by default."}
+    )
+    optim: _Optimizer = field(
+        default=TrainingArguments.default_optim,
+        metadata={"help": "Optimizer: one of transformers', or muon for the matrices of the encoder beside AdamW."},
     )
     # The Trainer logs the mean of earlier losses in place of a NaN: a diverged run would look healthy.
     logging_nan_inf_filter: bool = field(

@@ -11,8 +11,11 @@ from transformers import BertConfig, BertForMaskedLM, ModernBertConfig, ModernBe
 
 from modeling_gau import GAUConfig, GAUForMaskedLM
 from modeling_gau.configuration_gau import GAUError
+from modeling_gau.pretraining.trainer import PretrainingArguments
 from modeling_gau.runs.arguments import RunArguments
 from modeling_gau.runs.optimizers import MuonAdamW, muon_groups, muon_options, orthogonalize
+from modeling_gau.runs.recipes import parse_arguments
+from modeling_gau.runs.trainer import RunTrainer
 
 
 SIZES = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2}
@@ -137,6 +140,20 @@ def test_frozen_layers_are_left_alone():
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, begin[name])}
     assert not any(name.startswith("model.layers.0.") for name in changed)
     assert {"model.layers.1.gau.i_dense.weight", "model.embeddings.word_embeddings.weight"} <= changed
+
+
+def test_the_command_line_knows_it(tmp_path):
+    words = ["--output_dir", str(tmp_path), "--use_cpu", "--optim", "muon", "--optim_args", "ns_steps=4"]
+    (args,) = parse_arguments((PretrainingArguments,), words, description="")
+    assert args.optim == "muon"
+    model = make_gau()
+    trainer = RunTrainer(model=model, args=args)
+    optimizer = trainer.create_optimizer()
+    assert isinstance(optimizer, MuonAdamW) and optimizer.param_groups[0]["ns_steps"] == 4
+    # The rate that the width gives, for matrices and for the rest.
+    assert {group["lr"] for group in optimizer.param_groups} == {args.learning_rate}
+    (args,) = parse_arguments((PretrainingArguments,), words[:3], description="")
+    assert not isinstance(RunTrainer(model=model, args=args).create_optimizer(), MuonAdamW)
 
 
 def test_options(tmp_path):
