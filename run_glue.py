@@ -122,7 +122,7 @@ def fine_tune(
 
     # 5. Report
     if args.do_eval:
-        results |= evaluate(trainer, data)
+        results |= evaluate(trainer, data, record.content)
     if args.do_predict:
         results |= predict(trainer, data)
     if trainer.is_world_process_zero():

@@ -20,6 +20,8 @@ INSTALL_REQUIRES = [
 
 EXTRAS = {
     "plot": ["matplotlib>=3.8", "scipy>=1.11"],
+    # A bag of words beside the results of fine-tuning.
+    "baselines": ["scikit-learn>=1.5"],
     "tensorboard": ["tensorboard>=2.16"],
     "trackio": ["trackio>=0.20"],
     "optimizers": ["torch-optimi>=0.3"],  # StableAdamW, through transformers
@@ -36,8 +38,8 @@ EXTRAS["test"] = [
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.7",
     "ruff>=0.14",
-    "scikit-learn>=1.5",
     'triton>=3.3; platform_system == "Linux"',  # its interpreter runs the kernels without a GPU
+    *EXTRAS["baselines"],
     *EXTRAS["chinese"],
     *EXTRAS["examples"],
     *EXTRAS["onnx"],

@@ -100,7 +100,10 @@ def test_core_requirements_are_six_and_have_floors(metadata):
 def test_extra_all_holds_every_other_extra(metadata):
     extras = metadata.get_all("Provides-Extra")
     loggers, models = {"tensorboard", "trackio"}, {"peft", "sentence-transformers"}
-    assert set(extras) == {"all", "chinese", "examples", "onnx", "optimizers", "plot", "test"} | loggers | models
+    assert (
+        set(extras)
+        == {"all", "baselines", "chinese", "examples", "onnx", "optimizers", "plot", "test"} | loggers | models
+    )
     requirements = [Requirement(text) for text in metadata.get_all("Requires-Dist")]
 
     def required_by(extra: str) -> set[str]:

@@ -40,12 +40,18 @@ class GlueData:
         label_names: the classes in the order of the model's outputs.
         tokenizer: of the checkpoint.
         inputs: split -> rows as model inputs.
+        rows: split -> the same rows with the task's text columns.
     """
 
     task: GlueTask
     label_names: tuple[str, ...]
     tokenizer: PreTrainedTokenizerBase
     inputs: dict[str, Dataset]
+    rows: dict[str, Dataset]
+
+    def texts(self, split: str) -> list[list[str]]:
+        """The texts of a split, column by column."""
+        return [self.rows[split][column][:] for column in self.task.text_columns]
 
 
 def prepare_data(
@@ -82,13 +88,14 @@ def _prepare_data(
         **dict.fromkeys(task.evaluation_splits.values(), glue_args.max_eval_samples),
         **dict.fromkeys(task.test_splits.values(), glue_args.max_predict_samples),
     }
+    splits = {split: first_rows(rows, limits[split]) for split, rows in splits.items()}
     inputs = {
-        split: tokenize_split(rows, task, tokenizer, encoder, glue_args, limits[split], f"Tokenising {split}")
+        split: tokenize_split(rows, task, tokenizer, encoder, glue_args, f"Tokenising {split}")
         for split, rows in splits.items()
     }
     if "train" in inputs:
         args.check_rows(len(inputs["train"]))
-    return GlueData(task, label_names, tokenizer, inputs)
+    return GlueData(task, label_names, tokenizer, inputs, splits)
 
 
 # Reading
@@ -230,6 +237,10 @@ def keep_labelled_rows(task: GlueTask, splits: Mapping[str, Dataset]) -> tuple[d
     return kept, messages
 
 
+def first_rows(rows: Dataset, count: int | None) -> Dataset:
+    return rows if count is None else rows.select(range(min(count, len(rows))))
+
+
 # Tokenising
 
 
@@ -239,15 +250,12 @@ def tokenize_split(
     tokenizer: PreTrainedTokenizerBase,
     encoder: LabelEncoder,
     arguments: GlueArguments,
-    max_samples: int | None = None,
     description: str = "Tokenising",
 ) -> Dataset:
-    """Returns the first `max_samples` rows as model inputs: unpadded, truncated to `max_seq_length` tokens (the longer
-    text of a pair first), with a column `labels` unless the labels are hidden."""
+    """Returns rows as model inputs: unpadded, truncated to `max_seq_length` tokens (the longer text of a pair first),
+    with a column `labels` unless the labels are hidden."""
     labelled = not has_hidden_labels(rows)
     feature = rows.features.get("label")
-    if max_samples is not None:
-        rows = rows.select(range(min(max_samples, len(rows))))
 
     def tokenize(batch: Mapping[str, list]) -> Mapping[str, list]:
         texts = [batch[column] for column in task.text_columns]

@@ -13,11 +13,14 @@ from typing import Any, TextIO
 
 import numpy as np
 from transformers import AutoConfig
+from transformers.trainer_utils import PredictionOutput
+from transformers.utils import is_sklearn_available
 
 from ..runs.model_card import mean_and_deviation, write_model_card
 from ..runs.run_record import read_record
 from ..runs.state_files import for_json, write_json
 from ..runs.tables import aligned, markdown, write_csv
+from .baselines import BAG_OF_WORDS, MODEL, NEEDS_SCIKIT_LEARN, measure, measure_baselines, not_beaten
 from .card import card_facts
 from .data import GlueData
 from .study import Run, Study, best_run, run_results, run_score
@@ -28,14 +31,28 @@ from .trainer import GlueTrainer
 # One run
 
 
-def evaluate(trainer: GlueTrainer, data: GlueData) -> dict[str, float]:
+def evaluate(trainer: GlueTrainer, data: GlueData, record: dict[str, Any]) -> dict[str, float]:
+    """Returns the metrics of the validation rows. For files of one's own, `record` also gets `baselines`."""
     metrics = {}
     for prefix, split in data.task.evaluation_splits.items():
         if split in data.inputs:
-            metrics |= trainer.evaluate(data.inputs[split], metric_key_prefix=prefix)
-            metrics[f"{prefix}_samples"] = len(data.inputs[split])
+            # Not `evaluate`, which returns no predictions.
+            output = trainer.predict(data.inputs[split], metric_key_prefix=prefix)
+            trainer.log(output.metrics)
+            metrics |= output.metrics | {f"{prefix}_samples": len(data.inputs[split])}
+            if data.task.is_local and trainer.is_world_process_zero():
+                record["baselines"] = compare_with_baselines(data, split, output)
     trainer.save_metrics("eval", metrics)
     return metrics
+
+
+def compare_with_baselines(data: GlueData, split: str, output: PredictionOutput) -> dict[str, dict[str, float]]:
+    """Returns the metrics of the model and of the baselines by name; nothing without training rows."""
+    if "train" not in data.inputs:
+        return {}
+    known = {name: (data.texts(name), data.inputs[name]["labels"][:]) for name in ("train", split)}
+    own = measure(data.task, data.label_names, output.predictions[0], output.label_ids)
+    return {MODEL: own} | measure_baselines(data.task, data.label_names, known["train"], known[split])
 
 
 def predict(trainer: GlueTrainer, data: GlueData) -> dict[str, float]:
@@ -50,7 +67,7 @@ def predict(trainer: GlueTrainer, data: GlueData) -> dict[str, float]:
         metrics[f"{prefix}_samples"] = len(data.inputs[split])
         if trainer.is_world_process_zero():
             path = Path(trainer.args.output_dir) / f"predictions_{split}.tsv"
-            write_predictions(path, data.task, data.label_names, output.predictions)
+            write_predictions(path, data.task, data.label_names, output.predictions[0])
     trainer.save_metrics("test", metrics)
     return metrics
 
@@ -71,6 +88,8 @@ def report_run(trainer: GlueTrainer, data: GlueData, record: Mapping[str, Any]) 
         write_model_card(output_dir, card_facts(record, trainer.model.config, data.task, output_dir))
     _print_evaluations(trainer)
     _print_results(data, record["results"])
+    if trainer.args.do_eval and record.get("baselines"):
+        _print_baselines(data.task, record["baselines"])
     print(f"Wrote to {output_dir}:")
     for path in sorted(output_dir.glob("[!_]*")):  # not the lock of this run
         print(f"  {path.name}{'/' if path.is_dir() else ''}")
@@ -108,6 +127,30 @@ def _print_results(data: GlueData, results: Mapping[str, float]) -> None:
         cells = ("-" if value is None else f"{value:.4f}" for value in values)
         rows.append((split, str(results[f"{prefix}_samples"]), *cells))
     print(f"\n{aligned(rows)}\n")
+
+
+def _print_baselines(task: GlueTask, compared: Mapping[str, Mapping[str, float]]) -> None:
+    columns = list(compared[MODEL])
+    rows = [("compared", *columns)]
+    for name, metrics in compared.items():
+        values = (metrics.get(column, math.nan) for column in columns)
+        rows.append((name, *("-" if math.isnan(value) else f"{value:.4f}" for value in values)))
+    print(aligned(rows))
+    if BAG_OF_WORDS not in compared and not is_sklearn_available():
+        print(NEEDS_SCIKIT_LEARN)
+    print(f"{verdict(task, compared)}\n")
+
+
+def verdict(task: GlueTask, compared: Mapping[str, Mapping[str, float]]) -> str:
+    """Says in a sentence or two whether the model is better than its baselines."""
+    missed, names = not_beaten(task, compared), [name for name in compared if name != MODEL]
+    measure = f"by {task.key_metric.replace('_', ' ')}"
+    if not missed:
+        return f"The model is better than the {' and the '.join(names)} {measure}."
+    return (
+        f"The model is NOT better than the {' and the '.join(missed)} {measure}: it is of no use as it is. Check the "
+        "labels, give it more rows or more epochs (--num_train_epochs), or try other rates (--grid learning_rate=...)."
+    )
 
 
 # A study

@@ -118,6 +118,11 @@ class GlueTask:
         # A logit of 0 is a probability of one half.
         return (logits > 0).long() if self.is_multi_label else logits.argmax(-1)
 
+    def probabilities_from_logits(self, logits: torch.Tensor) -> torch.Tensor:
+        """(batch, labels) logits -> (batch,) of the likeliest class, or (batch, labels) for multi-label."""
+        logits = logits.float()
+        return logits.sigmoid() if self.is_multi_label else logits.softmax(-1).amax(-1)
+
     def compute_metrics(
         self, predictions: np.ndarray, references: np.ndarray, label_names: Sequence[str]
     ) -> dict[str, float]:

@@ -228,14 +228,23 @@ class GlueTrainer(RunTrainer):
             ]
         return super().create_optimizer(model)
 
-    def predictions_from_logits(self, logits: torch.Tensor | tuple, labels: torch.Tensor | None) -> torch.Tensor:
-        """(batch, labels) logits -> (batch,) scores or class ids, so that an evaluation keeps no logits."""
+    def predictions_from_logits(
+        self, logits: torch.Tensor | tuple, labels: torch.Tensor | None
+    ) -> tuple[torch.Tensor, ...]:
+        """(batch, labels) logits -> predictions and their probabilities, so that an evaluation keeps no logits.
+
+        These are (batch,) scores alone, (batch,) class ids with (batch,) probabilities, or, for a multi-label problem,
+        both of (batch, labels).
+        """
         if isinstance(logits, tuple):  # models that return hidden states or attentions as well
             logits = logits[0]
-        return self.task.predictions_from_logits(logits)
+        predictions = self.task.predictions_from_logits(logits)
+        if self.task.is_regression:
+            return (predictions,)
+        return predictions, self.task.probabilities_from_logits(logits)
 
     def compute_task_metrics(self, evaluation: EvalPrediction) -> dict[str, float]:
-        return self.task.compute_metrics(evaluation.predictions, evaluation.label_ids, self.class_names)
+        return self.task.compute_metrics(evaluation.predictions[0], evaluation.label_ids, self.class_names)
 
     def predict(self, *args, **kwargs) -> PredictionOutput:
         # The Trainer would group these rows by length too, and return predictions in that order.

@@ -16,7 +16,14 @@ from transformers import DataCollatorWithPadding
 from modeling_gau import GAUConfig, GAUError, GAUForSequenceClassification
 from modeling_gau.glue import data as glue_data
 from modeling_gau.glue.arguments import ColumnOptions, GlueArguments, task_files
-from modeling_gau.glue.data import check_texts, keep_labelled_rows, load_splits, prepare_data, tokenize_split
+from modeling_gau.glue.data import (
+    check_texts,
+    first_rows,
+    keep_labelled_rows,
+    load_splits,
+    prepare_data,
+    tokenize_split,
+)
 from modeling_gau.glue.labels import (
     LabelEncoder,
     check_labels,
@@ -258,7 +265,9 @@ def test_long_rows_are_cut_and_short_ones_not_padded(tokenizer):
     rows = Dataset.from_dict({"sentence": ["one two three four five", "one", "two"], "label": [-1, -1, -1]})
     task = GLUE_TASKS["sst2"]
     encoder = LabelEncoder(task, task.label_names)
-    encoded = tokenize_split(rows, task, tokenizer, encoder, GlueArguments(task_name="sst2", max_seq_length=4), 2)
+    encoded = tokenize_split(
+        first_rows(rows, 2), task, tokenizer, encoder, GlueArguments(task_name="sst2", max_seq_length=4)
+    )
     assert encoded["input_ids"][:] == [[2, 5, 6, 3], [2, 5, 3]]
     assert "labels" not in encoded.column_names
 

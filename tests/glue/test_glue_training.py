@@ -156,7 +156,7 @@ def test_metrics_know_the_models_order_and_nothing_of_earlier_evaluations(tmp_pa
     for names, flip in ((task.label_names, 0), (task.label_names[::-1], 1)):
         evaluate = trainer(tmp_path, model, task, names).compute_task_metrics
         for _ in range(2):
-            found = evaluate(EvalPrediction(abs(flip - predictions), abs(flip - references)))
+            found = evaluate(EvalPrediction((abs(flip - predictions),), abs(flip - references)))
             assert found == pytest.approx(results)
 
 
@@ -164,7 +164,7 @@ def test_logits_become_predictions(tmp_path, model):
     logits = torch.tensor([[0.1, 0.9], [2.0, -1.0]])
     classes = trainer(tmp_path, model, GLUE_TASKS["sst2"], ("negative", "positive"))
     for outputs in (logits, (logits, None)):
-        assert classes.predictions_from_logits(outputs, None).tolist() == [1, 0]
+        assert classes.predictions_from_logits(outputs, None)[0].tolist() == [1, 0]
 
 
 def test_a_push_keeps_the_card_that_is_there(tmp_path, model):

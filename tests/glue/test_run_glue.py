@@ -92,6 +92,27 @@ def sentiment(count: int) -> list[dict]:
     ]
 
 
+@pytest.fixture
+def reviews(tmp_path, pretrained) -> dict[str, object]:
+    """Options of a run on two files of one's own; one word decides."""
+    rows = [{"review": row["sentence"], "verdict": ("no", "yes")[row["label"]]} for row in sentiment(25)]
+    files = {
+        "train_file": write(tmp_path / "train.csv", rows),
+        "validation_file": write(tmp_path / "dev.csv", rows[:9]),
+    }
+    return files | {"text_column": "review", "label_column": "verdict", "model_name_or_path": pretrained}
+
+
+def test_a_file_is_compared_with_baselines(tmp_path, reviews, capsys):
+    run(tmp_path / "out", **reviews, learning_rate=0, num_train_epochs=1)
+    printed = capsys.readouterr().out
+    rows = {line[:15].strip(): line.split()[-2:] for line in printed.splitlines()}
+    assert rows["compared"] == ["accuracy", "f1_macro"]
+    assert rows["majority class"][0] == "0.5556" and rows["bag of words"] == ["1.0000", "1.0000"]
+    assert "The model is NOT better than" in printed
+    assert read_json(tmp_path / "out/run.json")["baselines"]["bag of words"]["accuracy"] == 1.0
+
+
 def test_files_with_several_seeds(tmp_path, pretrained):
     scores = [{"text": row["sentence"], "stars": 1.5 + 2 * row["label"]} for row in sentiment(8)]
     data = write(tmp_path / "rows.csv", scores)

@@ -75,7 +75,10 @@ def test_float16_is_refused_on_a_cpu(kind, monkeypatch):
 @pytest.mark.parametrize(
     "values, message",
     [
-        ({"load_best_model_at_end": True, "eval_strategy": "epoch"}, "save and eval strategy to match"),
+        (
+            {"load_best_model_at_end": True, "eval_strategy": "epoch", "save_strategy": "steps"},
+            "save and eval strategy to match",
+        ),
         ({"accelerator_config": "missing.json"}, "No such file or directory: 'missing.json'"),
         ({"accelerator_config": {"foo": 1}}, "unexpected keyword argument 'foo'"),
         ({"fsdp": "foo"}, "Unknown `fsdp` option: foo"),

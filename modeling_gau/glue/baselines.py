@@ -1,0 +1,132 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""What a model has to beat: the majority class (for scores the mean), and a linear model on a bag of words.
+
+Both learn from the training rows and are measured on the validation rows of the model, with the same metrics. Nothing
+is tuned: these are scikit-learn's own settings on TF-IDF features, with word overlaps added for pairs.
+"""
+
+import math
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from transformers.utils import is_sklearn_available
+
+from .tasks import GlueTask
+
+
+MODEL, BAG_OF_WORDS = "this model", "bag of words"
+NEEDS_SCIKIT_LEARN = "To compare with a bag of words as well: pip install scikit-learn."
+
+# Scripts that put no spaces between words: Thai, Lao, Burmese, Khmer, kana and Han.
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+
+
+def measure_baselines(
+    task: GlueTask,
+    label_names: Sequence[str],
+    train: tuple[Sequence[Sequence[str]], Sequence],
+    validation: tuple[Sequence[Sequence[str]], Sequence],
+) -> dict[str, dict[str, float]]:
+    """Returns the metrics of each baseline by its name; only the constant one without scikit-learn.
+
+    Args:
+        label_names: the classes by the ids in the labels.
+        train, validation: the texts of every text column, and the results of `LabelEncoder`.
+    """
+    (texts, labels), (other_texts, references) = train, validation
+    labels, references = np.asarray(labels), np.asarray(references)
+    constant = "mean" if task.is_regression else "majority class"
+    predictions = {constant: _constant(task, labels, len(references))}
+    if is_sklearn_available() and _is_learnable(task, texts, labels):
+        features, other_features = _features(texts, other_texts)
+        with warnings.catch_warnings():  # of a class that no row or every row has
+            warnings.simplefilter("ignore", UserWarning)
+            predictions[BAG_OF_WORDS] = _linear_model(task).fit(features, labels).predict(other_features)
+    return {name: measure(task, label_names, values, references) for name, values in predictions.items()}
+
+
+def measure(task: GlueTask, label_names: Sequence[str], predictions: np.ndarray, references: np.ndarray) -> dict:
+    """The metrics of a task, for a regression with the mean squared error, which alone tells how good the mean is."""
+    with warnings.catch_warnings():  # the correlation with a constant
+        warnings.simplefilter("ignore", RuntimeWarning)
+        metrics = task.compute_metrics(predictions, references, label_names)
+    error = {"mean_squared_error": float(np.mean((predictions - references) ** 2))} if task.is_regression else {}
+    return metrics | error
+
+
+def not_beaten(task: GlueTask, compared: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Returns the names of the baselines that are at least as good as the model.
+
+    Args:
+        compared: metrics by the name of a baseline, with those of the model under `MODEL`.
+    """
+    model = compared[MODEL]
+    return [name for name, metrics in compared.items() if name != MODEL and not _is_better(task, model, metrics)]
+
+
+def _is_better(task: GlueTask, model: Mapping[str, float], baseline: Mapping[str, float]) -> bool:
+    own, other = float(model[task.key_metric]), float(baseline[task.key_metric])
+    if math.isnan(other):  # the mean
+        return float(model["mean_squared_error"]) < float(baseline["mean_squared_error"])
+    return own > other
+
+
+def _constant(task: GlueTask, labels: np.ndarray, rows: int) -> np.ndarray:
+    if task.is_regression:
+        return np.full(rows, labels.mean())
+    if task.is_multi_label:  # the more frequent answer for each class
+        return np.tile((labels.mean(axis=0) > 0.5).astype(np.int64), (rows, 1))
+    return np.full(rows, np.bincount(labels).argmax())
+
+
+def _is_learnable(task: GlueTask, texts: Sequence[Sequence[str]], labels: np.ndarray) -> bool:
+    has_words = any(_WORD.search(text) for column in texts for text in column)
+    return has_words and (task.is_regression or task.is_multi_label or len(np.unique(labels)) > 1)
+
+
+def _linear_model(task: GlueTask):
+    from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.multiclass import OneVsRestClassifier
+
+    if task.is_regression:
+        return Ridge()
+    model = LogisticRegression(max_iter=1000)
+    return OneVsRestClassifier(model) if task.is_multi_label else model
+
+
+# Features
+
+_WORD = re.compile(r"\w+")
+
+
+def _features(texts: Sequence[Sequence[str]], other_texts: Sequence[Sequence[str]]) -> tuple:
+    """TF-IDF features of the training rows and of others, one bag of words a text column."""
+    from scipy.sparse import hstack
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    everything = [text for column in texts for text in column]
+    unspaced = sum(len(_UNSPACED.findall(text)) for text in everything)
+    if 4 * unspaced > sum(map(len, everything)):
+        vectorizer = TfidfVectorizer(analyzer="char", ngram_range=(1, 2), sublinear_tf=True)
+    else:
+        vectorizer = TfidfVectorizer(token_pattern=_WORD.pattern, sublinear_tf=True)
+    vectorizer.fit(everything)
+
+    def features(columns: Sequence[Sequence[str]]):
+        bags = [vectorizer.transform(column) for column in columns]
+        overlaps = [_overlaps(*bags)] if len(bags) == 2 else []
+        return hstack([*bags, *overlaps]).tocsr()
+
+    return features(texts), features(other_texts)
+
+
+def _overlaps(first, second) -> np.ndarray:
+    """`(rows, 4)`: cosine, the shares of the words of each text that the other has, and the share of all words."""
+    cosine = np.asarray(first.multiply(second).sum(axis=1)).ravel()
+    own = [np.diff(bag.indptr) for bag in (first, second)]
+    shared = np.diff(first.astype(bool).multiply(second.astype(bool)).tocsr().indptr)
+    union = own[0] + own[1] - shared
+    shares = [shared / np.maximum(count, 1) for count in (*own, union)]
+    return np.column_stack([cosine, *shares])
