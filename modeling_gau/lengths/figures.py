@@ -10,12 +10,13 @@ logarithmic axes with the exponents of their growth (`<name>-normalizer.png`) an
 
 import importlib.util
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..attention_gau import ATTENTION_NORMALIZATIONS
 from ..configuration_gau import GAUError
 from ..runs.command_line import ArgumentParser, run_program
+from ..runs.figures import LEAST_NATS, label_lines, make_figure, scale_to_lengths, show_size, strokes
 from .results import NORMALIZERS, describe_setting, growth_exponents, layer_values, mean_of_known, read_results
 
 
@@ -24,7 +25,8 @@ Row = Mapping[str, str]
 Lines = dict[str, list[tuple[int, float]]]
 
 LINE = {"marker": "o", "markersize": 3.5, "linewidth": 1.4}
-LEGEND = {"facecolor": "white", "framealpha": 0.9, "edgecolor": "none", "fontsize": 7}
+# Below the axis: names with exponents are too long to stand beside it.
+LEGEND = {"loc": "upper left", "bbox_to_anchor": (0, -0.14), "edgecolor": "none", "fontsize": 8}
 NORMALIZER_TITLES = {"log_sum_exp": "softmax: Σ exp(a)", "sum_squared_relu": "squared ReLU: Σ relu(a)²"}
 
 
@@ -71,12 +73,12 @@ def plot_length_results(rows: Sequence[Row], folder: Path, name: str) -> list[Pa
     labels = checkpoint_labels(rows)
     paths = [plot_lines(lines(rows, "loss", labels), trained, folder / f"{name}-loss.png", "masked-token loss (nats)")]
     intact = [row for row in rows if row["layer"] and row["context"] == "intact"]
-    if not intact:
-        return paths
-    paths.append(plot_normalizers(intact, labels, trained, folder / f"{name}-normalizer.png"))
-    entropy = lines(intact, "entropy", labels)
-    label = "entropy of the attention (nats), mean of the layers"
-    return [*paths, plot_lines(entropy, trained, folder / f"{name}-entropy.png", label)]
+    if any(row["metric"] in NORMALIZERS for row in intact):
+        paths.append(plot_normalizers(intact, labels, trained, folder / f"{name}-normalizer.png"))
+    if entropy := lines(intact, "entropy", labels):
+        label = "entropy of the attention (nats), mean of the layers"
+        paths.append(plot_lines(entropy, trained, folder / f"{name}-entropy.png", label))
+    return paths
 
 
 def plot_lines(found: Lines, trained: Sequence[int], path: Path, label: str) -> Path:
@@ -84,7 +86,8 @@ def plot_lines(found: Lines, trained: Sequence[int], path: Path, label: str) -> 
     figure, (axis,) = make_figure(1)
     _draw(axis, found, trained)
     axis.set_ylabel(label)
-    axis.legend(**LEGEND)
+    show_size(axis, LEAST_NATS)
+    label_lines(axis)
     figure.savefig(path)
     return path
 
@@ -92,16 +95,19 @@ def plot_lines(found: Lines, trained: Sequence[int], path: Path, label: str) -> 
 def plot_normalizers(rows: Sequence[Row], labels: Mapping[str, str], trained: Sequence[int], path: Path) -> Path:
     """Draws the normalizer of each family of attentions on logarithmic axes: geometric means over the layers, and in
     the legend the exponents of the growth up to the training length and beyond it."""
-    figure, axes = make_figure(2)
     families = {"log_sum_exp": "softmax", "sum_squared_relu": "squared_relu"}
-    for axis, (metric, family) in zip(axes, families.items(), strict=True):
+    found = {}
+    for metric, family in families.items():
         own = [row for row in rows if ATTENTION_NORMALIZATIONS[row["attention_normalization"]].family == family]
-        _draw(axis, normalizer_lines(own, metric, labels), trained)
-        axis.set_yscale("log")
-        axis.set_title(NORMALIZER_TITLES[metric], fontsize=9)
-        axis.set_ylabel("geometric mean of queries and layers" if NORMALIZERS[metric] else "geometric mean of layers")
         if own:
-            axis.legend(**LEGEND)
+            found[metric] = normalizer_lines(own, metric, labels)
+    figure, axes = make_figure(len(found))
+    for axis, (metric, own) in zip(axes, found.items(), strict=True):
+        _draw(axis, own, trained)
+        axis.set_yscale("log")
+        axis.set_title(NORMALIZER_TITLES[metric], fontsize=9, pad=16)
+        axis.set_ylabel("geometric mean of queries and layers" if NORMALIZERS[metric] else "geometric mean of layers")
+        axis.legend(**LEGEND)
     figure.savefig(path)
     return path
 
@@ -131,34 +137,10 @@ def require_plot_extra(*packages: str) -> None:
         raise GAUError(f"{' and '.join(missing)} not installed: pip install 'modeling-gau[plot]'.")
 
 
-def make_figure(panels: int) -> tuple:
-    """(figure, list of its axes side by side)"""
-    # pyplot would keep the figure in a global state and look for a screen.
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.2 if panels == 1 else 11, 4.2), dpi=150, layout="constrained")
-    axes = [figure.add_subplot(1, panels, number + 1) for number in range(panels)]
-    for axis in axes:
-        axis.grid(alpha=0.3)
-        axis.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def scale_to_lengths(axis, lengths: Iterable[int], trained: Sequence[int] = ()) -> None:
-    """A logarithmic axis with a tick at each length, and a dashed line at each training length."""
-    for number, length in enumerate(trained):
-        label = None if number else "length of training"
-        axis.axvline(length, color="0.5", linestyle="--", linewidth=1, label=label)
-    ticks = sorted(set(lengths))
-    axis.set_xscale("log", base=2)
-    axis.set_xticks(ticks, [str(length) for length in ticks], fontsize=8)
-    axis.minorticks_off()
-    axis.set_xlabel("length of a row (tokens)")
-
-
 def _draw(axis, found: Lines, trained: Sequence[int]) -> None:
+    styles = strokes(found)
     for label, points in found.items():
-        axis.plot(*zip(*points, strict=True), label=label, **LINE)
+        axis.plot(*zip(*points, strict=True), label=label, **LINE | styles[label])
     scale_to_lengths(axis, [length for points in found.values() for length, _ in points], trained)
 
 

@@ -19,8 +19,9 @@ import pandas as pd
 
 from ..configuration_gau import GAUError
 from ..runs.command_line import ArgumentParser, run_program
+from ..runs.figures import LEAST_NATS, label_lines, make_figure, scale_to_lengths, show_size, strokes
 from ..runs.tables import markdown
-from .figures import LEGEND, LINE, NORMALIZER_TITLES, make_figure, require_plot_extra, scale_to_lengths
+from .figures import LEGEND, LINE, NORMALIZER_TITLES, require_plot_extra
 from .results import NORMALIZERS, power_law_exponent
 from .settings import NOT_USED
 
@@ -359,67 +360,81 @@ FINE_TUNING_PAIRS = (
 # Figures
 
 
+LEAST_POINTS = 10  # that an axis of accuracies spans, in percent
+
+
 def draw(lengths: pd.DataFrame, attention: pd.DataFrame, folder: Path) -> list[Path]:
+    """Draws the figures that there are values for."""
     trained = trained_length(lengths)
     arms = {label: values(lengths, arm, "accuracy") * 100 for label, arm in ARMS.items()}
     soft = {label: values(lengths, arm, "loss") for label, arm in SOFTMAX_ARMS.items()}
-    return [
-        draw_lengths(arms, trained, "masked accuracy (%)", folder / "arms.png"),
+    drawn = [
+        draw_lengths(arms, trained, "masked accuracy (%)", folder / "arms.png", LEAST_POINTS),
         draw_lengths(soft, trained, "masked-token loss (nats)", folder / "log-n.png"),
         draw_exponents(lengths, folder / "exponents.png"),
         draw_normalizers(attention, trained, folder / "normalizers.png"),
         draw_entropy(attention, trained, folder / "entropy.png"),
     ]
+    return [path for path in drawn if path is not None]
 
 
-def over_lengths(axis, lines: dict[str, pd.DataFrame], trained: int, label: str) -> None:
-    """Means over the seeds by length, on the range of the seeds."""
+def draw_lengths(
+    lines: dict[str, pd.DataFrame], trained: int, label: str, path: Path, least: float = LEAST_NATS
+) -> Path | None:
+    """Means over the seeds by length, on the range of the seeds; None without any values.
+
+    `least` is what the vertical axis spans at least."""
     lines = {name: table for name, table in lines.items() if len(table)}
+    if not lines:
+        return None
+    figure, (axis,) = make_figure()
+    styles = strokes(lines)
     for name, table in lines.items():
-        (line,) = axis.plot(table.columns, table.mean(), label=name, **LINE)
+        (line,) = axis.plot(table.columns, table.mean(), label=name, **LINE | styles[name])
         axis.fill_between(table.columns, table.min(), table.max(), color=line.get_color(), alpha=0.15, linewidth=0)
     scale_to_lengths(axis, [length for table in lines.values() for length in table.columns], [trained])
     axis.set_ylabel(label)
-    axis.legend(**LEGEND)
-
-
-def draw_lengths(lines: dict[str, pd.DataFrame], trained: int, label: str, path: Path) -> Path:
-    figure, (axis,) = make_figure(1)
-    over_lengths(axis, lines, trained, label)
+    show_size(axis, least)
+    label_lines(axis)
     figure.savefig(path)
     return path
 
 
-def draw_exponents(lengths: pd.DataFrame, path: Path) -> Path:
+def draw_exponents(lengths: pd.DataFrame, path: Path) -> Path | None:
     """Accuracy over p, one line a length, for the model of one length and that of mixed ones."""
     titles = {"squared_relu": "trained at one length", "squared_relu_mixed": "trained at mixed lengths"}
+    found = {training: tables for training in titles if (tables := powers(lengths, training))}
+    if not found:
+        return None
     from matplotlib import colormaps
 
-    figure, panels = make_figure(2)
+    figure, panels = make_figure(len(found))
     colors = colormaps["plasma"]
-    for axis, training in zip(panels, titles, strict=True):
-        tables = powers(lengths, training)
+    for axis, (training, tables) in zip(panels, found.items(), strict=True):
         means = pd.DataFrame({p: table.mean() * 100 for p, table in tables.items()})
         for number, (length, line) in enumerate(means.iterrows()):
             shade = colors(0.9 * number / max(1, len(means) - 1))
             axis.plot(line.index, line, marker="o", markersize=3.5, label=str(length), color=shade)
         axis.set_xlabel("p of n → N (n / N)^p: 0 is fixed, 1 is dynamic")
-        axis.set_title(f"{titles[training]}", fontsize=9)
+        axis.set_title(titles[training], fontsize=9)
+        show_size(axis, LEAST_POINTS)
     panels[0].set_ylabel("masked accuracy (%)")
-    if panels[0].lines:
-        handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=8, title="tokens\nin a row")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=8, title="tokens\nin a row")
     figure.savefig(path)
     return path
 
 
-def draw_normalizers(attention: pd.DataFrame, trained: int, path: Path) -> Path:
+def draw_normalizers(attention: pd.DataFrame, trained: int, path: Path) -> Path | None:
     """The normalizers over n on logarithmic axes: geometric means of layers and seeds, 1 at the training length."""
-    figure, panels = make_figure(2)
-    for axis, (metric, title) in zip(panels, NORMALIZER_TITLES.items(), strict=True):
-        own = attention[
-            (attention.metric == metric) & (attention.attention_normalization.map(normalizer_of) == metric)
-        ]
+    fits = attention.attention_normalization.map(normalizer_of) == attention.metric
+    found = {metric: attention[fits & (attention.metric == metric)] for metric in NORMALIZER_TITLES}
+    found = {metric: own for metric, own in found.items() if len(own)}
+    if not found:
+        return None
+    figure, panels = make_figure(len(found))
+    for axis, (metric, own) in zip(panels, found.items(), strict=True):
+        styles = strokes(arm_label(*arm) for arm, _ in own.groupby(SETTING[:3]))
         for arm, part in own.groupby(SETTING[:3]):
             logged = part.assign(value=part.value if NORMALIZERS[metric] else np.log(part.value))
             means = logged.groupby("length").value.mean()
@@ -429,21 +444,21 @@ def draw_normalizers(attention: pd.DataFrame, trained: int, path: Path) -> Path:
                 for half in (relative.loc[:trained], relative.loc[trained:])
             )
             label = f"{arm_label(*arm)}: {', then '.join(f'n^{slope:.2f}' for slope in slopes)}"
-            axis.plot(relative.index, relative, label=label, **LINE)
+            axis.plot(relative.index, relative, label=label, **LINE | styles[arm_label(*arm)])
         ticks = sorted(own.length.unique())
         axis.plot(
             ticks, [tick / trained for tick in ticks], color="0.5", linestyle=":", label="n^1, as dynamic n supposes"
         )
         scale_to_lengths(axis, ticks)
         axis.set_yscale("log")
-        axis.set_title(title, fontsize=9)
+        axis.set_title(NORMALIZER_TITLES[metric], fontsize=9)
         axis.legend(**LEGEND)
     panels[0].set_ylabel(f"normalizer, relative to n = {trained}")
     figure.savefig(path)
     return path
 
 
-def draw_entropy(attention: pd.DataFrame, trained: int, path: Path) -> Path:
+def draw_entropy(attention: pd.DataFrame, trained: int, path: Path) -> Path | None:
     own = attention[attention.metric == "entropy"]
     lines = {
         arm_label(*arm): part.pivot_table(index="seed", columns="length", values="value")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import pipeline
+from transformers.utils import is_matplotlib_available
 
 from ..runs.arguments import CardArguments, ModelArguments
 from ..runs.figures import plot_lengths, plot_loss_curve
@@ -80,8 +81,8 @@ def report(
         "loss_curve": plot_loss_curve(trainer.state.log_history, output_dir / "loss_curve.png"),
         "length_curve": plot_lengths(table, (trained[0], trained[-1]), output_dir / "length_curve.png"),
     }
-    if pictures["loss_curve"] is None:
-        print("No pictures of the losses: install matplotlib (the extra `plot`).")
+    if not is_matplotlib_available():
+        print("No pictures of the losses: they need matplotlib (pip install 'modeling-gau[plot]').")
     facts = model_card_facts(trainer, data, model_args, data_args, card_args, record)
     write_model_card(output_dir, replace(facts, **{name: path and path.name for name, path in pictures.items()}))
     print_table(table, data_args)

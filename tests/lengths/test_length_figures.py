@@ -55,7 +55,7 @@ def drawn(monkeypatch):
     """The axes of every figure in turn."""
     figures, make = [], length_figures.make_figure
 
-    def keeping(panels):
+    def keeping(panels=1):
         figure, axes = make(panels)
         figures.append(axes)
         return figure, axes
@@ -66,6 +66,10 @@ def drawn(monkeypatch):
 
 def legend(axis):
     return [text.get_text() for text in axis.get_legend().get_texts()]
+
+
+def labels_at_lines(axis):
+    return [text.get_text() for text in axis.texts]
 
 
 def test_figures_need_only_the_file(tmp_path, capsys, drawn):
@@ -85,11 +89,12 @@ def test_figures_need_only_the_file(tmp_path, capsys, drawn):
     (loss,), (softmax, squared_relu), (entropy,) = drawn
     labels = ["a/checkpoint-10: squared_relu, n dynamic", "b/checkpoint-10: squared_relu, n dynamic"]
     shuffled, soft = "b/checkpoint-10: squared_relu, n dynamic, shuffled", "soft: softmax"
-    assert legend(loss) == [*labels, shuffled, soft, "length of training"]
-    assert legend(entropy) == [*labels, soft, "length of training"]
+    assert set(labels_at_lines(loss)) == {*labels, shuffled, soft, "trained at 64"} and len(loss.texts) == 5
+    assert set(labels_at_lines(entropy)) == {*labels, soft, "trained at 64"}
+    assert loss.get_legend() is entropy.get_legend() is None
     # Normalizers with the exponents of their growth, each family with its own.
-    assert legend(softmax) == ["soft: softmax, n^1.50, then n^1.00", "length of training"]
-    assert legend(squared_relu) == [*(f"{label}, n^2.00, then n^0.50" for label in labels), "length of training"]
+    assert legend(softmax) == ["soft: softmax, n^1.50, then n^1.00"]
+    assert legend(squared_relu) == [f"{label}, n^2.00, then n^0.50" for label in labels]
     line = squared_relu.get_lines()[0]
     assert list(line.get_xdata()) == list(LENGTHS)
     assert list(line.get_ydata()) == pytest.approx(  # geometric mean of the layers
@@ -113,7 +118,7 @@ def test_without_statistics_of_intact_contexts_only_the_loss_is_drawn(tmp_path):
 
 def test_one_length_has_no_exponent(tmp_path, drawn):
     assert len(plot_length_results(results("a", lengths=(16,)), tmp_path, "x")) == 3
-    assert legend(drawn[1][1]) == ["squared_relu, n dynamic", "length of training"]
+    assert legend(drawn[1][0]) == ["squared_relu, n dynamic"]
 
 
 def test_layers_without_a_positive_score_are_left_out(tmp_path, drawn):
@@ -122,8 +127,8 @@ def test_layers_without_a_positive_score_are_left_out(tmp_path, drawn):
         if row["metric"] == "sum_squared_relu" and (row["layer"] == "0" or row["length"] == "512"):
             row["value"] = "0"
     assert len(plot_length_results(rows, tmp_path, "x")) == 3
-    axis = drawn[1][1]
-    assert legend(axis) == ["squared_relu, n dynamic, n^2.00", "length of training"]
+    (axis,) = drawn[1]  # no panel for the softmax
+    assert legend(axis) == ["squared_relu, n dynamic, n^2.00"]
     assert list(axis.get_lines()[0].get_xdata()) == [16, 64]
     assert list(axis.get_lines()[0].get_ydata()) == pytest.approx([n**2 / 2 for n in (16, 64)], rel=1e-5)
 
@@ -131,10 +136,12 @@ def test_layers_without_a_positive_score_are_left_out(tmp_path, drawn):
 def test_exponents_refer_to_the_training_length_of_each_checkpoint(tmp_path, drawn):
     rows = [*results("a"), *({**row, "trained_length": "512"} for row in results("b"))]
     plot_length_results(rows, tmp_path, "x")
-    first, second, *lengths = legend(drawn[1][1])
-    assert first == "a: squared_relu, n dynamic, n^2.00, then n^0.50" and lengths == ["length of training"]
+    (axis,) = drawn[1]
+    first, second = legend(axis)
+    assert first == "a: squared_relu, n dynamic, n^2.00, then n^0.50"
     assert second.startswith("b: squared_relu, n dynamic, n^1.") and "then" not in second
-    assert [list(line.get_xdata()) for line in drawn[1][1].get_lines()[2:]] == [[64, 64], [512, 512]]
+    assert [list(line.get_xdata()) for line in axis.get_lines()[2:]] == [[64, 64], [512, 512]]
+    assert [text.get_text() for text in axis.texts] == ["trained at 64", "trained at 512"]
 
 
 def test_a_truncated_line_is_ignored(tmp_path):
