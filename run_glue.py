@@ -16,8 +16,16 @@ All arguments of transformers.TrainingArguments work here. Without --do_train, -
 and evaluates. --config names a recipe, --config_name the configuration of a model with random weights.
 """
 
-from functools import partial
+import importlib.util
+import runpy
 from pathlib import Path
+
+
+if __name__ == "__main__":  # before the imports below, which take seconds
+    options = Path(importlib.util.find_spec("modeling_gau").origin).with_name("runs") / "options.py"
+    runpy.run_path(options)["answer"](__file__)
+
+from functools import partial
 
 import datasets
 import transformers

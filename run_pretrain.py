@@ -10,6 +10,15 @@ Every argument of transformers.TrainingArguments is one here. A run always train
 --do_eval change nothing.
 """
 
+import importlib.util
+import runpy
+from pathlib import Path
+
+
+if __name__ == "__main__":  # before the imports below, which take seconds
+    options = Path(importlib.util.find_spec("modeling_gau").origin).with_name("runs") / "options.py"
+    runpy.run_path(options)["answer"](__file__)
+
 import datasets
 import transformers
 from transformers import set_seed

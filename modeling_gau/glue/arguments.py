@@ -53,9 +53,8 @@ class GlueArguments:
     task_name: str | None = field(
         default=None,
         metadata={
-            "help": "A task of the benchmark, several separated by commas, or `all`. Tasks are "
-            + "; ".join(f"for {name} {', '.join(benchmark.tasks)}" for name, benchmark in BENCHMARKS.items())
-            + "."
+            "help": "A task of the benchmark, several separated by commas, or `all`: for glue cola, sst2, mrpc, qqp, "
+            "stsb, mnli, qnli, rte, wnli, ax; for clue afqmc, tnews, iflytek, cmnli, ocnli, csl, cluewsc2020."
         },
     )
     train_file: str | None = field(

@@ -29,6 +29,12 @@ class GlueTrainingArguments(RunArguments):
     KEY_METRIC = "key_metric"
     RATE_AT_768: ClassVar[tuple[float, float]] = (5e-5, 1.66)
 
+    do_train: bool = field(
+        default=False,
+        metadata={"help": "Train. Without --do_train, --do_eval and --do_predict, a run trains and evaluates."},
+    )
+    do_eval: bool = field(default=False, metadata={"help": "Evaluate on the validation rows."})
+    do_predict: bool = field(default=False, metadata={"help": "Predict the test rows."})
     warmup_steps: float = field(
         default=0.06, metadata={"help": "Steps of linear warm-up or, below 1, a share of all steps."}
     )

@@ -55,7 +55,7 @@ class ModelArguments:
     )
     attention_normalization: str | None = field(
         default=None,
-        metadata={"help": f"{', '.join(NORMALIZATION_USES_N)}; the configuration's by default."},
+        metadata={"help": "The configuration's by default.", "choices": [*NORMALIZATION_USES_N]},
     )
     fixed_n: int | None = field(
         default=None,
@@ -183,7 +183,10 @@ class RunArguments(TrainingArguments):
     )
     optim: _Optimizer = field(
         default=TrainingArguments.default_optim,
-        metadata={"help": "Optimizer: one of transformers', or muon for the matrices of the encoder beside AdamW."},
+        metadata={
+            "help": "Optimizer: adamw_torch_fused, adamw_torch, adafactor, stable_adamw, muon (for the matrices of "
+            "the encoder, beside AdamW) or another one of transformers."
+        },
     )
     # The Trainer logs the mean of earlier losses in place of a NaN: a diverged run would look healthy.
     logging_nan_inf_filter: bool = field(

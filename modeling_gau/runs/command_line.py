@@ -7,12 +7,13 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import NoReturn
 
 from transformers.utils.logging import get_verbosity
 
 from ..configuration_gau import GAUError
+from .options import describe_unknown_options, fail
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -21,6 +22,12 @@ class ArgumentParser(argparse.ArgumentParser):
     def __init__(self, *args, **kwargs):
         kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(*args, **{"prog": program_name()} | kwargs)
+
+    def parse_args(self, args=None, namespace=None):
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self.error(describe_unknown_options(unknown, self))
+        return parsed
 
     def error(self, message: str) -> NoReturn:
         fail(message)
@@ -69,9 +76,3 @@ def _message(error: Exception) -> str:
     if "Original Traceback" not in said:
         return said
     return said.rpartition(f"{type(error).__name__}: ")[2]
-
-
-def fail(message: str, notes: Iterable[str] = ()) -> NoReturn:
-    """Ends the program with an error of one line, and what to do about it in others."""
-    print(f"error: {' '.join(message.split())}", *notes, sep="\n", file=sys.stderr)
-    sys.exit(2)

@@ -11,7 +11,6 @@ from argparse import (
     Action,
     ArgumentDefaultsHelpFormatter,
     ArgumentError,
-    ArgumentParser,
     Namespace,
     RawDescriptionHelpFormatter,
 )
@@ -25,7 +24,8 @@ from transformers import HfArgumentParser
 from transformers.hf_argparser import string_to_bool
 
 from ..configuration_gau import GAUError
-from .command_line import fail, program_name
+from .command_line import program_name
+from .options import describe_unknown_options, fail
 
 
 # Aliases of aliases multiply: ten lines of YAML can stand for more values than any memory holds.
@@ -127,7 +127,7 @@ def parse_arguments(
     stated = _parse_recipe(recipe, path, parser, argument_classes)
     namespace, unknown = parser.parse_known_args(argv, Namespace(**vars(stated)))
     if unknown:
-        parser.error(_describe_unknown_options(unknown, parser))
+        parser.error(describe_unknown_options(unknown, parser))
     if path is not None and int(os.environ.get("RANK", "0")) == 0:
         overridden = sorted(key for key in recipe if getattr(namespace, key) != getattr(stated, key))
         note = f"; the command line overrides {', '.join(overridden)}" if overridden else ""
@@ -252,16 +252,3 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A question with the nearest of the known names, to end an error message with; empty if none is near."""
     matches = difflib.get_close_matches(name.replace("-", "_"), list(known), n=1)
     return f" Did you mean {matches[0]}?" if matches else ""
-
-
-def _describe_unknown_options(unknown: list[str], parser: ArgumentParser) -> str:
-    options = [option for action in parser._actions for option in action.option_strings]
-    lines = []
-    for word in unknown:
-        if word.startswith("--"):
-            name = word.partition("=")[0]
-            close = difflib.get_close_matches(name, options, n=1)
-            lines.append(f"there is no option {name}" + (f" (did you mean {close[0]}?)" if close else ""))
-        elif word.endswith((".yaml", ".yml", ".json")):
-            lines.append(f"{word} stands alone (give a recipe as --config {word})")
-    return "; ".join(lines) or f"unexpected {' '.join(unknown)}"

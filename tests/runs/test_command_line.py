@@ -136,6 +136,15 @@ def test_a_wrong_option_brings_no_pages_of_usage(capsys):
     assert capsys.readouterr().err == "error: argument --size: invalid int value: 'many'\n"
 
 
+def test_a_wrong_option_names_the_nearest(capsys):
+    parser = ArgumentParser()
+    parser.add_argument("--output_dir")
+    with pytest.raises(SystemExit) as exit:
+        parser.parse_args(["--output-dri", "out"])
+    assert exit.value.code == 2
+    assert capsys.readouterr().err == "error: there is no option --output-dri (did you mean --output_dir?)\n"
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_every_program_answers_in_one_line(program, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

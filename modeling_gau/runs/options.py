@@ -1,0 +1,396 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""The options of a script, read from source code: help, and an answer to a wrong option, before anything is imported.
+
+Importing PyTorch and transformers takes seconds. This file imports the standard library alone, and a script runs it by
+its path, since importing it as a module imports the package.
+"""
+
+import argparse
+import ast
+import builtins
+import difflib
+import importlib.util
+import re
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, ClassVar, Literal, NoReturn, Union, get_args, get_origin
+
+
+# Class of ours -> the group of --help that shows its options.
+_GROUPS: Mapping[str, str] = {
+    "ModelArguments": "Model",
+    "DataArguments": "Data",
+    "GlueArguments": "Data and task",
+    "StudyArguments": "Several runs",
+    "PretrainingArguments": "Training",
+    "GlueTrainingArguments": "Training",
+    "RunArguments": "Output",
+    "CardArguments": "Hub",
+}
+_OTHERS = "Other arguments of transformers.TrainingArguments"
+_TITLES = (
+    "Model",
+    "Data",
+    "Data and task",
+    "Masking and lengths",
+    "Training",
+    "Several runs",
+    "Output",
+    "Hub",
+    _OTHERS,
+)
+
+# Options that stand in another group than the rest of their class, in the order of --help. Those of transformers that
+# --help shows have a description here; None keeps that of the class. The rest is shown by --help-all.
+_PLACES: Mapping[str, Mapping[str, str | None]] = {
+    "Masking and lengths": dict.fromkeys(
+        (
+            "max_seq_length packing long_documents mixed_lengths mixed_length_weights length_schedule eval_lengths "
+            "mlm_probability eval_mlm_probability mask_replace_prob random_replace_prob whole_word_masking "
+            "word_segmenter"
+        ).split()
+    ),
+    "Training": {
+        "num_train_epochs": "Passes over the training data.",
+        "max_steps": "Steps to train, in place of epochs.",
+        "per_device_train_batch_size": "Rows that a device computes at a time in training.",
+        "gradient_accumulation_steps": "Batches of each device that make one step.",
+        "per_device_eval_batch_size": "Rows that a device computes at a time in evaluations.",
+        "learning_rate": "Highest learning rate.",
+        "lr_scheduler_type": "How the learning rate changes.",
+        "warmup_steps": "Steps until the highest learning rate; below 1, a share of all steps.",
+        "optim": None,
+        "weight_decay": "Weight decay of matrices.",
+        "max_grad_norm": "Longest gradient; a longer one is scaled down.",
+        "bf16": "Compute in bfloat16.",
+        "fp16": "Compute in float16; needs a GPU.",
+        "gradient_checkpointing": "Save memory: compute activations twice.",
+        "use_cpu": "Leave a GPU unused.",
+        "seed": "Seed of all that is random.",
+    },
+    "Output": {
+        "output_dir": "Folder of the trained model, its checkpoints and reports.",
+        "overwrite_output_dir": None,
+        "logging_steps": "Steps from one line of the log to the next; below 1, a share of all steps.",
+        "eval_strategy": "When to evaluate during training.",
+        "eval_steps": "Steps from one evaluation to the next; logging_steps by default.",
+        "save_strategy": "When to save a checkpoint.",
+        "save_steps": "Steps from one checkpoint to the next; below 1, a share of all steps.",
+        "save_total_limit": "Keep only the last N checkpoints.",
+        "load_best_model_at_end": "Keep the best model of the evaluations, not the last.",
+        "metric_for_best_model": "What makes a model the best.",
+        "resume_from_checkpoint": "Checkpoint to go on from: a folder, last, or auto (the last one, if there is any).",
+        "report_to": "Loggers: tensorboard, trackio, wandb, ..., all or none.",
+    },
+    "Hub": {
+        "push_to_hub": "Publish the model on the Hub.",
+        "hub_model_id": "Its name there: owner/name; that of output_dir by default.",
+        "hub_private_repo": "Whether a new repository is private.",
+    }
+    | dict.fromkeys(("cache_dir", "revision", "token", "trust_remote_code")),
+}
+_RARE = ("logging_nan_inf_filter",)
+_LONGEST_LIST = 16  # values of an option that --help lists
+
+
+def fail(message: str, notes: Iterable[str] = ()) -> NoReturn:
+    """Ends the program with an error of one line, and what to do about it in others."""
+    print(f"error: {' '.join(message.split())}", *notes, sep="\n", file=sys.stderr)
+    sys.exit(2)
+
+
+def describe_unknown_options(unknown: Sequence[str], parser: argparse.ArgumentParser) -> str:
+    """Says which of the words that a parser did not understand are options, and which ones are near."""
+    options = [option for action in parser._actions for option in action.option_strings]
+    lines = []
+    for word in unknown:
+        if word.startswith("--"):
+            name = word.partition("=")[0]
+            close = difflib.get_close_matches(name.replace("-", "_").replace("__", "--", 1), options, n=1)
+            lines.append(f"there is no option {name}" + (f" (did you mean {close[0]}?)" if close else ""))
+        elif word.endswith((".yaml", ".yml", ".json")):
+            lines.append(f"{word} stands alone (give a recipe as --config {word})")
+    return "; ".join(lines) or f"unexpected {' '.join(unknown)}"
+
+
+def answer(script: str | Path, argv: Sequence[str] | None = None) -> None:
+    """Answers --help, --help-all and an option or value that a script does not know, and ends the program; otherwise
+    returns at once. The options are those of the classes that the script hands to `parse_arguments`."""
+    script = Path(script)
+    options = read_options(script)
+    # Each option may be written with dashes too.
+    words = [_with_underscores(word) for word in (sys.argv[1:] if argv is None else argv)]
+    parser = _Parser(allow_abbrev=False, add_help=False, argument_default=argparse.SUPPRESS)
+    parser.add_argument("-h", "--help", action="store_true")
+    parser.add_argument("--help_all", action="store_true")
+    parser.add_argument("--config")
+    for option in options.values():
+        option.add_to(parser)
+    given, unknown = parser.parse_known_args(words)
+    if "help" in given or "help_all" in given:
+        print(help_text(script, options, "help_all" in given, shutil.get_terminal_size().columns))
+        sys.exit()
+    if unknown:
+        fail(describe_unknown_options(unknown, parser))
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        fail(message)
+
+
+def _with_underscores(word: str) -> str:
+    name, equals, value = word.partition("=")
+    return f"--{name[2:].replace('-', '_')}{equals}{value}" if name.startswith("--") else word
+
+
+# Reading
+
+
+@dataclass(frozen=True)
+class Option:
+    """A field of a dataclass of arguments, read as `transformers.HfArgumentParser` makes an option of it.
+
+    Args:
+        owner: the class that defines it.
+        kind: bool, int, float or str.
+        nargs: as in argparse.
+        choices: the values it may have; empty where that is any of its kind.
+        help: a description; empty where there is none.
+    """
+
+    name: str
+    owner: str
+    kind: type
+    nargs: str | None
+    choices: tuple[str, ...]
+    default: Any
+    help: str
+
+    def add_to(self, parser: argparse.ArgumentParser) -> None:
+        values = {"choices": self.choices} if self.choices else {"type": _truth if self.kind is bool else self.kind}
+        parser.add_argument(f"--{self.name}", nargs=self.nargs, **values)
+        if self.default is True:
+            parser.add_argument(f"--no_{self.name}", action="store_false")
+
+
+def _truth(word: str) -> bool:
+    if word.lower() not in ("yes", "true", "t", "y", "1", "no", "false", "f", "n", "0"):
+        raise argparse.ArgumentTypeError(f"expected true or false, got {word!r}")
+    return word.lower() in ("yes", "true", "t", "y", "1")
+
+
+def read_options(script: Path) -> dict[str, Option]:
+    """The options of a script by their names: fields of the classes in its call of `parse_arguments`."""
+    source = _read(script)
+    calls = [node for node in ast.walk(source.tree) if isinstance(node, ast.Call)]
+    (classes,) = (call.args[0].elts for call in calls if ast.unparse(call.func) == "parse_arguments")
+    return {option.name: option for node in classes for option in _fields(*source.find_class(node.id))}
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A file of Python."""
+
+    path: Path
+    tree: ast.Module
+
+    def find_class(self, name: str) -> tuple["_Source", ast.ClassDef]:
+        """A class of this file, or one that it imports, and its file."""
+        source, node = self.find(name)
+        if not isinstance(node, ast.ClassDef):
+            raise KeyError(name)
+        return source, node
+
+    def find(self, name: str) -> tuple["_Source", ast.AST]:
+        """What a name of this file stands for, a class or the value of a constant, and the file that says so."""
+        for node in self.tree.body:
+            if isinstance(node, ast.ClassDef) and node.name == name:
+                return self, node
+            if isinstance(node, ast.Assign) and name in map(ast.unparse, node.targets):
+                return self, node.value
+            if isinstance(node, ast.ImportFrom) and name in [alias.name for alias in node.names]:
+                return _read(self._imported(node, name)).find(name)
+        raise KeyError(name)
+
+    def _imported(self, node: ast.ImportFrom, name: str) -> Path:
+        parts = (node.module or "").split(".")
+        if node.level:
+            return self.path.parents[node.level - 1].joinpath(*parts).with_suffix(".py")
+        if parts == ["transformers"] and name == "TrainingArguments":
+            parts.append("training_args")
+        spec = importlib.util.find_spec(parts[0])  # of the package: looks for it, imports nothing
+        if spec is None or len(parts) == 1:
+            raise KeyError(name)
+        return Path(spec.origin).parent.joinpath(*parts[1:]).with_suffix(".py")
+
+
+@cache
+def _read(path: Path) -> _Source:
+    return _Source(path, ast.parse(path.read_text(encoding="utf-8")))
+
+
+class _Names(dict):
+    """Evaluates annotations, defaults and descriptions in a file: constants have their values, enumerations their
+    members, and every class that is not read stands for itself."""
+
+    def __init__(self, source: _Source):
+        super().__init__(vars(builtins) | {"Literal": Literal, "ClassVar": ClassVar})
+        self.source = source
+
+    def __missing__(self, name: str) -> Any:
+        try:
+            source, node = self.source.find(name)
+        except KeyError:
+            return type(name, (), {})
+        if not isinstance(node, ast.ClassDef):
+            return _Names(source).value(node)
+        if any("Enum" in ast.unparse(base) for base in node.bases):
+            return Enum(name, _constants(node))
+        return type(name, (), _constants(node))
+
+    def value(self, node: ast.expr) -> Any:
+        return eval(compile(ast.Expression(node), str(self.source.path), "eval"), {}, self)
+
+
+def _constants(class_node: ast.ClassDef) -> dict[str, Any]:
+    """Constants of a class. Of one that a condition chooses, the last value stands: it is for newer versions."""
+    chosen = [part for node in class_node.body if isinstance(node, ast.If) for part in ast.walk(node)]
+    assigned = [node for node in (*class_node.body, *chosen) if isinstance(node, ast.Assign)]
+    return {node.targets[0].id: node.value.value for node in assigned if isinstance(node.value, ast.Constant)}
+
+
+def _fields(source: _Source, class_node: ast.ClassDef) -> Iterator[Option]:
+    """The fields of a dataclass, those of its bases first; a field that is defined again comes again."""
+    for base in class_node.bases:
+        yield from _fields(*source.find_class(ast.unparse(base)))
+    names = _Names(source)
+    names |= _constants(class_node)
+    for node in class_node.body:
+        if not isinstance(node, ast.AnnAssign):
+            continue
+        said = _definition(node.value)
+        known = ("init", "default", "default_factory", "help", "nargs", "choices")
+        content = {key: names.value(said[key]) for key in known if key in said and not _is_computed(said[key])}
+        hint = names.value(node.annotation)
+        if get_origin(hint) is ClassVar or not content.get("init", True):
+            continue
+        kind, is_many, choices = _kind(hint)
+        default = content["default_factory"]() if "default_factory" in content else content.get("default")
+        nargs = "+" if is_many else "?" if kind is bool and default is not None else None
+        yield Option(
+            name=node.target.id,
+            owner=class_node.name,
+            kind=kind,
+            nargs=content.get("nargs", nargs),
+            choices=tuple(content.get("choices", choices)),
+            default=default,
+            help=content.get("help", ""),
+        )
+
+
+def _is_computed(value: ast.expr) -> bool:
+    """Whether a value is a call of something that only a run knows: not of a method of text, such as join."""
+    return isinstance(value, ast.Call) and not re.match("['\"]", ast.unparse(value.func))
+
+
+def _definition(value: ast.expr | None) -> dict[str, ast.expr]:
+    """What `field(default=..., metadata={"help": ...})` says, its metadata included; or a plain default."""
+    if value is None:
+        return {}
+    if not isinstance(value, ast.Call):
+        return {"default": value}
+    said = {keyword.arg: keyword.value for keyword in value.keywords}
+    if isinstance(metadata := said.get("metadata"), ast.Dict):
+        said |= {key.value: text for key, text in zip(metadata.keys, metadata.values, strict=True)}
+    return said
+
+
+def _kind(hint: Any) -> tuple[type, bool, tuple[str, ...]]:
+    """What a value is, whether there may be several, and the choices; of a union, the part that counts."""
+    parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    if bool in parts:
+        return bool, False, ()
+    if len(parts) > 1:
+        hint = parts[0] if parts[1] is (NoneType if NoneType in parts else str) else parts[1]
+    if get_origin(hint) is Literal:
+        return str, False, tuple(map(str, get_args(hint)))
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return str, False, tuple(member.value for member in hint)
+    is_many = get_origin(hint) is list
+    (item,) = get_args(hint) if is_many else (hint,)
+    return item if item in (int, float) else str, is_many, ()
+
+
+# Help
+
+
+def help_text(script: Path, options: Mapping[str, Option], is_all: bool, width: int) -> str:
+    """The text of --help, or of --help-all."""
+    groups = {title: [option for option in options.values() if _group(option) == title] for title in _TITLES}
+    more = "" if is_all else f", {len(groups[_OTHERS])} more of transformers' among them"
+    own = [
+        ("--config RECIPE", "YAML or JSON file with values for these options; the command line wins."),
+        ("--help", "The options that people use."),
+        ("--help-all", f"All options{more}, with all that there is to say about them."),
+    ]
+    lines = [f"usage: {script.name} [--config RECIPE] [--option value ...]\n", ast.get_docstring(_read(script).tree)]
+    lines += ["", "This script:", *(line for entry in own for line in _wrapped(*entry, width))]
+    for title in _TITLES if is_all else _TITLES[:-1]:
+        first = list(_PLACES.get(title, {}))
+        in_order = sorted(groups[title], key=lambda option: (*first, option.name).index(option.name))
+        entries = [_entry(option, title, is_all) for option in in_order]
+        lines += ["", f"{title}:", *(line for entry in entries for line in _wrapped(*entry, width))] if entries else []
+    return "\n".join(lines)
+
+
+def _group(option: Option) -> str:
+    for title, names in _PLACES.items():
+        if option.name in names and (title != "Masking and lengths" or option.owner == "DataArguments"):
+            return title
+    return _OTHERS if option.name in _RARE else _GROUPS.get(option.owner, _OTHERS)
+
+
+def _entry(option: Option, title: str, is_all: bool) -> tuple[str, str]:
+    """How an option is written, and what it does."""
+    values = "|".join(option.choices)
+    is_short = len(values) <= 40
+    kind = {bool: "true|false", int: "N", float: "X", str: "VALUE"}[option.kind]
+    written = f"--{option.name} {values if values and is_short else kind}{' ...' if option.nargs == '+' else ''}"
+    if option.nargs == "?" and option.default is not True:
+        written = f"--{option.name}"
+    text = option.help
+    if option.owner == "TrainingArguments":
+        text = _PLACES.get(title, {}).get(option.name) or text
+    if not is_all:
+        text = re.split(r"(?<=[^.]\.) ", text)[0]  # its first sentence
+    if values and not is_short and (is_all or len(option.choices) <= _LONGEST_LIST):
+        text += f" One of {', '.join(option.choices)}."
+    if (default := _default(option)) is not None:
+        text += f" (default: {default})"
+    return written, text
+
+
+def _default(option: Option) -> str | None:
+    """The default in words; None where the description says it, or there is none."""
+    default = option.default
+    if default is False or default in (None, "", -1, []):
+        return None
+    if isinstance(default, list):
+        return " ".join(map(str, default))
+    return f"{default:g}" if isinstance(default, float) else str(default).lower() if default is True else str(default)
+
+
+def _wrapped(written: str, text: str, width: int) -> list[str]:
+    column = 36 if width >= 100 else 28 if width >= 70 else 6
+    lines = textwrap.wrap(text, max(width - column - 1, 20)) or [""]
+    head = f"  {written}"
+    first = [f"{head:<{column}}{lines.pop(0)}"] if len(head) < column - 1 else [head]
+    return first + [" " * column + line for line in lines]

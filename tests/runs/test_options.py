@@ -1,0 +1,125 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""Scripts answer --help and a wrong option from their source code, before they import PyTorch."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from transformers import HfArgumentParser
+
+import run_glue
+import run_pretrain
+from modeling_gau.configuration_gau import NORMALIZATION_USES_N
+from modeling_gau.glue.arguments import GlueArguments
+from modeling_gau.glue.study import StudyArguments
+from modeling_gau.glue.tasks import BENCHMARKS
+from modeling_gau.glue.trainer import GlueTrainingArguments
+from modeling_gau.pretraining.trainer import PretrainingArguments
+from modeling_gau.runs import options
+from modeling_gau.runs.arguments import CardArguments, ModelArguments
+from modeling_gau.text.arguments import DataArguments
+
+
+PRETRAIN, GLUE = Path(run_pretrain.__file__), Path(run_glue.__file__)
+CLASSES = {
+    PRETRAIN: (ModelArguments, DataArguments, CardArguments, PretrainingArguments),
+    GLUE: (ModelArguments, GlueArguments, CardArguments, StudyArguments, GlueTrainingArguments),
+}
+SCRIPTS = pytest.mark.parametrize("script", CLASSES, ids=lambda path: path.name)
+
+
+def answer(capsys, script, *words):
+    with pytest.raises(SystemExit) as exit:
+        options.answer(script, words)
+    shown = capsys.readouterr()
+    return exit.value.code, shown.out + shown.err
+
+
+@SCRIPTS
+def test_options_are_read_as_the_parser_of_the_run_makes_them(script):
+    made = {}
+    for action in HfArgumentParser(CLASSES[script])._actions:
+        made.setdefault(action.dest, action)
+    read = options.read_options(script)
+    assert read.keys() == made.keys() - {"help"}
+    for name, option in read.items():
+        action = made[name]
+        assert option.nargs == action.nargs, name
+        if name != "debug":  # HfArgumentParser forgets its default
+            assert option.default == action.default, name
+        if name not in ("log_level", "log_level_replica"):  # a computed list, which the run itself checks
+            assert list(option.choices) == [str(choice) for choice in action.choices or ()], name
+        if option.kind in (int, float):
+            assert action.type is option.kind, name
+
+
+@SCRIPTS
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_help_has_groups_and_fits_the_terminal(script, width, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(width))
+    code, shown = answer(capsys, script, "--help")
+    data = ["Data:", "Masking and lengths:"] if script == PRETRAIN else ["Data and task:"]
+    titles = [line for line in shown.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    several = ["Several runs:"] if script == GLUE else []
+    assert code is None
+    assert titles == ["This script:", "Model:", *data, "Training:", *several, "Output:", "Hub:"]
+    described = shown[shown.index("This script:") :]
+    assert all(len(line) < width for line in described.splitlines() if not line.startswith("  --"))
+    assert len(described.splitlines()) < {60: 330, 80: 250, 120: 180}[width]
+    text = " ".join(described.split())
+    assert ", ".join(NORMALIZATION_USES_N) in text and "--eval_strategy no|steps|epoch" in text
+    assert "linear, cosine, cosine_with_restarts" in text and "--ddp_timeout" not in text
+
+
+@SCRIPTS
+def test_help_all_shows_every_option(script, capsys):
+    code, shown = answer(capsys, script, "--help-all")
+    assert code is None
+    assert [name for name in options.read_options(script) if f"  --{name}" not in shown] == []
+    assert "adamw_torch_8bit" in shown and "The timeout" in shown
+
+
+def test_what_help_names_exists():
+    known = {name: option for script in CLASSES for name, option in options.read_options(script).items()}
+    assert [name for names in options._PLACES.values() for name in names if name not in known] == []
+    named = known["optim"].help.partition(": ")[2].partition(" (")[0].split(", ")
+    assert len(named) == 5 and {*named} < {*known["optim"].choices}
+    tasks = ", ".join(name for benchmark in BENCHMARKS.values() for name in benchmark.tasks)
+    assert tasks == known["task_name"].help.partition("for glue ")[2].replace("; for clue", ",").rstrip(".")
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        (["--lerning_rate", "1"], "there is no option --lerning_rate (did you mean --learning_rate?)"),
+        (["--learning-rat=1"], "(did you mean --learning_rate?)"),
+        (["--packing", "dense"], "argument --packing: invalid choice: 'dense' (choose from"),
+        (["--lr_scheduler_type", "cosin"], "argument --lr_scheduler_type: invalid choice: 'cosin'"),
+        (["--max_steps", "1e3"], "argument --max_steps: invalid int value: '1e3'"),
+        (["--bf16", "maybe"], "argument --bf16: expected true or false, got 'maybe'"),
+        (["--eval_lengths"], "argument --eval_lengths: expected at least one argument"),
+        (["recipe.yaml"], "give a recipe as --config recipe.yaml"),
+    ],
+)
+def test_a_wrong_option_is_one_line(word, message, capsys):
+    code, shown = answer(capsys, PRETRAIN, "--output_dir", "out", *word)
+    assert code == 2
+    assert shown.startswith("error: ") and shown.count("\n") == 1 and message in shown
+
+
+def test_what_the_run_takes_passes(capsys):
+    words = "--config any.yaml --bf16 --tf32 false --no_dataloader_pin_memory --mixed-lengths 64 128 --streaming false"
+    options.answer(PRETRAIN, words.split())
+    assert capsys.readouterr() == ("", "")
+
+
+@SCRIPTS
+def test_the_answer_comes_before_pytorch(script, tmp_path):
+    words = [sys.executable, "-X", "importtime", str(script), "--seeed", "3"]
+    process = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert process.returncode == 2
+    assert process.stderr.endswith("error: there is no option --seeed (did you mean --seed?)\n")
+    assert "| argparse\n" in process.stderr and importlib.util.find_spec("torch") is not None
+    assert "torch" not in process.stderr and "transformers" not in process.stderr
