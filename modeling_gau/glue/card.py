@@ -16,6 +16,7 @@ from ..runs.tables import code_span, literal_text
 from .tasks import BENCHMARKS, GlueTask
 
 
+CONFUSION_PICTURE = "confusion.png"
 _SPLITS = {"eval": "", "eval_mm": "mismatched_"}
 
 

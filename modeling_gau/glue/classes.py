@@ -2,13 +2,16 @@
 """Where a classifier is right and wrong: precision, recall and F1 of every class, and the confusion matrix."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
+from transformers.utils import is_matplotlib_available
 
 from ..runs.tables import aligned
 
 
 _WIDEST_MATRIX = 12  # classes that the confusion matrix of a terminal has room for
+_MOST_CLASSES = 25  # that a picture has room for
 _CONFUSIONS = 10  # pairs of classes to list where there are more
 
 
@@ -90,3 +93,62 @@ def confusion_table(names: Sequence[str], matrix: Sequence[Sequence[int]]) -> li
         ["true \\ predicted", *names],
         *([name, *map(str, line)] for name, line in zip(names, matrix, strict=True)),
     ]
+
+
+# The picture
+
+
+def plot_confusion(names: Sequence[str], matrix: Sequence[Sequence[int]], path: str | Path) -> Path | None:
+    """Draws a confusion matrix to a PNG file: rows by true and predicted class, coloured by the share of the true one.
+
+    Args:
+        names: of the classes.
+        matrix: number of rows, true class by predicted class.
+        path: of the file to write.
+
+    Returns:
+        The path; None with more classes than are readable, or without matplotlib (the extra `plot`).
+    """
+    if len(names) > _MOST_CLASSES or not is_matplotlib_available():
+        return None
+    from matplotlib.figure import Figure
+
+    is_large, labels = len(names) > 10, _readable(names)
+    side = 2 + (0.45 if is_large else 0.7) * len(names)
+    figure = Figure(figsize=(side + 1, side), dpi=150)  # pyplot would look for a screen
+    axes = figure.add_subplot()
+    shares = [[rows / max(sum(line), 1) for rows in line] for line in matrix]
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for true, line in enumerate(matrix):
+        for predicted, rows in enumerate(line):
+            share = shares[true][predicted]
+            text = f"{rows:,}" if is_large or not rows else f"{rows:,}\n{share:.0%}"
+            color = "white" if share > 0.6 else "0.6" if not rows else "black"
+            axes.text(predicted, true, text, ha="center", va="center", fontsize=8, color=color)
+    slanted = (
+        {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
+        if max(map(len, labels)) > (3 if is_large else 8)
+        else {}
+    )
+    axes.set_xticks(range(len(names)), labels, **slanted)
+    axes.set_yticks(range(len(names)), labels)
+    numbered = "" if labels[0][:8] == names[0][:8] else ", by its place in the table"
+    axes.set_xlabel(f"predicted class{numbered}")
+    axes.set_ylabel("true class")
+    bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.02, format=lambda share, _: f"{share:.0%}")
+    bar.set_label("share of the rows of the true class")
+    bar.outline.set_visible(False)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    figure.savefig(path, bbox_inches="tight")
+    return Path(path)
+
+
+def _readable(names: Sequence[str]) -> list[str]:
+    """The names, shortened; numbers from 1 where matplotlib's own font lacks a character of them."""
+    from matplotlib import font_manager
+
+    font = font_manager.get_font(font_manager.findfont("DejaVu Sans"))
+    if any(font.get_char_index(ord(character)) == 0 for name in names for character in name):
+        return [str(number) for number in range(1, len(names) + 1)]
+    return [name if len(name) <= 24 else f"{name[:23]}…" for name in names]

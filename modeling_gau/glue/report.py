@@ -21,7 +21,8 @@ from ..runs.run_record import read_record
 from ..runs.state_files import for_json, write_json
 from ..runs.tables import aligned, markdown, write_csv
 from .baselines import BAG_OF_WORDS, MODEL, NEEDS_SCIKIT_LEARN, measure, measure_baselines, not_beaten
-from .card import card_facts
+from .card import CONFUSION_PICTURE, card_facts
+from .classes import class_rows, confusion_matrix, confusion_table, plot_confusion, printed_classes
 from .data import GlueData
 from .study import Run, Study, best_run, run_results, run_score
 from .tasks import BENCHMARKS, GlueTask
@@ -32,7 +33,10 @@ from .trainer import GlueTrainer
 
 
 def evaluate(trainer: GlueTrainer, data: GlueData, record: dict[str, Any]) -> dict[str, float]:
-    """Returns the metrics of the validation rows. For files of one's own, `record` also gets `baselines`."""
+    """Writes `predictions_<split>.tsv` and returns the metrics of the validation rows.
+
+    For files of one's own, `record` also gets `baselines`, `classes` and `confusion`.
+    """
     metrics = {}
     for prefix, split in data.task.evaluation_splits.items():
         if split in data.inputs:
@@ -40,10 +44,24 @@ def evaluate(trainer: GlueTrainer, data: GlueData, record: dict[str, Any]) -> di
             output = trainer.predict(data.inputs[split], metric_key_prefix=prefix)
             trainer.log(output.metrics)
             metrics |= output.metrics | {f"{prefix}_samples": len(data.inputs[split])}
-            if data.task.is_local and trainer.is_world_process_zero():
-                record["baselines"] = compare_with_baselines(data, split, output)
+            if trainer.is_world_process_zero():
+                write_predictions(Path(trainer.args.output_dir), data, split, output)
+                record |= describe_evaluation(data, split, output) if data.task.is_local else {}
     trainer.save_metrics("eval", metrics)
     return metrics
+
+
+def describe_evaluation(data: GlueData, split: str, output: PredictionOutput) -> dict[str, Any]:
+    """What the record holds beside metrics: `baselines` and, unless labels are scores, `classes` and `confusion`."""
+    found: dict[str, Any] = {"baselines": compare_with_baselines(data, split, output)}
+    if data.task.is_regression:
+        return found
+    train = data.inputs["train"]["labels"][:] if "train" in data.inputs else None
+    predictions, references = output.predictions[0], output.label_ids
+    found["classes"] = class_rows(data.label_names, predictions, references, train)
+    if not data.task.is_multi_label:
+        found["confusion"] = confusion_matrix(predictions, references, len(data.label_names)).tolist()
+    return found
 
 
 def compare_with_baselines(data: GlueData, split: str, output: PredictionOutput) -> dict[str, dict[str, float]]:
@@ -66,28 +84,49 @@ def predict(trainer: GlueTrainer, data: GlueData) -> dict[str, float]:
             metrics |= output.metrics
         metrics[f"{prefix}_samples"] = len(data.inputs[split])
         if trainer.is_world_process_zero():
-            path = Path(trainer.args.output_dir) / f"predictions_{split}.tsv"
-            write_predictions(path, data.task, data.label_names, output.predictions[0])
+            write_predictions(Path(trainer.args.output_dir), data, split, output)
     trainer.save_metrics("test", metrics)
     return metrics
 
 
-def write_predictions(path: Path, task: GlueTask, label_names: Sequence[str], predictions: np.ndarray) -> None:
-    """Writes the columns `index`, counted from 0, and `prediction`: the name of a class, several names, or a score."""
-    with path.open("w", encoding="utf-8", newline="") as file:
+def write_predictions(folder: Path, data: GlueData, split: str, output: PredictionOutput) -> None:
+    """Writes `predictions_<split>.tsv`: `index`, counted from 0, the texts, `label` if it is known, and `prediction`.
+
+    Label and prediction are the name of a class, several names, or a score. Beside classes stands their `probability`.
+    """
+    task, names = data.task, data.label_names
+    columns: dict[str, Sequence] = dict(zip(task.text_columns, data.texts(split), strict=True))
+    if output.label_ids is not None:
+        columns["label"] = [task.readable_prediction(label, names) for label in output.label_ids]
+    columns["prediction"] = [task.readable_prediction(prediction, names) for prediction in output.predictions[0]]
+    if not task.is_regression:
+        columns["probability"] = [_readable_probability(*pair) for pair in zip(*output.predictions, strict=True)]
+    with (folder / f"predictions_{split}.tsv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-        writer.writerow(("index", "prediction"))
-        for index, prediction in enumerate(predictions):
-            writer.writerow((index, task.readable_prediction(prediction, label_names)))
+        writer.writerow(("index", *columns))
+        writer.writerows((index, *row) for index, row in enumerate(zip(*columns.values(), strict=True)))
+
+
+def _readable_probability(prediction: np.ndarray, probability: np.ndarray) -> str:
+    """One probability, or for a multi-label problem those of the classes that apply, joined by commas."""
+    if np.ndim(prediction) == 0:
+        return f"{probability:.4f}"
+    return ",".join(f"{value:.4f}" for value, applies in zip(probability, prediction, strict=True) if applies)
 
 
 def report_run(trainer: GlueTrainer, data: GlueData, record: Mapping[str, Any]) -> None:
     """Writes the model card of a trained model, and prints the results and the files."""
     output_dir = Path(trainer.args.output_dir)
     if trainer.args.do_train:
+        if record.get("confusion"):
+            plot_confusion(data.label_names, record["confusion"], output_dir / CONFUSION_PICTURE)
         write_model_card(output_dir, card_facts(record, trainer.model.config, data.task, output_dir))
     _print_evaluations(trainer)
     _print_results(data, record["results"])
+    if trainer.args.do_eval and record.get("classes"):
+        print(f"{printed_classes(record['classes'])}\n")
+    if trainer.args.do_eval and record.get("confusion"):
+        print(f"{aligned(confusion_table(data.label_names, record['confusion']))}\n")
     if trainer.args.do_eval and record.get("baselines"):
         _print_baselines(data.task, record["baselines"])
     print(f"Wrote to {output_dir}:")

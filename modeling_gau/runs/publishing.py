@@ -10,14 +10,9 @@ from huggingface_hub import CommitInfo, HfApi, constants, get_token, is_offline_
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from transformers import Trainer, TrainingArguments
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..configuration_gau import GAUError
-from .trainer import replaced
-
-
-# What Trainer.push_to_hub leaves out.
-LEFT_OUT = ("_*", f"{PREFIX_CHECKPOINT_DIR}-*")
+from .trainer import LEFT_OUT, replaced
 
 
 def check_push_destination(args: TrainingArguments) -> str | None:
@@ -90,17 +85,24 @@ def save_without_push(trainer: Trainer) -> None:
 
 
 def push(trainer: Trainer) -> CommitInfo | None:
-    """`trainer.push_to_hub()`; its errors say where the model is and how to upload it without training again.
+    """Saves the model and uploads it like [`push_folder`]; `trainer.push_to_hub()` would upload predictions as well.
 
     Returns:
         The commit; None in processes other than the first.
     """
+    trainer.callback_handler.on_push_begin(trainer.args, trainer.state, trainer.control)
     with _note(_way_on(str(trainer.hub_model_id), trainer.args)):
-        return trainer.push_to_hub()
+        save_without_push(trainer)
+        if not trainer.is_world_process_zero():
+            return None
+        trainer.create_model_card()
+        if trainer.push_in_progress is not None:
+            trainer.push_in_progress.wait_until_done()
+        return push_folder(trainer.hub_model_id, trainer.args)
 
 
 def push_folder(repo_id: str, args: TrainingArguments) -> CommitInfo:
-    """Uploads `args.output_dir` of a finished run, like [`push`]."""
+    """Uploads `args.output_dir` of a finished run; errors say how to upload it without training again."""
     with _note(_way_on(repo_id, args)):
         return HfApi(library_name="transformers", token=args.hub_token).upload_folder(
             repo_id=repo_id,

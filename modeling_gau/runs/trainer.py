@@ -67,6 +67,9 @@ _SETTINGS = ("betas", "eps", "weight_decay", "initial_lr")
 # Sums over the steps before this call of `train`; `unknown_steps` of them are not counted in the sums.
 _NOTHING_SO_FAR = {"loss": 0.0, "rows": 0, "seconds": 0.0, "unknown_steps": 0}
 
+# What no push uploads. The Trainer leaves out the first two; predictions hold the texts of the user's rows.
+LEFT_OUT = ("_*", f"{PREFIX_CHECKPOINT_DIR}-*", "predictions_*")
+
 
 class CheckpointError(GAUError, RuntimeError):
     """A checkpoint or the final model could not be written. The message names the last whole checkpoint."""
@@ -559,7 +562,7 @@ class RunTrainer(Trainer):
         for path in folder.iterdir():
             if path.is_file() and not path.name.startswith((*STATE_PREFIXES, CARD_NAME)):
                 shutil.copy(path, output_dir / path.name)
-        jobs = [self._upload(output_dir, ignore_patterns=["_*", f"{PREFIX_CHECKPOINT_DIR}-*"])]
+        jobs = [self._upload(output_dir, ignore_patterns=list(LEFT_OUT))]
         if self.args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
             last_only = self.args.hub_strategy == HubStrategy.CHECKPOINT
             jobs.append(self._upload(folder, path_in_repo="last-checkpoint" if last_only else folder.name))

@@ -45,8 +45,12 @@ def read_json(path: Path) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def read_predictions(path: Path) -> list[str]:
+def read_rows(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
-    assert [row["index"] for row in rows] == [str(index) for index in range(len(rows))]
-    return [row["prediction"] for row in rows]
+    assert [row.pop("index") for row in rows] == [str(index) for index in range(len(rows))]
+    return rows
+
+
+def read_predictions(path: Path) -> list[str]:
+    return [row["prediction"] for row in read_rows(path)]

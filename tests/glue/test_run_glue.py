@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from glue_runs import read_json, read_predictions, run, write
+from glue_runs import read_json, read_predictions, read_rows, run, write
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 from transformers import (
@@ -111,6 +111,31 @@ def test_a_file_is_compared_with_baselines(tmp_path, reviews, capsys):
     assert rows["majority class"][0] == "0.5556" and rows["bag of words"] == ["1.0000", "1.0000"]
     assert "The model is NOT better than" in printed
     assert read_json(tmp_path / "out/run.json")["baselines"]["bag of words"]["accuracy"] == 1.0
+
+
+def test_a_file_shows_which_classes_are_confused_and_every_prediction(tmp_path, reviews, capsys):
+    unlabelled = write(tmp_path / "new.csv", [{"review": 'a "quoted"\ttext\nof two lines'}])
+    flags = ("do_train", "do_eval", "do_predict")
+    run(tmp_path / "out", *flags, **reviews, test_file=unlabelled, learning_rate=5e-3, num_train_epochs=5)
+    table = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["no", "13", "5", "1.000", "1.000", "1.000"] in table and [
+        "yes",
+        "12",
+        "4",
+        "1.000",
+        "1.000",
+        "1.000",
+    ] in table
+    assert ["no", "5", "0"] in table and ["yes", "0", "4"] in table
+    assert (tmp_path / "out/confusion.png").read_bytes().startswith(b"\x89PNG")
+    rows = read_rows(tmp_path / "out/predictions_validation.tsv")
+    assert list(rows[0]) == ["sentence", "label", "prediction", "probability"]
+    assert rows[0]["sentence"] == sentiment(1)[0]["sentence"] and len(rows) == 9
+    assert all(row["label"] == row["prediction"] and 0.5 < float(row["probability"]) <= 1 for row in rows)
+    (row,) = read_rows(tmp_path / "out/predictions_test.tsv")
+    assert (
+        list(row) == ["sentence", "prediction", "probability"] and row["sentence"] == 'a "quoted"\ttext\nof two lines'
+    )
 
 
 def test_files_with_several_seeds(tmp_path, pretrained):
@@ -688,6 +713,8 @@ def test_several_labels_a_row(tmp_path, pretrained, form):
     assert config.problem_type == "multi_label_classification" and set(config.id2label.values()) == {"nice", "movie"}
     predicted = [set(filter(None, cell.split(","))) for cell in read_predictions(output / "predictions_test.tsv")]
     assert predicted == [set(row["tags"]) for row in rows]
+    for row in read_rows(output / "predictions_validation.tsv"):
+        assert row["label"] == row["prediction"] and row["label"].count(",") == row["probability"].count(",")
     (scores,) = pipeline("text-classification", model=str(output), top_k=None)(["good book"])
     assert {one["label"]: one["score"] > 0.5 for one in scores} == {"nice": True, "movie": False}
 

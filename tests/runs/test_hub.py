@@ -242,7 +242,8 @@ def test_fine_tuning_run_is_pushed(hub, fine_tuned):
     weights = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
     assert repository.private and weights | CODE | {"README.md", "all_results.json"} <= set(repository.files)
     assert len(repository.commits) > 2  # the first, those of the checkpoints, and that of the end
-    assert not [path for path in uploaded(hub, CLASSIFIER) if STATES.search(path)]
+    assert not [path for path in uploaded(hub, CLASSIFIER) if STATES.search(path) or "predictions" in path]
+    assert list(fine_tuned.glob("predictions_*.tsv"))  # they hold the user's texts
     card = metadata(hub, CLASSIFIER)
     assert card["pipeline_tag"] == "text-classification" and card["model-index"][0]["results"]
     assert (fine_tuned / "README.md").read_bytes() == repository.files["README.md"]
