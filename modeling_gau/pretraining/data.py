@@ -4,7 +4,7 @@
 import itertools
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -268,27 +268,42 @@ def choose_example(
 
 
 def mask_a_word(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, width: int = 160) -> tuple[str, str | None]:
-    """A passage of about `width` characters with one word masked, and that word.
+    """A sentence or passage of at most `width` characters with one word masked, and that word.
 
-    Takes the first passage of running text with a one-token word in its second half; else (scripts without spaces)
-    masks the middle character of the first passage. Skips passages that contain a mask token; if all do, the example
-    is a mask token alone, without an answer.
+    Takes the first sentence of prose, else the first passage of running text, with a one-token word in its second
+    half; else (scripts without spaces) masks the middle character of the first of them. Skips those that contain a
+    mask token; if all do, the example is a mask token alone, without an answer.
     """
-    pieces = (text[start : start + width] for text in map(str.strip, texts) for start in range(0, len(text), width))
+    texts = list(itertools.islice(map(str.strip, texts), 1000))
+    pieces = (text[start : start + width] for text in texts for start in range(0, len(text), width))
     # Without the words cut off at both ends.
     passages = [" ".join(piece.split()[1:-1]) or piece.strip() for piece in itertools.islice(pieces, 1000)]
-    passages = [passage for passage in passages if passage and tokenizer.mask_token not in passage]
-    for passage in passages:
-        if sum(character.isalpha() or character.isspace() for character in passage) < 0.95 * len(passage):
+    running = [one for one in passages if sum(letter.isalpha() or letter.isspace() for letter in one) >= 0.95 * len(one)]
+    sentences = list(itertools.islice((found for text in texts for found in prose(text, width)), 1000))
+    for words in [*sentences, *running]:
+        if tokenizer.mask_token in words:
             continue
-        for word in re.finditer(r"\b[^\W\d_]{3,}\b", passage):
-            if word.start() > len(passage) / 2 and len(tokenizer.tokenize(f" {word[0]}")) == 1:
-                return passage[: word.start()] + tokenizer.mask_token + passage[word.end() :], word[0]
-    if not passages:
+        for word in re.finditer(r"\b[^\W\d_]{3,}\b", words):
+            if word.start() > len(words) / 2 and len(tokenizer.tokenize(f" {word[0]}")) == 1:
+                return words[: word.start()] + tokenizer.mask_token + words[word.end() :], word[0]
+    passage = next((one for one in [*sentences, *passages] if one and tokenizer.mask_token not in one), None)
+    if passage is None:
         return tokenizer.mask_token, None
-    passage = passages[0]
     middle = len(passage) // 2
     return passage[:middle] + tokenizer.mask_token + passage[middle + 1 :], passage[middle]
+
+
+def prose(text: str, width: int) -> Iterator[str]:
+    """The sentences of a text that anyone can read: whole, of at most `width` characters, and without code, markup or
+    numbers."""
+    for paragraph in re.split(r"\n\s*\n", text):
+        for sentence in re.findall(r"[^.!?。！？]+[.!?。！？]+(?=\s|$|[^\x00-\x7f])", " ".join(paragraph.split())):
+            sentence = sentence.strip()
+            names = sum(word[0].isupper() for word in sentence.split()[1:])
+            is_plain = re.fullmatch(r"[^\W\d_][^\W\d_](?:[^\W\d_]|[ ,;’'，、；-])*[.!?。！？]", sentence)
+            is_whole = not sentence[0].islower() and width / 4 <= len(sentence.encode()) and len(sentence) <= width
+            if is_plain and is_whole and names <= 1:
+                yield sentence
 
 
 # Batches
