@@ -20,6 +20,16 @@ help: ## list the targets
 
 quickstart: $(VENV)/.core ## pretrain a small model on text of this machine, evaluate it at several lengths, fill a mask
 	$(BIN)/python run_pretrain.py --config $(RECIPE)
+	@printf '%s\n' '' 'What next? After  source $(BIN)/activate' \
+		'  fine-tune it on a csv, here of made-up reviews:' \
+		'    python run_glue.py --model_name_or_path outputs/quickstart --train_file examples/reviews.csv \' \
+		'        --validation_file examples/held-out-reviews.csv --text_column review --label_column opinion \' \
+		'        --output_dir outputs/reviews' \
+		'  compare attention normalizations and relative positions (--train_file names a text of yours):' \
+		'    python -m modeling_gau.lengths.compare --output_dir outputs/compare' \
+		'  measure the model at other lengths, with n fixed and dynamic:' \
+		'    python -m modeling_gau.lengths --model_name_or_path outputs/quickstart --max_tokens 16384 \' \
+		'        --output_file outputs/lengths.csv'
 
 # Two test processes on one core each. They get whole files, since fixtures are dear, in the order of collection: by
 # default files with few tests come last, and the slowest would end alone. Without OMP_NUM_THREADS=1 every process
@@ -51,7 +61,7 @@ $(VENV)/.torch: $(VENV)/.created
 	@touch $@
 
 $(VENV)/.core: setup.py pyproject.toml $(VENV)/.torch
-	$(BIN)/python -m pip install $(PIP_ARGS) --editable .
+	$(BIN)/python -m pip install $(PIP_ARGS) --editable ".[plot]"
 	@touch $@
 
 $(VENV)/.test: setup.py pyproject.toml $(VENV)/.torch

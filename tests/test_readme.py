@@ -11,6 +11,8 @@ from modeling_gau.attention_gau import ATTENTION_BACKENDS, ATTENTION_NORMALIZATI
 from modeling_gau.glue.arguments import GlueArguments
 from modeling_gau.glue.study import StudyArguments
 from modeling_gau.glue.trainer import GlueTrainingArguments
+from modeling_gau.lengths.compare import parse_command_line
+from modeling_gau.lengths.measuring import LengthArguments
 from modeling_gau.pretraining.trainer import PretrainingArguments
 from modeling_gau.runs.arguments import CardArguments, ModelArguments
 from modeling_gau.runs.recipes import parse_arguments
@@ -85,6 +87,22 @@ def test_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert stated == {"quickstart", "test"}
     assert stated <= set(re.findall(r"^(\w+):", makefile, flags=re.MULTILINE))
+
+
+def test_the_quickstart_ends_with_commands_that_work(monkeypatch):
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    printed = re.findall(r"^\t\t'(.*?)'(?: \\)?$", makefile, flags=re.MULTILINE)
+    text = "\n".join(printed).replace("\\\n", "")
+    lines = [line.split() for line in text.splitlines() if line.startswith("    python ")]
+    assert [line[1:3] for line in lines] == [
+        ["run_glue.py", "--model_name_or_path"],
+        ["-m", "modeling_gau.lengths.compare"],
+        ["-m", "modeling_gau.lengths"],
+    ]
+    monkeypatch.chdir(ROOT)
+    assert all(Path(word).is_file() for line in lines for word in line if word.startswith("examples/"))
+    assert parse_arguments(SCRIPT_ARGUMENTS["run_glue.py"], [*lines[0][2:], "--use_cpu"])
+    assert parse_command_line(lines[1][3:]) and parse_arguments((LengthArguments,), lines[2][3:])
 
 
 def test_quickstart_writes_where_the_readme_reads():

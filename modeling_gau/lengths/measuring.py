@@ -32,6 +32,7 @@ from ..runs.locks import lock_results
 from ..runs.models import check_fit, load_with_misfits
 from ..runs.recipes import parse_arguments
 from ..text.arguments import DataArguments
+from ..text.documents import column_values, read_documents
 from ..text.evaluation_rows import MaskedWindows, join_documents, mask_windows
 from ..text.long_context import nearest_copies, repeat_passages
 from ..text.masking import IGNORED_LABEL, Masking
@@ -65,7 +66,10 @@ class LengthArguments:
     )
     corpus_file: list[str] | None = field(
         default=None,
-        metadata={"help": "Text with long documents: files, globs or directories, as run_pretrain.py reads them."},
+        metadata={
+            "help": "Text with long documents: files, globs or directories, as run_pretrain.py reads them. Without "
+            "any text, what it holds out of the embedded corpus, joined."
+        },
     )
     dataset_name: str | None = field(
         default=None,
@@ -141,8 +145,10 @@ class LengthArguments:
     def __post_init__(self):
         if not self.model_name_or_path:
             raise GAUError("Name one or more checkpoints with --model_name_or_path.")
-        if bool(self.corpus_file) == bool(self.dataset_name):
-            raise GAUError("Name the text to measure on with either --corpus_file or --dataset_name.")
+        if self.corpus_file and self.dataset_name:
+            raise GAUError("Name the text to measure on with either --corpus_file or --dataset_name, not with both.")
+        if not self.corpus_file and not self.dataset_name:
+            self.join_documents = True
         for name in ("max_tokens", "batch_tokens"):
             if getattr(self, name) < 1:
                 raise GAUError(f"--{name} must be at least 1, got {getattr(self, name)}.")
@@ -512,7 +518,9 @@ class _LongTexts:
 
 
 def read_texts(args: LengthArguments) -> Iterator[str]:
-    """Documents of the corpus, read on demand from its files in turn."""
+    """Documents of the corpus, read on demand from its files in turn; of the embedded one, those that are held out."""
+    if not args.corpus_file and not args.dataset_name:
+        return column_values(read_documents(DataArguments(), seed=0).splits["validation"], "text")
     source = {"dataset_name": args.dataset_name, "dataset_config_name": args.dataset_config_name}
     if args.corpus_file:
         source = {"train_file": args.corpus_file, "validation_file": args.corpus_file}

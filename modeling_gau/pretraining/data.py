@@ -278,7 +278,9 @@ def mask_a_word(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, width:
     pieces = (text[start : start + width] for text in texts for start in range(0, len(text), width))
     # Without the words cut off at both ends.
     passages = [" ".join(piece.split()[1:-1]) or piece.strip() for piece in itertools.islice(pieces, 1000)]
-    running = [one for one in passages if sum(letter.isalpha() or letter.isspace() for letter in one) >= 0.95 * len(one)]
+    running = [
+        one for one in passages if sum(letter.isalpha() or letter.isspace() for letter in one) >= 0.95 * len(one)
+    ]
     sentences = list(itertools.islice((found for text in texts for found in prose(text, width)), 1000))
     for words in [*sentences, *running]:
         if tokenizer.mask_token in words:

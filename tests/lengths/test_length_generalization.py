@@ -1103,11 +1103,21 @@ def test_hub_options_reach_every_loader(checkpoints, corpus, monkeypatch):
     assert list(read_texts(args)) == ["a text"]
 
 
+def test_without_text_the_held_out_part_of_the_embedded_corpus_is_joined(monkeypatch):
+    def read(data_args, seed):
+        assert (data_args.train_file, data_args.dataset_name, seed) == (None, None, 0)
+        return SimpleNamespace(splits={"validation": Dataset.from_dict({"text": ["one", "two"]})})
+
+    monkeypatch.setattr(length_generalization, "read_documents", read)
+    args = length_arguments()
+    assert list(read_texts(args)) == ["one", "two"] and args.join_documents
+    assert not length_arguments(corpus_file=["a.txt"]).join_documents
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"--model_name_or_path": None}, "--model_name_or_path"),
-        ({"--corpus_file": None}, "--corpus_file or --dataset_name"),
         ({"--dataset_name": "some/text"}, "--corpus_file or --dataset_name"),
         ({"--max_tokens": "0"}, "--max_tokens must be at least 1, got 0"),
         ({"--batch_tokens": "-1"}, "--batch_tokens must be at least 1, got -1"),
