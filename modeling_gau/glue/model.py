@@ -5,6 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
 from ..configuration_gau import GAUError
@@ -50,6 +51,8 @@ def load_model(model_args: ModelArguments, glue_args: GlueArguments, data: GlueD
     )
     if saved_label_names(config) is not None and not glue_args.ignore_mismatched_sizes:
         check_fit(name, misfits, "Add --ignore_mismatched_sizes to start a new classifier on top of its encoder.")
+    if misfits and PartialState().is_main_process:
+        print(f"A new classifier with random weights on the encoder of {name}: {', '.join(sorted(misfits))}.")
     return model
 
 

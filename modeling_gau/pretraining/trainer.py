@@ -23,7 +23,6 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    ProgressCallback,
     SchedulerType,
     TrainerCallback,
 )
@@ -32,7 +31,7 @@ from transformers.utils import logging
 
 from ..configuration_gau import GAUConfig, GAUError
 from ..runs.arguments import RunArguments
-from ..runs.progress import ModelFlops, PretrainingProgress, Speedometer
+from ..runs.progress import ModelFlops, Speedometer
 from ..runs.trainer import RunTrainer, replaced
 from ..text.batches import TrainingLoader, sum_totals
 from ..text.masking import IGNORED_LABEL
@@ -214,9 +213,6 @@ class MaskedLMTrainer(RunTrainer):
         self.loader, self.description = loader, description
         self.eval_collator = DataCollatorForTokenClassification(tokenizer)
         self.speed = Speedometer(self, flops)
-        if not args.disable_tqdm:
-            self.remove_callback(ProgressCallback)
-            self.add_callback(PretrainingProgress)
 
     # ---- Training ----
 

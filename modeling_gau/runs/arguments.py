@@ -217,6 +217,8 @@ class RunArguments(TrainingArguments):
             raise GAUError(f"transformers refuses these arguments: {' '.join(str(error).split())}") from error
         if is_muon:
             self.optim = MUON
+        if self.device.type == "cpu":  # PyTorch would warn that there is nothing to pin memory for
+            self.dataloader_pin_memory = False
         self._check_reports()
         self._check_compilation()
         if self.mixed_precision == "fp16" and self.device.type == "cpu":

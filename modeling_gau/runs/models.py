@@ -5,8 +5,10 @@ import difflib
 import pickle
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields
+from logging import LogRecord
 from pathlib import Path
 from typing import Any
 
@@ -250,7 +252,8 @@ def load_with_misfits(auto_class: type, name: str, **options) -> tuple[PreTraine
     # Without `ignore_mismatched_sizes` transformers raises an error that does not name the tensors.
     options |= {"ignore_mismatched_sizes": True, "output_loading_info": True}
     try:
-        model, loading = auto_class.from_pretrained(name, **options)
+        with _without_report():
+            model, loading = auto_class.from_pretrained(name, **options)
     except (SafetensorError, EOFError, UnicodeDecodeError, pickle.UnpicklingError) as error:
         # The first sentence: torch goes on to suggest `weights_only=False`, which may run code that the file holds.
         said = str(error).partition(". ")[0] or "the file ends early"
@@ -259,9 +262,33 @@ def load_with_misfits(auto_class: type, name: str, **options) -> tuple[PreTraine
             f"The weights of {name} ({', '.join(files[:3]) or 'on the Hub'}) are damaged or cut short ({said}): copy "
             "them again."
         ) from error
+    encoder = f"{model.base_model_prefix}."
+    # Those of another head, such as the one of pretraining, are left out as a matter of course.
+    if unused := sorted(key for key in loading["unexpected_keys"] if key.startswith(encoder)):
+        more = f" and {len(unused) - 4} more" if len(unused) > 4 else ""
+        logger.warning(
+            f"{name} has weights that {type(model).__name__} does not use: {', '.join(unused[:4])}{more}. Does its "
+            "config.json belong to it?"
+        )
     misfits = dict.fromkeys(loading["missing_keys"], "missing")
     misfits |= {key: f"{tuple(there)} there, {tuple(here)} here" for key, there, here in loading["mismatched_keys"]}
     return model, misfits
+
+
+@contextmanager
+def _without_report() -> Iterator[None]:
+    """Leaves out the report of transformers on missing weights: those of a new head are no fault, and callers say what
+    else is missing."""
+    loader = logging.get_logger("transformers.modeling_utils")
+
+    def is_other(record: LogRecord) -> bool:
+        return "LOAD REPORT" not in record.getMessage()
+
+    loader.addFilter(is_other)
+    try:
+        yield
+    finally:
+        loader.removeFilter(is_other)
 
 
 def check_fit(name: str, misfits: Mapping[str, str], way_out: str) -> None:

@@ -1,5 +1,5 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""Speed of a run against the machine's measured peak, and a progress bar that shows it."""
+"""Speed of a run against the machine's measured peak, and the progress bar of every run."""
 
 import copy
 import time
@@ -13,7 +13,9 @@ import torch
 from accelerate.utils import gather_object
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+from tqdm.auto import tqdm
 from transformers import AutoModelForMaskedLM, PreTrainedConfig, ProgressCallback, Trainer
+from transformers.trainer_utils import has_length
 from transformers.utils import logging
 
 from ..configuration_gau import GAUConfig
@@ -248,25 +250,67 @@ class Speedometer:
         return sum(rows[length] * positions / length for length, positions in positions_by_length.items())
 
 
-class PretrainingProgress(ProgressCallback):
-    """The Trainer's progress bar, which shows the last log at its end; evaluations get a line each."""
+class RunProgress(ProgressCallback):
+    """The Trainer's progress bar, with a name and the last log and evaluation; evaluations get a line each.
+
+    There is one bar at a time: that of the training also counts the batches of an evaluation.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self._log, self._evaluation, self._batches = "", "", 0
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if state.is_world_process_zero:
+            self.training_bar = tqdm(total=state.max_steps, desc="Training", dynamic_ncols=True)
+        self.current_step = 0
+
+    def on_prediction_step(self, args, state, control, eval_dataloader=None, **kwargs):
+        if not state.is_world_process_zero or not has_length(eval_dataloader):
+            return
+        total = len(eval_dataloader)
+        if self.training_bar is None:
+            self.prediction_bar = self.prediction_bar or tqdm(total=total, desc="Evaluating", dynamic_ncols=True)
+            self.prediction_bar.update(1)
+            return
+        self._batches += 1
+        if 10 * self._batches // total > 10 * (self._batches - 1) // total:  # ten times, also in a file
+            self.training_bar.set_description(f"Evaluating {self._batches / total:.0%}")
+
+    def on_evaluate(self, args, state, control, **kwargs):
+        super().on_evaluate(args, state, control, **kwargs)
+        self._batches = 0
+        if self.training_bar is not None:
+            self.training_bar.set_description("Training")
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if not state.is_world_process_zero or self.training_bar is None:
             return
         if "loss" in logs:
-            self.training_bar.set_postfix_str(describe_log(logs), refresh=True)
+            self._log = describe_log(logs)
         elif "eval_loss" in logs:
-            self.training_bar.write(
-                f"step {state.global_step}: evaluation loss {logs['eval_loss']:.4f}, accuracy "
-                f"{logs['eval_accuracy']:.2%}"
-            )
+            self._evaluation = describe_evaluation(logs)
+            self.training_bar.write(f"step {state.global_step}: evaluation {self._evaluation}")
+        shown = [self._log]
+        if "accuracy" not in self._log and self._evaluation:  # fine-tuning has no metric but that
+            shown.append(f"evaluation {self._evaluation}")
+        self.training_bar.set_postfix_str(", ".join(filter(None, shown)), refresh=True)
+
+
+def describe_evaluation(logs: Mapping[str, float]) -> str:
+    """Formats the metrics of an evaluation: `loss 0.4270, accuracy 84.60%, f1 0.8512`."""
+    others = ("runtime", "samples_per_second", "steps_per_second", "perplexity", "masked_tokens")
+    metrics = {name.removeprefix("eval_"): value for name, value in logs.items() if name.startswith("eval_")}
+    shown = {name: value for name, value in metrics.items() if name not in others}
+    return ", ".join(
+        f"{name} {value:.2%}" if name == "accuracy" else f"{name} {value:.4f}" for name, value in shown.items()
+    )
 
 
 def describe_log(logs: Mapping[str, float]) -> str:
     """Formats a training log: `loss 3.427, accuracy 44.6%, ...`."""
     formats = {
-        "masked_loss": "loss {:.3f}",
+        "masked_loss" if "masked_loss" in logs else "loss": "loss {:.3f}",
         "masked_accuracy": "accuracy {:.1%}",
         "grad_norm": "gradient {:.2f}",
         "tokens_per_second": "{:,.0f} tok/s",

@@ -17,7 +17,7 @@ from huggingface_hub import HfApi
 from safetensors import SafetensorError
 from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import Trainer, TrainingArguments
+from transformers import ProgressCallback, Trainer, TrainingArguments
 from transformers.trainer import SCALER_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, IntervalStrategy, SaveStrategy
 from transformers.utils import PushInProgress, is_sagemaker_mp_enabled, is_torch_xla_available, logging
@@ -39,6 +39,7 @@ from .checkpoints import (
 from .optimizer_state import load_optimizer_state as load_sharded_optimizer_state
 from .optimizer_state import save_optimizer_state as save_sharded_optimizer_state
 from .optimizers import MUON, make_muon
+from .progress import RunProgress
 from .sharding import BFLOAT16_POLICY, load_sharded_weights, plain_class, tied_names
 from .signals import TerminationCallback
 from .state_files import (
@@ -92,6 +93,18 @@ def replaced(target: object, **values) -> Iterator[None]:
             setattr(target, name, value)
 
 
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Hides progress bars of transformers while the block runs, such as one of a single file within that of a run."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
 class RunTrainer(Trainer):
     """[`Trainer`] for runs that must survive kills, full disks and NaN, and resume bit-equal.
 
@@ -115,6 +128,11 @@ class RunTrainer(Trainer):
     _evaluation_due: bool = False  # for the step resumed from: the run before left it out
     _hub: HfApi | None = None
     _uploads: tuple[tuple[Path, Future], ...] = ()
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        if self.pop_callback(ProgressCallback) is not None:  # there is none with disable_tqdm, nor in a notebook
+            self.add_callback(RunProgress)
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """As in the Trainer, plus `--optim muon`. StableAdamW does without Triton, which does not run on a CPU."""
@@ -401,7 +419,8 @@ class RunTrainer(Trainer):
         if self.is_fsdp_enabled:
             self._write_sharded_model(folder)
         else:
-            super().save_model(str(folder), _internal_call=True)
+            with without_bars():
+                super().save_model(str(folder), _internal_call=True)
         if self.args.should_save:
             give_usual_permissions(folder)  # a GAU has them by now, other encoders do not
             (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)

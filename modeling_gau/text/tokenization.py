@@ -1,6 +1,7 @@
 """Tokenizers trained on the documents, and documents as one stream of tokens, joined by [SEP]."""
 
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -75,6 +76,7 @@ def _train_byte_bpe(documents: Dataset, vocab_size: int, lowercase: bool) -> Tok
         vocab_size=vocab_size,
         special_tokens=list((SPECIAL_TOKENS | {"mask_token": mask}).values()),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=sys.stderr.isatty(),  # elsewhere it prints empty lines
     )
     tokenizer.train_from_iterator(_all_pieces(documents), trainer)
     return tokenizer
@@ -90,6 +92,7 @@ def _train_wordpiece(documents: Dataset, vocab_size: int, lowercase: bool) -> To
         special_tokens=[*SPECIAL_TOKENS.values(), *entries],
         initial_alphabet=characters,
         limit_alphabet=len(characters),
+        show_progress=sys.stderr.isatty(),
     )
     tokenizer.train_from_iterator(_all_pieces(documents), trainer)
     # In the final tokenizer they are not special.

@@ -110,6 +110,7 @@ def test_a_file_is_compared_with_baselines(tmp_path, reviews, capsys):
     assert rows["compared"] == ["accuracy", "f1_macro"]
     assert rows["majority class"][0] == "0.5556" and rows["bag of words"] == ["1.0000", "1.0000"]
     assert "The model is NOT better than" in printed
+    assert "A new classifier with random weights on the encoder of " in printed
     assert read_json(tmp_path / "out/run.json")["baselines"]["bag of words"]["accuracy"] == 1.0
 
 

@@ -4,9 +4,9 @@
 import sys
 
 import pytest
-from transformers import AutoModel, AutoModelForMaskedLM, BertConfig
+from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification, BertConfig
 
-from modeling_gau import GAUConfig, GAUModel
+from modeling_gau import GAUConfig, GAUForMaskedLM, GAUModel
 from modeling_gau.runs import models
 from modeling_gau.runs.arguments import ModelArguments
 from modeling_gau.runs.models import load_with_misfits, resolve_config, start_model, stated_fields
@@ -138,3 +138,24 @@ def test_a_damaged_pickle_is_named_without_advice_to_unpickle_it(tmp_path, conte
     with pytest.raises(ValueError, match=r"The weights of .* are damaged or cut short \([^\n]*\): copy") as caught:
         load_with_misfits(AutoModelForMaskedLM, str(tmp_path))
     assert "weights_only" not in str(caught.value)
+
+
+def test_a_new_head_brings_no_report(tmp_path, caplog):
+    config = GAUConfig(vocab_size=10, hidden_size=8, num_hidden_layers=2, attention_key_size=4)
+    GAUForMaskedLM(config).save_pretrained(tmp_path)
+    AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    assert "LOAD REPORT" in caplog.text
+    caplog.clear()
+    _, misfits = load_with_misfits(AutoModelForSequenceClassification, str(tmp_path))
+    assert {key.split(".")[0] for key in misfits} == {"classifier"} and set(misfits.values()) == {"missing"}
+    assert caplog.text == ""
+
+
+def test_weights_of_the_encoder_without_a_use_are_named(tmp_path, caplog):
+    config = GAUConfig(vocab_size=10, hidden_size=8, num_hidden_layers=2, attention_key_size=4)
+    GAUForMaskedLM(config).save_pretrained(tmp_path)
+    config.num_hidden_layers = 1
+    with caplog.at_level("WARNING"):
+        load_with_misfits(AutoModelForMaskedLM, str(tmp_path), config=config)
+    (record,) = [record.getMessage() for record in caplog.records if "does not use" in record.getMessage()]
+    assert "layers.1." in record and "layers.0." not in record and "\n" not in record

@@ -11,7 +11,7 @@ from transformers.trainer_callback import TrainerControl, TrainerState
 
 from modeling_gau import GAUConfig
 from modeling_gau.runs import progress as progress_module
-from modeling_gau.runs.progress import ModelFlops, PretrainingProgress, Stopwatch, describe_log, measure_matmul_peak
+from modeling_gau.runs.progress import ModelFlops, RunProgress, Stopwatch, describe_log, measure_matmul_peak
 
 
 def gau(**changes) -> GAUConfig:
@@ -140,7 +140,7 @@ def bar(monkeypatch):
     """A progress bar under way, and what it has shown."""
     shown = io.StringIO()
     monkeypatch.setattr("sys.stderr", shown)
-    callback = PretrainingProgress()
+    callback = RunProgress()
     state = TrainerState(max_steps=10, global_step=4)
     callback.on_train_begin(SimpleNamespace(), state, TrainerControl())
     monkeypatch.setattr(callback.training_bar, "write", lambda text, *_, **__: shown.write(f"{text}\n"))
@@ -155,7 +155,40 @@ def test_the_bar_shows_the_last_log(bar):
     callback.on_log(None, state, None, logs={"eval_loss": 2.0, "eval_accuracy": 0.5})
     assert "step 4: evaluation loss 2.0000, accuracy 50.00%\n" in shown.getvalue()
     assert describe_log(LOGS) in callback.training_bar.postfix
+    assert "evaluation" not in callback.training_bar.postfix  # pretraining has its accuracy in the log
     callback.on_log(None, state, None, logs={"train_runtime": 1.0})
+
+
+def test_the_bar_of_fine_tuning_shows_loss_and_metric(bar):
+    callback, state, shown = bar
+    evaluation = {"eval_loss": 0.5, "eval_accuracy": 0.846, "eval_f1": 0.8512, "eval_runtime": 2.0, "epoch": 1.0}
+    callback.on_log(None, state, None, logs={"loss": 0.7479, "grad_norm": 2.928, "epoch": 0.5})
+    assert callback.training_bar.postfix == "loss 0.748, gradient 2.93"
+    callback.on_log(None, state, None, logs=evaluation)
+    assert "step 4: evaluation loss 0.5000, accuracy 84.60%, f1 0.8512\n" in shown.getvalue()
+    expected = "loss 0.748, gradient 2.93, evaluation loss 0.5000, accuracy 84.60%, f1 0.8512"
+    assert callback.training_bar.postfix == expected
+
+
+def test_there_is_one_bar_and_it_has_a_name(bar):
+    callback, state, _ = bar
+    assert callback.training_bar.desc == "Training"
+    for batch in range(1, 8):
+        callback.on_prediction_step(None, state, None, eval_dataloader=[None] * 8)
+        assert callback.training_bar.desc == f"Evaluating {batch / 8:.0%}: "
+    assert callback.prediction_bar is None
+    callback.on_evaluate(None, state, None)
+    assert callback.training_bar.desc == "Training: "
+
+
+def test_an_evaluation_alone_has_a_bar_of_its_own(monkeypatch):
+    shown = io.StringIO()
+    monkeypatch.setattr("sys.stderr", shown)
+    callback, state = RunProgress(), TrainerState()
+    for _ in range(3):
+        callback.on_prediction_step(None, state, None, eval_dataloader=[None] * 3)
+    callback.on_evaluate(None, state, None)
+    assert shown.getvalue().rpartition("\r")[2].startswith("Evaluating: 100%") and callback.prediction_bar is None
 
 
 def test_other_processes_show_nothing(bar):
