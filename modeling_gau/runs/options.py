@@ -284,7 +284,7 @@ def _fields(source: _Source, class_node: ast.ClassDef) -> Iterator[Option]:
             continue
         kind, is_many, choices = _kind(hint)
         default = content["default_factory"]() if "default_factory" in content else content.get("default")
-        nargs = "+" if is_many else "?" if kind is bool and default is not None else None
+        nargs = "+" if is_many else "?" if kind is bool else None
         yield Option(
             name=node.target.id,
             owner=class_node.name,
@@ -364,7 +364,7 @@ def _entry(option: Option, title: str, is_all: bool) -> tuple[str, str]:
     is_short = len(values) <= 40
     kind = {bool: "true|false", int: "N", float: "X", str: "VALUE"}[option.kind]
     written = f"--{option.name} {values if values and is_short else kind}{' ...' if option.nargs == '+' else ''}"
-    if option.nargs == "?" and option.default is not True:
+    if option.nargs == "?" and option.default is False:
         written = f"--{option.name}"
     text = option.help
     if option.owner == "TrainingArguments":
