@@ -66,6 +66,27 @@ def not_beaten(task: GlueTask, compared: Mapping[str, Mapping[str, float]]) -> l
     return [name for name, metrics in compared.items() if name != MODEL and not _is_better(task, model, metrics)]
 
 
+def in_words(metric: str) -> str:
+    return {"pearson": "Pearson correlation", "f1_micro": "micro F1"}.get(metric, metric.replace("_", " "))
+
+
+def comparison(task: GlueTask, compared: Mapping[str, Mapping[str, float]]) -> str:
+    """Says in a sentence whether the model is better than its baselines."""
+    missed, names = not_beaten(task, compared), [name for name in compared if name != MODEL]
+    what = (
+        f"not better than the {' and the '.join(missed)}" if missed else f"better than the {' and the '.join(names)}"
+    )
+    return f"The model is {what} by {in_words(task.key_metric)}."
+
+
+def comparison_rows(compared: Mapping[str, Mapping[str, float]]) -> list[list[object]]:
+    """A header, and the metrics of the model and of each baseline; "-" stands for what is undefined."""
+    columns = list(compared[MODEL])
+    values = {name: [float(metrics[column]) for column in columns] for name, metrics in compared.items()}
+    header = ["", *(column.replace("_", " ") for column in columns)]
+    return [header, *([name, *("-" if math.isnan(value) else value for value in row)] for name, row in values.items())]
+
+
 def _is_better(task: GlueTask, model: Mapping[str, float], baseline: Mapping[str, float]) -> bool:
     own, other = float(model[task.key_metric]), float(baseline[task.key_metric])
     if math.isnan(other):  # the mean

@@ -4,7 +4,7 @@
 They come from `run.json` alone, so that a study can rewrite a card with the results of all seeds.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ from transformers import PreTrainedConfig
 
 from ..runs.model_card import ModelCardFacts
 from ..runs.run_record import describe_device, describe_precision
-from ..runs.tables import code_span, literal_text
+from ..runs.tables import code_span, literal_text, markdown
+from .baselines import MODEL, comparison, comparison_rows, in_words
+from .classes import class_table, confusion_table
 from .tasks import BENCHMARKS, GlueTask
 
 
@@ -42,6 +44,7 @@ def card_facts(
     arguments, results, base = record["arguments"], record["results"], record["base_model"]
     repo_id, is_local = repo_id or record["hub_model_id"], bool(arguments["train_file"])
     metrics, benchmark = card_metrics(task, results), BENCHMARKS[task.benchmark]
+    names = [name for _, name in sorted((int(index), name) for index, name in config.id2label.items())]
     seeds = {seed: card_metrics(task, other) for seed, other in (runs or {}).items()}
     by_seed = {name: {seed: values[name] for seed, values in seeds.items() if name in values} for name in metrics}
     return ModelCardFacts(
@@ -49,23 +52,26 @@ def card_facts(
         task="text-classification",
         config=config,
         repo_id=repo_id,
-        example=benchmark.example_of(task),
+        example=local_example(record, task) if task.is_local else benchmark.example_of(task),
+        purpose=purpose(record, task, names) if task.is_local else None,
         license=arguments["license"],
         language=arguments["language"],
         base_model=base and base["name"],
         base_model_is_local=bool(base and base["is_local"]),
         datasets=() if is_local else [benchmark.hub_dataset],
-        data_description=describe_data(arguments, config, task),
+        data_description=describe_data(arguments, names, task),
+        data_table=rows_table(record),
         n_parameters=results["train_parameters"],
         training=training_rows(record),
         task_metrics=metrics,
         split_of_metric={name: split_of(task, name) for name in metrics},
         seed_metrics=by_seed if len(seeds) > 1 else {},
+        details=details(record, task, names, output_dir),
         eval_dataset=None if is_local else benchmark.hub_dataset,
         eval_dataset_name=f"{arguments['task_name'] or 'local data'} (local files)" if is_local else benchmark.title,
         eval_config=None if is_local else task.name,
         eval_split=task.evaluation_splits["eval"],
-        limits=limits(arguments, grid_points),
+        limits=[*limits(arguments, grid_points), *(limits_of_data(record, task) if task.is_local else ())],
         software={
             name: record["software"][name]
             for name in ("transformers", "torch", "accelerate", "datasets", "tokenizers")
@@ -111,8 +117,7 @@ def training_rows(record: Mapping[str, Any]) -> dict[str, object]:
     }
 
 
-def describe_data(arguments: Mapping[str, Any], config: PreTrainedConfig, task: GlueTask) -> str:
-    names = [name for _, name in sorted((int(index), name) for index, name in config.id2label.items())]
+def describe_data(arguments: Mapping[str, Any], names: Sequence[str], task: GlueTask) -> str:
     kind = "any number of the classes" if task.is_multi_label else "classes"
     what = "a score" if task.is_regression else f"{kind}: {', '.join(map(literal_text, names))}"
     benchmark = BENCHMARKS[task.benchmark]
@@ -136,4 +141,87 @@ def limits(arguments: Mapping[str, Any], grid_points: int) -> list[str]:
         sentences.append(
             f"The evaluation rows also chose {' and '.join(chosen)}: expect slightly worse results on other rows."
         )
+    return sentences
+
+
+# Files of one's own
+
+# Language -> a text, and one to make a pair with. English is left to the card, except for pairs.
+_EXAMPLES: Mapping[str, tuple[str, str]] = {
+    "de": ("Der Zug nach Hamburg fährt heute zehn Minuten später.", "Der Zug hat Verspätung."),
+    "es": ("El tren a Sevilla sale hoy diez minutos más tarde.", "El tren lleva retraso."),
+    "fr": ("Le train pour Lyon part aujourd'hui dix minutes plus tard.", "Le train a du retard."),
+}
+_FEW_ROWS = 20
+
+
+def local_example(record: Mapping[str, Any], task: GlueTask) -> str | tuple[str, str] | None:
+    """A neutral text, or pair, in the language of the card."""
+    (language, *_), rows = record["arguments"]["language"] or [None], record.get("rows", {})
+    if language in ("zh", "zho") or (language is None and rows.get("train", {}).get("is_chinese")):
+        return BENCHMARKS["clue"].example_of(task)
+    if language in _EXAMPLES:
+        first, second = _EXAMPLES[language]
+        return (first, second) if len(task.text_columns) == 2 else first
+    return BENCHMARKS["glue"].example_of(task)
+
+
+def purpose(record: Mapping[str, Any], task: GlueTask, names: Sequence[str]) -> str:
+    """What the model is for, and how good it is beside the baselines."""
+    text = "a pair of texts" if len(task.text_columns) == 2 else "a text"
+    classes = ", ".join(map(literal_text, names))
+    if task.is_regression:
+        scores = record.get("rows", {}).get("train", {}).get("scores")
+        known = " Those of the training rows go from {0:g} to {2:g}.".format(*scores) if scores else ""
+        sentences = [f"Gives {text} a score.{known}"]
+    elif task.is_multi_label:
+        sentences = [f"Names the classes that apply to {text}, any number of these {len(names)}: {classes}."]
+    else:
+        sentences = [f"Sorts {text} into one of {len(names)} classes: {classes}."]
+    compared = record.get("baselines")
+    return " ".join([*sentences, *(how_good(compared, task) if compared else ())])
+
+
+def how_good(compared: Mapping[str, Mapping[str, float]], task: GlueTask) -> list[str]:
+    sentences = []
+    for metric in (task.key_metric, "mean_squared_error") if task.is_regression else (task.key_metric,):
+        values = {name: float(metrics[metric]) for name, metrics in compared.items()}
+        others = [f"{name} {value:.3f}" for name, value in values.items() if name != MODEL and value == value]
+        beside = f" ({', '.join(others)})" if others else ""
+        sentences.append(f"Its {in_words(metric)} on the validation rows is {values[MODEL]:.3f}{beside}.")
+    return [*sentences, comparison(task, compared)]
+
+
+def rows_table(record: Mapping[str, Any]) -> str | None:
+    """Rows and lengths of the splits; nothing for the tasks of a benchmark."""
+    splits = {split: facts for split, facts in record.get("rows", {}).items() if split in ("train", "validation")}
+    if not splits:
+        return None
+    header = ("Split", "Rows", "Shortest (tokens)", "Median", "Longest, after truncation")
+    rows = [(split, facts["rows"], *facts["tokens"]) for split, facts in splits.items()]
+    return markdown([header, *rows])
+
+
+def details(record: Mapping[str, Any], task: GlueTask, names: Sequence[str], output_dir: Path) -> list[str]:
+    """The comparison with baselines, the results by class and the confusion matrix, as far as there are any."""
+    parts = []
+    if record.get("baselines"):
+        about = "Baselines that learned from the same training rows, measured on the same validation rows:"
+        parts += [about, markdown(comparison_rows(record["baselines"]))]
+    if record.get("classes"):
+        parts += ["By class:", markdown(class_table(record["classes"]))]
+    if record.get("confusion"):
+        parts += ["True and predicted classes:", markdown(confusion_table(names, record["confusion"]))]
+        if (output_dir / CONFUSION_PICTURE).is_file():
+            parts.append(f"![Confusion matrix of the validation rows]({CONFUSION_PICTURE})")
+    return parts
+
+
+def limits_of_data(record: Mapping[str, Any], task: GlueTask) -> list[str]:
+    sentences = ["Trained and measured on rows like those described above: text of another kind may fare worse."]
+    if not (task.is_regression or task.is_multi_label):
+        sentences.append("Every input gets one of the classes, even one that none of them fits.")
+    few = [row["class"] for row in record.get("classes", ()) if (row["train"] or 0) < _FEW_ROWS]
+    if few:
+        sentences.append(f"Fewer than {_FEW_ROWS} training rows: {', '.join(map(literal_text, few))}.")
     return sentences

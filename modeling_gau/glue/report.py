@@ -4,11 +4,12 @@
 import csv
 import json
 import math
+import re
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any, TextIO
 
 import numpy as np
@@ -20,7 +21,16 @@ from ..runs.model_card import mean_and_deviation, write_model_card
 from ..runs.run_record import read_record
 from ..runs.state_files import for_json, write_json
 from ..runs.tables import aligned, markdown, write_csv
-from .baselines import BAG_OF_WORDS, MODEL, NEEDS_SCIKIT_LEARN, measure, measure_baselines, not_beaten
+from .baselines import (
+    BAG_OF_WORDS,
+    MODEL,
+    NEEDS_SCIKIT_LEARN,
+    comparison,
+    comparison_rows,
+    measure,
+    measure_baselines,
+    not_beaten,
+)
 from .card import CONFUSION_PICTURE, card_facts
 from .classes import class_rows, confusion_matrix, confusion_table, plot_confusion, printed_classes
 from .data import GlueData
@@ -114,10 +124,12 @@ def _readable_probability(prediction: np.ndarray, probability: np.ndarray) -> st
     return ",".join(f"{value:.4f}" for value, applies in zip(probability, prediction, strict=True) if applies)
 
 
-def report_run(trainer: GlueTrainer, data: GlueData, record: Mapping[str, Any]) -> None:
-    """Writes the model card of a trained model, and prints the results and the files."""
+def report_run(trainer: GlueTrainer, data: GlueData, record: dict[str, Any]) -> None:
+    """Describes the rows in `record`, writes the card of a trained model, and prints the results and the files."""
     output_dir = Path(trainer.args.output_dir)
     if trainer.args.do_train:
+        if data.task.is_local:
+            record["rows"] = describe_rows(data)
         if record.get("confusion"):
             plot_confusion(data.label_names, record["confusion"], output_dir / CONFUSION_PICTURE)
         write_model_card(output_dir, card_facts(record, trainer.model.config, data.task, output_dir))
@@ -132,6 +144,27 @@ def report_run(trainer: GlueTrainer, data: GlueData, record: Mapping[str, Any]) 
     print(f"Wrote to {output_dir}:")
     for path in sorted(output_dir.glob("[!_]*")):  # not the lock of this run
         print(f"  {path.name}{'/' if path.is_dir() else ''}")
+
+
+def describe_rows(data: GlueData) -> dict[str, dict[str, Any]]:
+    """Returns for each labelled split how many `rows` it has, and their shortest, median and longest `tokens`.
+
+    Also whether the text `is_chinese`, and of scores the lowest, mean and highest.
+    """
+    found = {}
+    for split, inputs in data.inputs.items():
+        if "labels" in inputs.column_names:
+            lengths = [len(ids) for ids in inputs["input_ids"]]
+            found[split] = {"rows": len(lengths), "tokens": [min(lengths), int(median(lengths)), max(lengths)]}
+            text = "".join(text for column in data.texts(split) for text in column[:1000])
+            found[split]["is_chinese"] = 4 * len(_HAN.findall(text)) > len(text)
+            if data.task.is_regression:
+                labels = inputs["labels"][:]
+                found[split]["scores"] = [min(labels), fmean(labels), max(labels)]
+    return found
+
+
+_HAN = re.compile("[\u3400-\u9fff]")
 
 
 def _print_evaluations(trainer: GlueTrainer) -> None:
@@ -169,27 +202,18 @@ def _print_results(data: GlueData, results: Mapping[str, float]) -> None:
 
 
 def _print_baselines(task: GlueTask, compared: Mapping[str, Mapping[str, float]]) -> None:
-    columns = list(compared[MODEL])
-    rows = [("compared", *columns)]
-    for name, metrics in compared.items():
-        values = (metrics.get(column, math.nan) for column in columns)
-        rows.append((name, *("-" if math.isnan(value) else f"{value:.4f}" for value in values)))
-    print(aligned(rows))
+    header, *rows = comparison_rows(compared)
+    cells = ([f"{value:.4f}" if isinstance(value, float) else value for value in row] for row in rows)
+    print(aligned([header, *cells]))
     if BAG_OF_WORDS not in compared and not is_sklearn_available():
         print(NEEDS_SCIKIT_LEARN)
-    print(f"{verdict(task, compared)}\n")
-
-
-def verdict(task: GlueTask, compared: Mapping[str, Mapping[str, float]]) -> str:
-    """Says in a sentence or two whether the model is better than its baselines."""
-    missed, names = not_beaten(task, compared), [name for name in compared if name != MODEL]
-    measure = f"by {task.key_metric.replace('_', ' ')}"
-    if not missed:
-        return f"The model is better than the {' and the '.join(names)} {measure}."
-    return (
-        f"The model is NOT better than the {' and the '.join(missed)} {measure}: it is of no use as it is. Check the "
-        "labels, give it more rows or more epochs (--num_train_epochs), or try other rates (--grid learning_rate=...)."
-    )
+    print(comparison(task, compared))
+    if not_beaten(task, compared):
+        print(
+            "As it is, it is of no use. Check the labels, give it more rows or more epochs (--num_train_epochs), or "
+            "try other rates (--grid learning_rate=...)."
+        )
+    print()
 
 
 # A study

@@ -35,12 +35,14 @@ class ModelCardFacts:
         example: text of the usage example, with one `mask_token` in it for fill-mask. A pair is a sentence pair.
         mask_token: the mask token in `example`.
         language, license: Hub identifiers such as "en" and "apache-2.0". There is no default licence.
+        purpose: paragraph of Markdown on what the model is for and how good it is.
         origin: paragraph of Markdown on weights that this run did not train.
         citations: BibTeX entries beside those of the unit and its normalizations.
         base_model: the model that was fine-tuned. A local one (`base_model_is_local`, or a directory of that name) is
             named in the text but not in the front matter.
         datasets: Hub ids of the training data.
         data_description: one sentence on training data that is not on the Hub.
+        data_table: table in Markdown below it.
         n_parameters: number of parameters, tied ones counted once.
         n_tokens: tokens seen in training, repeated ones counted again, padding not counted.
         training: label -> value, for the table of training facts (hyper-parameters, hardware, time); None is left out.
@@ -51,6 +53,7 @@ class ModelCardFacts:
         split_of_metric: metric name -> its split, if that is not `eval_split`; the name then begins with the last
             part of the split: `mismatched_accuracy`.
         seed_metrics: metric name -> its values by seed, if there were several runs; this model's are among them.
+        details: parts of Markdown below the table of metrics: comparisons, results by class.
         eval_dataset, eval_dataset_name, eval_config, eval_split: evaluation data: id, readable name, configuration
             (GLUE: the task) and split.
         software: package -> version.
@@ -65,12 +68,14 @@ class ModelCardFacts:
     mask_token: str = "{mask}"
     language: str | list[str] | None = None
     license: str | None = None
+    purpose: str | None = None
     origin: str | None = None
     citations: Sequence[str] = ()
     base_model: str | None = None
     base_model_is_local: bool = False
     datasets: Sequence[str] = ()
     data_description: str | None = None
+    data_table: str | None = None
     n_parameters: int | None = None
     n_tokens: int | None = None
     training: Mapping[str, object] = field(default_factory=dict)
@@ -80,6 +85,7 @@ class ModelCardFacts:
     task_metrics: Mapping[str, float] = field(default_factory=dict)
     split_of_metric: Mapping[str, str] = field(default_factory=dict)
     seed_metrics: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    details: Sequence[str] = ()
     eval_dataset: str | None = None
     eval_dataset_name: str | None = None
     eval_config: str | None = None
@@ -124,6 +130,7 @@ def write_model_card(output_dir: str | Path, facts: ModelCardFacts) -> Path:
         metric_table=metric_table(facts.task_metrics, facts.seed_metrics),
         evaluated_on=evaluated_on(facts),
         limits=limits(facts),
+        licence=licence_text(facts) if facts.is_gau else None,
         software=", ".join(f"{package} {version}" for package, version in facts.software.items()),
     )
     path = output_dir / "README.md"
@@ -364,6 +371,12 @@ def evaluated_on(facts: ModelCardFacts) -> str:
     config = f" ({literal_text(facts.eval_config)})" if facts.eval_config else ""
     splits = list(dict.fromkeys([facts.eval_split, *facts.split_of_metric.values()]))
     return f"the {' and '.join(splits)} split{'s' if len(splits) > 1 else ''} of {literal_text(data)}{config}"
+
+
+def licence_text(facts: ModelCardFacts) -> str:
+    """The licence of the code, which is known, and that of the weights, which only the user knows."""
+    weights = f"That of the weights is `{facts.license}`." if facts.license else "That of the weights was not named."
+    return f"The licence of the model's code (the Python files) is Apache-2.0. {weights}"
 
 
 def limits(facts: ModelCardFacts) -> list[str]:

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from modeling_gau.glue import baselines
-from modeling_gau.glue.baselines import BAG_OF_WORDS, MODEL, measure_baselines, not_beaten
-from modeling_gau.glue.report import verdict
+from modeling_gau.glue.baselines import BAG_OF_WORDS, MODEL, comparison, measure_baselines, not_beaten
 from modeling_gau.glue.tasks import LOCAL_TASK, PROBLEM_TYPES
 
 
@@ -73,10 +72,11 @@ def test_a_model_that_is_not_better_hears_so():
     classes, scores = task("single_label"), task("regression", ("score",))
     compared = {MODEL: {"accuracy": 0.7}, "majority class": {"accuracy": 0.6}, BAG_OF_WORDS: {"accuracy": 0.7}}
     assert not_beaten(classes, compared) == [BAG_OF_WORDS]
-    assert verdict(classes, compared).startswith("The model is NOT better than the bag of words by accuracy")
+    assert comparison(classes, compared) == "The model is not better than the bag of words by accuracy."
     compared[MODEL] = {"accuracy": 0.71}
     assert (
-        verdict(classes, compared) == "The model is better than the majority class and the bag of words by accuracy."
+        comparison(classes, compared)
+        == "The model is better than the majority class and the bag of words by accuracy."
     )
     mean = {"pearson": "NaN", "mean_squared_error": 2.0}  # as run.json has it
     assert not_beaten(scores, {MODEL: {"pearson": math.nan, "mean_squared_error": 2.0}, "mean": mean}) == ["mean"]

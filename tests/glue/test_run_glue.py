@@ -23,6 +23,7 @@ from transformers import (
 
 import run_glue
 from modeling_gau import GAUForMaskedLM, GAUForSequenceClassification
+from modeling_gau.glue.tasks import BENCHMARKS
 from modeling_gau.glue.trainer import GlueTrainer
 from modeling_gau.runs.locks import lock
 
@@ -107,9 +108,9 @@ def test_a_file_is_compared_with_baselines(tmp_path, reviews, capsys):
     run(tmp_path / "out", **reviews, learning_rate=0, num_train_epochs=1)
     printed = capsys.readouterr().out
     rows = {line[:15].strip(): line.split()[-2:] for line in printed.splitlines()}
-    assert rows["compared"] == ["accuracy", "f1_macro"]
+    assert len(rows["this model"]) == 2
     assert rows["majority class"][0] == "0.5556" and rows["bag of words"] == ["1.0000", "1.0000"]
-    assert "The model is NOT better than" in printed
+    assert "The model is not better than the" in printed and "As it is, it is of no use." in printed
     assert "A new classifier with random weights on the encoder of " in printed
     assert read_json(tmp_path / "out/run.json")["baselines"]["bag of words"]["accuracy"] == 1.0
 
@@ -139,6 +140,26 @@ def test_a_file_shows_which_classes_are_confused_and_every_prediction(tmp_path, 
     )
 
 
+def test_the_card_of_a_file_says_what_a_reader_wants_to_know(tmp_path, reviews, monkeypatch, capsys):
+    options = {"learning_rate": 5e-3, "num_train_epochs": 5, "language": "zh", "run_name": "reviews"}
+    run(tmp_path / "out", **reviews, **options)
+    card = (tmp_path / "out/README.md").read_text(encoding="utf-8")
+    assert "Sorts a text into one of 2 classes: no, yes. Its accuracy on the validation rows is 1.000" in card
+    assert (
+        "(majority class 0.556, bag of words 1.000). The model is not better than the bag of words by accuracy."
+        in card
+    )
+    assert "| train | 25 | 6 | 6 | 6 |" in card and "| validation | 9 |" in card
+    assert "| no | 13 | 5 | 1 | 1 | 1 |" in card and "](confusion.png)" in card
+    assert "Fewer than 20 training rows: no, yes." in card and "Apache-2.0" in card
+    code = card.partition("```python\n")[2].partition("```")[0]
+    assert BENCHMARKS["clue"].example_text in code
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    exec(code, {})
+    assert "score" in capsys.readouterr().out
+
+
 def test_files_with_several_seeds(tmp_path, pretrained):
     scores = [{"text": row["sentence"], "stars": 1.5 + 2 * row["label"]} for row in sentiment(8)]
     data = write(tmp_path / "rows.csv", scores)
@@ -150,7 +171,13 @@ def test_files_with_several_seeds(tmp_path, pretrained):
     summary = read_json(output / "results.json")["tasks"]["local"]
     assert results["eval_pearson"] == pytest.approx(summary["metrics"]["pearson"]["mean"])
     best = output / f"learning_rate-{summary['point']['learning_rate']}" / f"seed-{summary['best_seed']}"
-    assert "| Pearson |" in (best / "README.md").read_text(encoding="utf-8")
+    card = (best / "README.md").read_text(encoding="utf-8")
+    assert "| Pearson |" in card and "Those of the training rows go from 1.5 to 3.5." in card
+    # The pipeline of the card's example gives scores as they are.
+    (first, *_) = read_rows(best / "predictions_validation.tsv")
+    assert first["label"] == "1.5" and list(first) == ["sentence", "label", "prediction"]
+    (answer,) = pipeline("text-classification", model=str(best))([first["sentence"]])
+    assert answer["score"] == pytest.approx(float(first["prediction"]), abs=1e-4)
     assert AutoConfig.from_pretrained(best).problem_type == "regression"
 
 

@@ -131,8 +131,15 @@ def test_what_is_unknown_is_left_out(tmp_path):
     card = write_and_load(tmp_path, ModelCardFacts(model_name="bare", task="fill-mask", config=tiny_config()))
     front_matter = card.data.to_dict()
     assert set(front_matter) == {"library_name", "pipeline_tag", "tags"}
-    assert list(sections(card)) == ["", "How to use", "Limits", "Citation"]
+    assert list(sections(card)) == ["", "How to use", "Limits", "Licence", "Citation"]
     assert "None" not in card.content
+
+
+def test_the_licence_of_the_code_is_known_even_if_that_of_the_weights_is_not(tmp_path):
+    for name, weights in ((None, "That of the weights was not named."), ("mit", "That of the weights is `mit`.")):
+        text = sections(write_and_load(tmp_path, pretraining_facts(license=name)))["Licence"]
+        assert "Apache-2.0" in text and weights in text
+    assert "## Licence" not in write_and_load(tmp_path, glue_facts(config=BertConfig())).text
 
 
 @pytest.mark.parametrize("facts", [pretraining_facts(), glue_facts()], ids=["pretrained", "fine-tuned"])

@@ -1,0 +1,61 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""What the card of a model of one's own files says. `test_run_glue.py` tests a whole card."""
+
+from dataclasses import replace
+
+import pytest
+
+from modeling_gau.glue.baselines import MODEL
+from modeling_gau.glue.card import limits_of_data, local_example, purpose, rows_table
+from modeling_gau.glue.tasks import BENCHMARKS, LOCAL_TASK, PROBLEM_TYPES
+
+
+def task(kind: str, columns=("sentence",)):
+    return replace(LOCAL_TASK, text_columns=columns, metric=kind, problem_type=PROBLEM_TYPES[kind])
+
+
+def record(language=None, **more) -> dict:
+    return {"arguments": {"language": language}, **more}
+
+
+@pytest.mark.parametrize(
+    ("language", "is_chinese", "expected"),
+    [
+        (["zh"], False, BENCHMARKS["clue"].example_text),
+        (None, True, BENCHMARKS["clue"].example_text),
+        (["de", "en"], False, "Der Zug nach Hamburg fährt heute zehn Minuten später."),
+        (["en"], True, None),
+        (None, False, None),
+    ],
+)
+def test_the_example_is_in_the_language_of_the_card(language, is_chinese, expected):
+    facts = record(language, rows={"train": {"is_chinese": is_chinese}})
+    assert local_example(facts, task("single_label")) == expected
+    pair = local_example(facts, task("single_label", ("sentence1", "sentence2")))
+    assert len(pair) == 2 and (expected is None or pair[0][0] == {"新": "昨"}.get(expected[0], expected[0]))
+
+
+def test_what_a_model_is_for():
+    several = purpose(record(), task("multi_label"), ("a", "b*"))
+    assert several == "Names the classes that apply to a text, any number of these 2: a, b\\*."
+    compared = {
+        MODEL: {"pearson": 0.8, "mean_squared_error": 0.5},
+        "mean": {"pearson": "NaN", "mean_squared_error": 2.0},
+        "bag of words": {"pearson": 0.7, "mean_squared_error": 0.75},
+    }
+    facts = record(rows={"train": {"scores": [0.0, 2.5, 5.0]}}, baselines=compared)
+    assert purpose(facts, task("regression", ("sentence1", "sentence2")), ("score",)) == (
+        "Gives a pair of texts a score. Those of the training rows go from 0 to 5. Its Pearson correlation on the "
+        "validation rows is 0.800 (bag of words 0.700). Its mean squared error on the validation rows is 0.500 "
+        "(mean 2.000, bag of words 0.750). The model is better than the mean and the bag of words by Pearson "
+        "correlation."
+    )
+
+
+def test_rows_and_limits():
+    assert rows_table(record()) is None  # a task of a benchmark
+    table = rows_table(record(rows={"train": {"rows": 2400, "tokens": [5, 21, 64]}, "test": {}}))
+    assert table.splitlines()[2:] == ["| train | 2,400 | 5 | 21 | 64 |"]
+    facts = record(classes=[{"class": "rare", "train": 3}, {"class": "frequent", "train": 300}])
+    assert limits_of_data(facts, task("single_label"))[-1] == "Fewer than 20 training rows: rare."
+    assert len(limits_of_data(record(), task("regression"))) == 1
