@@ -28,8 +28,8 @@ quickstart: $(VENV)/.core ## pretrain a small model on text of this machine, eva
 		'  compare attention normalizations and relative positions (--train_file names a text of yours):' \
 		'    python -m modeling_gau.lengths.compare --output_dir outputs/compare' \
 		'  measure the model at other lengths, with n fixed and dynamic:' \
-		'    python -m modeling_gau.lengths --model_name_or_path outputs/quickstart --max_tokens 16384 \' \
-		'        --output_file outputs/lengths.csv'
+		'    python -m modeling_gau.lengths --model_name_or_path outputs/quickstart --lengths 32 128 512 2048 \' \
+		'        --max_tokens 16384 --output_file outputs/lengths.csv'
 
 # Two test processes on one core each. They get whole files, since fixtures are dear, in the order of collection: by
 # default files with few tests come last, and the slowest would end alone. Without OMP_NUM_THREADS=1 every process

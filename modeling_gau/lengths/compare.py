@@ -256,10 +256,12 @@ def report(study: Study, args: argparse.Namespace) -> None:
     lengths = pd.read_csv(study.output_dir / "lengths.csv", dtype={"n": str})
     lines = ordered(losses(lengths, study.file.trainings), args.max_seq_length)
     table = by_length(lines, mean_loss, "loss in nats by length")
-    words = [f"Trained at {args.max_seq_length} tokens, {args.steps} steps of {_STEP_TOKENS:,}, seeds {args.seeds}."]
+    seeds = ", ".join(map(str, args.seeds))
+    words = [f"Trained at {args.max_seq_length} tokens, {args.steps} steps of {_STEP_TOKENS:,}, seeds: {seeds}."]
     measured = sorted({min(args.lengths), args.max_seq_length, max(args.lengths)} & set(args.lengths))
-    words += [f"Lowest loss at {length} tokens: {best(lines, length)}." for length in measured]
-    if len(args.seeds) < 3:
+    if len(lines) > 1:
+        words += [f"Lowest loss at {length} tokens: {best(lines, length)}." for length in measured]
+    if len(lines) > 1 and len(args.seeds) < 3:
         words.append("With fewer than three seeds, differences below 0.1 nats may be chance: --seeds 0 1 2.")
     print(f"\n{aligned(table)}\n", *words, sep="\n")
     text = "\n".join(f"- {word}" for word in words)
