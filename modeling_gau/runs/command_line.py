@@ -13,6 +13,7 @@ from typing import NoReturn
 from transformers.utils.logging import get_verbosity
 
 from ..configuration_gau import GAUError
+from .jobs import limit_threads
 from .options import describe_unknown_options, fail
 
 
@@ -58,6 +59,7 @@ def run_program(main: Callable[[], object]) -> None:
             sys.exit(128 + signal.SIGTERM)
 
         signal.signal(signal.SIGTERM, end)
+    limit_threads()
     try:
         main()
     except (GAUError, OSError, ImportError) as error:

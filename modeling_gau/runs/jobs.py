@@ -1,12 +1,13 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """Many runs as one: processes that need each other's results, as many at a time as there are devices."""
 
+import math
 import os
 import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,9 +63,40 @@ def device_environments(jobs: int | None, needs_cpu: bool) -> list[dict[str, str
     return [cpu] * (jobs or cores)
 
 
-def count_cores() -> int:
-    """The cores that this process may use; macOS does not tell, so there all of them."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+def count_cores(cgroups: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int:
+    """The cores that this process may use, by its affinity and by the quota of its container or job, rounded down.
+
+    Args:
+        cgroups: where Linux mounts control groups, of version 1 or 2.
+        membership: names the groups of this process.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    quota = min(_quotas(cgroups, membership), default=math.inf)
+    return max(1, math.floor(min(cores, quota)))
+
+
+def _quotas(cgroups: Path, membership: Path) -> Iterator[float]:
+    """The cores that each control group above this process grants, as far as it limits them."""
+    for line in membership.read_text().splitlines() if membership.is_file() else ():
+        _, controllers, name = line.split(":", 2)  # no controllers are named in version 2
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        root, names = cgroups / controllers, ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
+        group = root / name.lstrip("/")
+        # In a container, the group may have the name it has outside: then the root alone is there.
+        for folder in (group, *group.parents):
+            files = [folder / file for file in names]
+            if folder.is_relative_to(root) and all(file.is_file() for file in files):
+                quota, period = " ".join(file.read_text() for file in files).split()
+                if quota not in ("max", "-1"):
+                    yield int(quota) / int(period)
+
+
+def limit_threads() -> None:
+    """Gives PyTorch one thread a core where the user has not set their number: it does not see a container's quota."""
+    if {"OMP_NUM_THREADS", "MKL_NUM_THREADS"} & os.environ.keys():
+        return
+    torch.set_num_threads(min(torch.get_num_threads(), count_cores()))
 
 
 @dataclass

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import lru_cache
+from statistics import median
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from transformers.trainer_utils import has_length
 from transformers.utils import logging
 
 from ..configuration_gau import GAUConfig
-from ..text.batches import sum_totals
+from ..text.batches import Totals, sum_totals
 from ..text.masking import IGNORED_LABEL
 
 
@@ -92,6 +93,25 @@ def measure_matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float
     return 2 * size**3 / best
 
 
+def slowdown_by_threads() -> float:
+    """How many times as long a small matrix product takes with all threads as with one: about 1 or less, unless other
+    programs use the cores or there are fewer of them than threads."""
+    threads, matrix = torch.get_num_threads(), torch.ones(256, 256)  # takes no random numbers from the run
+    seconds = []
+    try:
+        for number in (threads, 1):
+            torch.set_num_threads(number)
+            times = []
+            for _ in range(20):
+                begin = time.perf_counter()
+                matrix @ matrix
+                times.append(time.perf_counter() - begin)
+            seconds.append(median(times))
+    finally:
+        torch.set_num_threads(threads)
+    return seconds[0] / seconds[1]
+
+
 def _finish(device: torch.device) -> None:
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
@@ -132,6 +152,7 @@ class Speedometer:
         self.trainer, self.flops, self.peak, self.watch = trainer, flops, None, Stopwatch()
         self._resumed: Mapping[str, Any] = {}
         self._session_seconds = 0.0
+        self._steps, self._best_share, self._is_warned = 0, 0.0, False
 
     def begin(self) -> None:
         """Starts the clocks. Called when training begins, after a checkpoint is loaded."""
@@ -142,6 +163,7 @@ class Speedometer:
             self.peak = measure_matmul_peak(args.device, dtype)
         self.watch.reset()
         self._restart()
+        self._pace_since = 0.0, self.trainer.loader.totals
         self._began, self._tokens_before = time.time(), self.trainer.loader.totals.tokens
         self._hits, self._masked = before.get("masked_hits", 0), before.get("masked", 0)
         self._masked_loss = before.get("masked_loss", 0.0)
@@ -157,6 +179,30 @@ class Speedometer:
     def session_tokens_per_second(self, tokens: int) -> float:
         """Speed since training began or resumed; `tokens` counts the whole run. Only the first process knows it."""
         return (tokens - self._tokens_before) / self._session_seconds
+
+    def count_step(self) -> None:
+        """Warns once if ten steps on a CPU took many times as long as they should."""
+        args = self.trainer.args
+        self._steps += 1
+        if self._steps % 10 or self._is_warned or not self.peak or args.device.type != "cpu" or not args.should_log:
+            return
+        (began, before), self._pace_since = self._pace_since, (self.watch.seconds(), self.trainer.loader.totals)
+        flops = self._flops(_positions_since(before, self.trainer.loader.totals))
+        if not flops:
+            return
+        share = flops / (self.watch.seconds() - began) / self.peak
+        slower, self._best_share = self._best_share / share, max(self._best_share, share)
+        if slower > 5:
+            what = f"Steps take {slower:.0f} times as long as before"
+        elif share < 0.1 and torch.get_num_threads() > 1 and (slower := slowdown_by_threads()) > 2:
+            what = f"Steps are slow: {torch.get_num_threads()} threads take {slower:.0f} times as long as one"
+        else:
+            return
+        self._is_warned = True
+        half = "; --bf16 false helps a CPU without bfloat16 instructions" if args.bf16 else ""
+        logger.warning(
+            f"{what}. The cores are busy, or fewer than they look: end other programs, or set OMP_NUM_THREADS=1{half}."
+        )
 
     def end(self) -> None:
         self._session_seconds = self.watch.seconds()
@@ -206,10 +252,7 @@ class Speedometer:
         the tokens)."""
         loader, seconds = self.trainer.loader, self.watch.seconds() - self._window_began
         now, before = loader.totals, self._before
-        lengths = {
-            length: positions - before.positions_by_length.get(length, 0)
-            for length, positions in now.positions_by_length.items()
-        }
+        lengths = _positions_since(before, now)
         flops = self._flops(lengths)
         sums = torch.tensor(
             [
@@ -248,6 +291,14 @@ class Speedometer:
         if None in rows.values():
             return None
         return sum(rows[length] * positions / length for length, positions in positions_by_length.items())
+
+
+def _positions_since(before: Totals, now: Totals) -> dict[int, int]:
+    """Length of rows -> positions in those that came between."""
+    return {
+        length: positions - before.positions_by_length.get(length, 0)
+        for length, positions in now.positions_by_length.items()
+    }
 
 
 class RunProgress(ProgressCallback):

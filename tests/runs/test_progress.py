@@ -11,7 +11,15 @@ from transformers.trainer_callback import TrainerControl, TrainerState
 
 from modeling_gau import GAUConfig
 from modeling_gau.runs import progress as progress_module
-from modeling_gau.runs.progress import ModelFlops, RunProgress, Stopwatch, describe_log, measure_matmul_peak
+from modeling_gau.runs.progress import (
+    ModelFlops,
+    RunProgress,
+    Speedometer,
+    Stopwatch,
+    describe_log,
+    measure_matmul_peak,
+)
+from modeling_gau.text.batches import Totals
 
 
 def gau(**changes) -> GAUConfig:
@@ -113,6 +121,64 @@ def test_pauses_do_not_count(monkeypatch):
     watch.reset()
     now[0] += 4
     assert watch.seconds() == 4
+
+
+class Pace:
+    """A Speedometer on a CPU whose peak is one row a second, and its clock."""
+
+    def __init__(self, monkeypatch, bf16: bool = False):
+        self.now, self.said = 0.0, []
+        monkeypatch.setattr(progress_module.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(progress_module, "measure_matmul_peak", lambda *_: 1.0)
+        monkeypatch.setattr(progress_module.logger, "warning", self.said.append)
+        args = SimpleNamespace(device=torch.device("cpu"), mixed_precision="no", bf16=bf16, process_index=0)
+        args.should_log = True
+        self.loader = SimpleNamespace(totals=Totals())
+        trainer = SimpleNamespace(args=args, loader=self.loader, model=SimpleNamespace(dtype=torch.float32))
+        self.speed = Speedometer(trainer, SimpleNamespace(row=lambda length: 1.0))
+        self.speed.begin()
+
+    def steps(self, count: int, seconds: float) -> None:
+        for _ in range(count):
+            self.now += seconds
+            self.loader.totals += Totals(positions=8, positions_by_length={8: 8})
+            self.speed.count_step()
+
+
+def test_steps_that_become_many_times_slower_are_told_once(monkeypatch):
+    monkeypatch.setattr(progress_module, "slowdown_by_threads", lambda: 1.0)
+    pace = Pace(monkeypatch, bf16=True)
+    pace.steps(20, 3.0)
+    pace.steps(10, 12.0)
+    assert pace.said == []
+    pace.steps(30, 24.0)
+    (line,) = pace.said
+    assert line.startswith("Steps take 8 times as long as before. ") and "OMP_NUM_THREADS=1; --bf16 false" in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("seconds", "threads", "slowdown", "told"), [(11, 8, 9, 1), (9, 8, 9, 0), (11, 8, 1, 0), (11, 1, 9, 0)]
+)
+def test_steps_that_are_slow_from_the_start(monkeypatch, seconds, threads, slowdown, told):
+    monkeypatch.setattr(progress_module, "slowdown_by_threads", lambda: slowdown)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    pace = Pace(monkeypatch)
+    pace.steps(9, seconds)
+    assert pace.said == []
+    pace.steps(30, seconds)
+    assert len(pace.said) == told
+    assert all(line.startswith("Steps are slow: 8 threads take 9 times as long as one. ") for line in pace.said)
+    assert all("--bf16" not in line for line in pace.said)
+
+
+def test_the_threads_are_as_many_after_measuring_them(monkeypatch):
+    used = [6]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: used[-1])
+    monkeypatch.setattr(torch, "set_num_threads", used.append)
+    state = torch.random.get_rng_state()
+    assert 0.001 < progress_module.slowdown_by_threads() < 1000
+    assert used == [6, 6, 1, 6] and torch.equal(state, torch.random.get_rng_state())
 
 
 LOGS = {
