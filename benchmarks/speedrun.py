@@ -237,7 +237,7 @@ def draw(args: argparse.Namespace) -> None:
     axes.set_xlabel("seconds of training")
     axes.set_ylabel("training loss of [MASK] (nats)")
     axes.set_xlim(left=0)
-    axes.legend(frameon=False, fontsize=8)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)  # beside the lines, not on them
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(args.figure)
