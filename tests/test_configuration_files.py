@@ -37,6 +37,9 @@ SCRIPT_ARGUMENTS = {
 }
 
 
+OWN_FILES = ("my-csv", "my-labels", "my-pairs", "my-scores")
+
+
 def preset_paths() -> list[Path]:
     return sorted((CONFIGURATION / "models").iterdir())
 
@@ -114,7 +117,7 @@ def test_recipe_and_its_command_parse(path, monkeypatch):
     assert model_arguments.config_name in (None, *PRESET_SIZES)
     if path.parent.name == "glue":
         glue_arguments, _, study = others
-        assert path.stem in ("clue", "glue", "tiny-cpu") or path.stem == glue_arguments.task_name
+        assert path.stem in ("clue", "glue", "tiny-cpu", *OWN_FILES) or path.stem == glue_arguments.task_name
         assert arguments.do_train and arguments.do_eval
         if study.seeds is None:
             assert arguments.load_best_model_at_end
@@ -124,7 +127,9 @@ def test_recipe_and_its_command_parse(path, monkeypatch):
 def test_there_is_a_recipe_for_every_script():
     recipes = {(path.parent.name, path.stem) for path in recipe_paths()}
     assert {script for script, _ in recipes} == {"glue", "pretrain", "study"} and ("pretrain", "quickstart") in recipes
-    assert {name for script, name in recipes if script == "glue"} == {"clue", "cola", "glue", "sst2", "tiny-cpu"}
+    assert {name for script, name in recipes if script == "glue"} == {"clue", "cola", "glue", "sst2", "tiny-cpu"} | {
+        *OWN_FILES
+    }
 
 
 @pytest.mark.parametrize(

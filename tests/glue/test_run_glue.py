@@ -160,6 +160,29 @@ def test_the_card_of_a_file_says_what_a_reader_wants_to_know(tmp_path, reviews, 
     assert "score" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("name", "metric"), [("csv", "accuracy"), ("pairs", "accuracy"), ("labels", "f1_micro"), ("scores", "pearson")]
+)
+def test_recipes_run_as_they_are_on_the_files_that_they_describe(name, metric, tmp_path, pretrained, monkeypatch):
+    recipe = Path(run_glue.__file__).parent / f"configuration/recipes/glue/my-{name}.yaml"
+    example = [line[1:].strip() for line in recipe.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+    start = next(number for number, line in enumerate(example) if line.startswith("text,"))
+    header, *rows = example[start : start + 3]
+    monkeypatch.chdir(tmp_path)
+    for split in ("train", "validation"):
+        Path(f"{split}.csv").write_text("\n".join([header, *rows * 2]) + "\n", encoding="utf-8")
+    Path("outputs").mkdir()
+    Path("outputs/quickstart").symlink_to(pretrained)
+    results = run_glue.main(
+        ["--config", str(recipe), "--use_cpu", "--disable_tqdm", "true", "--num_train_epochs", "2"]
+    )
+    assert f"eval_{metric}" in results and results["eval_samples"] == 4
+    output = Path(f"outputs/my-{name}")
+    assert len(read_rows(output / "predictions_validation.tsv")) == 4
+    assert read_json(output / "run.json")["arguments"]["metric_for_best_model"] == metric
+    assert (output / "README.md").exists() and len(list(output.glob("checkpoint-*"))) <= 2
+
+
 def test_files_with_several_seeds(tmp_path, pretrained):
     scores = [{"text": row["sentence"], "stars": 1.5 + 2 * row["label"]} for row in sentiment(8)]
     data = write(tmp_path / "rows.csv", scores)
