@@ -27,7 +27,7 @@ class GlueTrainingArguments(RunArguments):
     """
 
     KEY_METRIC = "key_metric"
-    RATE_AT_768: ClassVar[tuple[float, float]] = (5e-5, 1.66)
+    RATE_AT_768: ClassVar[tuple[float, float]] = (5e-5, 1.3)
 
     do_train: bool = field(
         default=False,

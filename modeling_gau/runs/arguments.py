@@ -273,7 +273,8 @@ class RunArguments(TrainingArguments):
         if self.learning_rate is not None:
             return
         rate, exponent = self.RATE_AT_768
-        self.learning_rate = float(f"{rate * (768 / config.hidden_size) ** exponent:.1e}")
+        width = max(config.hidden_size, 128)  # the smallest that was measured
+        self.learning_rate = float(f"{rate * (768 / width) ** exponent:.1e}")
         if self.should_log:
             print(
                 f"Learning rate {self.learning_rate:g}, chosen for a width of {config.hidden_size} (--learning_rate "

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from modeling_gau import GAUError
+from modeling_gau import GAUConfig, GAUError
 from modeling_gau.glue.arguments import GlueArguments
 from modeling_gau.glue.study import StudyArguments
 from modeling_gau.glue.trainer import GlueTrainingArguments
@@ -232,3 +232,25 @@ def test_steps_of_what_is_switched_off_may_be_anything(tmp_path):
     for values in ({"save_strategy": "no", "save_steps": 0}, {"logging_strategy": "no", "logging_steps": 0}):
         PretrainingArguments(output_dir=str(tmp_path), **values)
     assert PretrainingArguments(output_dir=str(tmp_path), save_total_limit=0).save_total_limit == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "width", "rate"),
+    [
+        (PretrainingArguments, 192, 2.8e-3),
+        (PretrainingArguments, 768, 7e-4),
+        (PretrainingArguments, 64, 4.2e-3),  # that of 128
+        (GlueTrainingArguments, 192, 3e-4),
+        (GlueTrainingArguments, 768, 5e-5),
+    ],
+)
+def test_the_learning_rate_follows_from_the_width(tmp_path, capsys, kind, width, rate):
+    args = kind(output_dir=str(tmp_path), use_cpu=True)
+    assert 0 < args.get_warmup_steps(100) <= 6
+    args.fill_learning_rate(GAUConfig(hidden_size=width))
+    assert args.learning_rate == pytest.approx(rate)
+    assert f"Learning rate {rate:g}, chosen for a width of {width}" in capsys.readouterr().out
+    for given in (0.0, 1e-2):
+        args = kind(output_dir=str(tmp_path), use_cpu=True, learning_rate=given)
+        args.fill_learning_rate(GAUConfig(hidden_size=width))
+        assert args.learning_rate == given and capsys.readouterr().out == ""
