@@ -96,6 +96,19 @@ _PLACES: Mapping[str, Mapping[str, str | None]] = {
     }
     | dict.fromkeys(("cache_dir", "revision", "token", "trust_remote_code")),
 }
+# What a command line without a recipe must say: the class that asks for it, what is missing, and options that say it.
+_NEEDED: Sequence[tuple[str, str, frozenset[str]]] = (
+    (
+        "ModelArguments",
+        "No model: give --model_name_or_path for a checkpoint, or --config_name or --model_type for a new model.",
+        frozenset(("model_name_or_path", "config_name", "model_type", "mnli_checkpoint", "resume_from_checkpoint")),
+    ),
+    (
+        "GlueArguments",
+        "No data: give --task_name, or --train_file, --validation_file or --test_file.",
+        frozenset(("task_name", "train_file", "validation_file", "test_file")),
+    ),
+)
 _RARE = ("logging_nan_inf_filter",)
 _LONGEST_LIST = 16  # values of an option that --help lists
 
@@ -121,8 +134,8 @@ def describe_unknown_options(unknown: Sequence[str], parser: argparse.ArgumentPa
 
 
 def answer(script: str | Path, argv: Sequence[str] | None = None) -> None:
-    """Answers --help, --help-all and an option or value that a script does not know, and ends the program; otherwise
-    returns at once. The options are those of the classes that the script hands to `parse_arguments`."""
+    """Answers --help, --help-all, an option or value that a script does not know and one that is missing, and ends the
+    program; otherwise returns at once. Options are those of the classes that the script hands to `parse_arguments`."""
     script = Path(script)
     options = read_options(script)
     # Each option may be written with dashes too.
@@ -139,6 +152,10 @@ def answer(script: str | Path, argv: Sequence[str] | None = None) -> None:
         sys.exit()
     if unknown:
         fail(describe_unknown_options(unknown, parser))
+    classes = {option.owner for option in options.values()}
+    for name, message, any_of in _NEEDED:
+        if name in classes and "config" not in given and not any_of & vars(given).keys():
+            fail(f"{message} --help shows examples.")
 
 
 class _Parser(argparse.ArgumentParser):

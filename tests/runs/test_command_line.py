@@ -19,7 +19,7 @@ from modeling_gau.runs.command_line import ArgumentParser, run_program
 ROOT = Path(__file__).parents[2]
 PROGRAMS = {
     "run_pretrain.py": ["--output_dir", "out", "--attention_normalization", "softmux"],
-    "run_glue.py": ["--output_dir", "out", "--task_name", "sst3"],
+    "run_glue.py": ["--output_dir", "out", "--task_name", "sst3", "--model_name_or_path", "missing"],
     "examples/lora.py": [],
     "modeling_gau.export": ["--model_name_or_path", "missing", "--output_dir", "out"],
     "modeling_gau.gau_alpha": ["--input", "missing", "--output", "out"],

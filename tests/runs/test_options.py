@@ -109,6 +109,25 @@ def test_a_wrong_option_is_one_line(word, message, capsys):
     assert shown.startswith("error: ") and shown.count("\n") == 1 and message in shown
 
 
+@pytest.mark.parametrize(
+    ("script", "words", "message"),
+    [
+        (PRETRAIN, "", "No model: give --model_name_or_path"),
+        (GLUE, "--task_name rte", "No model: give --model_name_or_path"),
+        (GLUE, "--model_name_or_path out", "No data: give --task_name, or --train_file"),
+        (PRETRAIN, "--resume_from_checkpoint last", None),
+        (GLUE, "--task_name rte --mnli_checkpoint mnli", None),
+        (GLUE, "--config recipe.yaml", None),
+    ],
+)
+def test_what_is_missing_is_named(script, words, message, capsys):
+    if message is None:
+        assert options.answer(script, words.split()) is None
+    else:
+        code, shown = answer(capsys, script, *words.split())
+        assert code == 2 and shown.startswith(f"error: {message}") and shown.count("\n") == 1
+
+
 def test_what_the_run_takes_passes(capsys):
     words = "--config any.yaml --bf16 --tf32 false --no_dataloader_pin_memory --mixed-lengths 64 128 --streaming false"
     options.answer(PRETRAIN, words.split())
