@@ -600,6 +600,9 @@ ARGUMENTS[GlueTrainingArguments] = _RUN | {
     "layerwise_lr_decay": ((1, 0.9, 1e-9), (0, -1, 1.1, NAN, INF)),
     "early_stopping_threshold": ((0, 0.1), (-0.1, NAN, INF)),
 }
+# By default a run evaluates and saves every epoch: these have no wrong values alone.
+for name in ("load_best_model_at_end", "save_steps"):
+    del ARGUMENTS[GlueTrainingArguments][name]
 
 
 # An argument -> one that makes every value of it allowed.

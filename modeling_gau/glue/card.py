@@ -68,7 +68,7 @@ def card_facts(
         seed_metrics=by_seed if len(seeds) > 1 else {},
         details=details(record, task, names, output_dir),
         eval_dataset=None if is_local else benchmark.hub_dataset,
-        eval_dataset_name=f"{arguments['task_name'] or 'local data'} (local files)" if is_local else benchmark.title,
+        eval_dataset_name=evaluated_file(arguments) if is_local else benchmark.title,
         eval_config=None if is_local else task.name,
         eval_split=task.evaluation_splits["eval"],
         limits=[*limits(arguments, grid_points), *(limits_of_data(record, task) if task.is_local else ())],
@@ -77,6 +77,11 @@ def card_facts(
             for name in ("transformers", "torch", "accelerate", "datasets", "tokenizers")
         },
     )
+
+
+def evaluated_file(arguments: Mapping[str, Any]) -> str:
+    file = Path(arguments["validation_file"] or arguments["train_file"]).name
+    return f"{arguments['task_name']} (local files)" if arguments["task_name"] else f"the local file {file}"
 
 
 def split_of(task: GlueTask, name: str) -> str:
@@ -211,7 +216,14 @@ def details(record: Mapping[str, Any], task: GlueTask, names: Sequence[str], out
     if record.get("classes"):
         parts += ["By class:", markdown(class_table(record["classes"]))]
     if record.get("confusion"):
-        parts += ["True and predicted classes:", markdown(confusion_table(names, record["confusion"]))]
+        table = confusion_table(names, record["confusion"])
+        is_matrix = len(table[0]) == len(names) + 1
+        about = (
+            "Validation rows by true class (down) and predicted class (across):"
+            if is_matrix
+            else "Most frequent mistakes:"
+        )
+        parts += [about, markdown(table)]
         if (output_dir / CONFUSION_PICTURE).is_file():
             parts.append(f"![Confusion matrix of the validation rows]({CONFUSION_PICTURE})")
     return parts

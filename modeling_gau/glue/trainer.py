@@ -104,15 +104,15 @@ class GlueTrainingArguments(RunArguments):
                 raise GAUError(f"--early_stopping_patience must be at least 1, got {self.early_stopping_patience}.")
             # A resumed run must know how many evaluations brought nothing.
             self.restore_callback_states_from_checkpoint = True
-            if self.eval_strategy == IntervalStrategy.NO:
-                self.eval_strategy = IntervalStrategy.EPOCH
+            if self.eval_strategy == "no":
+                self.eval_strategy = "epoch"
         if self.eval_strategy is None:
             evaluates = self.do_train and (self.do_eval or stops_early or bool(self.load_best_model_at_end))
-            self.eval_strategy = IntervalStrategy.EPOCH if evaluates else IntervalStrategy.NO
+            self.eval_strategy = "epoch" if evaluates else "no"
         if self.save_strategy is None:
-            evaluates = self.eval_strategy != IntervalStrategy.NO
-            self.save_strategy = SaveStrategy(self.eval_strategy if evaluates else "steps")
-            if self.save_strategy == SaveStrategy.EPOCH and self.save_total_limit is None:
+            evaluates = self.eval_strategy != "no"
+            self.save_strategy = self.eval_strategy if evaluates else "steps"
+            if self.save_strategy == "epoch" and self.save_total_limit is None:
                 self.save_total_limit = 1  # and the best
         if self.load_best_model_at_end is None:
             every_epoch = self.eval_strategy == "epoch" and self.save_strategy == "epoch"

@@ -104,7 +104,7 @@ def reviews(tmp_path, pretrained) -> dict[str, object]:
     return files | {"text_column": "review", "label_column": "verdict", "model_name_or_path": pretrained}
 
 
-def test_a_file_is_compared_with_baselines(tmp_path, reviews, capsys):
+def test_a_file_is_compared_with_baselines(tmp_path, reviews, capsys, monkeypatch):
     run(tmp_path / "out", **reviews, learning_rate=0, num_train_epochs=1)
     printed = capsys.readouterr().out
     rows = {line[:15].strip(): line.split()[-2:] for line in printed.splitlines()}
@@ -113,6 +113,14 @@ def test_a_file_is_compared_with_baselines(tmp_path, reviews, capsys):
     assert "The model is not better than the" in printed and "As it is, it is of no use." in printed
     assert "A new classifier with random weights on the encoder of " in printed
     assert read_json(tmp_path / "out/run.json")["baselines"]["bag of words"]["accuracy"] == 1.0
+    for module in ("baselines", "report"):
+        monkeypatch.setattr(f"modeling_gau.glue.{module}.is_sklearn_available", lambda: False)
+    run(tmp_path / "without", **reviews, max_steps=1)
+    printed = capsys.readouterr().out
+    assert (
+        "To compare with a bag of words as well: pip install scikit-learn." in printed
+        and "bag of words  " not in printed
+    )
 
 
 def test_a_file_shows_which_classes_are_confused_and_every_prediction(tmp_path, reviews, capsys):
