@@ -2,6 +2,9 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """Fine-tune and evaluate an encoder on tasks of GLUE or CLUE, or on local files.
 
+    python run_glue.py --train_file examples/reviews.csv --validation_file examples/held-out-reviews.csv \\
+        --text_column review --label_column opinion \\
+        --model_name_or_path outputs/pretrained --output_dir outputs/reviews
     python run_glue.py --config configuration/recipes/glue/sst2.yaml --model_name_or_path outputs/pretrained
     python run_glue.py --task_name all --seeds 0 1 2 --do_train --do_eval --do_predict \\
         --model_name_or_path outputs/pretrained --output_dir outputs/glue
@@ -9,8 +12,8 @@
         --model_name_or_path outputs/pretrained --output_dir outputs/rte
     python run_glue.py --dataset_name clue --task_name tnews --data_dir CLUE --model_name_or_path outputs/chinese \\
         --output_dir outputs/tnews
-    python run_glue.py --do_eval --validation_file reviews.csv \\
-        --model_name_or_path outputs/sst2 --output_dir outputs/reviews
+    python run_glue.py --do_eval --validation_file more-reviews.csv --text_column review --label_column opinion \\
+        --model_name_or_path outputs/reviews --output_dir outputs/more-reviews
 
 All arguments of transformers.TrainingArguments work here. Without --do_train, --do_eval and --do_predict, a run trains
 and evaluates. --config names a recipe, --config_name the configuration of a model with random weights.

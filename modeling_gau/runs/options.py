@@ -10,6 +10,7 @@ import ast
 import builtins
 import difflib
 import importlib.util
+import os
 import re
 import shutil
 import sys
@@ -148,7 +149,10 @@ def answer(script: str | Path, argv: Sequence[str] | None = None) -> None:
         option.add_to(parser)
     given, unknown = parser.parse_known_args(words)
     if "help" in given or "help_all" in given:
-        print(help_text(script, options, "help_all" in given, shutil.get_terminal_size().columns))
+        try:
+            print(help_text(script, options, "help_all" in given, shutil.get_terminal_size().columns), flush=True)
+        except BrokenPipeError:  # --help | head
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit()
     if unknown:
         fail(describe_unknown_options(unknown, parser))
