@@ -113,7 +113,11 @@ def load(args: argparse.Namespace, source: str) -> tuple[PreTrainedModel, PreTra
     known = {"model_type" if name in CONFIG_MAPPING else "config_name": name, "config_overrides": overrides or None}
     vocabulary = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
     config = resolve_config(ModelArguments(**known), **vocabulary)
-    return AutoModelForSequenceClassification.from_config(config).eval(), tokenizer
+    model = AutoModelForSequenceClassification.from_config(config).eval()
+    with torch.no_grad():
+        for vector in (parameter for parameter in model.parameters() if parameter.ndim == 1):
+            vector += 0.01 * torch.randn_like(vector)  # an export merges what is equal before training
+    return model, tokenizer
 
 
 def read_rows(args: argparse.Namespace) -> list[dict]:

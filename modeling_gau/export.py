@@ -39,8 +39,15 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from .attention_gau import DEFAULT_ATTENTION_BACKEND
+from .attention_gau import ATTENTION_NORMALIZATIONS, DEFAULT_ATTENTION_BACKEND, eager_attention_forward
 from .configuration_gau import GAUConfig, GAUError
+from .modeling_gau import (
+    GatedAttentionUnit,
+    GAUDistanceBias,
+    GAUForMultipleChoice,
+    GAUForSequenceClassification,
+    GAUPreTrainedModel,
+)
 from .runs.command_line import run_program
 from .runs.models import check_fit, load_tokenizer, load_with_misfits, read_config
 from .runs.recipes import parse_arguments
@@ -59,6 +66,7 @@ INPUT_NAMES = ("input_ids", "attention_mask", "token_type_ids")
 # Largest ||program - model|| / ||model|| of an output. float32 differs only in the order of sums. The int8 bound only
 # catches broken programs: on the random tokens of the check a sound one is up to 0.1 off, on text 0.02.
 TOLERANCES = {None: 1e-4, "int8": 0.3}
+_POOLED = (GAUForMultipleChoice, GAUForSequenceClassification)
 # Narrower weights stay in float32: a classifier costs nothing, and its rounding would go straight into the answer.
 _MIN_QUANTIZED_COLUMNS = 64
 
@@ -99,6 +107,104 @@ class _ServedModel(nn.Module):
         return dict(self.model(**{name: value for name, value in inputs.items() if value is not None}))
 
 
+class _ServedGatedAttentionUnit(GatedAttentionUnit):
+    """A unit that computes the same with fewer and cheaper operators, since ONNX Runtime runs them one by one.
+
+    Query and key are rotated together, in halves instead of pairs of neighbours; attention has no axis of heads. With
+    `first_only`, the output is that of each row's first real token, `(batch, 1, hidden)`, and in the layer's sum
+    correct for that token alone.
+    """
+
+    def __init__(self, unit: GatedAttentionUnit, first_only: bool = False):
+        super().__init__(unit.config, unit.layer_idx)
+        for name, module in unit.named_children():
+            setattr(self, name, module)
+        self.attention_scale, self.attention_sink = unit.attention_scale, unit.attention_sink
+        # By places in the sequence, which full attention without a distance bias does not know.
+        self.needs_places = self.is_local or isinstance(self.position_bias, GAUDistanceBias)
+        self.first_only = first_only and not self.needs_places
+        halves = torch.arange(self.widths[-1]).view(-1, 2).T.flatten()
+        columns = torch.arange(self.i_dense.out_features)
+        columns[-len(halves) :] = columns[-len(halves) :][halves]
+        parts = columns.split((self.widths[0], sum(self.widths[1:]))) if self.first_only else (columns,)
+        self.input_maps = nn.ModuleList([_columns_of(self.i_dense, part) for part in parts])
+        del self.i_dense
+        maps = (self.q_scaleoffset, self.k_scaleoffset)
+        self.scales = nn.Buffer(torch.stack([scale_offset.weight[halves] for scale_offset in maps])[:, None])
+        biases = [scale_offset.bias for scale_offset in maps]
+        has_offsets = biases[0] is not None
+        self.offsets = nn.Buffer(torch.stack([bias[halves] for bias in biases])[:, None]) if has_offsets else None
+
+    def forward(
+        self, hidden_states, position_embeddings, attention_mask=None, query_factor=None, score_shift=None, **kwargs
+    ):
+        visible = None if attention_mask is None else attention_mask.squeeze(1)
+        if self.first_only:
+            gate = self.activation(self.input_maps[0](_first_real(hidden_states, visible)))
+            value, base = self.activation(self.input_maps[1](hidden_states)).split(self.widths[1:], dim=-1)
+        else:
+            gate, value, base = self.activation(self.input_maps[0](hidden_states)).split(self.widths, dim=-1)
+        query, key = self.query_and_key(base, position_embeddings)
+        query, key = self.scaled(query, key, position_embeddings, query_factor, score_shift, value.dtype)
+        if self.first_only:
+            query = _first_real(query, visible)
+        if self.needs_places:
+            attended = self._attend_by_place(query, key, value, attention_mask)
+        else:
+            normalization = ATTENTION_NORMALIZATIONS[self.config.attention_normalization]
+            attended = normalization.weights(query @ key.transpose(-1, -2), visible, self.attention_sink) @ value
+        return self.o_dense(gate * attended), None
+
+    def query_and_key(self, base, position_embeddings):
+        cos, sin = position_embeddings
+        cos, sin = torch.cat((cos, cos), -1).unsqueeze(1), torch.cat((-sin, sin), -1).unsqueeze(1)
+        both = base.unsqueeze(1) * self.scales
+        if self.offsets is not None:
+            both = both + self.offsets
+        first, second = both.chunk(2, -1)
+        both = both * cos + torch.cat((second, first), -1) * sin
+        return both[:, 0], both[:, 1]
+
+    def _attend_by_place(self, query, key, value, attention_mask):
+        attended, _ = eager_attention_forward(
+            self,
+            query.unsqueeze(1),
+            key.unsqueeze(1),
+            value.unsqueeze(1),
+            attention_mask,
+            sliding_window=self.sliding_window,
+            distance_bias=self.position_bias() if isinstance(self.position_bias, GAUDistanceBias) else None,
+            sink=self.attention_sink,
+        )
+        return attended.squeeze(2)
+
+
+def _columns_of(linear: nn.Linear, columns: torch.Tensor) -> nn.Linear:
+    """The map to some columns of another one's output."""
+    part = nn.Linear(linear.in_features, len(columns), bias=linear.bias is not None)
+    part.load_state_dict({name: tensor[columns] for name, tensor in linear.state_dict().items()})
+    return part
+
+
+def _first_real(states: torch.Tensor, visible: torch.Tensor | None) -> torch.Tensor:
+    """`(batch, 1, width)`, each row's first real token."""
+    if visible is None:
+        return states[:, :1]
+    rows = torch.arange(states.shape[0], device=states.device)
+    return states[rows, visible.squeeze(1).int().argmax(-1)].unsqueeze(1)
+
+
+def _serve_units(model: PreTrainedModel) -> None:
+    """Replaces a GAU's units. A classifier of the first token needs no other in the last layer."""
+    if not isinstance(model, GAUPreTrainedModel):
+        return
+    first_only = isinstance(model, _POOLED) and model.config.classifier_pooling == "cls"
+    layers = model.base_model.layers
+    for layer in layers:
+        if type(layer.gau) is GatedAttentionUnit and type(layer.gau.i_dense) is nn.Linear:  # no adapters
+            layer.gau = _ServedGatedAttentionUnit(layer.gau, first_only and layer is layers[-1])
+
+
 def _largest_magnitude(rows: torch.Tensor) -> torch.Tensor:
     return rows.abs().amax(-1, keepdim=True).clamp(min=torch.finfo(rows.dtype).tiny)
 
@@ -134,8 +240,14 @@ class _RowScaledEmbedding(nn.Module):
 
 
 def _scale_rows(module: nn.Module) -> None:
-    """Replaces all that `_quantize_int8` will quantize by modules that compute the same on scaled rows."""
+    """Replaces what `_quantize_int8` will quantize by modules that compute the same on scaled rows.
+
+    The input of a unit is normalized: scaling it would cost 3 % of the time, and change the error of the logits on
+    SST-2 from 0.96 to 0.91 %.
+    """
     for name, child in module.named_children():
+        if isinstance(module, GatedAttentionUnit) and name == "i_dense":
+            continue
         if isinstance(child, nn.Linear) and child.out_features >= _MIN_QUANTIZED_COLUMNS:
             setattr(module, name, _RowScaledLinear(child))
         elif isinstance(child, nn.Embedding) and child.embedding_dim >= _MIN_QUANTIZED_COLUMNS:
@@ -220,6 +332,8 @@ def _write_torch_export(model: PreTrainedModel, inputs: dict[str, torch.Tensor],
 def _write_onnx(model: PreTrainedModel, inputs: dict[str, torch.Tensor], path: Path) -> None:
     names = ("batch", "choices", "sequence") if _has_choices(model) else ("batch", "sequence")
     axes = dict.fromkeys(inputs, dict.fromkeys(range(len(names)), torch.export.Dim.DYNAMIC))
+    outputs = list(model(**inputs))
+    _serve_units(model)  # a copy of the caller's
     program = torch.onnx.export(
         _ServedModel(model).eval(),
         (),
@@ -228,7 +342,7 @@ def _write_onnx(model: PreTrainedModel, inputs: dict[str, torch.Tensor], path: P
         # Naming the axes of one input is enough: the exporter sees that the others are equal.
         dynamic_shapes=axes | {"input_ids": dict(enumerate(names))},
         input_names=list(inputs),
-        output_names=list(model(**inputs)),
+        output_names=outputs,
         verbose=False,
     )
     for node in program.model.graph.all_nodes():

@@ -156,6 +156,37 @@ def test_scaled_rotary_positions(tmp_path, format, rope_type, build):
     assert_equal_outputs(tmp_path / "out", model, [((2, 8), "right"), ((2, 16), "right"), ((3, 40), "left")])
 
 
+SERVED_FIELDS = [
+    *({"attention_normalization": name} for name in ATTENTION_NORMALIZATIONS),
+    {"query_key_offset_init": 1.4},
+    {"use_bias": True, "query_key_offset_init": None},
+    {"relative_position_bias": "distance"},
+    {"relative_position_bias": "rotary"},
+    WINDOW,
+    WINDOW | {"attention_normalization": "softmax_sink", "relative_position_bias": "distance"},
+]
+
+
+@pytest.mark.parametrize("fields", SERVED_FIELDS, ids=lambda fields: "-".join(map(str, fields.values())))
+@pytest.mark.parametrize(
+    ("kind", "pooling"), [(GAUModel, "cls"), *((GAUForSequenceClassification, name) for name in ("cls", "mean"))]
+)
+def test_served_units(kind, pooling, fields, build):
+    """They compute the same, those of a last layer that a classifier reads at one token too."""
+    model = build(kind, **{"num_hidden_layers": 2, "classifier_pooling": pooling} | fields)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter += 0.3 * torch.randn_like(parameter)
+        served = export._serving_copy(model)
+        export._serve_units(served)
+        first_only = kind is GAUForSequenceClassification and pooling == "cls" and "distance" not in fields.values()
+        assert served.base_model.layers[-1].gau.first_only == (first_only and "layer_types" not in fields)
+        for shape, side in SHAPES:
+            inputs = sample_inputs(model, NAMES, shape, side)
+            torch.testing.assert_close(dict(served(**inputs)), dict(model(**inputs)), rtol=1e-4, atol=1e-5)
+
+
 def test_model_does_not_change(tmp_path, instant, monkeypatch, build):
     """What is served is a copy in float32 and evaluation mode, with the outputs that a plain call has."""
     monkeypatch.setitem(
@@ -221,7 +252,7 @@ def test_int8(tmp_path, normalization, build):
         expected = model(**alone).logits
     found = program(inputs)["logits"][:1]
     assert (found - expected).norm() / expected.norm() < 0.1
-    assert (found - program(alone)["logits"]).norm() / expected.norm() < 0.01
+    assert (found - program(alone)["logits"]).norm() / expected.norm() < 0.03
 
 
 # Files
