@@ -61,7 +61,7 @@ $(VENV)/.torch: $(VENV)/.created
 	@touch $@
 
 $(VENV)/.core: setup.py pyproject.toml $(VENV)/.torch
-	$(BIN)/python -m pip install $(PIP_ARGS) --editable ".[plot]"
+	$(BIN)/python -m pip install $(PIP_ARGS) --editable ".[plot,baselines]"
 	@touch $@
 
 $(VENV)/.test: setup.py pyproject.toml $(VENV)/.torch

@@ -41,6 +41,7 @@ class GlueData:
         tokenizer: of the checkpoint.
         inputs: split -> rows as model inputs.
         rows: split -> the same rows with the task's text columns.
+        column_names: how the user calls the text columns.
     """
 
     task: GlueTask
@@ -48,6 +49,7 @@ class GlueData:
     tokenizer: PreTrainedTokenizerBase
     inputs: dict[str, Dataset]
     rows: dict[str, Dataset]
+    column_names: tuple[str, ...]
 
     def texts(self, split: str) -> list[list[str]]:
         """The texts of a split, column by column."""
@@ -95,7 +97,9 @@ def _prepare_data(
     }
     if "train" in inputs:
         args.check_rows(len(inputs["train"]))
-    return GlueData(task, label_names, tokenizer, inputs, splits)
+    given = (glue_args.text_column, glue_args.text_pair_column)
+    column_names = tuple(name or own for own, name in zip(task.text_columns, given, strict=False))
+    return GlueData(task, label_names, tokenizer, inputs, splits, column_names)
 
 
 # Reading

@@ -105,16 +105,21 @@ def write_predictions(folder: Path, data: GlueData, split: str, output: Predicti
     Label and prediction are the name of a class, several names, or a score. Beside classes stands their `probability`.
     """
     task, names = data.task, data.label_names
-    columns: dict[str, Sequence] = dict(zip(task.text_columns, data.texts(split), strict=True))
+    columns: dict[str, Sequence] = {}
     if output.label_ids is not None:
         columns["label"] = [task.readable_prediction(label, names) for label in output.label_ids]
     columns["prediction"] = [task.readable_prediction(prediction, names) for prediction in output.predictions[0]]
     if not task.is_regression:
         columns["probability"] = [_readable_probability(*pair) for pair in zip(*output.predictions, strict=True)]
+    texts = [
+        own if name in ("index", *columns) else name
+        for own, name in zip(task.text_columns, data.column_names, strict=True)
+    ]
+    rows = zip(*data.texts(split), *columns.values(), strict=True)
     with (folder / f"predictions_{split}.tsv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-        writer.writerow(("index", *columns))
-        writer.writerows((index, *row) for index, row in enumerate(zip(*columns.values(), strict=True)))
+        writer.writerow(("index", *texts, *columns))
+        writer.writerows((index, *row) for index, row in enumerate(rows))
 
 
 def _readable_probability(prediction: np.ndarray, probability: np.ndarray) -> str:

@@ -139,13 +139,11 @@ def test_a_file_shows_which_classes_are_confused_and_every_prediction(tmp_path, 
     assert ["no", "5", "0"] in table and ["yes", "0", "4"] in table
     assert (tmp_path / "out/confusion.png").read_bytes().startswith(b"\x89PNG")
     rows = read_rows(tmp_path / "out/predictions_validation.tsv")
-    assert list(rows[0]) == ["sentence", "label", "prediction", "probability"]
-    assert rows[0]["sentence"] == sentiment(1)[0]["sentence"] and len(rows) == 9
+    assert list(rows[0]) == ["review", "label", "prediction", "probability"]
+    assert rows[0]["review"] == sentiment(1)[0]["sentence"] and len(rows) == 9
     assert all(row["label"] == row["prediction"] and 0.5 < float(row["probability"]) <= 1 for row in rows)
     (row,) = read_rows(tmp_path / "out/predictions_test.tsv")
-    assert (
-        list(row) == ["sentence", "prediction", "probability"] and row["sentence"] == 'a "quoted"\ttext\nof two lines'
-    )
+    assert list(row) == ["review", "prediction", "probability"] and row["review"] == 'a "quoted"\ttext\nof two lines'
 
 
 def test_the_card_of_a_file_says_what_a_reader_wants_to_know(tmp_path, reviews, monkeypatch, capsys):
@@ -206,8 +204,8 @@ def test_files_with_several_seeds(tmp_path, pretrained):
     assert "| Pearson |" in card and "Those of the training rows go from 1.5 to 3.5." in card
     # The pipeline of the card's example gives scores as they are.
     (first, *_) = read_rows(best / "predictions_validation.tsv")
-    assert first["label"] == "1.5" and list(first) == ["sentence", "label", "prediction"]
-    (answer,) = pipeline("text-classification", model=str(best))([first["sentence"]])
+    assert first["label"] == "1.5" and list(first) == ["text", "label", "prediction"]
+    (answer,) = pipeline("text-classification", model=str(best))([first["text"]])
     assert answer["score"] == pytest.approx(float(first["prediction"]), abs=1e-4)
     assert AutoConfig.from_pretrained(best).problem_type == "regression"
 
