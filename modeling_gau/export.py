@@ -129,6 +129,8 @@ class _ServedGatedAttentionUnit(GatedAttentionUnit):
         parts = columns.split((self.widths[0], sum(self.widths[1:]))) if self.first_only else (columns,)
         self.input_maps = nn.ModuleList([_columns_of(self.i_dense, part) for part in parts])
         del self.i_dense
+        if isinstance(self.o_dense, _RowScaledLinear):
+            _scale_rows(self.input_maps)
         maps = (self.q_scaleoffset, self.k_scaleoffset)
         self.scales = nn.Buffer(torch.stack([scale_offset.weight[halves] for scale_offset in maps])[:, None])
         biases = [scale_offset.bias for scale_offset in maps]
@@ -240,14 +242,10 @@ class _RowScaledEmbedding(nn.Module):
 
 
 def _scale_rows(module: nn.Module) -> None:
-    """Replaces what `_quantize_int8` will quantize by modules that compute the same on scaled rows.
-
-    The input of a unit is normalized: scaling it would cost 3 % of the time, and change the error of the logits on
-    SST-2 from 0.96 to 0.91 %.
-    """
+    """Replaces what `_quantize_int8` will quantize by modules that compute the same on scaled rows."""
     for name, child in module.named_children():
         if isinstance(module, GatedAttentionUnit) and name == "i_dense":
-            continue
+            continue  # _ServedGatedAttentionUnit takes it apart first
         if isinstance(child, nn.Linear) and child.out_features >= _MIN_QUANTIZED_COLUMNS:
             setattr(module, name, _RowScaledLinear(child))
         elif isinstance(child, nn.Embedding) and child.embedding_dim >= _MIN_QUANTIZED_COLUMNS:
