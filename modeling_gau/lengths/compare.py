@@ -9,7 +9,7 @@ Trains one small model for every normalization and kind of positions on rows of 
 shorter and longer rows, each with n fixed at the length of training and with each row's own where the normalization
 uses n, and writes one table (comparison.md) and one figure (comparison.png). Without --train_file, on the embedded
 corpus. To continue an interrupted comparison, or to add to a finished one, repeat its command: finished runs are kept.
-It is a study (modeling_gau.lengths.study), whose files study.yaml and pretrain.yaml are in the output folder.
+It is a study (modeling_gau.lengths.study), whose file study.yaml is in the output folder.
 """
 
 import argparse
@@ -66,12 +66,13 @@ _START_SECONDS = 15  # of a process: imports, and reading what the first one has
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_command_line(argv)
     check_scripts(ROOT)
-    study = Study(write_study(args), args)
+    study = Study(study_of(args), args)
     if not args.dry_run:
         finished = study.finished()  # raises before hours of work
         with lock(args.output_dir):
             study.prepare_text()
             check_text(study, args)
+            write_study(study)
         print(estimate(study, finished, args))
     run(study)
     if not args.dry_run:
@@ -133,26 +134,28 @@ def trainings(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     return found
 
 
-def write_study(args: argparse.Namespace) -> StudyFile:
-    """Writes the study file and the recipe of its trainings into the output folder."""
-    arms = trainings(args)
+def study_of(args: argparse.Namespace) -> StudyFile:
+    """What to train and to measure."""
+    # Rows of other lengths are cut from other text: each choice of lengths is an evaluation of its own.
+    arms, evaluation = trainings(args), "-".join(["lengths", *map(str, sorted(set(args.lengths)))])
     measured = {"trainings": list(arms), "fixed_n": ["dynamic", "train"], "lengths": args.lengths}
     measured |= {"max_tokens": _EVALUATION_TOKENS, "join_documents": True, "statistics": "none"}
-    study = StudyFile(
-        pretrain_recipe=str(args.output_dir / "pretrain.yaml"),
+    return StudyFile(
+        pretrain_recipe=recipe(args),
         seeds=args.seeds,
         trainings=arms,
         learning_rates=args.learning_rates or [],
         tune_steps=args.steps,
-        evaluations={"lengths": measured},
+        evaluations={evaluation: measured},
     )
-    args.output_dir.mkdir(parents=True, exist_ok=True)
-    head = "Written by modeling_gau.lengths.compare, each time: copy it before you change it."
-    stated = {name: value for name, value in asdict(study).items() if value}
-    for name, content in {"study": stated, "pretrain": recipe(args)}.items():
-        text = yaml.safe_dump(content, sort_keys=False, width=119)
-        (args.output_dir / f"{name}.yaml").write_text(f"# {head}\n\n{text}", encoding="utf-8")
-    return study
+
+
+def write_study(study: Study) -> None:
+    """Writes the study file into the output folder, for those who go on from it."""
+    head = "# Written by modeling_gau.lengths.compare, each time: copy it before you change it."
+    stated = {name: value for name, value in asdict(study.file).items() if value}
+    text = yaml.safe_dump(stated, sort_keys=False, width=119)
+    (study.output_dir / "study.yaml").write_text(f"{head}\n\n{text}", encoding="utf-8")
 
 
 def recipe(args: argparse.Namespace) -> dict[str, Any]:

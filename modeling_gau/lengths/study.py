@@ -87,6 +87,7 @@ def run(study: "Study") -> None:
         for text in study.tuning_report(finished):
             print(text)
         code = runner.run()
+    study.check_text(finished)  # files may have changed meanwhile
     for path in study.write_tables(finished):  # of what there is
         print(f"Wrote {path}")
     if code:
@@ -159,10 +160,14 @@ def words_of(arguments: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def joined(recipe: Path, *parts: Mapping[str, Any]) -> dict[str, Any]:
+def content_of(recipe: Path | Mapping[str, Any]) -> Mapping[str, Any]:
+    return read_recipe(recipe) if isinstance(recipe, Path) else recipe
+
+
+def joined(recipe: Path | Mapping[str, Any], *parts: Mapping[str, Any]) -> dict[str, Any]:
     """Merged arguments on top of a recipe; later ones win, and their `config_overrides` are joined."""
-    merged = {"config": str(recipe)}
-    overrides = [part["config_overrides"] for part in (read_recipe(recipe), *parts) if "config_overrides" in part]
+    merged = {"config": str(recipe)} if isinstance(recipe, Path) else dict(recipe)
+    overrides = [part["config_overrides"] for part in (content_of(recipe), *parts) if "config_overrides" in part]
     for part in parts:
         merged |= part
     return merged | ({"config_overrides": ",".join(overrides)} if "config_overrides" in merged else {})
@@ -177,7 +182,8 @@ class Study:
 
     def __init__(self, file: StudyFile, args: argparse.Namespace):
         self.file, self.args, self.output_dir = file, args, args.output_dir
-        self.pretrain_recipe = ROOT / file.pretrain_recipe
+        given = file.pretrain_recipe
+        self.pretrain_recipe = given if isinstance(given, dict) else ROOT / given
         names = ("train_file", "validation_file", "text_column")
         self.text = {key: vars(args)[key] for key in names if vars(args)[key]}
         self.jobs = [*self._tune(), *(job for seed in file.seeds for job in self._of_seed(seed))]
@@ -244,7 +250,7 @@ class Study:
         return self.output_dir / "held-out.jsonl"
 
     def needs_cpu(self) -> bool:
-        return bool(read_recipe(self.pretrain_recipe).get("use_cpu"))
+        return bool(content_of(self.pretrain_recipe).get("use_cpu"))
 
     def words(self, job: Job) -> list[str]:
         """The command of a job; `<tuned>` stands for a learning rate that is not chosen yet.
@@ -298,7 +304,8 @@ class Study:
         if len(found) > 1:
             raise GAUError(
                 f"{self.output_dir} holds runs trained on different text or with different tokenizers: "
-                f"{'; '.join(', '.join(names) for names in found.values())}. Remove those with the old text."
+                f"{'; '.join(', '.join(names) for names in found.values())}. Remove those with the old text, and "
+                "the tokenizer and held-out.jsonl if they are of it; or choose another --output_dir."
             )
 
     def is_finished(self, job: Job) -> bool:
@@ -364,21 +371,17 @@ class Study:
         """Trains the tokenizer and stores the held-out documents, once for all runs.
 
         Raises:
-            ValueError: the tokenizer in the folder was trained with other arguments.
+            ValueError: the tokenizer or the held-out documents in the folder were made with other arguments.
         """
         folder, partial = self.output_dir / "tokenizer", self.output_dir / "tokenizer.partial"
         given = joined(self.pretrain_recipe, self.text, self.file.tokenizer, {"output_dir": str(partial)})
         _, data_args, *_ = parse_quietly(Job("tokenizer", "tune", {}, ""), words_of(given))
-        before = (load(folder / RECORD_NAME) or {}).get("arguments", {})  # a tokenizer made by hand has no record
-        now = for_json(self.file.tokenizer | self.text)
-        if differing := compare_values(before, now):
-            there = "; ".join(differing.values())
-            raise GAUError(
-                f"{folder} holds a tokenizer trained with other arguments: {there}. Choose another --output_dir, or "
-                "remove that folder."
-            )
+        now, origin = for_json(self.file.tokenizer | self.text), self.held_out_file().with_suffix(".origin.json")
+        check_origin(folder, folder / RECORD_NAME, now)
         given_text = self.args.evaluation_file or self.args.validation_file
         needs_held_out = bool(self.file.evaluations) and not (given_text or self.held_out_file().exists())
+        if self.file.evaluations and not given_text and not needs_held_out:
+            check_origin(self.held_out_file(), origin, for_json(self.text))
         if folder.is_dir() and not needs_held_out:
             return
         splits = read_documents(data_args, 0).splits
@@ -386,6 +389,7 @@ class Study:
         if needs_held_out:
             unfinished = self.held_out_file().with_suffix(".partial")
             splits["validation"].to_json(unfinished)
+            write_json(origin, {"arguments": for_json(self.text)})
             os.replace(unfinished, self.held_out_file())
         if not folder.is_dir():
             documents = some_documents(splits["train"], data_args.tokenizer_characters)
@@ -478,6 +482,19 @@ class Study:
 
 def tune_name(training: str, rate: float) -> str:
     return f"tune/{training}/lr-{rate:g}"
+
+
+def check_origin(path: Path, record: Path, now: Mapping[str, Any]) -> None:
+    """Raises ValueError if `path` was made with other arguments, by its record; what was made by hand has none."""
+    before = load(record)
+    if before is None:
+        return
+    names = before["arguments"].keys() | now.keys()
+    if differing := compare_values(*({name: side.get(name) for name in names} for side in (before["arguments"], now))):
+        raise GAUError(
+            f"{path} was made with other arguments: {'; '.join(differing.values())}. Choose another --output_dir, or "
+            "remove it."
+        )
 
 
 def parse_quietly(job: Job, words: Sequence[str]) -> tuple:

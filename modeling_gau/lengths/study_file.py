@@ -15,6 +15,7 @@ class StudyFile:
     """What to compare. Arguments of a script are mappings of names to values, as in a recipe.
 
     Attributes:
+        pretrain_recipe: what the trainings have in common, a recipe of run_pretrain.py: its path, or what it holds.
         trainings: name -> arguments of run_pretrain.py. `tuned_as` names the training whose learning rate it uses; one
             with a `learning_rate` is not tuned.
         learning_rates: to choose from, unless a training or an ablation has its own `learning_rates`.
@@ -25,7 +26,7 @@ class StudyFile:
         glue_tasks: name of a task -> arguments of run_glue.py for it.
     """
 
-    pretrain_recipe: str
+    pretrain_recipe: str | dict[str, Any]
     seeds: list[int]
     trainings: dict[str, dict]
     learning_rates: list[float] = field(default_factory=list)

@@ -2,12 +2,13 @@
 """`modeling_gau/lengths/compare.py`: which study it makes of its options, and one for real."""
 
 import csv
+import shutil
 
 import pytest
-import yaml
 
 from modeling_gau.lengths import compare
-from modeling_gau.lengths.compare import main, parse_command_line, trainings, write_study
+from modeling_gau.lengths.compare import main, parse_command_line, study_of, trainings, write_study
+from modeling_gau.lengths.study import Study
 from modeling_gau.lengths.study_file import StudyFile
 
 
@@ -45,11 +46,13 @@ def test_the_study_is_written_for_those_who_go_on(tmp_path):
     args = parse(
         tmp_path, "--max_seq_length", "64", "--steps", "7", "--seeds", "1", "2", "--learning_rates", "1e-3", "2e-3"
     )
-    study = write_study(args)
+    study = study_of(args)
+    (tmp_path / "out").mkdir()
+    write_study(Study(study, args))
     assert StudyFile.read(tmp_path / "out" / "study.yaml") == study
     assert study.rates("softmax-rotary") == [1e-3, 2e-3] and study.tune_steps == 7 and study.seeds == [1, 2]
-    assert study.evaluations["lengths"]["lengths"] == [16, 32, 64, 128, 256, 512]
-    recipe = yaml.safe_load((tmp_path / "out" / "pretrain.yaml").read_text())
+    assert study.evaluations["lengths-16-32-64-128-256-512"]["lengths"] == [16, 32, 64, 128, 256, 512]
+    recipe = study.pretrain_recipe
     assert recipe["max_seq_length"] * recipe["per_device_train_batch_size"] == 2048
 
 
@@ -111,8 +114,50 @@ def test_a_comparison_from_end_to_end(small, tmp_path, capsys):
     main([*small, "2"])  # nothing is left to do
     shown = capsys.readouterr().out
     assert "To do: 0 of 2 runs" in shown and "seed-0: " not in shown and "Lowest loss" in shown
+    study = (tmp_path / "out" / "study.yaml").read_text()
     with pytest.raises(ValueError, match=r"max_steps \(2 there, 3 here\)"):
         main([*small, "3"])
+    main([*small, "2", "--dry_run", "--normalizations", "laplace"])
+    assert capsys.readouterr().out.count("[to do]") == 2
+    assert (tmp_path / "out" / "study.yaml").read_text() == study
+    main([*small, "2", "--lengths", "16", "64"])  # measured anew, not trained anew
+    assert "To do: 1 of 2 runs" in capsys.readouterr().out
+    assert "| loss in nats by length | 16 | 64 |" in (tmp_path / "out" / "comparison.md").read_text()
+
+
+def test_a_dry_run_writes_nothing(small, tmp_path, capsys):
+    main([*small, "2", "--dry_run"])
+    assert capsys.readouterr().out.count("[to do]") == 2 and not (tmp_path / "out").exists()
+
+
+def test_other_text_than_that_of_the_tokenizer_or_the_held_out_documents(small, tmp_path):
+    args = parse_command_line([*small, "2"])
+    Study(study_of(args), args).prepare_text()
+    other = parse_command_line(small[:2] + small[6:] + ["2"])  # the embedded corpus
+    with pytest.raises(
+        ValueError, match=r"tokenizer was made with other arguments: .*train_file \(.* there, None here"
+    ):
+        Study(study_of(other), other).prepare_text()
+    shutil.rmtree(tmp_path / "out" / "tokenizer")
+    with pytest.raises(ValueError, match=r"held-out.jsonl was made with other arguments: .*train_file"):
+        Study(study_of(other), other).prepare_text()
+
+
+@pytest.mark.usefixtures("forked_jobs")
+def test_text_that_changes_during_the_comparison(small, tmp_path, monkeypatch):
+    run_one = compare.estimate
+
+    def change_text(*parts):
+        with (tmp_path / "reviews.csv").open("a") as file:
+            file.write("and one more that is bad,1\n")
+        return run_one(*parts)
+
+    main([*small, "2"])
+    table = (tmp_path / "out" / "comparison.md").read_text()
+    monkeypatch.setattr(compare, "estimate", change_text)
+    with pytest.raises(ValueError, match="runs trained on different text"):
+        main([*small, "2", "--seeds", "0", "1"])
+    assert (tmp_path / "out" / "comparison.md").read_text() == table
 
 
 def test_too_little_text_is_refused_before_training(small, tmp_path):
