@@ -214,7 +214,7 @@ def details(record: Mapping[str, Any], task: GlueTask, names: Sequence[str], out
         about = "Baselines that learned from the same training rows, measured on the same validation rows:"
         parts += [about, markdown(comparison_rows(record["baselines"]))]
     if record.get("classes"):
-        parts += ["By class:", markdown(class_table(record["classes"]))]
+        parts += ["By class:", _literal(class_table(record["classes"]))]
     if record.get("confusion"):
         table = confusion_table(names, record["confusion"])
         is_matrix = len(table[0]) == len(names) + 1
@@ -223,10 +223,15 @@ def details(record: Mapping[str, Any], task: GlueTask, names: Sequence[str], out
             if is_matrix
             else "Most frequent mistakes:"
         )
-        parts += [about, markdown(table)]
+        parts += [about, _literal(table)]
         if (output_dir / CONFUSION_PICTURE).is_file():
             parts.append(f"![Confusion matrix of the validation rows]({CONFUSION_PICTURE})")
     return parts
+
+
+def _literal(table: Sequence[Sequence[object]]) -> str:
+    """A Markdown table in which names of classes are no markup."""
+    return markdown([[literal_text(cell) if isinstance(cell, str) else cell for cell in row] for row in table])
 
 
 def limits_of_data(record: Mapping[str, Any], task: GlueTask) -> list[str]:

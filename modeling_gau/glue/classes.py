@@ -130,8 +130,8 @@ def plot_confusion(names: Sequence[str], matrix: Sequence[Sequence[int]], path: 
         if max(map(len, labels)) > (3 if is_large else 8)
         else {}
     )
-    axes.set_xticks(range(len(names)), labels, **slanted)
-    axes.set_yticks(range(len(names)), labels)
+    axes.set_xticks(range(len(names)), labels, parse_math=False, **slanted)  # dollars in names are no formulas
+    axes.set_yticks(range(len(names)), labels, parse_math=False)
     numbered = "" if labels[0][:8] == names[0][:8] else ", by its place in the table"
     axes.set_xlabel(f"predicted class{numbered}")
     axes.set_ylabel("true class")

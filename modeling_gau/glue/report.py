@@ -117,9 +117,15 @@ def write_predictions(folder: Path, data: GlueData, split: str, output: Predicti
     ]
     rows = zip(*data.texts(split), *columns.values(), strict=True)
     with (folder / f"predictions_{split}.tsv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-        writer.writerow(("index", *texts, *columns))
-        writer.writerows((index, *row) for index, row in enumerate(rows))
+        minimal, full = (
+            csv.writer(file, delimiter="\t", lineterminator="\n", quoting=quoting)
+            for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)
+        )
+        minimal.writerow(("index", *texts, *columns))
+        for index, row in enumerate(rows):
+            # Minimal quoting overlooks a carriage return, which readers take for the end of the row.
+            writer = full if any("\r" in cell for cell in row) else minimal
+            writer.writerow((index, *row))
 
 
 def _readable_probability(prediction: np.ndarray, probability: np.ndarray) -> str:

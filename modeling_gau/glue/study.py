@@ -359,7 +359,9 @@ class Study:
             return None
         *parts, args = arguments
         differing = compare_runs(record, describe_arguments(parts, args, compared_files(*parts)))
-        if not (args.do_train and args.do_eval and record.get("trained") and record.get("evaluated")):
+        is_finished = record.get("status") == "finished"
+        both_train = args.do_train and record.get("trained")
+        if is_finished and not (both_train and args.do_eval and record.get("evaluated")):
             # Without one of the stages there are no evaluations during training by default.
             differing = {name: text for name, text in differing.items() if name not in CHOICE_OF_MODEL}
         # New seeds or points may change which model of mnli is best: then the runs that start from it are repeated.
@@ -371,7 +373,7 @@ class Study:
                 f"{run.output_dir} holds a run that was made with other arguments: {'; '.join(differing.values())}. "
                 "Give another --output_dir, or repeat all runs with --overwrite_output_dir."
             )
-        return record if record.get("status") == "finished" and not differing else None
+        return record if is_finished and not differing else None
 
     def _arguments_of(self, run: Run) -> Arguments:
         glue_args = self._data_of(run.task)

@@ -102,6 +102,11 @@ class GlueTrainingArguments(RunArguments):
         if stops_early:
             if self.early_stopping_patience < 1:
                 raise GAUError(f"--early_stopping_patience must be at least 1, got {self.early_stopping_patience}.")
+            if self.load_best_model_at_end is False:
+                raise GAUError(
+                    f"--early_stopping_patience {self.early_stopping_patience} keeps the best model: leave out "
+                    "--load_best_model_at_end false, or --early_stopping_patience."
+                )
             # A resumed run must know how many evaluations brought nothing.
             self.restore_callback_states_from_checkpoint = True
             if self.eval_strategy == "no":

@@ -47,10 +47,10 @@ def code_span(text: str) -> str:
 
 
 def cell_text(value: object) -> str:
-    """A cell of a Markdown table: numbers with four digits or with separators of thousands, text without pipes and
-    HTML."""
+    """A cell of a Markdown table: numbers with four digits or with separators of thousands, text without HTML and
+    without pipes, which may be escaped already."""
     if not isinstance(value, (int, float)) or isinstance(value, bool):
-        return " ".join(str(value).split()).replace("|", "\\|").replace("<", "&lt;")
+        return re.sub(r"(?<!\\)\|", r"\\|", " ".join(str(value).split())).replace("<", "&lt;")
     if isinstance(value, int) or (math.isfinite(value) and abs(value) >= 1000):
         return f"{value:,.0f}"
     return f"{value:.4g}"

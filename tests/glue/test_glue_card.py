@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from modeling_gau.glue.baselines import MODEL
-from modeling_gau.glue.card import limits_of_data, local_example, purpose, rows_table
+from modeling_gau.glue.card import details, limits_of_data, local_example, purpose, rows_table
 from modeling_gau.glue.tasks import BENCHMARKS, LOCAL_TASK, PROBLEM_TYPES
 
 
@@ -50,6 +50,15 @@ def test_what_a_model_is_for():
         "(mean 2.000, bag of words 0.750). The model is better than the mean and the bag of words by Pearson "
         "correlation."
     )
+
+
+def test_names_of_classes_are_no_markup_of_tables(tmp_path):
+    row = {"train": 3, "validation": 1, "precision": 0.5, "recall": 1.0, "f1": 0.75}
+    names = ["[x](http://a.b)", "a|*b*"]
+    facts = record(classes=[{"class": name, **row} for name in names], confusion=[[1, 0], [1, 2]])
+    text = "\n".join(details(facts, task("single_label"), names, tmp_path))
+    assert r"| true \\ predicted | \[x\](http://a.b) | a\|\*b\* |" in text
+    assert r"| a\|\*b\* | 3 | 1 | 0.5 | 1 | 0.75 |" in text and "[x]" not in text
 
 
 def test_rows_and_limits():

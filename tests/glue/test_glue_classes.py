@@ -47,4 +47,5 @@ def test_of_many_classes_the_frequent_confusions_are_listed():
 def test_the_picture_of_a_confusion_matrix(tmp_path):
     path = tmp_path / "confusion.png"
     assert plot_confusion(["好", "坏"], [[3, 0], [0, 0]], path) == path and path.stat().st_size > 5000
+    assert plot_confusion(["$10_or_$20", "$x^{$"], [[3, 0], [1, 2]], path) == path  # no formulas
     assert plot_confusion([str(number) for number in range(40)], np.eye(40, dtype=int).tolist(), path) is None

@@ -286,6 +286,21 @@ def test_predictions_may_be_asked_for_later(tmp_path, start):
     assert (tmp_path / "out/submission/CoLA.tsv").read_text() == "index\tprediction\n0\t1\n"
 
 
+@pytest.mark.parametrize("is_finished", [False, True])
+def test_an_interrupted_run_keeps_its_choice_of_the_model(tmp_path, is_finished):
+    run_study(tmp_path, "mrpc", Runs(), ("do_train", "do_eval"), metric_for_best_model="f1")
+    path = tmp_path / "out/mrpc/seed-0/run.json"
+    content = json.loads(path.read_text()) | {"evaluated": False}
+    if not is_finished:
+        content = {"arguments": content["arguments"], "status": "stopped by SIGTERM"}
+    path.write_text(json.dumps(content))
+    if is_finished:  # only the evaluation is missing: no model is chosen
+        run_study(tmp_path, "mrpc", Runs(), metric_for_best_model="accuracy")
+        return
+    with pytest.raises(ValueError, match=r"metric_for_best_model \(f1 there, accuracy here\)"):
+        run_study(tmp_path, "mrpc", Runs(), metric_for_best_model="accuracy")
+
+
 def test_an_evaluation_is_no_training(tmp_path):
     run_study(tmp_path, "cola", Runs(lambda *_: 0.1), ("do_eval",))
     study = run_study(tmp_path, "cola", runs := Runs(lambda *_: 0.9))

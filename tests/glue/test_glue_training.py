@@ -54,6 +54,10 @@ def test_unknown_best_metric(tmp_path):
     [
         ({"layerwise_lr_decay": 0.0}, "--layerwise_lr_decay must be above 0 and at most 1, got 0.0"),
         ({"layerwise_lr_decay": 1.1}, "--layerwise_lr_decay must be above 0 and at most 1, got 1.1"),
+        (
+            {"early_stopping_patience": 2, "load_best_model_at_end": False},
+            "--early_stopping_patience 2 keeps the best model: leave out --load_best_model_at_end false",
+        ),
         ({"early_stopping_patience": 0}, "--early_stopping_patience must be at least 1, got 0"),
     ],
 )

@@ -124,7 +124,8 @@ def test_a_file_is_compared_with_baselines(tmp_path, reviews, capsys, monkeypatc
 
 
 def test_a_file_shows_which_classes_are_confused_and_every_prediction(tmp_path, reviews, capsys):
-    unlabelled = write(tmp_path / "new.csv", [{"review": 'a "quoted"\ttext\nof two lines'}])
+    texts = ['a "quoted"\ttext\nof two lines', "a lone\rcarriage return"]
+    unlabelled = write(tmp_path / "new.csv", [{"review": text} for text in texts])
     flags = ("do_train", "do_eval", "do_predict")
     run(tmp_path / "out", *flags, **reviews, test_file=unlabelled, learning_rate=5e-3, num_train_epochs=5)
     table = [line.split() for line in capsys.readouterr().out.splitlines()]
@@ -142,8 +143,8 @@ def test_a_file_shows_which_classes_are_confused_and_every_prediction(tmp_path, 
     assert list(rows[0]) == ["review", "label", "prediction", "probability"]
     assert rows[0]["review"] == sentiment(1)[0]["sentence"] and len(rows) == 9
     assert all(row["label"] == row["prediction"] and 0.5 < float(row["probability"]) <= 1 for row in rows)
-    (row,) = read_rows(tmp_path / "out/predictions_test.tsv")
-    assert list(row) == ["review", "prediction", "probability"] and row["review"] == 'a "quoted"\ttext\nof two lines'
+    rows = read_rows(tmp_path / "out/predictions_test.tsv")
+    assert list(rows[0]) == ["review", "prediction", "probability"] and [row["review"] for row in rows] == texts
 
 
 def test_the_card_of_a_file_says_what_a_reader_wants_to_know(tmp_path, reviews, monkeypatch, capsys):

@@ -28,6 +28,7 @@ def test_text_of_users_is_no_markup():
     }
     assert {text: literal_text(text) for text in shown} == shown
     assert cell_text("<b>a|b\n") == "&lt;b>a\\|b"
+    assert cell_text(literal_text("a|b")) == "a\\|b"
 
 
 def test_code_has_a_longer_fence_than_what_is_in_it():
