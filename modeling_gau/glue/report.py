@@ -124,7 +124,7 @@ def write_predictions(folder: Path, data: GlueData, split: str, output: Predicti
         minimal.writerow(("index", *texts, *columns))
         for index, row in enumerate(rows):
             # Minimal quoting overlooks a carriage return, which readers take for the end of the row.
-            writer = full if any("\r" in cell for cell in row) else minimal
+            writer = full if any("\r" in str(cell) for cell in row) else minimal
             writer.writerow((index, *row))
 
 
@@ -219,7 +219,7 @@ def _print_baselines(task: GlueTask, compared: Mapping[str, Mapping[str, float]]
     if BAG_OF_WORDS not in compared and not is_sklearn_available():
         print(NEEDS_SCIKIT_LEARN)
     print(comparison(task, compared))
-    if not_beaten(task, compared):
+    if any(name != BAG_OF_WORDS for name in not_beaten(task, compared)):  # an answer that reads no text
         print(
             "As it is, it is of no use. Check the labels, give it more rows or more epochs (--num_train_epochs), or "
             "try other rates (--grid learning_rate=...)."
@@ -247,8 +247,9 @@ def report_study(study: Study) -> dict[str, object]:
     print(f"\n{aligned(rows, left=2)}\n")
     print("\n".join(notes(study)))
     submission = [] if is_local else _submit(output_dir / SUBMISSION_FORMATS[benchmark.name].folder, study)
-    for runs in study.chosen.values() if is_local else ():
-        print(f"Best model on the validation rows: {best_run(runs).output_dir}")
+    for best in map(best_run, study.chosen.values()) if is_local else ():
+        if math.isfinite(run_score(best)):
+            print(f"Best model on the validation rows: {best.output_dir}")
     print("Wrote", ", ".join(map(str, [tables, numbers, results, *submission])), flush=True)
     return summary
 

@@ -47,8 +47,8 @@ def test_what_a_model_is_for():
     assert purpose(facts, task("regression", ("sentence1", "sentence2")), ("score",)) == (
         "Gives a pair of texts a score. Those of the training rows go from 0 to 5. Its Pearson correlation on the "
         "validation rows is 0.800 (bag of words 0.700). Its mean squared error on the validation rows is 0.500 "
-        "(mean 2.000, bag of words 0.750). The model is better than the mean and the bag of words by Pearson "
-        "correlation."
+        "(mean 2.000, bag of words 0.750). The model is better than the mean by mean squared error and the bag of "
+        "words by Pearson correlation."
     )
 
 

@@ -454,6 +454,14 @@ def test_scores_that_are_not_defined_leave_a_mark_and_no_error(tmp_path):
     assert rows[1] == ["stsb", "pearson", "-", "-", "50.00", "-"]
 
 
+def test_without_a_score_no_model_is_the_best(tmp_path, capsys):
+    files = {"train_file": write(tmp_path / "a.csv", [{"sentence": "a", "label": "x"}])}
+    task = replace(LOCAL_TASK, label_names=("score",), metric="regression", problem_type="regression")
+    run_study(tmp_path, None, Runs(lambda *_: math.nan, task=task), check=lambda *_: task, **files)
+    printed = capsys.readouterr().out
+    assert "Wrote " in printed and "Best model" not in printed
+
+
 # Submission
 
 
