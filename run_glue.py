@@ -68,8 +68,9 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     datasets.utils.logging.set_verbosity(args.get_process_log_level())
     run = partial(run_once, card_args)
     if study_args.is_asked_for(glue_args):
-        args.fill_learning_rate(choose_base_config(model_args, glue_args))
         study = Study(model_args, glue_args, args, study_args, fine_tune=run)
+        if args.do_train and "learning_rate" not in dict(study.points[0]):
+            args.fill_learning_rate(choose_base_config(model_args, glue_args))
         study.check_repositories()
         with sole_owner(args):
             study.run(report_study)

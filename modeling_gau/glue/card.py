@@ -238,7 +238,8 @@ def limits_of_data(record: Mapping[str, Any], task: GlueTask) -> list[str]:
     sentences = ["Trained and measured on rows like those described above: text of another kind may fare worse."]
     if not (task.is_regression or task.is_multi_label):
         sentences.append("Every input gets one of the classes, even one that none of them fits.")
-    few = [row["class"] for row in record.get("classes", ()) if (row["train"] or 0) < _FEW_ROWS]
+    counts = {row["class"]: row["train"] for row in record.get("classes", ())}
+    few = [name for name, rows in counts.items() if rows is not None and rows < _FEW_ROWS]
     if few:
         sentences.append(f"Fewer than {_FEW_ROWS} training rows: {', '.join(map(literal_text, few))}.")
     return sentences

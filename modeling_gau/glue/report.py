@@ -56,28 +56,36 @@ def evaluate(trainer: GlueTrainer, data: GlueData, record: dict[str, Any]) -> di
             metrics |= output.metrics | {f"{prefix}_samples": len(data.inputs[split])}
             if trainer.is_world_process_zero():
                 write_predictions(Path(trainer.args.output_dir), data, split, output)
-                record |= describe_evaluation(data, split, output) if data.task.is_local else {}
+                record |= describe_evaluation(data, split, output, record) if data.task.is_local else {}
     trainer.save_metrics("eval", metrics)
     return metrics
 
 
-def describe_evaluation(data: GlueData, split: str, output: PredictionOutput) -> dict[str, Any]:
-    """What the record holds beside metrics: `baselines` and, unless labels are scores, `classes` and `confusion`."""
-    found: dict[str, Any] = {"baselines": compare_with_baselines(data, split, output)}
+def describe_evaluation(
+    data: GlueData, split: str, output: PredictionOutput, earlier: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the record holds beside metrics: `baselines` and, unless labels are scores, `classes` and `confusion`.
+
+    Without training rows there are no `baselines`, and the numbers of rows by class are those of the `earlier` record.
+    """
+    found: dict[str, Any] = {}
+    if "train" in data.inputs:
+        found["baselines"] = compare_with_baselines(data, split, output)
     if data.task.is_regression:
         return found
     train = data.inputs["train"]["labels"][:] if "train" in data.inputs else None
     predictions, references = output.predictions[0], output.label_ids
     found["classes"] = class_rows(data.label_names, predictions, references, train)
+    if train is None:
+        counts = {row["class"]: row["train"] for row in earlier.get("classes", ())}
+        found["classes"] = [row | {"train": counts.get(row["class"])} for row in found["classes"]]
     if not data.task.is_multi_label:
         found["confusion"] = confusion_matrix(predictions, references, len(data.label_names)).tolist()
     return found
 
 
 def compare_with_baselines(data: GlueData, split: str, output: PredictionOutput) -> dict[str, dict[str, float]]:
-    """Returns the metrics of the model and of the baselines by name; nothing without training rows."""
-    if "train" not in data.inputs:
-        return {}
+    """Returns the metrics of the model and of the baselines by name."""
     known = {name: (data.texts(name), data.inputs[name]["labels"][:]) for name in ("train", split)}
     own = measure(data.task, data.label_names, output.predictions[0], output.label_ids)
     return {MODEL: own} | measure_baselines(data.task, data.label_names, known["train"], known[split])
@@ -150,7 +158,7 @@ def report_run(trainer: GlueTrainer, data: GlueData, record: dict[str, Any]) -> 
         print(f"{printed_classes(record['classes'])}\n")
     if trainer.args.do_eval and record.get("confusion"):
         print(f"{aligned(confusion_table(data.label_names, record['confusion']))}\n")
-    if trainer.args.do_eval and record.get("baselines"):
+    if trainer.args.do_eval and "train" in data.inputs and record.get("baselines"):  # not those of before
         _print_baselines(data.task, record["baselines"])
     print(f"Wrote to {output_dir}:")
     for path in sorted(output_dir.glob("[!_]*")):  # not the lock of this run
@@ -168,14 +176,20 @@ def describe_rows(data: GlueData) -> dict[str, dict[str, Any]]:
             lengths = [len(ids) for ids in inputs["input_ids"]]
             found[split] = {"rows": len(lengths), "tokens": [min(lengths), int(median(lengths)), max(lengths)]}
             text = "".join(text for column in data.texts(split) for text in column[:1000])
-            found[split]["is_chinese"] = 4 * len(_HAN.findall(text)) > len(text)
+            found[split]["is_chinese"] = is_chinese(text)
             if data.task.is_regression:
                 labels = inputs["labels"][:]
                 found[split]["scores"] = [min(labels), fmean(labels), max(labels)]
     return found
 
 
-_HAN = re.compile("[\u3400-\u9fff]")
+def is_chinese(text: str) -> bool:
+    """Whether over a quarter of the characters are Han, and hardly any are the kana of Japanese."""
+    han, kana = len(_HAN.findall(text)), len(_KANA.findall(text))
+    return 4 * han > len(text) and 20 * kana < han
+
+
+_HAN, _KANA = re.compile("[\u3400-\u9fff]"), re.compile("[\u3041-\u30ff]")
 
 
 def _print_evaluations(trainer: GlueTrainer) -> None:

@@ -363,7 +363,8 @@ class Study:
         both_train = args.do_train and record.get("trained")
         if is_finished and not (both_train and args.do_eval and record.get("evaluated")):
             # Without one of the stages there are no evaluations during training by default.
-            differing = {name: text for name, text in differing.items() if name not in CHOICE_OF_MODEL}
+            unused = CHOICE_OF_MODEL if both_train else (*CHOICE_OF_MODEL, "learning_rate")
+            differing = {name: text for name, text in differing.items() if name not in unused}
         # New seeds or points may change which model of mnli is best: then the runs that start from it are repeated.
         if self._waits_for_mnli(run.task) and differing.keys() <= {"model_name_or_path", "weights of the checkpoint"}:
             if differing and self.args.process_index == 0:

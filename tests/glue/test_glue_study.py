@@ -303,9 +303,11 @@ def test_an_interrupted_run_keeps_its_choice_of_the_model(tmp_path, is_finished)
 
 def test_an_evaluation_is_no_training(tmp_path):
     run_study(tmp_path, "cola", Runs(lambda *_: 0.1), ("do_eval",))
-    study = run_study(tmp_path, "cola", runs := Runs(lambda *_: 0.9))
+    study = run_study(tmp_path, "cola", runs := Runs(lambda *_: 0.9), learning_rate=1e-3)
     assert [made[2] for made in runs.made] == [True]
     assert run_score(study.chosen["cola"][0]) == 0.9
+    run_study(tmp_path, "cola", again := Runs(), ("do_eval",))  # has no use for a rate
+    assert again.made == []
 
 
 def test_evaluations_may_be_asked_for_later(tmp_path):

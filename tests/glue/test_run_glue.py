@@ -131,6 +131,7 @@ def test_a_file_shows_which_classes_are_confused_and_every_prediction(tmp_path, 
     printed = capsys.readouterr().out
     # A tie at 1.0 is no failure.
     assert "no better than the bag of words by accuracy" in printed and "of no use" not in printed
+    before = read_json(tmp_path / "out/run.json")
     table = [line.split() for line in printed.splitlines()]
     assert ["no", "13", "5", "1.000", "1.000", "1.000"] in table and [
         "yes",
@@ -148,6 +149,12 @@ def test_a_file_shows_which_classes_are_confused_and_every_prediction(tmp_path, 
     assert all(row["label"] == row["prediction"] and 0.5 < float(row["probability"]) <= 1 for row in rows)
     rows = read_rows(tmp_path / "out/predictions_test.tsv")
     assert list(rows[0]) == ["review", "prediction", "probability"] and [row["review"] for row in rows] == texts
+    # An evaluation without training rows keeps what is known of them.
+    reviews = {name: value for name, value in reviews.items() if name != "train_file"}
+    run(tmp_path / "out", "do_eval", **reviews | {"model_name_or_path": tmp_path / "out"})
+    after = read_json(tmp_path / "out/run.json")
+    assert [row["train"] for row in after["classes"]] == [13, 12] and after["baselines"] == before["baselines"]
+    assert "bag of words" not in capsys.readouterr().out
 
 
 def test_the_card_of_a_file_says_what_a_reader_wants_to_know(tmp_path, reviews, monkeypatch, capsys):
@@ -192,7 +199,7 @@ def test_recipes_run_as_they_are_on_the_files_that_they_describe(name, metric, t
     assert (output / "README.md").exists() and len(list(output.glob("checkpoint-*"))) <= 2
 
 
-def test_files_with_several_seeds(tmp_path, pretrained):
+def test_files_with_several_seeds(tmp_path, pretrained, capsys):
     scores = [{"text": row["sentence"], "stars": 1.5 + 2 * row["label"]} for row in sentiment(8)]
     data = write(tmp_path / "rows.csv", scores)
     files = {"train_file": data, "validation_file": data, "text_column": "text", "label_column": "stars"}
@@ -200,6 +207,7 @@ def test_files_with_several_seeds(tmp_path, pretrained):
     results = run(output, **files, model_name_or_path=pretrained, seeds=[0, 1], grid=["learning_rate=1e-3,1e-9"])
     runs = sorted(path.parent.relative_to(output).as_posix() for path in output.glob("**/model.safetensors"))
     assert runs == [f"learning_rate-{rate}/seed-{seed}" for rate in ("0.001", "1e-09") for seed in (0, 1)]
+    assert "Learning rate" not in capsys.readouterr().out  # the grid gives it
     summary = read_json(output / "results.json")["tasks"]["local"]
     assert results["eval_pearson"] == pytest.approx(summary["metrics"]["pearson"]["mean"])
     best = output / f"learning_rate-{summary['point']['learning_rate']}" / f"seed-{summary['best_seed']}"
