@@ -33,8 +33,9 @@ from ..runs.jobs import device_environments
 from ..runs.locks import lock
 from ..runs.models import load_tokenizer, resolve_config
 from ..runs.tables import aligned, markdown
+from ..text.evaluation_rows import MaskedWindows
 from ..text.tokenization import encode_texts
-from .measuring import LengthArguments, read_texts
+from .measuring import LengthArguments, read_texts, windows_of
 from .settings import NOT_USED
 from .study import ROOT, STAGES, Study, add_run_arguments, add_text_arguments, check_arguments, check_scripts, run
 from .study_file import StudyFile
@@ -60,6 +61,7 @@ SIZES = {
 }
 _STEP_TOKENS = 2048
 _EVALUATION_TOKENS = 16_384
+_ENOUGH_MASKED_TOKENS = 1000  # the loss of one token varies by about 3 nats
 _START_SECONDS = 15  # of a process: imports, and reading what the first one has prepared
 
 
@@ -67,16 +69,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_command_line(argv)
     check_scripts(ROOT)
     study = Study(study_of(args), args)
-    if not args.dry_run:
-        finished = study.finished()  # raises before hours of work
-        with lock(args.output_dir):
-            study.prepare_text()
-            check_text(study, args)
-            write_study(study)
-        print(estimate(study, finished, args))
+    if args.dry_run:
+        run(study)
+        return
+    finished = study.finished()  # raises before hours of work
+    with lock(args.output_dir):
+        study.prepare_text()
+        windows = check_text(study, args)
+        write_study(study)
+    print(estimate(study, finished, args), *too_few(windows), sep="\n")
     run(study)
-    if not args.dry_run:
-        report(study, args)
+    report(study, windows, args)
 
 
 def parse_command_line(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -101,10 +104,23 @@ def parse_command_line(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "rotary_bias; by default rotary and offsets for the softmax family, rotary and distance for the others",
     )
     parser.add_argument("--size", choices=list(SIZES), default="smallest", help="width 128, gau-tiny or gau-small")
-    parser.add_argument("--steps", type=int, default=300, help=f"of {_STEP_TOKENS:,} tokens; by default 300")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="each repeats everything; by default 0")
+    parser.add_argument(
+        "--steps", type=int, default=300, help=f"training steps, each of about {_STEP_TOKENS:,} tokens; by default 300"
+    )
+    parser.add_argument(
+        "--seeds",
+        nargs="+",
+        type=int,
+        default=[0],
+        help="every model is trained and measured with each; by default 0 alone",
+    )
     parser.add_argument("--max_seq_length", type=int, default=128, help="tokens of a training row; by default 128")
-    parser.add_argument("--lengths", nargs="+", type=int, help="to measure at; a quarter to 8 times that by default")
+    parser.add_argument(
+        "--lengths",
+        nargs="+",
+        type=int,
+        help="tokens of the rows to measure; by default a quarter to 8 times --max_seq_length",
+    )
     parser.add_argument(
         "--learning_rates", nargs="+", type=float, help="one for all, or several: each model is trained with its best"
     )
@@ -168,7 +184,7 @@ def recipe(args: argparse.Namespace) -> dict[str, Any]:
         "eval_lengths": [args.max_seq_length],
         "max_eval_tokens": _EVALUATION_TOKENS,
         "max_steps": args.steps,
-        "per_device_train_batch_size": max(1, _STEP_TOKENS // args.max_seq_length),
+        "per_device_train_batch_size": rows_a_step(args),
         "per_device_eval_batch_size": max(1, 4 * _STEP_TOKENS // args.max_seq_length),
         "lr_scheduler_type": "linear",
         "warmup_steps": 0.1,  # a share of all steps
@@ -182,19 +198,35 @@ def recipe(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def check_text(study: Study, args: argparse.Namespace) -> None:
-    """Raises ValueError if the text to measure on does not fill a row of the longest length."""
+def rows_a_step(args: argparse.Namespace) -> int:
+    return max(1, _STEP_TOKENS // args.max_seq_length)
+
+
+def check_text(study: Study, args: argparse.Namespace) -> MaskedWindows:
+    """The text to measure on. Raises ValueError if it does not fill a row of the longest length."""
     tokenizer, longest, count = load_tokenizer(study.output_dir / "tokenizer"), max(args.lengths), 0
     arguments = next(job.arguments for job in study.jobs if job.stage == "evaluate")
     known = {entry.name for entry in fields(LengthArguments)}
-    for text in read_texts(LengthArguments(**{key: value for key, value in arguments.items() if key in known})):
+    given = LengthArguments(**{key: value for key, value in arguments.items() if key in known})
+    for text in read_texts(given):
         count += len(encode_texts([text], tokenizer)[0])
         if count >= longest:
-            return
+            how = given.max_tokens, given.mlm_probability, given.join_documents, given.seed
+            return windows_of(read_texts(given), tokenizer, args.lengths, *how)
     raise GAUError(
         f"The text to measure on has {count:,} tokens, less than a row of {longest:,}: give more text, a "
         f"--validation_file, or --lengths and --max_seq_length of at most {count:,}."
     )
+
+
+def too_few(windows: MaskedWindows) -> list[str]:
+    """A warning where so few tokens are predicted that the losses say little."""
+    if windows.masked_tokens >= _ENOUGH_MASKED_TOKENS:
+        return []
+    return [
+        f"Only {windows.masked_tokens:,} masked tokens to measure on, {_ENOUGH_MASKED_TOKENS:,} are wanted: "
+        "differences of a few tenths of a nat may be chance. Give more text, or a longer --validation_file."
+    ]
 
 
 # Time
@@ -202,7 +234,9 @@ def check_text(study: Study, args: argparse.Namespace) -> None:
 
 def estimate(study: Study, finished: set[str], args: argparse.Namespace) -> str:
     """How long the unfinished runs will take, by a few training steps."""
-    waiting = [job for job in study.jobs if job.name not in finished]
+    waiting, arms = [job for job in study.jobs if job.name not in finished], ", ".join(study.file.trainings)
+    if not waiting:
+        return f"Comparing {arms}. All {len(study.jobs)} runs are finished."
     devices = device_environments(args.jobs, needs_cpu=False)
     steps = 0.0
     for job in waiting:
@@ -210,10 +244,10 @@ def estimate(study: Study, finished: set[str], args: argparse.Namespace) -> str:
             steps += _EVALUATION_TOKENS / _STEP_TOKENS * len(args.lengths)
         else:
             steps += args.steps
-    second = seconds_a_step(study, args, int(devices[0].get("OMP_NUM_THREADS", 1))) if waiting else 0.0
-    total = (steps * second + len(waiting) * _START_SECONDS) / min(len(devices), max(1, len(waiting)))
+    second = seconds_a_step(study, args, int(devices[0].get("OMP_NUM_THREADS", 1)))
+    total = (steps * second + len(waiting) * _START_SECONDS) / min(len(devices), len(waiting))
     return (
-        f"Comparing {', '.join(study.file.trainings)}. To do: {len(waiting)} of {len(study.jobs)} runs, "
+        f"Comparing {arms}. To do: {len(waiting)} of {len(study.jobs)} runs, "
         f"{len(devices)} at a time, trainings of {args.steps} steps of {second:.2f} s (measured here): about "
         f"{math.ceil(total / 60)} min."
     )
@@ -235,7 +269,7 @@ def seconds_a_step(study: Study, args: argparse.Namespace, threads: int) -> floa
     device, before, seconds = "cuda" if torch.cuda.is_available() else "cpu", torch.get_num_threads(), []
     model = GAUForMaskedLM(config).to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-    ids = torch.randint(5, size, (max(1, _STEP_TOKENS // args.max_seq_length), args.max_seq_length), device=device)
+    ids = torch.randint(5, size, (rows_a_step(args), args.max_seq_length), device=device)
     labels = torch.where(torch.rand(ids.shape, device=device) < 0.15, ids, -100)
     torch.set_num_threads(threads)
     try:
@@ -254,17 +288,16 @@ def seconds_a_step(study: Study, args: argparse.Namespace, threads: int) -> floa
 # Results
 
 
-def report(study: Study, args: argparse.Namespace) -> None:
+def report(study: Study, windows: MaskedWindows, args: argparse.Namespace) -> None:
     """Prints the table and writes it and the figure."""
     lengths = pd.read_csv(study.output_dir / "lengths.csv", dtype={"n": str})
     lines = ordered(losses(lengths, study.file.trainings), args.max_seq_length)
     table = by_length(lines, mean_loss, "loss in nats by length")
-    seeds = ", ".join(map(str, args.seeds))
-    words = [f"Trained at {args.max_seq_length} tokens, {args.steps} steps of {_STEP_TOKENS:,}, seeds: {seeds}."]
+    words = conditions(windows, args)
     measured = sorted({min(args.lengths), args.max_seq_length, max(args.lengths)} & set(args.lengths))
     if len(lines) > 1:
         words += [f"Lowest loss at {length} tokens: {best(lines, length)}." for length in measured]
-    if len(lines) > 1 and len(args.seeds) < 3:
+    if windows.masked_tokens >= _ENOUGH_MASKED_TOKENS and len(lines) > 1 and len(args.seeds) < 3:
         words.append("With fewer than three seeds, differences below 0.1 nats may be chance: --seeds 0 1 2.")
     print(f"\n{aligned(table)}\n", *words, sep="\n")
     text = "\n".join(f"- {word}" for word in words)
@@ -278,6 +311,23 @@ def report(study: Study, args: argparse.Namespace) -> None:
         print("No figure: it needs matplotlib (pip install 'modeling-gau[plot]').")
     for path in written:
         print(f"Wrote {path}")
+
+
+def conditions(windows: MaskedWindows, args: argparse.Namespace) -> list[str]:
+    """What the losses were measured with."""
+    seeds, (count, tokens) = ", ".join(map(str, args.seeds)), windows.inputs.shape
+    words = [
+        f"Trained at {args.max_seq_length} tokens, {args.steps} steps of {rows_a_step(args)} x {args.max_seq_length} "
+        f"tokens, seeds: {seeds}.",
+        f"Measured on {windows.masked_tokens:,} masked tokens in {count} windows of {tokens:,} tokens.",
+        *too_few(windows),
+    ]
+    if len(args.learning_rates or ()) > 1:
+        words.append(
+            f"Each learning rate is the best of {len(args.learning_rates)} on the text that is measured, at "
+            f"{args.max_seq_length} tokens: on other text the losses may be slightly higher."
+        )
+    return words
 
 
 def losses(lengths: pd.DataFrame, arms: Mapping[str, Mapping[str, Any]]) -> dict[str, pd.DataFrame]:

@@ -22,6 +22,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from tqdm.auto import tqdm
+from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from ..attention_gau import ATTENTION_NORMALIZATIONS
@@ -485,18 +486,30 @@ def _windows(
     seed: int,
     hub: dict[str, Any],
 ) -> MaskedWindows:
-    tokenizer = models.load_tokenizer(loaded.name, **hub)
-    tokens = (encode_texts([text], tokenizer)[0] for text in documents)
-    lengths = list(dict.fromkeys(cell.length for cell in cells))
-    if join:
-        tokens = join_documents(tokens, max(lengths) - 2, tokenizer.sep_token_id)
-    windows = mask_windows(tokens, Masking(tokenizer, mlm_probability), lengths, max_tokens, seed)
+    tokenizer, lengths = models.load_tokenizer(loaded.name, **hub), list(dict.fromkeys(cell.length for cell in cells))
+    windows = windows_of(documents, tokenizer, lengths, max_tokens, mlm_probability, join, seed)
     if windows.inputs.size < max_tokens:
         logger.warning(
             f"The documents with {windows.inputs.shape[1] + 2:,} tokens or more give {windows.inputs.size:,} tokens, "
             f"fewer than the {max_tokens:,} requested."
         )
     return windows
+
+
+def windows_of(
+    documents: Iterable[str],
+    tokenizer: PreTrainedTokenizerBase,
+    lengths: Sequence[int],
+    max_tokens: int,
+    mlm_probability: float,
+    join: bool,
+    seed: int,
+) -> MaskedWindows:
+    """The masked windows that [`measure_length_generalization`] measures on."""
+    tokens = (encode_texts([text], tokenizer)[0] for text in documents)
+    if join:
+        tokens = join_documents(tokens, max(lengths) - 2, tokenizer.sep_token_id)
+    return mask_windows(tokens, Masking(tokenizer, mlm_probability), lengths, max_tokens, seed, use_rest=join)
 
 
 class _LongTexts:

@@ -166,7 +166,12 @@ def join_documents(documents: Iterable[np.ndarray], tokens: int, separator: int)
 
 
 def mask_windows(
-    documents: Iterable[np.ndarray], masking: Masking, lengths: Sequence[int], max_tokens: int, seed: int = 0
+    documents: Iterable[np.ndarray],
+    masking: Masking,
+    lengths: Sequence[int],
+    max_tokens: int,
+    seed: int = 0,
+    use_rest: bool = False,
 ) -> MaskedWindows:
     """Cuts each document into at most two windows that fill a row of the longest length, and masks them.
 
@@ -176,6 +181,7 @@ def mask_windows(
         lengths: of the rows that the windows will be cut into.
         max_tokens: stop once the windows hold this many tokens.
         seed: of the masking.
+        use_rest: if two windows of each document are too few, take more of the longer ones.
 
     Raises:
         ValueError: a length below 3, no document as long as the longest row, or no token was chosen to predict.
@@ -183,14 +189,18 @@ def mask_windows(
     if not lengths or min(lengths) < 3:
         raise GAUError(f"Lengths must be at least 3 ([CLS], one token and [SEP]), got {list(lengths)}.")
     width = max(lengths) - 2
-    windows, longest, used = [], 0, 0
+    windows, rest, longest, used = [], [], 0, 0
+    wanted = -(-max_tokens // width)
     for tokens in documents:
         longest = max(longest, len(tokens))
-        count = min(len(tokens) // width, _WINDOWS_OF_A_DOCUMENT, -(-max_tokens // width) - len(windows))
-        windows += list(tokens[: count * width].reshape(count, width))
+        count = len(tokens) // width
+        parts, taken = list(tokens[: count * width].reshape(count, width)), min(_WINDOWS_OF_A_DOCUMENT, count)
+        windows += parts[:taken]
+        rest += parts[taken:] if use_rest else []
         used += count > 0
-        if len(windows) * width >= max_tokens:
+        if len(windows) >= wanted:
             break
+    windows = [*windows, *rest][:wanted]
     if not windows:
         raise GAUError(
             f"No document fills a row of {width + 2} tokens ([CLS] and [SEP] included): the longest one has {longest} "

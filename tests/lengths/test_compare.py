@@ -2,14 +2,17 @@
 """`modeling_gau/lengths/compare.py`: which study it makes of its options, and one for real."""
 
 import csv
+import re
 import shutil
 
+import numpy as np
 import pytest
 
 from modeling_gau.lengths import compare
 from modeling_gau.lengths.compare import main, parse_command_line, study_of, trainings, write_study
 from modeling_gau.lengths.study import Study
 from modeling_gau.lengths.study_file import StudyFile
+from modeling_gau.text.evaluation_rows import MaskedWindows
 
 
 def parse(tmp_path, *words):
@@ -106,6 +109,12 @@ def test_a_comparison_from_end_to_end(small, tmp_path, capsys):
     )
     table = (tmp_path / "out" / "comparison.md").read_text()
     assert "| loss in nats by length | 8 | 16 | 32 |" in table
+    assert "- Trained at 16 tokens, 2 steps of 8 x 16 tokens, seeds: 0." in table
+    with (tmp_path / "out" / "lengths.csv").open() as file:
+        (masked,) = {row["value"] for row in csv.DictReader(file) if row["metric"] == "masked_tokens"}
+    assert re.search(rf"- Measured on {masked} masked tokens in \d windows of 30 tokens", table)
+    assert f"\nOnly {masked} masked tokens to measure on, 1,000 are wanted: " in shown
+    assert "may be chance: --seeds" not in table
     rows = {line.split(" | ")[0]: line for line in table.splitlines() if line.startswith("| squared_relu")}
     assert list(rows) == ["| squared_relu-rotary, n dynamic", "| squared_relu-rotary, n fixed"]
     # At the length of training the two are one computation.
@@ -113,7 +122,7 @@ def test_a_comparison_from_end_to_end(small, tmp_path, capsys):
     assert (tmp_path / "out" / "comparison.png").read_bytes().startswith(b"\x89PNG")
     main([*small, "2"])  # nothing is left to do
     shown = capsys.readouterr().out
-    assert "To do: 0 of 2 runs" in shown and "seed-0: " not in shown and "Lowest loss" in shown
+    assert "All 2 runs are finished." in shown and "seed-0: " not in shown and "Lowest loss" in shown
     study = (tmp_path / "out" / "study.yaml").read_text()
     with pytest.raises(ValueError, match=r"max_steps \(2 there, 3 here\)"):
         main([*small, "3"])
@@ -158,6 +167,14 @@ def test_text_that_changes_during_the_comparison(small, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="runs trained on different text"):
         main([*small, "2", "--seeds", "0", "1"])
     assert (tmp_path / "out" / "comparison.md").read_text() == table
+
+
+def test_the_table_says_what_it_was_measured_with(small):
+    args = parse_command_line([*small, "2", "--max_seq_length", "48", "--learning_rates", "1e-3", "2e-3"])
+    windows = MaskedWindows(np.zeros((2, 5000), np.int32), np.zeros((2, 5000), np.int32), (2, 3), (16,), 1)
+    trained, measured, rates = compare.conditions(windows, args)  # and no warning
+    assert "2 steps of 2 x 48 tokens" in trained and "on 10,000 masked tokens in 2 windows of 5,000" in measured
+    assert rates.startswith("Each learning rate is the best of 2 on the text that is measured, at 48 tokens")
 
 
 def test_too_little_text_is_refused_before_training(small, tmp_path):

@@ -262,3 +262,12 @@ def test_short_documents_are_joined():
     documents = [np.full(length, length, np.int32) for length in (2, 3, 7, 1, 2)]
     joined = [list(tokens) for tokens in join_documents(documents, 6, separator=0)]
     assert joined == [[2, 2, 0, 3, 3, 3], [7] * 7]  # the rest is too short
+
+
+@pytest.mark.parametrize(("max_tokens", "starts"), [(64, [0, 32]), (128, [0, 32, 64, 96]), (10**6, range(0, 320, 32))])
+def test_the_rest_of_a_long_document_is_used_where_asked(tokenizer, max_tokens, starts):
+    (document,) = long_documents(tokenizer, 330)
+    windows = mask_windows([document], all_masked(tokenizer, 0.2), [34], max_tokens, use_rest=True)
+    assert windows.documents == 1 and len(windows.inputs) == len(starts)
+    for start, inputs, labels in zip(starts, windows.inputs, windows.labels, strict=True):
+        assert np.where(labels == -100, inputs, labels).tolist() == document[start : start + 32].tolist()
