@@ -20,7 +20,7 @@ help: ## list the targets
 
 quickstart: $(VENV)/.core ## pretrain a small model on text of this machine, evaluate it at several lengths, fill a mask
 	$(BIN)/python run_pretrain.py --config $(RECIPE)
-	@printf '%s\n' '' 'What next? After  source $(BIN)/activate' \
+	@test $(RECIPE) != configuration/recipes/pretrain/quickstart.yaml || printf '%s\n' '' 'What next? After  source $(BIN)/activate' \
 		'  fine-tune it on a csv, here of made-up reviews:' \
 		'    python run_glue.py --model_name_or_path outputs/quickstart --train_file examples/reviews.csv \' \
 		'        --validation_file examples/held-out-reviews.csv --text_column review --label_column opinion \' \

@@ -19,14 +19,13 @@ All arguments of transformers.TrainingArguments work here. Without --do_train, -
 and evaluates. --config names a recipe, --config_name the configuration of a model with random weights.
 """
 
-import importlib.util
 import runpy
 from pathlib import Path
 
 
-if __name__ == "__main__":  # before the imports below, which take seconds
-    options = Path(importlib.util.find_spec("modeling_gau").origin).with_name("runs") / "options.py"
-    runpy.run_path(options)["answer"](__file__)
+_OPTIONS = Path(__file__).parent / "modeling_gau" / "runs" / "options.py"
+if __name__ == "__main__" and _OPTIONS.is_file():  # before the imports below, which take seconds
+    runpy.run_path(str(_OPTIONS))["answer"](__file__)
 
 from functools import partial
 

@@ -10,14 +10,13 @@ Every argument of transformers.TrainingArguments is one here. A run always train
 --do_eval change nothing.
 """
 
-import importlib.util
 import runpy
 from pathlib import Path
 
 
-if __name__ == "__main__":  # before the imports below, which take seconds
-    options = Path(importlib.util.find_spec("modeling_gau").origin).with_name("runs") / "options.py"
-    runpy.run_path(options)["answer"](__file__)
+_OPTIONS = Path(__file__).parent / "modeling_gau" / "runs" / "options.py"
+if __name__ == "__main__" and _OPTIONS.is_file():  # before the imports below, which take seconds
+    runpy.run_path(str(_OPTIONS))["answer"](__file__)
 
 import datasets
 import transformers
@@ -74,7 +73,8 @@ def pretrain(
     config, saved_sparse_prediction = choose_config(
         model_args, data_args, data.tokenizer, checkpoint, stages, args.should_log
     )
-    args.fill_learning_rate(config)
+    # A fraction of the rate for random weights, so that trained ones keep what they know.
+    args.fill_learning_rate(config, share=1.0 if model_args.model_name_or_path is None else 0.2)
     data.tokenizer.model_max_length = longest_trained(model_args, config, data.tokenizer, checkpoint, stages)
     model = load_model(model_args, config, data.tokenizer)
     if data_args.packing == "documents":

@@ -1,5 +1,5 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""Many small pretraining runs on the text of the quick start, and one CSV file of their results."""
+"""Many small pretraining runs by the recipe of the quick start, and one CSV file of their results."""
 
 import csv
 import json

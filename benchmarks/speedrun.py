@@ -48,7 +48,6 @@ from modeling_gau.runs.tables import aligned, markdown
 
 
 LENGTHS = (512, 2048)
-STEP = 2048  # tokens
 CHANGES = {
     "rope": ("GAU without offsets of query and key", {"config_overrides": "query_key_offset_init=null"}),
     "local": ("two of three layers see 64 tokens to either side", {"config_overrides": "sliding_window=64"}),

@@ -200,6 +200,9 @@ def write_cards(example_args: ExampleArguments, output_dir: Path, rows: DatasetD
         eval_dataset_name=f"{len(rows['validation']):,} local rows",
     )
     write_model_card(output_dir / "merged", facts)
+    id2label = dict(enumerate(sorted(classes)))
+    own_code = "import modeling_gau\n" if config.model_type == "gau" else ""
+    names = {"id2label": id2label, "label2id": {label: number for number, label in id2label.items()}}
     local = Path(example_args.model_name_or_path).exists()
     base = code_span(example_args.model_name_or_path) if local else hub_link(example_args.model_name_or_path)
     card = ModelCardData(
@@ -224,12 +227,14 @@ frequent class: {metrics["eval_majority_class"]:.1%}.
 ## How to use
 
 ```python
-from peft import AutoPeftModelForSequenceClassification
+{own_code}from peft import AutoPeftModelForSequenceClassification
 from transformers import AutoTokenizer
 
-model = AutoPeftModelForSequenceClassification.from_pretrained({literal(name)}, num_labels={len(classes)})
-tokenizer = AutoTokenizer.from_pretrained({literal(name)})
+names = {names}
+model = AutoPeftModelForSequenceClassification.from_pretrained({literal(output_dir.as_posix())}, **names)
+tokenizer = AutoTokenizer.from_pretrained({literal(output_dir.as_posix())})
 logits = model(**tokenizer({literal(facts.example)}, return_tensors="pt")).logits
+print(names["id2label"][int(logits.argmax())])
 ```
 """,
         encoding="utf-8",

@@ -308,6 +308,10 @@ def test_lora(folder, scripts, capsys):
     card, merged_card = (Path(f"outputs/lora/{name}README.md").read_text() for name in ("", "merged/"))
     assert "More Information Needed" not in card and "library_name: peft" in card
     assert "8 `negative`, 8 `positive`" in card and "held-out rows: 100.0%" in card and "57.1%" in card
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        exec(re.search(r"```python\n(.*?)```", card, re.DOTALL)[1], {})
+    assert output.getvalue() in ("negative\n", "positive\n")
     assert "Majority class" in merged_card and "Fine-tuned with LoRA of rank 8 on 16 rows" in merged_card
 
     printed, variables = run_snippet("lora")

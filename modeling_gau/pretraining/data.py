@@ -281,7 +281,7 @@ def mask_a_word(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, width:
     running = [
         one for one in passages if sum(letter.isalpha() or letter.isspace() for letter in one) >= 0.95 * len(one)
     ]
-    sentences = list(itertools.islice((found for text in texts for found in prose(text, width)), 1000))
+    sentences = list(itertools.islice((found for text in texts for found in prose(text[:5000], width)), 1000))
     for words in [*sentences, *running]:
         if tokenizer.mask_token in words:
             continue
@@ -295,14 +295,19 @@ def mask_a_word(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, width:
     return passage[:middle] + tokenizer.mask_token + passage[middle + 1 :], passage[middle]
 
 
+_STOP = "[.!?。！？।۔؟]"
+
+
 def prose(text: str, width: int) -> Iterator[str]:
     """The sentences of a text that anyone can read: whole, of at most `width` characters, and without code, markup or
     numbers."""
     for paragraph in re.split(r"\n\s*\n", text):
-        for sentence in re.findall(r"[^.!?。！？]+[.!?。！？]+(?=\s|$|[^\x00-\x7f])", " ".join(paragraph.split())):
+        for sentence in re.split(rf"(?<={_STOP})(?=\s|[^\x00-\x7f])", " ".join(paragraph.split())):
             sentence = sentence.strip()
+            if not sentence:
+                continue
             names = sum(word[0].isupper() for word in sentence.split()[1:])
-            is_plain = re.fullmatch(r"[^\W\d_][^\W\d_](?:[^\W\d_]|[ ,;’'，、；-])*[.!?。！？]", sentence)
+            is_plain = re.fullmatch(rf"[^\W\d_][^\W\d_](?:[^\W\d_]|[ ,;’'，、；-])*{_STOP}", sentence)
             is_whole = not sentence[0].islower() and width / 4 <= len(sentence.encode()) and len(sentence) <= width
             if is_plain and is_whole and names <= 1:
                 yield sentence

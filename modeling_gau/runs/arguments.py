@@ -55,7 +55,10 @@ class ModelArguments:
     )
     attention_normalization: str | None = field(
         default=None,
-        metadata={"help": "The configuration's by default.", "choices": [*NORMALIZATION_USES_N]},
+        metadata={
+            "help": "How scores become attention weights; the configuration's by default.",
+            "choices": [*NORMALIZATION_USES_N],
+        },
     )
     fixed_n: int | None = field(
         default=None,
@@ -208,6 +211,10 @@ class RunArguments(TrainingArguments):
         self._check_metrics()
         self._take_cpu_for_bfloat16()
         is_muon = self.optim == MUON
+        if self.deepspeed and is_muon:
+            raise GAUError("--optim muon needs whole matrices, which DeepSpeed does not have: leave one of them out.")
+        if self.deepspeed and self.learning_rate is None:
+            raise GAUError("--deepspeed needs --learning_rate: its settings are made before the model is known.")
         if is_muon:  # which transformers does not know
             self.optim = "adamw_torch"
         try:
@@ -268,17 +275,30 @@ class RunArguments(TrainingArguments):
                 "which take next to no memory. Leave it out."
             )
 
-    def fill_learning_rate(self, config: PreTrainedConfig) -> None:
-        """Chooses `learning_rate` by the width of the model where none is given, and prints it."""
+    def fill_learning_rate(self, config: PreTrainedConfig, share: float = 1.0) -> None:
+        """Chooses `learning_rate` by the width of the model where none is given, and prints it.
+
+        Args:
+            share: of the rate by the width, for a run that begins from trained weights.
+
+        Raises:
+            ValueError: the configuration has no width.
+        """
         if self.learning_rate is not None:
             return
+        try:
+            hidden_size = config.hidden_size
+        except AttributeError:
+            raise GAUError(
+                f"--learning_rate is missing: it is chosen by hidden_size, which a {config.model_type} does not have."
+            ) from None
         rate, exponent = self.RATE_AT_768
-        width = max(config.hidden_size, 128)  # the smallest that was measured
-        self.learning_rate = float(f"{rate * (768 / width) ** exponent:.1e}")
+        width = max(hidden_size, 128)  # the smallest that was measured
+        self.learning_rate = float(f"{share * rate * (768 / width) ** exponent:.1e}")
         if self.should_log:
             print(
-                f"Learning rate {self.learning_rate:g}, chosen for a width of {config.hidden_size} (--learning_rate "
-                "gives another)."
+                f"Learning rate {self.learning_rate:g}, chosen for a width of {hidden_size}"
+                f"{'' if share == 1 else ' and trained weights'} (--learning_rate gives another)."
             )
 
     def check_steps(self) -> None:

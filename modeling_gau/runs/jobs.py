@@ -81,7 +81,10 @@ def _quotas(cgroups: Path, membership: Path) -> Iterator[float]:
         _, controllers, name = line.split(":", 2)  # no controllers are named in version 2
         if controllers and "cpu" not in controllers.split(","):
             continue
-        root, names = cgroups / controllers, ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
+        # Version 1 mounts controllers together in any order, with links by their single names.
+        root = cgroups / controllers
+        root = root if root.is_dir() else cgroups / "cpu"
+        names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
         group = root / name.lstrip("/")
         # In a container, the group may have the name it has outside: then the root alone is there.
         for folder in (group, *group.parents):

@@ -375,7 +375,9 @@ def evaluated_on(facts: ModelCardFacts) -> str:
 
 def licence_text(facts: ModelCardFacts) -> str:
     """The licence of the code, which is known, and that of the weights, which only the user knows."""
-    weights = f"That of the weights is `{facts.license}`." if facts.license else "That of the weights was not named."
+    weights = (
+        f"That of the weights is `{facts.license}`." if facts.license else "No licence was given for the weights."
+    )
     return f"The licence of the model's code (the Python files) is Apache-2.0. {weights}"
 
 

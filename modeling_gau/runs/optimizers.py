@@ -19,10 +19,12 @@ from ..configuration_gau import GAUError
 MUON = "muon"  # of --optim
 # Of --optim_args: type and allowed values.
 _OPTIONS = {"momentum": (float, lambda value: 0 <= value < 1), "ns_steps": (int, lambda value: 1 <= value <= 20)}
+_AT_ONCE = 16  # matrices; whole ones, also where parameters are sharded
 # Coefficients of Keller Jordan, kellerjordan.github.io/posts/muon.
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-# Linear layers of transformers' encoders that hold several matrices one below the other. A GAU states its widths.
-_PARTS = {"Wqkv": 3, "Wi": 2}
+# Linear layers of transformers' encoders that hold several matrices one below the other, by model type. A GAU states
+# its widths.
+_PARTS = {"modernbert": {"Wqkv": 3, "Wi": 2}, "deberta": {"in_proj": 3}}
 
 
 class MuonAdamW(torch.optim.AdamW):
@@ -47,6 +49,9 @@ class MuonAdamW(torch.optim.AdamW):
 
     def __init__(self, params: Iterable[dict], momentum: float = 0.95, ns_steps: int = 5, **kwargs):
         super().__init__(params, **kwargs)
+        # A fused AdamW leaves overflows of float16 to its kernel, which does not see the matrices: let the scaler skip
+        # the step.
+        self._step_supports_amp_scaling = False
         for group in self.param_groups:
             if "row_blocks" in group:
                 group |= {"momentum": group.get("momentum", momentum), "ns_steps": group.get("ns_steps", ns_steps)}
@@ -64,25 +69,22 @@ class MuonAdamW(torch.optim.AdamW):
             loss = super().step(closure)
         finally:
             self.param_groups = groups
-        pieces = defaultdict(list)  # all of one shape at once
         for group in groups:
+            by_shape = defaultdict(list)
             for parameter in group["params"] if "row_blocks" in group else ():
                 if parameter.grad is not None:
-                    for number, block in enumerate(self._direction(parameter, group).split(group["row_blocks"])):
-                        turned = block.shape[0] > block.shape[1]
-                        key = (*sorted(block.shape), group["ns_steps"], block.device)
-                        pieces[key].append((parameter, number, block.T if turned else block, turned))
-        updates = defaultdict(dict)
-        for (_, wide, steps, _), members in pieces.items():
-            results = orthogonalize(torch.stack([block for _, _, block, _ in members]), steps)
-            for (parameter, number, _, turned), result in zip(members, results, strict=True):
-                updates[parameter][number] = 0.2 * wide**0.5 * (result.T if turned else result)
-        for group in groups:
-            for parameter in group["params"] if "row_blocks" in group else ():
-                if parameter in updates:
-                    blocks = [updates[parameter][number] for number in range(len(group["row_blocks"]))]
-                    self._apply(parameter, torch.cat(blocks), group)
+                    by_shape[parameter.shape].append(parameter)
+            for parameters in by_shape.values():
+                for start in range(0, len(parameters), _AT_ONCE):
+                    self._step_together(parameters[start : start + _AT_ONCE], group)
         return loss
+
+    def _step_together(self, parameters: Sequence[nn.Parameter], group: dict) -> None:
+        directions = torch.stack([self._direction(parameter, group) for parameter in parameters])
+        blocks = [orthogonalize(block, group["ns_steps"]) for block in directions.split(group["row_blocks"], dim=1)]
+        updates = torch.cat([0.2 * max(block.shape[1:]) ** 0.5 * block for block in blocks], dim=1)
+        for parameter, update in zip(parameters, updates, strict=True):
+            self._apply(parameter, update, group)
 
     def _direction(self, parameter: nn.Parameter, group: dict) -> torch.Tensor:
         """Nesterov's momentum, the whole matrix."""
@@ -107,9 +109,10 @@ def orthogonalize(matrices: torch.Tensor, steps: int = 5) -> torch.Tensor:
     Newton and Schulz with a polynomial of degree 5.
 
     Args:
-        matrices: `(batch, rows, columns)`, with no more rows than columns. Computed in bfloat16 on an accelerator that
-            has it, and in float32 elsewhere.
+        matrices: `(batch, rows, columns)`. Computed in float32 on CPUs and Apple's GPUs and in bfloat16 elsewhere.
     """
+    if matrices.shape[1] > matrices.shape[2]:
+        return orthogonalize(matrices.mT, steps).mT
     a, b, c = _COEFFICIENTS
     dtype = torch.float32 if matrices.device.type in ("cpu", "mps") else torch.bfloat16
     x = matrices.to(dtype)
@@ -122,17 +125,18 @@ def orthogonalize(matrices: torch.Tensor, steps: int = 5) -> torch.Tensor:
 
 def muon_groups(model: nn.Module, decaying: Sequence[str], weight_decay: float) -> list[dict]:
     """Parameter groups of [`MuonAdamW`]: the linear layers of the encoder (`model.base_model`) by their blocks, and
-    the rest with and without weight decay: embeddings, heads, vectors.
+    the rest with and without weight decay: embeddings, heads (BERT's pooler is one), vectors.
 
     Args:
         decaying: names of the parameters with weight decay.
     """
     encoder = getattr(model, "base_model", model)
     blocks: dict[nn.Parameter, tuple[int, ...]] = {}
-    for parent in encoder.modules():
+    known_parts = _PARTS.get(model.config.model_type, {})
+    for path, parent in encoder.named_modules():
         for name, layer in parent.named_children():
-            if isinstance(layer, nn.Linear) and layer.weight.requires_grad:
-                rows, parts = layer.out_features, _PARTS.get(name, 1)
+            if isinstance(layer, nn.Linear) and layer.weight.requires_grad and "pooler" not in path:
+                rows, parts = layer.out_features, known_parts.get(name, 1)
                 widths = getattr(parent, "widths", None) if name == "i_dense" else None
                 blocks[layer.weight] = tuple(widths or [rows // parts] * parts)
     groups, by_blocks = {True: [], False: []}, defaultdict(list)

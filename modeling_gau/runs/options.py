@@ -64,12 +64,12 @@ _PLACES: Mapping[str, Mapping[str, str | None]] = {
         "per_device_train_batch_size": "Rows that a device computes at a time in training.",
         "gradient_accumulation_steps": "Batches of each device that make one step.",
         "per_device_eval_batch_size": "Rows that a device computes at a time in evaluations.",
-        "learning_rate": "Highest learning rate.",
+        "learning_rate": None,
         "lr_scheduler_type": "How the learning rate changes.",
-        "warmup_steps": "Steps until the highest learning rate; below 1, a share of all steps.",
+        "warmup_steps": None,
         "optim": None,
-        "weight_decay": "Weight decay of matrices.",
-        "max_grad_norm": "Longest gradient; a longer one is scaled down.",
+        "weight_decay": None,
+        "max_grad_norm": "Largest norm of the gradient; larger gradients are scaled down.",
         "bf16": "Compute in bfloat16.",
         "fp16": "Compute in float16; needs a GPU.",
         "gradient_checkpointing": "Save memory: compute activations twice.",
@@ -138,7 +138,10 @@ def answer(script: str | Path, argv: Sequence[str] | None = None) -> None:
     """Answers --help, --help-all, an option or value that a script does not know and one that is missing, and ends the
     program; otherwise returns at once. Options are those of the classes that the script hands to `parse_arguments`."""
     script = Path(script)
-    options = read_options(script)
+    try:
+        options = read_options(script)
+    except (AttributeError, ImportError, KeyError, NameError, OSError, SyntaxError, TypeError, ValueError):
+        return  # sources of another form, or a package that is missing: the script itself says what is wrong
     # Each option may be written with dashes too.
     words = [_with_underscores(word) for word in (sys.argv[1:] if argv is None else argv)]
     parser = _Parser(allow_abbrev=False, add_help=False, argument_default=argparse.SUPPRESS)
@@ -356,11 +359,11 @@ def _kind(hint: Any) -> tuple[type, bool, tuple[str, ...]]:
 def help_text(script: Path, options: Mapping[str, Option], is_all: bool, width: int) -> str:
     """The text of --help, or of --help-all."""
     groups = {title: [option for option in options.values() if _group(option) == title] for title in _TITLES}
-    more = "" if is_all else f", {len(groups[_OTHERS])} more of transformers' among them"
+    more = "" if is_all else f", {len(groups[_OTHERS])} more from transformers among them"
     own = [
         ("--config RECIPE", "YAML or JSON file with values for these options; the command line wins."),
         ("--help", "The options that people use."),
-        ("--help-all", f"All options{more}, with all that there is to say about them."),
+        ("--help-all", f"All options{more}, with full descriptions."),
     ]
     lines = [f"usage: {script.name} [--config RECIPE] [--option value ...]\n", ast.get_docstring(_read(script).tree)]
     lines += ["", "This script:", *(line for entry in own for line in _wrapped(*entry, width))]

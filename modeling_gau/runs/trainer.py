@@ -456,6 +456,7 @@ class RunTrainer(Trainer):
         if checkpoint is None:
             return
         folder = Path(checkpoint)
+        self._check_same_kind_of_optimizer(folder)
         with self._settings_kept(folder):
             if self.is_fsdp_enabled or (folder / SHARDS_NAME).is_dir():
                 # Shards load under any strategy, and FSDP loads nothing else.
@@ -475,6 +476,16 @@ class RunTrainer(Trainer):
         self._load_scaler_state(folder)
         with content_of(folder / f"run_state_{self.args.process_index}.json"):
             self._read_run_state(folder)
+
+    def _check_same_kind_of_optimizer(self, folder: Path) -> None:
+        with content_of(folder / ARGUMENTS_NAME):
+            before = (read_own_json(folder / ARGUMENTS_NAME) or {}).get("optim")
+        now = training_arguments(self.args)["optim"]
+        if before is not None and (before == MUON) != (now == MUON):
+            raise GAUError(
+                f"{folder} was trained with --optim {before}, whose state --optim {now} cannot take over. "
+                f"Resume with --optim {before}, or begin a new run from its weights with --model_name_or_path."
+            )
 
     def _load_scheduler(self, folder: Path) -> None:
         with content_of(folder / "scheduler.json"):

@@ -14,6 +14,7 @@ from modeling_gau.pretraining.data import (
     load_tokenizer,
     make_loader,
     mask_a_word,
+    prose,
     some_documents,
 )
 from modeling_gau.pretraining.trainer import PretrainingArguments
@@ -140,6 +141,12 @@ def test_the_example_is_one_word_of_running_text(tokenizers):
     assert len(tokenizer.tokenize(answer)) == 1
     example, answer = mask_a_word(["\n " + "\u6587" * 7], tokenizer)
     assert (example, answer) == ("\u6587" * 3 + "[MASK]" + "\u6587" * 3, "\u6587")
+
+
+def test_sentences_are_found_in_any_amount_of_text():
+    sentence = "The cat sees the dog in the garden of the old house."
+    assert list(prose(f"{sentence} {sentence}\n\nx = [1]. {sentence}", 160)) == [sentence] * 3
+    assert list(prose("the cat sat on the mat " * 100_000, 160)) == []  # minutes, if it took the square of the length
 
 
 def test_text_about_masks_has_an_example_too(tokenizers):

@@ -4,6 +4,7 @@
 import math
 
 import pytest
+from transformers import PerceiverConfig
 
 from modeling_gau import GAUConfig, GAUError
 from modeling_gau.glue.arguments import GlueArguments
@@ -250,7 +251,21 @@ def test_the_learning_rate_follows_from_the_width(tmp_path, capsys, kind, width,
     args.fill_learning_rate(GAUConfig(hidden_size=width))
     assert args.learning_rate == pytest.approx(rate)
     assert f"Learning rate {rate:g}, chosen for a width of {width}" in capsys.readouterr().out
+    args = kind(output_dir=str(tmp_path), use_cpu=True)
+    args.fill_learning_rate(GAUConfig(hidden_size=width), share=0.2)
+    assert args.learning_rate == pytest.approx(rate / 5, rel=0.05)
+    assert f"a width of {width} and trained weights" in capsys.readouterr().out
     for given in (0.0, 1e-2):
         args = kind(output_dir=str(tmp_path), use_cpu=True, learning_rate=given)
         args.fill_learning_rate(GAUConfig(hidden_size=width))
         assert args.learning_rate == given and capsys.readouterr().out == ""
+
+
+def test_the_learning_rate_is_asked_for_where_it_cannot_be_chosen(tmp_path):
+    args = PretrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    with pytest.raises(GAUError, match="--learning_rate is missing: it is chosen by hidden_size, which a perceiver"):
+        args.fill_learning_rate(PerceiverConfig())
+    with pytest.raises(GAUError, match="--deepspeed needs --learning_rate"):
+        PretrainingArguments(output_dir=str(tmp_path), deepspeed="zero.json")
+    with pytest.raises(GAUError, match="--optim muon needs whole matrices"):
+        PretrainingArguments(output_dir=str(tmp_path), deepspeed="zero.json", optim="muon", learning_rate=1e-3)

@@ -21,6 +21,7 @@ from tiny_model import QUIET, assert_same_state, make_rows, make_tiny
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.optimization import Adafactor
 
+from modeling_gau.configuration_gau import GAUError
 from modeling_gau.runs import checkpoints
 from modeling_gau.runs import trainer as run_trainer
 from modeling_gau.runs.arguments import RunArguments
@@ -246,6 +247,14 @@ def test_changed_optim_args_take_effect_at_the_resume(tmp_path, before, after):
     train(tmp_path, max_steps=3, **options(before))
     seen, _ = resume_watched(tmp_path, **options(after))
     assert {group["momentum"] for groups in seen for group in groups} == {float(after or 0)}
+
+
+@pytest.mark.parametrize("kinds", [("muon", "adamw_torch"), ("adamw_torch", "muon")])
+def test_muon_and_other_optimizers_cannot_take_over(tmp_path, kinds):
+    before, after = kinds
+    train(tmp_path, optim=before, max_steps=3, learning_rate=1e-3)
+    with pytest.raises(GAUError, match=f"trained with --optim {before}, .*Resume with --optim {before}, or begin"):
+        train(tmp_path, resume=True, optim=after, learning_rate=1e-3)
 
 
 class StepCountingSGD(torch.optim.SGD):

@@ -28,6 +28,8 @@ def cores(tmp_path, monkeypatch):
 
 
 V1 = "12:memory:/job\n4:cpu,cpuacct:/job\n1:name=systemd:/job\n"
+OTHER_ORDER = V1.replace("cpu,cpuacct", "cpuacct,cpu")
+LINKED = {"cpu/job/cpu.cfs_quota_us": "200000\n", "cpu/job/cpu.cfs_period_us": "100000\n"}
 
 
 @pytest.mark.parametrize(
@@ -43,6 +45,7 @@ V1 = "12:memory:/job\n4:cpu,cpuacct:/job\n1:name=systemd:/job\n"
         ("0::/name/outside\n", {"cpu.max": "400000 100000\n"}, 4),
         (V1, {"cpu,cpuacct/job/cpu.cfs_quota_us": "200000\n", "cpu,cpuacct/job/cpu.cfs_period_us": "100000\n"}, 2),
         (V1, {"cpu,cpuacct/job/cpu.cfs_quota_us": "-1\n", "cpu,cpuacct/job/cpu.cfs_period_us": "100000\n"}, 8),
+        (OTHER_ORDER, LINKED, 2),
         (V1, {"cpu,cpuacct/cpu.cfs_quota_us": "500000\n", "cpu,cpuacct/cpu.cfs_period_us": "100000\n"}, 5),
         (V1, {"memory/job/cpu.max": "100000 100000\n"}, 8),
     ],

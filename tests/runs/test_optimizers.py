@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_model import QUIET
 from torch import nn
-from transformers import BertConfig, BertForMaskedLM, ModernBertConfig, ModernBertForMaskedLM
+from transformers import BertConfig, BertForMaskedLM, BertModel, ModernBertConfig, ModernBertForMaskedLM
 
 from modeling_gau import GAUConfig, GAUForMaskedLM
 from modeling_gau.configuration_gau import GAUError
@@ -127,6 +127,18 @@ def test_fused_matrices_of_other_architectures_are_taken_apart():
     found = blocks_by_name(BertForMaskedLM(BertConfig(**SIZES, intermediate_size=24, num_attention_heads=2)))
     assert found["bert.encoder.layer.0.attention.self.query.weight"] == (16,)
     assert found["cls.predictions.transform.dense.weight"] is None
+    found = blocks_by_name(BertModel(BertConfig(**SIZES, intermediate_size=24, num_attention_heads=2)))
+    assert found["pooler.dense.weight"] is None and found["encoder.layer.0.output.dense.weight"] == (16,)
+
+
+def test_an_overflow_of_float16_changes_nothing():
+    matrix, vector = nn.Parameter(torch.ones(3, 3)), nn.Parameter(torch.ones(3))
+    groups = [{"params": [matrix], "row_blocks": (3,), "weight_decay": 0.1}, {"params": [vector]}]
+    optimizer, scaler = MuonAdamW(groups, lr=0.1, fused=True), torch.amp.GradScaler("cpu")
+    scaler.scale((matrix.sum() + vector.sum()) * 1e38).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    assert (matrix == 1).all() and (vector == 1).all() and not optimizer.state
 
 
 def test_frozen_layers_are_left_alone():

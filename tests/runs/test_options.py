@@ -142,3 +142,10 @@ def test_the_answer_comes_before_pytorch(script, tmp_path):
     assert process.stderr.endswith("error: there is no option --seeed (did you mean --seed?)\n")
     assert "| argparse\n" in process.stderr and importlib.util.find_spec("torch") is not None
     assert "torch" not in process.stderr and "transformers" not in process.stderr
+
+
+def test_sources_that_cannot_be_read_leave_the_answer_to_the_script(tmp_path, monkeypatch):
+    monkeypatch.setattr(options.importlib.util, "find_spec", lambda name: None)  # no transformers
+    options._read.cache_clear()
+    assert options.answer(PRETRAIN, ["--no_such_option"]) is None
+    options._read.cache_clear()
