@@ -36,7 +36,8 @@ from transformers import (
 
 from modeling_gau import GAUConfig
 from modeling_gau.export import export_model, load_exported
-from modeling_gau.glue.metrics import TASK_METRICS, GlueMetric
+from modeling_gau.glue.labels import LabelEncoder, model_label_names, saved_label_names
+from modeling_gau.glue.tasks import CLUE_TASKS, GLUE_TASKS, GlueTask
 from modeling_gau.runs.arguments import ModelArguments
 from modeling_gau.runs.models import resolve_config
 from modeling_gau.runs.tables import aligned
@@ -49,6 +50,7 @@ VARIANTS = {
     "ONNX int8": ("onnx", "int8"),
 }
 BASELINE = "PyTorch float32"
+TASKS = {**GLUE_TASKS, **CLUE_TASKS}
 
 Predict = Callable[[dict[str, torch.Tensor]], torch.Tensor]
 
@@ -78,7 +80,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--tokenizer_name", help="where it is not the checkpoints'")
     parser.add_argument("--validation_file", type=Path, required=True, help="jsonl with the text columns and label")
     parser.add_argument("--text_columns", nargs="+", help="one or two; default: sentence, or sentence1 and sentence2")
-    parser.add_argument("--task_name", choices=list(TASK_METRICS), default="sst2", help="whose metric is computed")
+    parser.add_argument("--task_name", choices=list(TASKS), default="sst2", help="whose classes and metric")
     parser.add_argument("--max_seq_length", type=int, default=512)
     parser.add_argument("--batch_sizes", type=int, nargs="+", default=[1, 32])
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
@@ -123,6 +125,8 @@ def load(args: argparse.Namespace, source: str) -> tuple[PreTrainedModel, PreTra
 def read_rows(args: argparse.Namespace) -> list[dict]:
     with open(args.validation_file, encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
+    no_label = TASKS[args.task_name].no_label
+    rows = [row for row in rows if no_label is None or row.get("label") != no_label]
     if args.text_columns is None:
         args.text_columns = ["sentence"] if "sentence" in rows[0] else ["sentence1", "sentence2"]
     for number, row in enumerate(rows, start=1):
@@ -205,22 +209,22 @@ def make_classifier(args: argparse.Namespace, source: str, folder: Path) -> Clas
     return classifier
 
 
-def answers(args: argparse.Namespace, predict: Predict, batches: list[dict[str, torch.Tensor]]) -> np.ndarray:
-    logits = torch.cat([predict(batch).float() for batch in batches]).numpy()
-    return logits[:, 0] if args.task_name == "stsb" else logits.argmax(-1)
+def answers(task: GlueTask, predict: Predict, batches: list[dict[str, torch.Tensor]]) -> np.ndarray:
+    return task.predictions_from_logits(torch.cat([predict(batch).float() for batch in batches])).numpy()
 
 
 def measure_quality(args: argparse.Namespace, of: Classifier, rows: list[dict]) -> dict[str, dict]:
     """Variant -> metrics, how far they are from the baseline's, and number of predictions that are not its."""
-    ids = of.model.config.label2id
-    labels = [ids[row["label"]] if isinstance(row["label"], str) else row["label"] for row in rows]
-    batches = make_batches(args, of, rows, 32)
-    found = {name: answers(args, start(args.threads[0]), batches) for name, (start, _) in of.variants.items()}
-    metric, quality = GlueMetric(args.task_name), {}
-    scores = {name: metric.compute(predictions=those, references=labels) for name, those in found.items()}
+    task, values, quality = TASKS[args.task_name], [row["label"] for row in rows], {}
+    names = model_label_names(task, saved_label_names(of.model.config), do_train=False)
+    encoder = LabelEncoder(task, names)
+    encoder.check("validation", values, str(args.validation_file))
+    labels, batches = np.array(encoder(values)), make_batches(args, of, rows, 32)
+    found = {name: answers(task, start(args.threads[0]), batches) for name, (start, _) in of.variants.items()}
+    scores = {name: task.compute_metrics(those, labels, names) for name, those in found.items()}
     for name, predictions in found.items():
         quality[name] = scores[name] | {f"{key}_change": x - scores[BASELINE][key] for key, x in scores[name].items()}
-        if args.task_name != "stsb":
+        if not task.is_regression:
             quality[name]["changed"] = int((predictions != found[BASELINE]).sum())
     return quality
 

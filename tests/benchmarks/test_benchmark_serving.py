@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from transformers import AutoModelForSequenceClassification, BertConfig, ModernBertConfig
 
 from modeling_gau import GAUConfig
@@ -55,6 +56,39 @@ def test_fine_tuned_models_side_by_side(script, rows, tmp_path, tokenizer):
     assert float(found["bert", "2", "ONNX int8"]["first_model_speedup_3_min"]) > 0
 
 
+def classify(script, config, rows, tokenizer, *words):
+    model = AutoModelForSequenceClassification.from_config(config).eval()
+    args = script.parse_arguments(["--model_name_or_path", "gau", "--validation_file", str(rows), *words])
+    return args, script.Classifier(
+        model, tokenizer, {script.BASELINE: (lambda _: lambda batch: model(**batch).logits, 1)}
+    )
+
+
+def test_each_model_has_its_own_order_of_the_classes(script, rows, tokenizer):
+    orders, found = (("negative", "positive"), ("Positive", "Negative")), []
+    for names in orders:
+        config = BertConfig(**SIZES, intermediate_size=96, num_attention_heads=2, id2label=dict(enumerate(names)))
+        config.architectures, config.label2id = ["BertForSequenceClassification"], {names[0]: 0, names[1]: 1}
+        args, classifier = classify(script, config, rows, tokenizer)
+        head = classifier.model.classifier
+        head.weight.data.zero_()
+        head.bias.data = torch.tensor([0.0, 1.0] if names is orders[0] else [1.0, 0.0])  # always positive
+        lines = script.read_rows(args)[:4] + script.read_rows(args)[1:2]  # 0, 1, 0, 1, 1
+        with torch.no_grad():
+            found.append(script.measure_quality(args, classifier, lines)[script.BASELINE])
+    assert found[0] == found[1] == {"accuracy": 0.6, "accuracy_change": 0.0, "changed": 0}
+
+
+def test_scores_are_compared_as_scores(script, rows, tokenizer):
+    config = BertConfig(**SIZES, intermediate_size=96, num_attention_heads=2, num_labels=1)
+    config.architectures = ["BertForSequenceClassification"]
+    args, classifier = classify(script, config, rows, tokenizer, "--task_name", "stsb")
+    with torch.no_grad():
+        found = script.measure_quality(args, classifier, script.read_rows(args))[script.BASELINE]
+    assert {"pearson", "spearmanr"} <= found.keys() and "changed" not in found
+    assert -1 <= found["pearson"] <= 1
+
+
 def test_random_weights_by_type_and_sizes(script, rows, tmp_path, tokenizer):
     tokenizer.save_pretrained(tmp_path / "tokenizer")
     words = ["--config_name", "gau-tiny", "--tokenizer_name", str(tmp_path / "tokenizer")]
@@ -69,6 +103,7 @@ def test_random_weights_by_type_and_sizes(script, rows, tmp_path, tokenizer):
     ("words", "message"),
     [
         (["--beside", "a", "a"], "twice"),
+        (["--task_name", "multi_label"], "invalid choice: 'multi_label'"),
         (["--cpu_time", "--threads", "1", "2"], "--threads 1"),
         (["--variants", "ONNX int8"], "PyTorch float32"),
     ],
