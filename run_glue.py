@@ -27,6 +27,7 @@ _OPTIONS = Path(__file__).parent / "modeling_gau" / "runs" / "options.py"
 if __name__ == "__main__" and _OPTIONS.is_file():  # before the imports below, which take seconds
     runpy.run_path(str(_OPTIONS))["answer"](__file__)
 
+from dataclasses import replace
 from functools import partial
 
 import datasets
@@ -69,7 +70,10 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     if study_args.is_asked_for(glue_args):
         study = Study(model_args, glue_args, args, study_args, fine_tune=run)
         if args.do_train and "learning_rate" not in dict(study.points[0]):
-            args.fill_learning_rate(choose_base_config(model_args, glue_args))
+            start = model_args
+            if not (start.model_name_or_path or start.config_name or start.model_type):
+                start = replace(start, model_name_or_path=study_args.mnli_checkpoint)
+            args.fill_learning_rate(choose_base_config(start, glue_args))
         study.check_repositories()
         with sole_owner(args):
             study.run(report_study)

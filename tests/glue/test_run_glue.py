@@ -788,3 +788,10 @@ def test_several_labels_a_row(tmp_path, pretrained, form):
 
     again = run(tmp_path / "again", "do_eval", "do_predict", model_name_or_path=output, **options)
     assert again["eval_f1_micro"] == 1.0
+
+
+def test_a_study_may_start_from_a_model_of_mnli_alone(tmp_path, two_tasks, pretrained, capsys):
+    options = {"task_name": "mrpc", "data_dir": two_tasks, "mnli_checkpoint": pretrained, "seeds": [0], "max_steps": 1}
+    results = run(tmp_path / "out", "do_train", "do_eval", **options)
+    assert "accuracy" in str(results)
+    assert capsys.readouterr().out.count("chosen for a width") == 1
