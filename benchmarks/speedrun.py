@@ -199,8 +199,10 @@ def races(cells: dict[tuple, tuple[str, list[dict]]], reference: str):
             if other != size or model == reference:
                 continue
             taken = seconds_to(loss, sorted(curve))
-            share = "-" if taken is None else f"{taken / seconds:.0%}"
-            words = "not reached" if taken is None else f"{taken:.0f}"
+            # The smallest budget that was tried may have been more than enough.
+            sign = "≤ " if min(curve)[0] == taken else ""
+            share = "-" if taken is None else f"{sign}{taken / seconds:.0%}"
+            words = "not reached" if taken is None else f"{sign}{taken:.0f}"
             yield [size, name, f"{loss:.3f}", f"{seconds:.0f}", model, changes, words, share]
 
 
@@ -231,8 +233,8 @@ def draw(args: argparse.Namespace) -> None:
         folder = args.output_dir / f"{size}-{budget}/{model}-{changes}-{rate}-{min(int(row['seed']) for row in rows)}"
         _, seconds, losses = zip(*curve_of(folder), strict=True)
         smooth = [statistics.mean(losses[max(0, index - 4) : index + 1]) for index in range(len(losses))]
-        label = model if model in OTHERS else f"GAU, {model}"
-        axes.plot(seconds, smooth, linewidth=1.3, label=f"{label}, {changes} ({rate})")
+        label, style = (model, "--") if model in OTHERS else (f"GAU, {model}", "-")
+        axes.plot(seconds, smooth, style, linewidth=1.3, label=f"{label}, {changes} ({rate})")
     axes.set_xlabel("seconds of training")
     axes.set_ylabel("training loss of [MASK] (nats)")
     axes.set_xlim(left=0)
