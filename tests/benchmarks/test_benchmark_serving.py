@@ -10,6 +10,14 @@ from transformers import AutoModelForSequenceClassification, BertConfig, ModernB
 from modeling_gau import GAUConfig
 
 
+@pytest.fixture(autouse=True)
+def threads():
+    """As many as before: processes that other tests fork do not have the threads of OpenMP."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SIZES = {"vocab_size": 60, "hidden_size": 64, "num_hidden_layers": 1, "initializer_range": 0.3}
 IDS = {"pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}
