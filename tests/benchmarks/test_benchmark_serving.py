@@ -10,14 +10,6 @@ from transformers import AutoModelForSequenceClassification, BertConfig, ModernB
 from modeling_gau import GAUConfig
 
 
-@pytest.fixture(autouse=True)
-def threads():
-    """As many as before: processes that other tests fork do not have the threads of OpenMP."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SIZES = {"vocab_size": 60, "hidden_size": 64, "num_hidden_layers": 1, "initializer_range": 0.3}
 IDS = {"pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}
@@ -26,6 +18,14 @@ CONFIGS = {
     "bert": BertConfig(**SIZES, intermediate_size=96, num_attention_heads=2),
     "modernbert": ModernBertConfig(**SIZES, **IDS, intermediate_size=64, num_attention_heads=2),
 }
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    """As many as before: processes that other tests fork do not have the threads of OpenMP."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,6 @@ def rows(tmp_path) -> Path:
 
 
 def test_fine_tuned_models_side_by_side(script, rows, tmp_path, tokenizer):
-    pytest.importorskip("onnxruntime")
     for name, config in CONFIGS.items():
         AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path / name)
         tokenizer.save_pretrained(tmp_path / name)
