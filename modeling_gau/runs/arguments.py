@@ -211,10 +211,12 @@ class RunArguments(TrainingArguments):
         self._check_metrics()
         self._take_cpu_for_bfloat16()
         is_muon = self.optim == MUON
-        if self.deepspeed and is_muon:
+        # accelerate's launcher asks for DeepSpeed in the environment.
+        is_deepspeed = self.deepspeed or os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
+        if is_deepspeed and is_muon:
             raise GAUError("--optim muon needs whole matrices, which DeepSpeed does not have: leave one of them out.")
-        if self.deepspeed and self.learning_rate is None:
-            raise GAUError("--deepspeed needs --learning_rate: its settings are made before the model is known.")
+        if is_deepspeed and self.learning_rate is None:
+            raise GAUError("DeepSpeed needs --learning_rate: its settings are made before the model is known.")
         if is_muon:  # which transformers does not know
             self.optim = "adamw_torch"
         try:

@@ -261,11 +261,14 @@ def test_the_learning_rate_follows_from_the_width(tmp_path, capsys, kind, width,
         assert args.learning_rate == given and capsys.readouterr().out == ""
 
 
-def test_the_learning_rate_is_asked_for_where_it_cannot_be_chosen(tmp_path):
+def test_the_learning_rate_is_asked_for_where_it_cannot_be_chosen(tmp_path, monkeypatch):
     args = PretrainingArguments(output_dir=str(tmp_path), use_cpu=True)
     with pytest.raises(GAUError, match="--learning_rate is missing: it is chosen by hidden_size, which a perceiver"):
         args.fill_learning_rate(PerceiverConfig())
-    with pytest.raises(GAUError, match="--deepspeed needs --learning_rate"):
+    with pytest.raises(GAUError, match="DeepSpeed needs --learning_rate"):
         PretrainingArguments(output_dir=str(tmp_path), deepspeed="zero.json")
     with pytest.raises(GAUError, match="--optim muon needs whole matrices"):
         PretrainingArguments(output_dir=str(tmp_path), deepspeed="zero.json", optim="muon", learning_rate=1e-3)
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(GAUError, match="DeepSpeed needs --learning_rate"):
+        PretrainingArguments(output_dir=str(tmp_path))
