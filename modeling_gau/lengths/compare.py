@@ -122,7 +122,10 @@ def parse_command_line(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="tokens of the rows to measure; by default a quarter to 8 times --max_seq_length",
     )
     parser.add_argument(
-        "--learning_rates", nargs="+", type=float, help="one for all, or several: each model is trained with its best"
+        "--learning_rates",
+        nargs="+",
+        type=float,
+        help="one for all models, or several: each is trained with its best; by default 2e-3 for all (small: 1e-3)",
     )
     args = parser.parse_args(argv)
     for name, least in {"steps": 1, "max_seq_length": 16}.items():
@@ -322,9 +325,12 @@ def conditions(windows: MaskedWindows, args: argparse.Namespace) -> list[str]:
         f"Measured on {windows.masked_tokens:,} masked tokens in {count} windows of {tokens:,} tokens.",
         *too_few(windows),
     ]
-    if len(args.learning_rates or ()) > 1:
+    rates = args.learning_rates or [SIZES[args.size][2]]
+    if len(rates) == 1:
+        words[0] += f" All models have one learning rate, {rates[0]:g}; with several --learning_rates, each its best."
+    else:
         words.append(
-            f"Each learning rate is the best of {len(args.learning_rates)} on the text that is measured, at "
+            f"Each learning rate is the best of {len(rates)} on the text that is measured, at "
             f"{args.max_seq_length} tokens: on other text the losses may be slightly higher."
         )
     return words
