@@ -5,6 +5,7 @@
 instructions does far slower than float32, one matrix at a time, a fused projection as one.
 """
 
+import inspect
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
@@ -66,7 +67,8 @@ class MuonAdamW(torch.optim.AdamW):
         groups = self.param_groups
         self.param_groups = [group for group in groups if "row_blocks" not in group]
         try:
-            loss = super().step(closure)
+            # Without the wrappers around it, which would call the hooks of a step a second time.
+            loss = inspect.unwrap(torch.optim.AdamW.step)(self, closure)
         finally:
             self.param_groups = groups
         for group in groups:

@@ -81,6 +81,17 @@ def test_steps_are_those_of_the_formula_and_the_rest_is_adamw(blocks):
     assert [group["lr"] for group in muon.param_groups] == [0.1, 0.1]
 
 
+def test_hooks_of_a_step_are_called_once():
+    vector = nn.Parameter(torch.ones(3))
+    torch.optim.AdamW([vector])  # puts calls of hooks around AdamW.step, for every optimizer of that class
+    muon, called = MuonAdamW([{"params": [vector]}]), []
+    muon.register_step_pre_hook(lambda *_: called.append("before"))
+    muon.register_step_post_hook(lambda *_: called.append("after"))
+    vector.grad = torch.ones(3)
+    muon.step()
+    assert called == ["before", "after"] and (vector < 1).all()
+
+
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch.optim.Muon came with torch 2.9")
 def test_agrees_with_torch_as_far_as_bfloat16_goes():
     torch.manual_seed(0)
