@@ -40,6 +40,7 @@ from modeling_gau.configuration_gau import GAUError
 from modeling_gau.runs.command_line import fail, run_program
 from modeling_gau.runs.locks import sole_owner
 from modeling_gau.runs.model_card import ModelCardFacts, hub_link, literal, write_model_card
+from modeling_gau.runs.models import load_with_new_head
 from modeling_gau.runs.recipes import parse_arguments
 from modeling_gau.runs.tables import code_span, literal_text
 
@@ -142,7 +143,8 @@ def load_rows(example_args: ExampleArguments) -> DatasetDict:
 
 
 def add_adapters(example_args: ExampleArguments, names: list[str]) -> PeftModel:
-    model = AutoModelForSequenceClassification.from_pretrained(
+    model = load_with_new_head(
+        AutoModelForSequenceClassification,
         example_args.model_name_or_path,
         id2label=dict(enumerate(names)),
         label2id={name: index for index, name in enumerate(names)},

@@ -40,6 +40,7 @@ from transformers import (
 from modeling_gau.configuration_gau import GAUError
 from modeling_gau.runs.command_line import run_program
 from modeling_gau.runs.locks import sole_owner
+from modeling_gau.runs.models import load_with_new_head
 from modeling_gau.runs.recipes import parse_arguments
 
 
@@ -90,7 +91,8 @@ def train_and_evaluate(example_args: ExampleArguments, args: TrainingArguments) 
         remove_columns=COLUMNS,
         desc="Tokenising",
     )
-    model = AutoModelForQuestionAnswering.from_pretrained(
+    model = load_with_new_head(
+        AutoModelForQuestionAnswering,
         example_args.model_name_or_path,
         dtype=torch.float32,  # the default is the precision of the file; bfloat16 is too coarse for training
     )

@@ -34,6 +34,7 @@ from transformers import (
 from modeling_gau.configuration_gau import GAUError
 from modeling_gau.runs.command_line import fail, run_program
 from modeling_gau.runs.locks import sole_owner
+from modeling_gau.runs.models import load_with_new_head
 from modeling_gau.runs.recipes import parse_arguments
 
 
@@ -72,7 +73,8 @@ def train_and_evaluate(example_args: ExampleArguments, args: TrainingArguments) 
     encode = partial(encode_batch, tokenizer=tokenizer, names=names, max_length=example_args.max_seq_length)
     inputs = rows.map(encode, batched=True, remove_columns=["tokens", "labels"], desc="Tokenising")
 
-    model = AutoModelForTokenClassification.from_pretrained(
+    model = load_with_new_head(
+        AutoModelForTokenClassification,
         example_args.model_name_or_path,
         id2label=dict(enumerate(names)),
         label2id={name: index for index, name in enumerate(names)},

@@ -130,7 +130,8 @@ def test_token_classification(folder, scripts, capsys):
     assert {name: results[f"eval_{name}"] for name in names} == dict.fromkeys(names, 1.0)
     assert (results["eval_words"], results["eval_words_cut_off"]) == (42, 0)
     assert json.loads(Path("outputs/entities/eval_results.json").read_text()) == results
-    assert re.search(r"eval_f1 +=", capsys.readouterr().out)
+    printed = capsys.readouterr().out
+    assert re.search(r"eval_f1 +=", printed) and "A new head with random weights on the encoder of " in printed
 
     model = AutoModelForTokenClassification.from_pretrained("outputs/entities")
     assert model.config.id2label == dict(enumerate(["B-LOC", "B-PER", "I-LOC", "I-PER", "O"]))
@@ -299,7 +300,8 @@ def test_lora(folder, scripts, capsys):
     assert results["eval_merged_difference"] < 1e-5
     assert json.loads(Path("outputs/lora/eval_results.json").read_text()) == results
     # Two layers, each 32 + 144 columns of i_dense and 64 + 32 of o_dense at rank 8, and a classifier of 32 * 2 + 2.
-    assert "trainable params: 4,418 " in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "trainable params: 4,418 " in printed and "A new head with random weights on the encoder of " in printed
     assert {"adapter_model.safetensors", "merged"} <= {path.name for path in Path("outputs/lora").iterdir()}
     assert not Path("outputs/lora/model.safetensors").exists()
     modes = {Path(f"outputs/lora/adapter_{name}").stat().st_mode for name in ("config.json", "model.safetensors")}

@@ -5,12 +5,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
 from ..configuration_gau import GAUError
 from ..runs.arguments import ModelArguments
-from ..runs.models import check_fit, resolve_config, start_model
+from ..runs.models import check_encoder, check_fit, resolve_config, start_model, tell_new_head
 from ..runs.run_record import read_record
 from .arguments import GlueArguments
 from .data import GlueData
@@ -43,16 +42,10 @@ def load_model(model_args: ModelArguments, glue_args: GlueArguments, data: GlueD
     model, misfits = start_model(AutoModelForSequenceClassification, model_args, config)
     if name is None:
         return model
-    check_fit(
-        name,
-        {key: problem for key, problem in misfits.items() if not _is_of_head(model, key)},
-        "Give a checkpoint with its whole encoder and its own config.json, without a --config_name or "
-        "--config_overrides that change shapes.",
-    )
+    check_encoder(name, model, misfits)
     if saved_label_names(config) is not None and not glue_args.ignore_mismatched_sizes:
         check_fit(name, misfits, "Add --ignore_mismatched_sizes to start a new classifier on top of its encoder.")
-    if misfits and PartialState().is_main_process:
-        print(f"A new classifier with random weights on the encoder of {name}: {', '.join(sorted(misfits))}.")
+    tell_new_head(name, misfits)
     return model
 
 
@@ -65,12 +58,6 @@ def _task_config(model_args: ModelArguments, glue_args: GlueArguments, data: Glu
     config.label2id = {name: index for index, name in config.id2label.items()}
     config.problem_type = data.task.problem_type
     return config
-
-
-def _is_of_head(model: PreTrainedModel, key: str) -> bool:
-    """Whether a tensor belongs to the head; BERT's pooler does, even though it lies within the encoder."""
-    encoder = f"{model.base_model_prefix}."
-    return not key.startswith(encoder) or key.startswith(f"{encoder}pooler.")
 
 
 def describe_base_model(model_args: ModelArguments) -> dict[str, Any] | None:

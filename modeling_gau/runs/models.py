@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from accelerate import PartialState
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import (
@@ -273,6 +274,40 @@ def load_with_misfits(auto_class: type, name: str, **options) -> tuple[PreTraine
     misfits = dict.fromkeys(loading["missing_keys"], "missing")
     misfits |= {key: f"{tuple(there)} there, {tuple(here)} here" for key, there, here in loading["mismatched_keys"]}
     return model, misfits
+
+
+def load_with_new_head(auto_class: type, name: str, **options) -> PreTrainedModel:
+    """Loads the encoder of `name` below a head of `auto_class`, and says in a line which of its weights are random.
+
+    Raises:
+        ValueError: weights of the encoder are missing, or their file is damaged.
+    """
+    model, misfits = load_with_misfits(auto_class, name, **options)
+    check_encoder(name, model, misfits)
+    tell_new_head(name, misfits)
+    return model
+
+
+def check_encoder(name: str, model: PreTrainedModel, misfits: Mapping[str, str]) -> None:
+    """Raises ValueError if weights of the encoder are among the `misfits` of the checkpoint `name`."""
+    check_fit(
+        name,
+        {key: problem for key, problem in misfits.items() if not _is_of_head(model, key)},
+        "Give a checkpoint with its whole encoder and its own config.json, without a --config_name or "
+        "--config_overrides that change shapes.",
+    )
+
+
+def _is_of_head(model: PreTrainedModel, key: str) -> bool:
+    """Whether a tensor belongs to the head; BERT's pooler does, even though it lies within the encoder."""
+    encoder = f"{model.base_model_prefix}."
+    return not key.startswith(encoder) or key.startswith(f"{encoder}pooler.")
+
+
+def tell_new_head(name: str, misfits: Mapping[str, str]) -> None:
+    """Prints which weights are random on top of the encoder of `name`, where there are any."""
+    if misfits and PartialState().is_main_process:
+        print(f"A new head with random weights on the encoder of {name}: {', '.join(sorted(misfits))}.")
 
 
 @contextmanager

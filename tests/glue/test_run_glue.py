@@ -111,7 +111,7 @@ def test_a_file_is_compared_with_baselines(tmp_path, reviews, capsys, monkeypatc
     assert len(rows["this model"]) == 2
     assert rows["majority class"][0] == "0.5556" and rows["bag of words"] == ["1.0000", "1.0000"]
     assert "The model is no better than the" in printed and "As it is, it is of no use." in printed
-    assert "A new classifier with random weights on the encoder of " in printed
+    assert "A new head with random weights on the encoder of " in printed
     assert read_json(tmp_path / "out/run.json")["baselines"]["bag of words"]["accuracy"] == 1.0
     for module in ("baselines", "report"):
         monkeypatch.setattr(f"modeling_gau.glue.{module}.is_sklearn_available", lambda: False)

@@ -4,12 +4,18 @@
 import sys
 
 import pytest
-from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification, BertConfig
+from transformers import (
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    BertConfig,
+)
 
 from modeling_gau import GAUConfig, GAUForMaskedLM, GAUModel
 from modeling_gau.runs import models
 from modeling_gau.runs.arguments import ModelArguments
-from modeling_gau.runs.models import load_with_misfits, resolve_config, start_model, stated_fields
+from modeling_gau.runs.models import load_with_misfits, load_with_new_head, resolve_config, start_model, stated_fields
 
 
 @pytest.fixture
@@ -159,3 +165,15 @@ def test_weights_of_the_encoder_without_a_use_are_named(tmp_path, caplog):
         load_with_misfits(AutoModelForMaskedLM, str(tmp_path), config=config)
     (record,) = [record.getMessage() for record in caplog.records if "does not use" in record.getMessage()]
     assert "layers.1." in record and "layers.0." not in record and "\n" not in record
+
+
+def test_a_new_head_is_told_and_an_encoder_without_weights_refused(tmp_path, capsys, caplog):
+    config = GAUConfig(vocab_size=10, hidden_size=8, num_hidden_layers=2, attention_key_size=4)
+    GAUForMaskedLM(config).save_pretrained(tmp_path)
+    load_with_new_head(AutoModelForQuestionAnswering, str(tmp_path))
+    told = f"A new head with random weights on the encoder of {tmp_path}: qa_outputs.bias, qa_outputs.weight.\n"
+    assert capsys.readouterr().out == told and "LOAD REPORT" not in caplog.text
+    load_with_new_head(AutoModelForMaskedLM, str(tmp_path))
+    assert capsys.readouterr().out == ""
+    with pytest.raises(ValueError, match=r"do not fit its model; .*model\.layers\.2\.\S+ \(missing\)"):
+        load_with_new_head(AutoModelForQuestionAnswering, str(tmp_path), num_hidden_layers=3)
