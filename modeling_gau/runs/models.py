@@ -32,7 +32,8 @@ from transformers.utils import logging
 from ..attention_gau import ATTENTION_NORMALIZATIONS, check_attention_backend
 from ..configuration_gau import GAUConfig, GAUError
 from .arguments import ModelArguments
-from .recipes import RecipeLoader, did_you_mean
+from .options import did_you_mean
+from .recipes import RecipeLoader
 
 
 logger = logging.get_logger(__name__)

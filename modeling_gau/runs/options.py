@@ -1,8 +1,8 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """The options of a script, read from source code: help, and an answer to a wrong option, before anything is imported.
 
-Importing PyTorch and transformers takes seconds. This file imports the standard library alone, and a script runs it by
-its path, since importing it as a module imports the package.
+Importing PyTorch and transformers takes seconds. This file imports the standard library, and PyYAML for a recipe; a
+script runs it by its path, since importing it as a module imports the package.
 """
 
 import argparse
@@ -134,9 +134,32 @@ def describe_unknown_options(unknown: Sequence[str], parser: argparse.ArgumentPa
     return "; ".join(lines) or f"unexpected {' '.join(unknown)}"
 
 
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A question with the nearest of the known names, to end an error message with; empty if none is near."""
+    matches = difflib.get_close_matches(name.replace("-", "_"), list(known), n=1)
+    return f" Did you mean {matches[0]}?" if matches else ""
+
+
+def missing_recipe(path: Path) -> str | None:
+    """What to say of a recipe that does not exist."""
+    if path.is_file():
+        return None
+    known = [str(sibling) for sibling in path.parent.glob("*") if sibling.suffix in (".yaml", ".yml", ".json")]
+    return f"--config {path}: no such recipe file.{did_you_mean(str(path), known)}"
+
+
+def unknown_key(path: Path, keys: Iterable[object], known: Iterable[str]) -> str | None:
+    """What to say of a recipe's first key that is no argument."""
+    for key in keys:
+        if key not in known:
+            return f"Recipe {path}: there is no argument {key!r}.{did_you_mean(str(key), known)}"
+    return None
+
+
 def answer(script: str | Path, argv: Sequence[str] | None = None) -> None:
-    """Answers --help, --help-all, an option or value that a script does not know and one that is missing, and ends the
-    program; otherwise returns at once. Options are those of the classes that the script hands to `parse_arguments`."""
+    """Answers --help, --help-all, what a script does not know (an option, a value, a key of a recipe) and what is
+    missing, and ends the program; otherwise returns at once. Options are those of the classes that the script hands to
+    `parse_arguments`."""
     script = Path(script)
     try:
         options = read_options(script)
@@ -159,6 +182,10 @@ def answer(script: str | Path, argv: Sequence[str] | None = None) -> None:
         sys.exit()
     if unknown:
         fail(describe_unknown_options(unknown, parser))
+    if "config" in given:
+        path = Path(given.config).expanduser()
+        if problem := missing_recipe(path) or unknown_key(path, _recipe_keys(path), options):
+            fail(problem)
     classes = {option.owner for option in options.values()}
     for name, message, any_of in _NEEDED:
         if name in classes and "config" not in given and not any_of & vars(given).keys():
@@ -168,6 +195,18 @@ def answer(script: str | Path, argv: Sequence[str] | None = None) -> None:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         fail(message)
+
+
+def _recipe_keys(path: Path) -> list[str]:
+    """The keys of a recipe; none if it cannot be read, for the run says why."""
+    import yaml  # here, since few commands need it
+
+    try:
+        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except (OSError, RecursionError, ValueError, yaml.YAMLError):
+        return []
+    pairs = node.value if isinstance(node, yaml.MappingNode) else []
+    return [key.value for key, _ in pairs if isinstance(key, yaml.ScalarNode)]
 
 
 def _with_underscores(word: str) -> str:

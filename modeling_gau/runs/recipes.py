@@ -1,7 +1,6 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """Recipes, and the parser that lets the command line override them."""
 
-import difflib
 import json
 import os
 import re
@@ -14,7 +13,7 @@ from argparse import (
     Namespace,
     RawDescriptionHelpFormatter,
 )
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
@@ -25,7 +24,7 @@ from transformers.hf_argparser import string_to_bool
 
 from ..configuration_gau import GAUError
 from .command_line import program_name
-from .options import describe_unknown_options, fail
+from .options import describe_unknown_options, fail, missing_recipe, unknown_key
 
 
 # Aliases of aliases multiply: ten lines of YAML can stand for more values than any memory holds.
@@ -148,9 +147,8 @@ def _recipe_path(argv: list[str]) -> Path | None:
     if name is None:
         return None
     path = Path(name).expanduser()
-    if not path.is_file():
-        known = [str(sibling) for sibling in path.parent.glob("*") if sibling.suffix in (".yaml", ".yml", ".json")]
-        raise GAUError(f"--config {name}: no such recipe file.{did_you_mean(str(path), known)}")
+    if problem := missing_recipe(path):
+        raise GAUError(problem)
     return path
 
 
@@ -190,9 +188,8 @@ def _parse_recipe(
     for cls in argument_classes:
         own = get_type_hints(cls)
         hints |= {entry.name: _kinds(own[entry.name]) for entry in fields(cls) if entry.init}
-    for key in recipe:
-        if key not in hints:
-            raise GAUError(f"Recipe {path}: there is no argument {key!r}.{did_you_mean(str(key), hints)}")
+    if problem := unknown_key(path, recipe, hints):
+        raise GAUError(problem)
     # Flags such as --no_flag come after --flag and share its name.
     actions = {action.dest: action for action in reversed(parser._actions)}
     required = [action for action in parser._actions if action.required]
@@ -246,9 +243,3 @@ def _words(action: Action, value: Any, kinds: set[type]) -> list[str]:
         raise GAUError(f"argument {option}: expected text, got {value!r}: quote it if it is meant as text.")
     words = [json.dumps(item) if isinstance(item, bool) else str(item) for item in items]
     return [option, *words] if isinstance(value, list) else [f"{option}={words[0]}"]
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A question with the nearest of the known names, to end an error message with; empty if none is near."""
-    matches = difflib.get_close_matches(name.replace("-", "_"), list(known), n=1)
-    return f" Did you mean {matches[0]}?" if matches else ""

@@ -117,7 +117,7 @@ def test_a_wrong_option_is_one_line(word, message, capsys):
         (GLUE, "--model_name_or_path out", "No data: give --task_name, or --train_file"),
         (PRETRAIN, "--resume_from_checkpoint last", None),
         (GLUE, "--task_name rte --mnli_checkpoint mnli", None),
-        (GLUE, "--config recipe.yaml", None),
+        (GLUE, f"--config {GLUE.parent}/configuration/recipes/glue/sst2.yaml", None),
     ],
 )
 def test_what_is_missing_is_named(script, words, message, capsys):
@@ -128,9 +128,37 @@ def test_what_is_missing_is_named(script, words, message, capsys):
         assert code == 2 and shown.startswith(f"error: {message}") and shown.count("\n") == 1
 
 
-def test_what_the_run_takes_passes(capsys):
-    words = "--config any.yaml --bf16 --tf32 false --no_dataloader_pin_memory --mixed-lengths 64 128 --streaming false"
-    options.answer(PRETRAIN, words.split())
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "run.yaml",
+            "max_steps: 3\nlerning_rate: 1e-3\n",
+            "there is no argument 'lerning_rate'. Did you mean learning_rate?",
+        ),
+        ("run.json", '{"max_steps": 3, "packng": "none"}', "there is no argument 'packng'. Did you mean packing?"),
+        ("run.yml", None, "run.yml: no such recipe file."),
+        ("run.yaml", "max_steps: 3\nlearning_rate: 1e-3\neval_lengths: [64, 128]\n", None),
+        ("run.yaml", "max_steps: [3", None),  # the run says that it cannot be read
+        ("run.yaml", "3", None),
+        ("run.yaml", "", None),
+    ],
+)
+def test_the_keys_of_a_recipe(tmp_path, name, content, message, capsys):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    words = f"--config {tmp_path / name} --output_dir out".split()
+    if message is None:
+        assert options.answer(PRETRAIN, words) is None
+    else:
+        code, shown = answer(capsys, PRETRAIN, *words)
+        assert code == 2 and shown.startswith("error: ") and shown.endswith(f"{message}\n") and shown.count("\n") == 1
+
+
+def test_what_the_run_takes_passes(tmp_path, capsys):
+    (tmp_path / "any.yaml").write_text("max_steps: 3")
+    words = "--bf16 --tf32 false --no_dataloader_pin_memory --mixed-lengths 64 128 --streaming false"
+    options.answer(PRETRAIN, ["--config", str(tmp_path / "any.yaml"), *words.split()])
     assert capsys.readouterr() == ("", "")
 
 
