@@ -4,6 +4,7 @@
 import math
 import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -13,6 +14,7 @@ from transformers.trainer_utils import IntervalStrategy, PredictionOutput, SaveS
 
 from ..configuration_gau import GAUError
 from ..runs.arguments import RunArguments
+from ..runs.progress import Pace, Stopwatch
 from ..runs.trainer import RunTrainer, replaced
 from .tasks import PROBLEM_TYPES, GlueTask
 
@@ -219,12 +221,22 @@ class GlueTrainer(RunTrainer):
             preprocess_logits_for_metrics=self.predictions_from_logits,
             **arguments,
         )
+        self.add_callback(_PaceCallback(self))
+        self.watch, self.flops = Stopwatch(), 0.0
         # If a forward method has `**kwargs`, the Trainer assumes a loss already divided by the rows of the whole step.
         # A regression's loss is the mean of its batch, and so is every loss of BERT: gradients would grow with the
         # accumulation steps and with the number of processes.
         self.model_accepts_loss_kwargs = False
         self.task = task
         self.class_names = tuple(label_names)
+
+    def outside_training(self) -> AbstractContextManager:
+        return self.watch.paused()
+
+    def floating_point_ops(self, inputs) -> float:
+        flops = super().floating_point_ops(inputs)
+        self.flops += flops
+        return flops
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         if self.optimizer is None and self.args.layerwise_lr_decay != 1:
@@ -261,3 +273,16 @@ class GlueTrainer(RunTrainer):
         # The Trainer would group these rows by length too, and return predictions in that order.
         with replaced(self.args, train_sampling_strategy="random"):
             return super().predict(*args, **kwargs)
+
+
+class _PaceCallback(TrainerCallback):
+    """Warns of steps that are far too slow, see [`Pace`]."""
+
+    def __init__(self, trainer: GlueTrainer):
+        self.trainer = trainer
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.pace = Pace(args, self.trainer.watch, lambda: self.trainer.flops)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.pace.count_step()

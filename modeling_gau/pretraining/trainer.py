@@ -388,7 +388,7 @@ class _RunOfBatches(TrainerCallback):
             set_rope_theta(model, theta)
 
     def on_step_end(self, args, state, control, **kwargs):
-        self.trainer.speed.count_step()
+        self.trainer.speed.pace.count_step()
         state.epoch = self.trainer.loader.epoch
         if int(state.epoch) > self.epochs:
             self.epochs, self.ended = int(state.epoch), state.global_step

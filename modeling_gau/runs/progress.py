@@ -3,7 +3,7 @@
 
 import copy
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import lru_cache
@@ -15,7 +15,7 @@ from accelerate.utils import gather_object
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
-from transformers import AutoModelForMaskedLM, PreTrainedConfig, ProgressCallback, Trainer
+from transformers import AutoModelForMaskedLM, PreTrainedConfig, ProgressCallback, Trainer, TrainingArguments
 from transformers.trainer_utils import has_length
 from transformers.utils import logging
 
@@ -28,6 +28,9 @@ logger = logging.get_logger(__name__)
 
 # Raised by models of transformers that look at values: on the meta device there are none.
 _FAILURES = (AssertionError, AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError)
+
+
+_WORTH_A_WORD = 3  # seconds for ten steps: in fewer, a moment's work of another program looks like a slow machine
 
 
 class ModelFlops:
@@ -138,6 +141,53 @@ class Stopwatch:
             self._paused += time.perf_counter() - begin
 
 
+class Pace:
+    """Warns once if ten steps on a CPU take many times as long as they should.
+
+    Args:
+        watch: counts the seconds of training.
+        flops: the floating-point operations of this process so far; None if they are not known.
+        peak: those of a second, as [`measure_matmul_peak`] finds them; without it, they are measured at the first ten
+            steps.
+    """
+
+    def __init__(
+        self, args: TrainingArguments, watch: Stopwatch, flops: Callable[[], float | None], peak: float | None = None
+    ):
+        self._args, self._watch, self._flops, self._peak = args, watch, flops, peak
+        self._steps, self._best_share, self._is_warned = 0, 0.0, False
+        self._since = watch.seconds(), flops()
+
+    def count_step(self) -> None:
+        args = self._args
+        self._steps += 1
+        if self._steps % 10 or self._is_warned or args.device.type != "cpu" or not args.should_log:
+            return
+        (began, before), self._since = self._since, (self._watch.seconds(), self._flops())
+        now, done = self._since
+        if not done:
+            return
+        if self._peak is None:
+            dtype = torch.bfloat16 if args.bf16 else torch.float32
+            with self._watch.paused(), torch.random.fork_rng(devices=[]):
+                self._peak = measure_matmul_peak(args.device, dtype)
+        share = (done - before) / (now - began) / self._peak
+        slower, self._best_share = self._best_share / share, max(self._best_share, share)
+        if now - began < _WORTH_A_WORD:
+            return
+        if slower > 5:
+            what = f"Steps take {slower:.0f} times as long as before"
+        elif share < 0.1 and torch.get_num_threads() > 1 and (slower := slowdown_by_threads()) > 2:
+            what = f"Steps are slow: {torch.get_num_threads()} threads take {slower:.0f} times as long as one"
+        else:
+            return
+        self._is_warned = True
+        half = "; --bf16 false helps a CPU without bfloat16 instructions" if args.bf16 else ""
+        logger.warning(
+            f"{what}. The cores are busy, or fewer than they look: end other programs, or set OMP_NUM_THREADS=1{half}."
+        )
+
+
 class Speedometer:
     """Measures speed of training since the last log, and loss and accuracy on [MASK] alone, over all processes.
 
@@ -152,7 +202,6 @@ class Speedometer:
         self.trainer, self.flops, self.peak, self.watch = trainer, flops, None, Stopwatch()
         self._resumed: Mapping[str, Any] = {}
         self._session_seconds = 0.0
-        self._steps, self._best_share, self._is_warned = 0, 0.0, False
 
     def begin(self) -> None:
         """Starts the clocks. Called when training begins, after a checkpoint is loaded."""
@@ -163,7 +212,9 @@ class Speedometer:
             self.peak = measure_matmul_peak(args.device, dtype)
         self.watch.reset()
         self._restart()
-        self._pace_since = 0.0, self.trainer.loader.totals
+        self.pace = Pace(
+            args, self.watch, lambda: self._flops(self.trainer.loader.totals.positions_by_length), self.peak
+        )
         self._began, self._tokens_before = time.time(), self.trainer.loader.totals.tokens
         self._hits, self._masked = before.get("masked_hits", 0), before.get("masked", 0)
         self._masked_loss = before.get("masked_loss", 0.0)
@@ -179,30 +230,6 @@ class Speedometer:
     def session_tokens_per_second(self, tokens: int) -> float:
         """Speed since training began or resumed; `tokens` counts the whole run. Only the first process knows it."""
         return (tokens - self._tokens_before) / self._session_seconds
-
-    def count_step(self) -> None:
-        """Warns once if ten steps on a CPU took many times as long as they should."""
-        args = self.trainer.args
-        self._steps += 1
-        if self._steps % 10 or self._is_warned or not self.peak or args.device.type != "cpu" or not args.should_log:
-            return
-        (began, before), self._pace_since = self._pace_since, (self.watch.seconds(), self.trainer.loader.totals)
-        flops = self._flops(_positions_since(before, self.trainer.loader.totals))
-        if not flops:
-            return
-        share = flops / (self.watch.seconds() - began) / self.peak
-        slower, self._best_share = self._best_share / share, max(self._best_share, share)
-        if slower > 5:
-            what = f"Steps take {slower:.0f} times as long as before"
-        elif share < 0.1 and torch.get_num_threads() > 1 and (slower := slowdown_by_threads()) > 2:
-            what = f"Steps are slow: {torch.get_num_threads()} threads take {slower:.0f} times as long as one"
-        else:
-            return
-        self._is_warned = True
-        half = "; --bf16 false helps a CPU without bfloat16 instructions" if args.bf16 else ""
-        logger.warning(
-            f"{what}. The cores are busy, or fewer than they look: end other programs, or set OMP_NUM_THREADS=1{half}."
-        )
 
     def end(self) -> None:
         self._session_seconds = self.watch.seconds()

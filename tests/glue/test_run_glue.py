@@ -25,6 +25,7 @@ import run_glue
 from modeling_gau import GAUForMaskedLM, GAUForSequenceClassification
 from modeling_gau.glue.tasks import BENCHMARKS
 from modeling_gau.glue.trainer import GlueTrainer
+from modeling_gau.runs import progress
 from modeling_gau.runs.locks import lock
 
 
@@ -562,6 +563,18 @@ def test_an_attention_that_the_checkpoint_cannot_use_may_fit_what_it_is_changed_
 def test_label_smoothing_of_scores_is_refused_before_data_is_read(tmp_path, pretrained, options):
     with pytest.raises(ValueError, match=r"--label_smoothing_factor 0.1 needs one class a row.*Leave it out"):
         run(tmp_path / "out", train_file="nowhere.csv", model_name_or_path=pretrained, **options, **SMOOTH)
+
+
+def test_slow_steps_are_told(tmp_path, sst2, monkeypatch):
+    said = []
+    monkeypatch.setattr(progress, "_WORTH_A_WORD", 0)
+    monkeypatch.setattr(progress, "measure_matmul_peak", lambda *_: 1e30)
+    monkeypatch.setattr(progress, "slowdown_by_threads", lambda: 9.0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    monkeypatch.setattr(progress.logger, "warning", said.append)
+    run(tmp_path / "out", "do_train", **sst2 | {"max_steps": 20})
+    (line,) = said
+    assert line.startswith("Steps are slow: 8 threads take 9 times as long as one. ") and "OMP_NUM_THREADS=1" in line
 
 
 def test_label_smoothing_of_classes(tmp_path, sst2):

@@ -142,7 +142,7 @@ class Pace:
         for _ in range(count):
             self.now += seconds
             self.loader.totals += Totals(positions=8, positions_by_length={8: 8})
-            self.speed.count_step()
+            self.speed.pace.count_step()
 
 
 def test_steps_that_become_many_times_slower_are_told_once(monkeypatch):
@@ -170,6 +170,30 @@ def test_steps_that_are_slow_from_the_start(monkeypatch, seconds, threads, slowd
     assert len(pace.said) == told
     assert all(line.startswith("Steps are slow: 8 threads take 9 times as long as one. ") for line in pace.said)
     assert all("--bf16" not in line for line in pace.said)
+
+
+def test_a_moment_is_not_told(monkeypatch):
+    monkeypatch.setattr(progress_module, "slowdown_by_threads", lambda: 9.0)
+    pace = Pace(monkeypatch)
+    pace.steps(10, 0.02)
+    pace.steps(10, 0.2)
+    assert pace.said == []
+    pace.steps(10, 0.4)
+    assert len(pace.said) == 1
+
+
+def test_a_peak_is_measured_without_random_numbers_of_the_run(monkeypatch):
+    args = SimpleNamespace(device=torch.device("cpu"), bf16=False, should_log=True)
+    done, said, state = iter([0.0, 1e3]), [], torch.random.get_rng_state()
+    monkeypatch.setattr(progress_module, "_WORTH_A_WORD", 0)
+    monkeypatch.setattr(progress_module, "slowdown_by_threads", lambda: 3.0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(progress_module.logger, "warning", said.append)
+    pace = progress_module.Pace(args, Stopwatch(), lambda: next(done))
+    for _ in range(10):
+        pace.count_step()
+    assert said[0].startswith("Steps are slow: 2 threads take 3 times")
+    assert torch.equal(state, torch.random.get_rng_state())
 
 
 def test_the_threads_are_as_many_after_measuring_them(monkeypatch):
