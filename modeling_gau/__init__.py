@@ -1,5 +1,13 @@
 """Gated Attention Unit encoders for Hugging Face Transformers."""
 
+import sys
+
+
+if sys.argv[:1] == ["-m"]:  # Python is about to run a module: one of ours answers --help before the imports below
+    from .runs.options import answer_module
+
+    answer_module(sys.argv, sys.orig_argv)
+
 import transformers
 
 from .configuration_gau import GAUConfig, GAUError

@@ -26,9 +26,9 @@ from safetensors import SafetensorError
 
 from ..configuration_gau import GAUConfig, GAUError
 from ..modeling_gau import GAUForMaskedLM, GAUModel, GAUPreTrainedModel
-from ..runs.command_line import ArgumentParser
 from ..runs.model_card import ModelCardFacts, write_model_card
 from ..runs.models import load_tokenizer, read_config
+from ..runs.options import ArgumentParser
 from .checkpoints import (
     PORT_CONFIG,
     PORT_NORMALIZATIONS,

@@ -2,8 +2,8 @@
 """Compares attention normalizations and relative positions on your text, with small models, over the length.
 
     python -m modeling_gau.lengths.compare --output_dir outputs/compare --train_file "my_texts/*.txt"
-    python -m modeling_gau.lengths.compare --output_dir outputs/compare --train_file reviews.csv --text_column review \
-        --normalizations softmax sigmoid --positions rotary distance --seeds 0 1 2
+    python -m modeling_gau.lengths.compare --output_dir outputs/compare --train_file reviews.csv \\
+        --text_column review --normalizations softmax sigmoid --positions rotary distance --seeds 0 1 2
 
 Trains one small model for every normalization and kind of positions on rows of one length, measures all of them at
 shorter and longer rows, each with n fixed at the length of training and with each row's own where the normalization
@@ -25,13 +25,14 @@ import yaml
 from transformers.utils import is_matplotlib_available
 
 from ..attention_gau import ATTENTION_NORMALIZATIONS
-from ..configuration_gau import GAUError
+from ..configuration_gau import NORMALIZATION_USES_N, GAUError
 from ..modeling_gau import GAUForMaskedLM
 from ..runs.arguments import ModelArguments
-from ..runs.command_line import ArgumentParser, run_program
+from ..runs.command_line import run_program
 from ..runs.jobs import device_environments
 from ..runs.locks import lock
 from ..runs.models import load_tokenizer, resolve_config
+from ..runs.options import ArgumentParser
 from ..runs.tables import aligned, markdown
 from ..text.evaluation_rows import MaskedWindows
 from ..text.tokenization import encode_texts
@@ -86,14 +87,13 @@ def parse_command_line(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = ArgumentParser(description=__doc__)
     add_text_arguments(parser)
     add_run_arguments(parser)
-    names = list(ATTENTION_NORMALIZATIONS)
     parser.add_argument(
         "--normalizations",
         nargs="+",
-        choices=names,
+        choices=list(NORMALIZATION_USES_N),
         metavar="NAME",
         default=["softmax", "squared_relu", "normalized_squared_relu"],
-        help=f"to compare, of {', '.join(names)}; by default softmax and the two squared ReLUs",
+        help=f"to compare, of {', '.join(NORMALIZATION_USES_N)}; by default softmax and the two squared ReLUs",
     )
     parser.add_argument(
         "--positions",

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from ..attention_gau import ATTENTION_NORMALIZATIONS
 from ..configuration_gau import GAUError
-from ..runs.command_line import ArgumentParser, run_program
+from ..runs.command_line import run_program
 from ..runs.figures import LEAST_NATS, label_lines, make_figure, scale_to_lengths, show_size, strokes
+from ..runs.options import ArgumentParser
 from .results import NORMALIZERS, describe_setting, growth_exponents, layer_values, mean_of_known, read_results
 
 

@@ -38,9 +38,10 @@ from ..pretraining.data import some_documents
 from ..pretraining.trainer import PretrainingArguments
 from ..runs.arguments import CardArguments, ModelArguments
 from ..runs.checkpoints import checkpoint_folders
-from ..runs.command_line import ArgumentParser, program_name, run_program
+from ..runs.command_line import run_program
 from ..runs.jobs import Job, Runner, check_needs, device_environments
 from ..runs.locks import lock
+from ..runs.options import ArgumentParser, program_name
 from ..runs.recipes import parse_arguments, read_recipe
 from ..runs.run_record import RECORD_NAME, compare_runs, compare_values, describe_arguments, digest_of
 from ..runs.state_files import for_json, write_json

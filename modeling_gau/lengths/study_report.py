@@ -18,8 +18,9 @@ import numpy as np
 import pandas as pd
 
 from ..configuration_gau import GAUError
-from ..runs.command_line import ArgumentParser, run_program
+from ..runs.command_line import run_program
 from ..runs.figures import LEAST_NATS, label_lines, make_figure, scale_to_lengths, show_size, strokes
+from ..runs.options import ArgumentParser
 from ..runs.tables import markdown
 from .figures import LEGEND, LINE, NORMALIZER_TITLES, require_plot_extra
 from .results import NORMALIZERS, power_law_exponent

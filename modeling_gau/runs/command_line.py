@@ -1,43 +1,18 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """What every program does with errors: one line on stderr and an exit code."""
 
-import argparse
 import logging
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable
-from typing import NoReturn
 
 from transformers.utils.logging import get_verbosity
 
 from ..configuration_gau import GAUError
 from .jobs import limit_threads
-from .options import describe_unknown_options, fail
-
-
-class ArgumentParser(argparse.ArgumentParser):
-    """Says what is wrong with a command line in one line, without pages of usage."""
-
-    def __init__(self, *args, **kwargs):
-        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-        super().__init__(*args, **{"prog": program_name()} | kwargs)
-
-    def parse_args(self, args=None, namespace=None):
-        parsed, unknown = self.parse_known_args(args, namespace)
-        if unknown:
-            self.error(describe_unknown_options(unknown, self))
-        return parsed
-
-    def error(self, message: str) -> NoReturn:
-        fail(message)
-
-
-def program_name() -> str | None:
-    """How this program is called where that is by `python -m`; None for a script, whose name argparse knows."""
-    module = sys.modules["__main__"].__spec__
-    return module and f"python -m {module.name.removesuffix('.__main__')}"
+from .options import fail
 
 
 def run_program(main: Callable[[], object]) -> None:

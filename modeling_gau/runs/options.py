@@ -1,8 +1,9 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""The options of a script, read from source code: help, and an answer to a wrong option, before anything is imported.
+"""The options of a program, read from source code: help, and an answer to a wrong option, before anything is imported.
 
-Importing PyTorch and transformers takes seconds. This file imports the standard library, and PyYAML for a recipe; a
-script runs it by its path, since importing it as a module imports the package.
+Importing PyTorch and transformers takes seconds. This file imports the standard library, and PyYAML for a recipe. A
+script runs it by its path, since importing it as a module imports the package; for `python -m modeling_gau.<tool>`,
+the package begins with it.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import difflib
 import importlib.util
 import os
 import re
+import runpy
 import shutil
 import sys
 import textwrap
@@ -37,6 +39,7 @@ _GROUPS: Mapping[str, str] = {
 }
 _OTHERS = "Other arguments of transformers.TrainingArguments"
 _TITLES = (
+    "Options",
     "Model",
     "Data",
     "Data and task",
@@ -120,6 +123,29 @@ def fail(message: str, notes: Iterable[str] = ()) -> NoReturn:
     sys.exit(2)
 
 
+class ArgumentParser(argparse.ArgumentParser):
+    """Says what is wrong with a command line in one line, without pages of usage."""
+
+    def __init__(self, *args, **kwargs):
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(*args, **{"prog": program_name()} | kwargs)
+
+    def parse_args(self, args=None, namespace=None):
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self.error(describe_unknown_options(unknown, self))
+        return parsed
+
+    def error(self, message: str) -> NoReturn:
+        fail(message)
+
+
+def program_name() -> str | None:
+    """How this program is called where that is by `python -m`; None for a script, whose name argparse knows."""
+    module = sys.modules["__main__"].__spec__
+    return module and f"python -m {module.name.removesuffix('.__main__')}"
+
+
 def describe_unknown_options(unknown: Sequence[str], parser: argparse.ArgumentParser) -> str:
     """Says which of the words that a parser did not understand are options, and which ones are near."""
     options = [option for action in parser._actions for option in action.option_strings]
@@ -156,18 +182,50 @@ def unknown_key(path: Path, keys: Iterable[object], known: Iterable[str]) -> str
     return None
 
 
-def answer(script: str | Path, argv: Sequence[str] | None = None) -> None:
+# What reading raises at sources of another form, or if a package is missing: the program itself says what is wrong.
+_UNREADABLE = (AttributeError, ImportError, KeyError, NameError, OSError, SyntaxError, TypeError, ValueError)
+
+
+def answer_module(argv: Sequence[str], original: Sequence[str]) -> None:
+    """As [`answer`], for a tool of this package that Python is about to run.
+
+    Args:
+        argv: `sys.argv` at that moment: -m and the words after the module's name.
+        original: `sys.orig_argv`, which has that name.
+    """
+    name = original[-len(argv)].removeprefix("-m")
+    package, *parts = name.split(".")
+    if package != __name__.partition(".")[0]:
+        return
+    path = Path(__file__).parents[1].joinpath(*parts)
+    path = path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
+    if not parts:
+        runpy.run_path(str(path), run_name="__main__")
+        sys.exit()
+    program = f"python -m {name}"
+    try:
+        source, _ = _read(path).find("main")
+        parser = read_parser(source, program)
+    except _UNREADABLE:
+        return
+    if parser is None:
+        answer(source.path, argv[1:], program)
+    else:
+        parser.parse_args(argv[1:])
+
+
+def answer(script: str | Path, argv: Sequence[str] | None = None, program: str | None = None) -> None:
     """Answers --help, --help-all, what a script does not know (an option, a value, a key of a recipe) and what is
     missing, and ends the program; otherwise returns at once. Options are those of the classes that the script hands to
     `parse_arguments`."""
     script = Path(script)
     try:
         options = read_options(script)
-    except (AttributeError, ImportError, KeyError, NameError, OSError, SyntaxError, TypeError, ValueError):
-        return  # sources of another form, or a package that is missing: the script itself says what is wrong
+    except _UNREADABLE:
+        return
     # Each option may be written with dashes too.
     words = [_with_underscores(word) for word in (sys.argv[1:] if argv is None else argv)]
-    parser = _Parser(allow_abbrev=False, add_help=False, argument_default=argparse.SUPPRESS)
+    parser = ArgumentParser(allow_abbrev=False, add_help=False, argument_default=argparse.SUPPRESS)
     parser.add_argument("-h", "--help", action="store_true")
     parser.add_argument("--help_all", action="store_true")
     parser.add_argument("--config")
@@ -176,7 +234,8 @@ def answer(script: str | Path, argv: Sequence[str] | None = None) -> None:
     given, unknown = parser.parse_known_args(words)
     if "help" in given or "help_all" in given:
         try:
-            print(help_text(script, options, "help_all" in given, shutil.get_terminal_size().columns), flush=True)
+            width = shutil.get_terminal_size().columns
+            print(help_text(script, program or script.name, options, "help_all" in given, width), flush=True)
         except BrokenPipeError:  # --help | head
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit()
@@ -190,11 +249,6 @@ def answer(script: str | Path, argv: Sequence[str] | None = None) -> None:
     for name, message, any_of in _NEEDED:
         if name in classes and "config" not in given and not any_of & vars(given).keys():
             fail(f"{message} --help shows examples.")
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        fail(message)
 
 
 def _recipe_keys(path: Path) -> list[str]:
@@ -258,6 +312,32 @@ def read_options(script: Path) -> dict[str, Option]:
     return {option.name: option for node in classes for option in _fields(*source.find_class(node.id))}
 
 
+def read_parser(source: "_Source", program: str) -> ArgumentParser | None:
+    """The parser that a function of a file makes as `parser = ArgumentParser(...)`; None if there is none."""
+    for function in source.tree.body:
+        for node in ast.walk(function) if isinstance(function, ast.FunctionDef) else ():
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "ArgumentParser":
+                parser = ArgumentParser(prog=program, **_named_values(source, node))
+                _add_arguments(parser, source, function)
+                return parser
+    return None
+
+
+def _add_arguments(parser: ArgumentParser, source: "_Source", function: ast.FunctionDef) -> None:
+    """Calls `parser.add_argument` as a function does, and as those functions do that it hands the parser alone."""
+    for node in ast.walk(function):
+        if not isinstance(node, ast.Call):
+            continue
+        if ast.unparse(node.func) == "parser.add_argument":
+            parser.add_argument(*map(_Names(source).value, node.args), **_named_values(source, node))
+        elif [ast.unparse(argument) for argument in node.args] == ["parser"]:
+            _add_arguments(parser, *source.find(ast.unparse(node.func)))
+
+
+def _named_values(source: "_Source", call: ast.Call) -> dict[str, Any]:
+    return {keyword.arg: _Names(source).value(keyword.value) for keyword in call.keywords}
+
+
 @dataclass(frozen=True)
 class _Source:
     """A file of Python."""
@@ -273,9 +353,9 @@ class _Source:
         return source, node
 
     def find(self, name: str) -> tuple["_Source", ast.AST]:
-        """What a name of this file stands for, a class or the value of a constant, and the file that says so."""
+        """What a name of this file stands for (a class, a function, the value of a constant), and the file with it."""
         for node in self.tree.body:
-            if isinstance(node, ast.ClassDef) and node.name == name:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
                 return self, node
             if isinstance(node, ast.Assign) and name in map(ast.unparse, node.targets):
                 return self, node.value
@@ -305,7 +385,8 @@ class _Names(dict):
     members, and every class that is not read stands for itself."""
 
     def __init__(self, source: _Source):
-        super().__init__(vars(builtins) | {"Literal": Literal, "ClassVar": ClassVar})
+        own = {"Literal": Literal, "ClassVar": ClassVar, "Path": Path}
+        super().__init__(vars(builtins) | own | {"__doc__": ast.get_docstring(source.tree, clean=False)})
         self.source = source
 
     def __missing__(self, name: str) -> Any:
@@ -395,16 +476,17 @@ def _kind(hint: Any) -> tuple[type, bool, tuple[str, ...]]:
 # Help
 
 
-def help_text(script: Path, options: Mapping[str, Option], is_all: bool, width: int) -> str:
+def help_text(script: Path, program: str, options: Mapping[str, Option], is_all: bool, width: int) -> str:
     """The text of --help, or of --help-all."""
     groups = {title: [option for option in options.values() if _group(option) == title] for title in _TITLES}
-    more = "" if is_all else f", {len(groups[_OTHERS])} more from transformers among them"
+    others = len(groups[_OTHERS])
+    more = f", {others} more from transformers among them" if others and not is_all else ""
     own = [
         ("--config RECIPE", "YAML or JSON file with values for these options; the command line wins."),
         ("--help", "The options that people use."),
         ("--help-all", f"All options{more}, with full descriptions."),
     ]
-    lines = [f"usage: {script.name} [--config RECIPE] [--option value ...]\n", ast.get_docstring(_read(script).tree)]
+    lines = [f"usage: {program} [--config RECIPE] [--option value ...]\n", ast.get_docstring(_read(script).tree)]
     lines += ["", "This script:", *(line for entry in own for line in _wrapped(*entry, width))]
     for title in _TITLES if is_all else _TITLES[:-1]:
         first = list(_PLACES.get(title, {}))
@@ -415,6 +497,8 @@ def help_text(script: Path, options: Mapping[str, Option], is_all: bool, width: 
 
 
 def _group(option: Option) -> str:
+    if option.owner not in _GROUPS and option.owner != "TrainingArguments":
+        return _TITLES[0]  # a tool has few options
     for title, names in _PLACES.items():
         if option.name in names and (title != "Masking and lengths" or option.owner == "DataArguments"):
             return title

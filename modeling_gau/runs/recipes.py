@@ -23,8 +23,7 @@ from transformers import HfArgumentParser
 from transformers.hf_argparser import string_to_bool
 
 from ..configuration_gau import GAUError
-from .command_line import program_name
-from .options import describe_unknown_options, fail, missing_recipe, unknown_key
+from .options import describe_unknown_options, fail, missing_recipe, program_name, unknown_key
 
 
 # Aliases of aliases multiply: ten lines of YAML can stand for more values than any memory holds.

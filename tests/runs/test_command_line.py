@@ -13,7 +13,8 @@ import torch
 import transformers
 
 from modeling_gau import GAUConfig, GAUError
-from modeling_gau.runs.command_line import ArgumentParser, run_program
+from modeling_gau.runs.command_line import run_program
+from modeling_gau.runs.options import ArgumentParser
 
 
 ROOT = Path(__file__).parents[2]

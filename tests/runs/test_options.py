@@ -1,5 +1,5 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""Scripts answer --help and a wrong option from their source code, before they import PyTorch."""
+"""Programs answer --help and a wrong option from their source code, before they import PyTorch."""
 
 import importlib.util
 import subprocess
@@ -11,11 +11,16 @@ from transformers import HfArgumentParser
 
 import run_glue
 import run_pretrain
+from modeling_gau import export
+from modeling_gau.__main__ import TOOLS
 from modeling_gau.configuration_gau import NORMALIZATION_USES_N
+from modeling_gau.gau_alpha import convert
 from modeling_gau.glue.arguments import GlueArguments
 from modeling_gau.glue.study import StudyArguments
 from modeling_gau.glue.tasks import BENCHMARKS
 from modeling_gau.glue.trainer import GlueTrainingArguments
+from modeling_gau.lengths import compare, figures, measuring, study, study_report
+from modeling_gau.lengths.measuring import LengthArguments
 from modeling_gau.pretraining.trainer import PretrainingArguments
 from modeling_gau.runs import options
 from modeling_gau.runs.arguments import CardArguments, ModelArguments
@@ -27,6 +32,14 @@ CLASSES = {
     PRETRAIN: (ModelArguments, DataArguments, CardArguments, PretrainingArguments),
     GLUE: (ModelArguments, GlueArguments, CardArguments, StudyArguments, GlueTrainingArguments),
 }
+TOOL_CLASSES = {Path(measuring.__file__): (LengthArguments,), Path(export.__file__): (export.ExportArguments,)}
+PARSERS = {
+    "modeling_gau.lengths.figures": (figures.main, ["results.csv"]),
+    "modeling_gau.lengths.compare": (compare.main, ["--output_dir", "out", "--normalizations", "sigmoid"]),
+    "modeling_gau.lengths.study": (study.main, ["--config", "study.yaml", "--output_dir", "out", "--stages", "tune"]),
+    "modeling_gau.lengths.study_report": (study_report.main, ["--results", "results"]),
+    "modeling_gau.gau_alpha": (convert.main, ["--input", "a", "--output", "b", "--to_port"]),
+}
 SCRIPTS = pytest.mark.parametrize("script", CLASSES, ids=lambda path: path.name)
 
 
@@ -37,10 +50,10 @@ def answer(capsys, script, *words):
     return exit.value.code, shown.out + shown.err
 
 
-@SCRIPTS
+@pytest.mark.parametrize("script", CLASSES | TOOL_CLASSES, ids=lambda path: path.name)
 def test_options_are_read_as_the_parser_of_the_run_makes_them(script):
     made = {}
-    for action in HfArgumentParser(CLASSES[script])._actions:
+    for action in HfArgumentParser((CLASSES | TOOL_CLASSES)[script])._actions:
         made.setdefault(action.dest, action)
     read = options.read_options(script)
     assert read.keys() == made.keys() - {"help"}
@@ -53,6 +66,70 @@ def test_options_are_read_as_the_parser_of_the_run_makes_them(script):
             assert list(option.choices) == [str(choice) for choice in action.choices or ()], name
         if option.kind in (int, float):
             assert action.type is option.kind, name
+
+
+def answer_tool(name, *words):
+    options.answer_module(["-m", *words], ["python", "-W", "error", "-m", name, *words])
+
+
+@pytest.mark.parametrize("tool", PARSERS)
+def test_a_parser_is_read_as_the_tool_makes_it(tool, monkeypatch):
+    main, words = PARSERS[tool]
+    parsers = []
+
+    def parse_args(parser, argv=None):
+        parsers.append(parser)
+        raise InterruptedError
+
+    monkeypatch.setattr(options.ArgumentParser, "parse_args", parse_args)
+    monkeypatch.setattr("sys.argv", ["-m", *words])
+    for run in (main, lambda: answer_tool(tool, *words)):
+        with pytest.raises(InterruptedError):
+            run()
+    made, read = parsers
+    assert read.prog == f"python -m {tool}" and read.description == made.description
+    for parser in parsers:
+        parser.prog = "tool"
+    assert read.format_help() == made.format_help()
+    assert [vars(action) | {"container": None} for action in read._actions[1:]] == [
+        vars(action) | {"container": None} for action in made._actions[1:]
+    ]
+
+
+@pytest.mark.parametrize("tool", [*TOOLS, "modeling_gau"])
+def test_a_tool_answers_before_pytorch(tool):
+    process = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", tool, "--help"], capture_output=True, text=True, timeout=60
+    )
+    assert process.returncode == 0, process.stderr
+    assert " argparse\n" in process.stderr
+    assert "torch" not in process.stderr and "transformers" not in process.stderr
+    expected = "Each tool explains itself" if tool == "modeling_gau" else f"usage: python -m {tool} ["
+    assert process.stdout.startswith(expected)
+
+
+def test_a_wrong_option_of_a_tool_is_one_line(capsys):
+    for tool, words, message in (
+        ("modeling_gau.lengths", ["--lenghts", "8"], "there is no option --lenghts (did you mean --lengths?)"),
+        ("modeling_gau.export", ["--format", "onx"], "argument --format: invalid choice: 'onx' (choose from"),
+        ("modeling_gau.lengths.figures", ["a.csv", "--out", "x", "--dpi", "9"], "there is no option --dpi"),
+        ("modeling_gau.gau_alpha", ["--input", "a"], "the following arguments are required: --output"),
+    ):
+        with pytest.raises(SystemExit) as exit:
+            answer_tool(tool, *words)
+        shown = capsys.readouterr().err
+        assert exit.value.code == 2
+        assert shown.startswith(f"error: {message}") and shown.count("\n") == 1
+
+
+def test_what_a_tool_takes_passes(capsys):
+    for tool, (_, words) in PARSERS.items():
+        assert answer_tool(tool, *words) is None
+    answer_tool("modeling_gau.lengths", "--fixed-n", "dynamic", "train", "--output_file", "out.csv")
+    answer_tool("modeling_gau.export", "--model_name_or_path", "a", "--quantize", "int8")
+    answer_tool("pytest", "--no_such_option")
+    answer_tool("modeling_gau.no_such_tool")
+    assert capsys.readouterr() == ("", "")
 
 
 @SCRIPTS
