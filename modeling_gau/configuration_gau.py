@@ -184,7 +184,9 @@ class GAUConfig(PreTrainedConfig):
         classifier_dropout (`float`, *optional*):
             Dropout before the classifier; `None` means `hidden_dropout_prob`.
         classifier_pooling (`str`, *optional*, defaults to `"cls"`):
-            `"cls"` takes the first real token of a sequence, `"mean"` the mean over its real tokens.
+            `"cls"` takes the first real token of a sequence, `"mean"` the mean over its real tokens. `"pair"` compares
+            the means u and v of the two segments by (u + v) / 2, |u - v| and u * v: for tasks on two texts, where a
+            small model needs it. A single text has u = v.
         initializer_range (`float`, *optional*):
             Standard deviation of every weight matrix. `None` gives num_hidden_layers^(-1/3) / sqrt(fan-in)
             (kexue.fm/archives/8990), with which deep post-norm stacks of the squared-ReLU form train without warm-up.
@@ -252,7 +254,7 @@ class GAUConfig(PreTrainedConfig):
     hidden_dropout_prob: float | int = 0.1
     attention_probs_dropout_prob: float | int = 0.1
     classifier_dropout: float | int | None = None
-    classifier_pooling: Literal["cls", "mean"] = "cls"
+    classifier_pooling: Literal["cls", "mean", "pair"] = "cls"
     initializer_range: float | int | None = None
     layer_norm_eps: float | int = 1e-12
     rope_parameters: dict | None = None

@@ -750,28 +750,56 @@ class GAUForMaskedLM(GAUPreTrainedModel):
 
 
 class GAUPooler(nn.Module):
-    """One vector per sequence, then dropout: the first real token (`"cls"`) or the mean over real ones (`"mean"`)."""
+    """One vector per sequence, then dropout.
+
+    `"cls"` is the first real token, `"mean"` the mean over real ones. `"pair"` compares the two segments of a row as
+    InferSent does (arxiv.org/abs/1705.02364): (u + v) / 2, |u - v| and u * v, three times as wide, where u = N(mean of
+    the tokens of type 0) and v = N(mean of the others). A row with one segment has u = v = N(its mean).
+    """
 
     def __init__(self, config: GAUConfig):
         super().__init__()
         self.pooling = config.classifier_pooling
+        self.width = config.hidden_size * (3 if self.pooling == "pair" else 1)
+        self.norm = GAURootMeanSquareNorm(config)
         self.dropout = _classifier_dropout(config)
 
-    def forward(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
-        """`(batch, hidden)` from `(batch, seq, hidden)`; by a 4-D mask the tokens that some position sees are real."""
-        if attention_mask is not None and attention_mask.ndim == 4:
-            seen = split_mask(attention_mask)[1].any(2).squeeze(1)
-            attention_mask = seen.expand(hidden_states.shape[:2])
-        if self.pooling == "mean":
-            if attention_mask is None:
-                return self.dropout(hidden_states.mean(1))
-            real = (attention_mask != 0).to(hidden_states.dtype).unsqueeze(-1)
-            return self.dropout((hidden_states * real).sum(1) / real.sum(1).clamp(min=1))
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        token_type_ids: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """`(batch, width)` from `(batch, seq, hidden)`; by a 4-D mask the tokens that some position sees are real."""
         if attention_mask is None:
-            return self.dropout(hidden_states[:, 0])
-        first = (attention_mask != 0).int().argmax(-1)
+            real = hidden_states.new_ones(1, hidden_states.shape[1], dtype=torch.bool).expand(hidden_states.shape[:2])
+        elif attention_mask.ndim == 4:
+            real = split_mask(attention_mask)[1].any(2).squeeze(1).expand(hidden_states.shape[:2])
+        else:
+            real = attention_mask != 0
+        if self.pooling == "mean":
+            return self.dropout(_mean(hidden_states, real))
+        if self.pooling == "pair":
+            return self.dropout(self._compared(hidden_states, real, token_type_ids))
         rows = torch.arange(hidden_states.shape[0], device=hidden_states.device)
-        return self.dropout(hidden_states[rows, first.to(hidden_states.device)])
+        return self.dropout(hidden_states[rows, real.int().argmax(-1).to(hidden_states.device)])
+
+    def _compared(self, hidden_states, real, token_type_ids):
+        if token_type_ids is None:
+            first = second = self.norm(_mean(hidden_states, real))
+        else:
+            is_second = real & (token_type_ids != 0)
+            is_first = real & (token_type_ids == 0)
+            first = _mean(hidden_states, torch.where(is_first.any(-1, keepdim=True), is_first, real))
+            second = _mean(hidden_states, torch.where(is_second.any(-1, keepdim=True), is_second, real))
+            first, second = self.norm(first), self.norm(second)
+        return torch.cat(((first + second) / 2, (first - second).abs(), first * second), -1)
+
+
+def _mean(hidden_states: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+    """`(batch, hidden)`, the mean over chosen tokens, `(batch, seq)`."""
+    chosen = chosen.to(hidden_states.dtype).unsqueeze(-1)
+    return (hidden_states * chosen).sum(1) / chosen.sum(1).clamp(min=1)
 
 
 def _classifier_dropout(config: GAUConfig) -> nn.Dropout:
@@ -792,7 +820,7 @@ class GAUForSequenceClassification(GAUPreTrainedModel):
         self.num_labels = config.num_labels
         self.model = GAUModel(config)
         self.pooler = GAUPooler(config)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier = nn.Linear(self.pooler.width, config.num_labels)
         self.post_init()
 
     @can_return_tuple
@@ -815,7 +843,7 @@ class GAUForSequenceClassification(GAUPreTrainedModel):
             1; integers are these with `problem_type="multi_label_classification"`.
         """
         outputs = self._encode(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
-        logits = self.classifier(self.pooler(outputs.last_hidden_state, attention_mask))
+        logits = self.classifier(self.pooler(outputs.last_hidden_state, attention_mask, token_type_ids))
         loss = None
         if labels is not None:
             labels = self._checked(labels, logits)
@@ -956,7 +984,7 @@ class GAUForMultipleChoice(GAUPreTrainedModel):
         super().__init__(config)
         self.model = GAUModel(config)
         self.pooler = GAUPooler(config)
-        self.classifier = nn.Linear(config.hidden_size, 1)
+        self.classifier = nn.Linear(self.pooler.width, 1)
         self.post_init()
 
     @can_return_tuple
@@ -992,7 +1020,8 @@ class GAUForMultipleChoice(GAUPreTrainedModel):
         }
         inputs = {name: self._rows(name, given, shape) for name, given in inputs.items()}
         outputs = self._encode(**inputs, **kwargs)
-        scores = self.classifier(self.pooler(outputs.last_hidden_state, inputs["attention_mask"]))
+        pooled = self.pooler(outputs.last_hidden_state, inputs["attention_mask"], inputs["token_type_ids"])
+        scores = self.classifier(pooled)
         logits = scores.view(*shape[:2])
         loss = None
         if labels is not None:

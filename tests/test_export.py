@@ -133,7 +133,7 @@ def cases() -> list:
 
 @pytest.mark.parametrize(("format", "model_class", "normalization", "fixed_n"), cases())
 def test_equal_to_the_model(tmp_path, format, model_class, normalization, fixed_n, build):
-    fields = {"attention_normalization": normalization, "fixed_n": fixed_n, "classifier_pooling": "mean"}
+    fields = {"attention_normalization": normalization, "fixed_n": fixed_n, "classifier_pooling": "pair"}
     model = build(model_class, **fields, **WINDOW)
     exported = export_model(model, tmp_path / "out", format=format)
     assert exported.difference <= exported.tolerance == 1e-4
@@ -169,7 +169,8 @@ SERVED_FIELDS = [
 
 @pytest.mark.parametrize("fields", SERVED_FIELDS, ids=lambda fields: "-".join(map(str, fields.values())))
 @pytest.mark.parametrize(
-    ("kind", "pooling"), [(GAUModel, "cls"), *((GAUForSequenceClassification, name) for name in ("cls", "mean"))]
+    ("kind", "pooling"),
+    [(GAUModel, "cls"), *((GAUForSequenceClassification, name) for name in ("cls", "mean", "pair"))],
 )
 def test_served_units(kind, pooling, fields, build):
     """They compute the same, those of a last layer that a classifier reads at one token too."""

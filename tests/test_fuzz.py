@@ -72,7 +72,7 @@ def draw_fields(draw: random.Random) -> dict[str, Any]:
         "relative_position_bias": bias,
         "relative_position_bias_init": one((0.5, 3) if bias == "rotary" else (0.5, 0, -1.0)),
         "relative_position_bias_max_distance": one((1, 4, 128)),
-        "classifier_pooling": one(("cls", "mean")),
+        "classifier_pooling": one(("cls", "mean", "pair")),
         "classifier_dropout": one((None, 0.0, 0.5)),
         "initializer_range": one((0.4, 0.4, None, 0.05)),
         "layer_norm_eps": one((1e-12, 1e-5, 1)),
@@ -343,6 +343,21 @@ def draw_labels(draw: random.Random, head: str, config: GAUConfig, batch: Batch)
     return {"labels": labels if chance(draw, 0.7) else labels.to(torch.uint8)}
 
 
+def mean_of(states: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+    return (states * chosen[..., None]).sum(1) / chosen.sum(1, keepdim=True).clamp(min=1)
+
+
+def compared(states: torch.Tensor, pools: torch.Tensor, types: torch.Tensor, eps: float) -> torch.Tensor:
+    """Row by row: both segments, or the row twice where it has one."""
+    rows = []
+    for row, real, kinds in zip(states, pools, types, strict=True):
+        parts = [row[real & (kinds == 0)], row[real & (kinds != 0)]]
+        means = [(part if len(part) else row[real]).sum(0) / max(len(part) or int(real.sum()), 1) for part in parts]
+        u, v = (mean / (mean.square().mean() + eps).sqrt() for mean in means)
+        rows.append(torch.cat(((u + v) / 2, (u - v).abs(), u * v)))
+    return torch.stack(rows)
+
+
 def reference(head: str, model, batch: Batch, labels: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The outputs of a head in float64, by the formulas."""
     encoder = model if head == "GAUModel" else model.model
@@ -377,7 +392,9 @@ def reference(head: str, model, batch: Batch, labels: dict[str, torch.Tensor]) -
         return outputs
     pools = batch.real if batch.pools is None else batch.pools
     if model.config.classifier_pooling == "mean":
-        pooled = (states * pools[..., None]).sum(1) / pools.sum(1, keepdim=True).clamp(min=1)
+        pooled = mean_of(states, pools)
+    elif model.config.classifier_pooling == "pair":
+        pooled = compared(states, pools, batch.types, model.config.layer_norm_eps)
     else:
         pooled = states[torch.arange(batch.rows), pools.int().argmax(1)]
     logits = model.classifier(pooled)

@@ -71,7 +71,7 @@ REFUSED = [
     ({"hidden_dropout_prob": 1.0}, r"hidden_dropout_prob=1.0 must be a probability in \[0, 1\)"),
     ({"attention_probs_dropout_prob": -0.1}, "attention_probs_dropout_prob=-0.1 must be a probability"),
     ({"classifier_dropout": 2}, "classifier_dropout=2 must be a probability"),
-    ({"classifier_pooling": "max"}, "'classifier_pooling'.*'cls', 'mean'.*max"),
+    ({"classifier_pooling": "max"}, "'classifier_pooling'.*'cls', 'mean', 'pair'.*max"),
     ({"initializer_range": 0.0}, "initializer_range=0.0 must be a number from 1e-37 to 1000"),
     ({"layer_norm_eps": 0}, "layer_norm_eps=0 must be a number from 1e-37 to 1"),
     ({"rope_parameters": {"rope_type": "spiral"}}, "Unknown rope_type='spiral'.*linear, dynamic, yarn"),

@@ -221,20 +221,42 @@ def test_a_padded_row_gives_what_it_gives_alone(normalization, side, fixed_n):
         close(together[row, mask[row] == 1], alone[0])
 
 
-@pytest.mark.parametrize("pooling", ["cls", "mean"])
+@pytest.mark.parametrize("pooling", ["cls", "mean", "pair"])
 @torch.no_grad()
 def test_pooled_logits_do_not_depend_on_padding(pooling):
     model = build(GAUForSequenceClassification, classifier_pooling=pooling, num_labels=3)
-    ids = random_ids(1, 6)
-    alone = model(ids).logits
+    ids, types = random_ids(1, 6), torch.tensor([[0, 0, 0, 0, 1, 1]])
+    alone = model(ids, token_type_ids=types).logits
     for side, pad in (("right", (0, 5)), ("left", (5, 0))):
         padded, mask = nn.functional.pad(ids, pad), padding_mask([6], 11, side)
         prepared = mask.bool()[:, None, None, :]
         for form in (mask, prepared, prepared.expand(-1, -1, 11, -1)):
-            close(model(padded, attention_mask=form).logits, alone)
-    states = model.model(ids).last_hidden_state
-    pooled = states.mean(1) if pooling == "mean" else states[:, 0]
+            padded_types = nn.functional.pad(types, pad)
+            close(model(padded, attention_mask=form, token_type_ids=padded_types).logits, alone)
+    states = model.model(ids, token_type_ids=types).last_hidden_state
+    pooled = {"cls": states[:, 0], "mean": states.mean(1), "pair": compared(states[:, :4], states[:, 4:])}[pooling]
     close(alone, model.classifier(pooled))
+
+
+def compared(first, second):
+    """(u + v) / 2, |u - v| and u * v of two means of magnitude 1."""
+    u, v = (nn.functional.rms_norm(states.mean(1), (24,), eps=FIELDS["layer_norm_eps"]) for states in (first, second))
+    return torch.cat(((u + v) / 2, (u - v).abs(), u * v), -1)
+
+
+@torch.no_grad()
+def test_a_single_segment_is_compared_with_itself():
+    """Without token types, with types of one kind alone, and beside a row of two segments."""
+    model = build(GAUForSequenceClassification, classifier_pooling="pair", num_labels=3)
+    ids, mask = random_ids(2, 6), padding_mask([6, 4], 6, "right")
+    types = torch.tensor([[0, 0, 0, 1, 1, 1], [0, 0, 0, 0, 1, 1]])  # in the second row of padding alone
+    states = model.model(ids, attention_mask=mask, token_type_ids=types).last_hidden_state
+    logits = model(ids, attention_mask=mask, token_type_ids=types).logits
+    close(logits[:1], model.classifier(compared(states[:1, :3], states[:1, 3:])))
+    close(logits[1:], model.classifier(compared(states[1:, :4], states[1:, :4])))
+    for types in (None, torch.zeros_like(ids), torch.ones_like(ids)):
+        states = model.model(ids, token_type_ids=types).last_hidden_state
+        close(model(ids, token_type_ids=types).logits, model.classifier(compared(states, states)))
 
 
 @pytest.mark.parametrize("attn_implementation", [None, "eager", "sdpa"])

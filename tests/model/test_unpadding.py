@@ -115,7 +115,7 @@ LABELS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("pooling", ["cls", "mean"])
+@pytest.mark.parametrize("pooling", ["cls", "mean", "pair"])
 @pytest.mark.parametrize("kind", LABELS)
 def test_every_head(make_model, kind, pooling):
     model, batch = make_model(kind, classifier_pooling=pooling, sparse_prediction=True), make_batch("holes")
