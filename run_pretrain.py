@@ -23,7 +23,14 @@ import transformers
 from transformers import set_seed
 
 from modeling_gau.pretraining.data import check_run, length_stages, make_loader, prepare_data
-from modeling_gau.pretraining.model import choose_config, load_model, longest_input, longest_trained
+from modeling_gau.pretraining.model import (
+    choose_config,
+    load_model,
+    longest_input,
+    longest_trained,
+    repeat_first_token_type,
+    untrained_token_types,
+)
 from modeling_gau.pretraining.report import describe_packing, evaluation_metrics, length_table, report, training_facts
 from modeling_gau.pretraining.trainer import MaskedLMTrainer, PretrainingArguments, check_packing
 from modeling_gau.runs.arguments import CardArguments, ModelArguments
@@ -77,6 +84,7 @@ def pretrain(
     args.fill_learning_rate(config, share=1.0 if model_args.model_name_or_path is None else 0.2)
     data.tokenizer.model_max_length = longest_trained(model_args, config, data.tokenizer, checkpoint, stages)
     model = load_model(model_args, config, data.tokenizer)
+    untrained = untrained_token_types(model, is_new=model_args.model_name_or_path is None)
     if data_args.packing == "documents":
         check_packing(model, data.tokenizer)
     description = describe_run((model_args, data_args, card_args), args, config, data.description)
@@ -97,6 +105,7 @@ def pretrain(
         callbacks=[termination],
     )
     trained = train(trainer, record, termination, checkpoint)
+    repeat_first_token_type(untrained)
     save_without_push(trainer)
     trainer.save_state()
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+from torch.distributed.tensor import DTensor
 from transformers import (
     AutoModelForMaskedLM,
     PreTrainedConfig,
@@ -190,3 +191,22 @@ def load_model(
     if model_args.model_name_or_path is not None and len(tokenizer) > config.vocab_size:
         model.resize_token_embeddings(len(tokenizer))
     return model
+
+
+def untrained_token_types(model: PreTrainedModel, is_new: bool) -> list[torch.nn.Embedding]:
+    """Embeddings of token types whose later rows nothing has trained: those of a new model, and those that equal the
+    first row. A row of text is one segment, so pretraining trains the first row alone."""
+    tables = [module for name, module in model.named_modules() if name.endswith("token_type_embeddings")]
+    return [table for table in tables if is_new or bool((table.weight == table.weight[:1]).all())]
+
+
+@torch.no_grad()
+def repeat_first_token_type(tables: Sequence[torch.nn.Embedding]) -> None:
+    """Gives every token type the embedding of the first, so that fine-tuning on pairs begins with segments that look
+    alike. With random rows the second segment is noise that a small model does not unlearn."""
+    for table in tables:
+        weight = table.weight
+        first = (weight.full_tensor() if isinstance(weight, DTensor) else weight)[:1]
+        rows = weight.to_local() if isinstance(weight, DTensor) else weight
+        if rows.ndim == 2:  # else flattened by FSDP 1 or with other processes of DeepSpeed
+            rows.copy_(first.expand_as(rows))

@@ -342,6 +342,24 @@ def test_pretraining_goes_on_from_a_model(finished, text, tmp_path):
     assert f"Fine-tuned from `{output_dir.name}`" in (tmp_path / "out" / "README.md").read_text()
 
 
+@pytest.mark.parametrize("trained", [False, True])
+def test_token_types_that_nothing_trained_are_alike(finished, text, tmp_path, trained):
+    """A new model ends with equal token types, and goes on with them; rows of their own stay as they are."""
+    model = AutoModelForMaskedLM.from_pretrained(finished[0])
+    types = model.model.embeddings.token_type_embeddings.weight
+    assert types.any() and torch.equal(types[0], types[1])
+    if trained:
+        with torch.no_grad():
+            types[1] += 1
+    model.save_pretrained(tmp_path / "start")
+    AutoTokenizer.from_pretrained(finished[0]).save_pretrained(tmp_path / "start")
+    changes = {"config_name": None, "config_overrides": None, "model_name_or_path": tmp_path / "start"}
+    run_pretrain.main(command(text, tmp_path / "out", max_steps=2, save_strategy="no", **changes))
+    after = AutoModelForMaskedLM.from_pretrained(tmp_path / "out").model.embeddings.token_type_embeddings.weight
+    assert not torch.equal(after[0], types[0])
+    torch.testing.assert_close(after[1], types[1] if trained else after[0], rtol=0.02, atol=0 if trained else 1e-9)
+
+
 def test_overrides_of_the_user_stand(text, tmp_path):
     overrides = f"{TINY},reference_length=128,sparse_prediction=true,vocab_size=256"
     argv = command(text, tmp_path / "out", max_steps=1, config_overrides=overrides, fixed_n=20, bf16=True)

@@ -31,6 +31,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))  # run as a script, of which only the own directory is on the path
 
 from modeling_gau import GAUConfig, GAUForMaskedLM  # noqa: E402
+from modeling_gau.pretraining.model import repeat_first_token_type  # noqa: E402
 from modeling_gau.runs.arguments import RunArguments  # noqa: E402
 from modeling_gau.runs.trainer import RunTrainer  # noqa: E402
 
@@ -92,6 +93,7 @@ def train(rank: int, port: int, directory: str, config: dict, run: dict) -> None
     )
     trainer.train(resume_from_checkpoint=resume and str(Path(directory) / resume))
     result = describe(trainer) | {"angles": str(angles[0])}
+    repeat_first_token_type([trainer.model.model.embeddings.token_type_embeddings])
     trainer.save_model()
     with torch.no_grad():
         logits = trainer.model.eval()(torch.arange(4, 24)[None]).logits

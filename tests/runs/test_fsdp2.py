@@ -109,6 +109,8 @@ def test_saved_models_load_and_are_tied(runs, name):
     with torch.no_grad():
         logits = model(torch.arange(4, 24)[None]).logits
     torch.testing.assert_close(logits, torch.load(runs / name / "logits.pt"), rtol=1e-5, atol=1e-5)
+    first, *others = weights["model.embeddings.token_type_embeddings.weight"]
+    assert others and all(torch.equal(row, first) for row in others)
     # The last step is in them.
     early = load_file(runs / name.replace("from_4_to_1", "again_4") / "checkpoint-4" / "model.safetensors")
     assert all(not torch.equal(weights[key], early[key]) for key in weights)
