@@ -59,7 +59,7 @@ setup(
     license_files=["LICENSE"],
     keywords="transformers pytorch nlp encoder gated-attention-unit masked-language-model length-generalization",
     packages=find_packages(include=["modeling_gau", "modeling_gau.*"]),
-    package_data={"modeling_gau.runs": ["model_card_template.md"]},
+    package_data={"modeling_gau": ["py.typed"], "modeling_gau.runs": ["model_card_template.md"]},
     python_requires=">=3.11",
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS,
@@ -75,5 +75,6 @@ setup(
         "Programming Language :: Python :: 3.12",
         "Programming Language :: Python :: 3.13",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
     ],
 )

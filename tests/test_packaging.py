@@ -47,7 +47,7 @@ def test_wheel_holds_the_package_its_licence_and_nothing_else(wheel):
     contents = {name for name in wheel.namelist() if ".dist-info/" not in name}
     sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "modeling_gau").rglob("*.py")}
     assert {"modeling_gau/modeling_gau.py", "modeling_gau/text/packing.py"} <= sources
-    assert contents == sources | {"modeling_gau/runs/model_card_template.md"}
+    assert contents == sources | {"modeling_gau/py.typed", "modeling_gau/runs/model_card_template.md"}
     (name,) = [name for name in wheel.namelist() if name.endswith("/LICENSE")]
     assert wheel.read(name) == (ROOT / "LICENSE").read_bytes()
 
