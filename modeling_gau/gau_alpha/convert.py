@@ -46,7 +46,6 @@ from .tokenizer import VOCABULARY_NAME, check_tokenizer, gau_alpha_tokenizer, vo
 
 logger = logging.getLogger(__name__)
 
-_EXAMPLE = "北京是中国的{mask}都，也是一座历史悠久的城市。"
 _CITATION = """@techreport{su2022gaualpha,
   title  = {GAU-α: GAU-based Transformers for NLP - ZhuiyiAI},
   author = {Su, Jianlin and Pan, Shengfeng and Wen, Bo and Liu, Yunfeng},
@@ -196,7 +195,6 @@ def _card_facts(
         repo_id=name,
         task="fill-mask" if checkpoint.has_head else "feature-extraction",
         config=checkpoint.config,
-        example=_EXAMPLE.format(mask=mask_token if checkpoint.has_head else "首"),
         mask_token=mask_token,
         language="zh",
         n_parameters=model.num_parameters(),

@@ -4,7 +4,6 @@
 import csv
 import json
 import math
-import re
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from transformers import AutoConfig
 from transformers.trainer_utils import PredictionOutput
 from transformers.utils import is_sklearn_available
 
-from ..runs.model_card import mean_and_deviation, write_model_card
+from ..runs.model_card import is_chinese, mean_and_deviation, write_model_card
 from ..runs.run_record import read_record
 from ..runs.state_files import for_json, write_json
 from ..runs.tables import aligned, markdown, write_csv
@@ -181,15 +180,6 @@ def describe_rows(data: GlueData) -> dict[str, dict[str, Any]]:
                 labels = inputs["labels"][:]
                 found[split]["scores"] = [min(labels), fmean(labels), max(labels)]
     return found
-
-
-def is_chinese(text: str) -> bool:
-    """Whether over a quarter of the characters are Han, and hardly any are the kana of Japanese."""
-    han, kana = len(_HAN.findall(text)), len(_KANA.findall(text))
-    return 4 * han > len(text) and 20 * kana < han
-
-
-_HAN, _KANA = re.compile("[\u3400-\u9fff]"), re.compile("[\u3041-\u30ff]")
 
 
 def _print_evaluations(trainer: GlueTrainer) -> None:

@@ -3,6 +3,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +35,8 @@ class ModelCardFacts:
             path is absolute.
         example: text of the usage example, with one `mask_token` in it for fill-mask. A pair is a sentence pair.
         mask_token: the mask token in `example`.
-        language, license: Hub identifiers such as "en" and "apache-2.0". There is no default licence.
+        language, license: Hub identifiers such as "en" and "apache-2.0". There is no default licence. With "zh" the
+            usage example is in Chinese.
         purpose: paragraph of Markdown on what the model is for and how good it is.
         origin: paragraph of Markdown on weights that this run did not train.
         citations: BibTeX entries beside those of the unit and its normalizations.
@@ -307,50 +309,89 @@ def normalization_text(config: PreTrainedConfig) -> str:
 
 # Usage
 
+# Language -> the example of fill-mask and that of other tasks, for facts that have none.
+DEFAULT_EXAMPLES: Mapping[str, tuple[str, str]] = {
+    "en": ("The function returns the {mask} of the list.", "A film that is better than its trailer."),
+    "zh": ("北京是中国的{mask}都，也是一座历史悠久的城市。", "北京是中国的首都，也是一座历史悠久的城市。"),
+}
+# Problem type -> what a classifier prints; one class unless it says otherwise.
+CHINESE_ANSWERS = {
+    "multi_label_classification": "打印每个类别的得分；各类别独立，可同时成立",
+    "regression": "打印模型给出的分数",
+}
+_HAN, _KANA = re.compile("[\u3400-\u9fff]"), re.compile("[\u3041-\u30ff]")
+
+
+def is_chinese(text: str) -> bool:
+    """Whether over a quarter of the characters are Han, and hardly any are the kana of Japanese."""
+    han, kana = len(_HAN.findall(text)), len(_KANA.findall(text))
+    return 4 * han > len(text) and 20 * kana < han
+
+
+def usage_language(facts: ModelCardFacts) -> str:
+    """Returns "zh" where the first language is Chinese, or none is given and the example is Chinese; else "en"."""
+    first, *_ = [facts.language] if isinstance(facts.language, str) else facts.language or [None]
+    if first is None and facts.example:
+        return "zh" if is_chinese("".join(facts.example)) else "en"
+    return "zh" if first in ("zh", "zho") else "en"
+
+
+def chinese_comment(facts: ModelCardFacts, text: str) -> str:
+    """A line of code for Chinese cards alone."""
+    return f"# {text}\n" if usage_language(facts) == "zh" else ""
+
 
 def fill_mask_usage(facts: ModelCardFacts, source: str) -> str:
-    example = facts.example or f"The function returns the {facts.mask_token} of the list."
+    example = facts.example or DEFAULT_EXAMPLES[usage_language(facts)][0].format(mask=facts.mask_token)
     if not isinstance(example, str) or example.count(facts.mask_token) != 1:
         raise GAUError(
             f"The example of a fill-mask card is one text with one `{facts.mask_token}` in it; got {example!r}."
         )
     before, after = example.split(facts.mask_token)
+    comment = chinese_comment(facts, "遮住一个词元，打印得分最高的几个候选")
     return f"""\
 from transformers import pipeline
 
-fill_mask = pipeline("fill-mask", model={literal(source)}{remote_code_argument(facts)})
-text = {literal(before)} + fill_mask.tokenizer.mask_token + {literal(after)}
+{remote_code_comment(facts)}fill_mask = pipeline("fill-mask", model={literal(source)}{remote_code_argument(facts)})
+{comment}text = {literal(before)} + fill_mask.tokenizer.mask_token + {literal(after)}
 for guess in fill_mask(text):
     print(f"{{guess['score']:.3f}}  {{guess['token_str']}}")"""
 
 
 def text_classification_usage(facts: ModelCardFacts, source: str) -> str:
-    example = facts.example or "A film that is better than its trailer."
+    example = facts.example or DEFAULT_EXAMPLES[usage_language(facts)][1]
     if not isinstance(example, str):
         example = [dict(zip(("text", "text_pair"), example, strict=True))]
     # By default the pipeline returns the first label only.
     all_labels = ", top_k=None" if facts.config.problem_type == "multi_label_classification" else ""
+    comment = chinese_comment(facts, CHINESE_ANSWERS.get(facts.config.problem_type, "打印得分最高的类别及其得分"))
+    code, argument = remote_code_comment(facts), remote_code_argument(facts)
     return f"""\
 from transformers import pipeline
 
-classify = pipeline("text-classification", model={literal(source)}{remote_code_argument(facts)})
-print(classify({literal(example)}{all_labels}))"""
+{code}classify = pipeline("text-classification", model={literal(source)}{argument})
+{comment}print(classify({literal(example)}{all_labels}))"""
 
 
 def feature_extraction_usage(facts: ModelCardFacts, source: str) -> str:
-    example = facts.example or "A film that is better than its trailer."
+    example = facts.example or DEFAULT_EXAMPLES[usage_language(facts)][1]
+    comment = chinese_comment(facts, "每个词元一个向量，形状为 (句子数, 词元数, 隐层维度)")
     return f"""\
 from transformers import AutoModel, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained({literal(source)})
-model = AutoModel.from_pretrained({literal(source)}{remote_code_argument(facts)})
+{remote_code_comment(facts)}model = AutoModel.from_pretrained({literal(source)}{remote_code_argument(facts)})
 inputs = tokenizer({literal(example)}, return_tensors="pt")
-print(model(**inputs).last_hidden_state.shape)"""
+{comment}print(model(**inputs).last_hidden_state.shape)"""
 
 
 def literal(value: str | list) -> str:
     """Python literal in double quotes, non-ASCII text left readable."""
     return json.dumps(value, ensure_ascii=False)
+
+
+def remote_code_comment(facts: ModelCardFacts) -> str:
+    return chinese_comment(facts, "模型代码随检查点发布，trust_remote_code=True 表示允许执行") if facts.is_gau else ""
 
 
 def remote_code_argument(facts: ModelCardFacts) -> str:

@@ -7,7 +7,6 @@ import pytest
 
 from modeling_gau.glue.baselines import MODEL
 from modeling_gau.glue.card import details, limits_of_data, local_example, purpose, rows_table
-from modeling_gau.glue.report import is_chinese
 from modeling_gau.glue.tasks import BENCHMARKS, LOCAL_TASK, PROBLEM_TYPES
 
 
@@ -71,8 +70,3 @@ def test_rows_and_limits():
     unknown = record(classes=[{"class": "unknown", "train": None}])
     assert "training rows" not in " ".join(limits_of_data(unknown, task("single_label")))
     assert len(limits_of_data(record(), task("regression"))) == 1
-
-
-def test_japanese_is_not_chinese():
-    assert is_chinese("这部电影真好看,推荐。") and is_chinese("の" + "这部电影真好看推荐" * 9)
-    assert not is_chinese("東京都知事選挙の投票日は七月七日です") and not is_chinese("a good film")

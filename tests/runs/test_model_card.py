@@ -13,6 +13,7 @@ from modeling_gau.attention_gau import ATTENTION_NORMALIZATIONS
 from modeling_gau.runs.model_card import (
     ModelCardFacts,
     count,
+    is_chinese,
     normalization_text,
     write_model_card,
 )
@@ -245,6 +246,35 @@ def test_without_a_repo_id_the_code_names_the_directory(tmp_path, monkeypatch):
     assert 'model="gau-of-mine"' in code_of(write_and_load(tmp_path / "gau-of-mine", pretraining_facts()))
     monkeypatch.chdir(tmp_path)
     assert 'model="outputs/run"' in code_of(ModelCard.load(write_model_card("outputs/run", pretraining_facts())))
+
+
+@pytest.mark.parametrize("language", ["zh", ["zh", "en"], ["zho"]])
+@pytest.mark.parametrize("task", ["fill-mask", "text-classification", "feature-extraction"])
+def test_the_usage_example_of_a_chinese_card_is_chinese(tmp_path, language, task):
+    code = code_of(write_and_load(tmp_path, pretraining_facts(language=language, task=task)))
+    compile(code, "card", "exec")
+    lines = code.splitlines()
+    comments = [index for index, line in enumerate(lines) if line.startswith("#")]
+    assert len(comments) == 2 and all(
+        is_chinese(re.sub(r"[#\w=()]+", "", lines[index], flags=re.A)) for index in comments
+    )
+    assert "trust_remote_code=True" in lines[comments[0]] and "trust_remote_code=True)" in lines[comments[0] + 1]
+    assert "北京是中国的" in code and "The function" not in code and "A film" not in code
+
+
+def test_without_a_language_the_example_says_whether_the_card_is_chinese(tmp_path):
+    chinese = code_of(write_and_load(tmp_path, pretraining_facts(language=None, example="今天天气很{mask}。")))
+    assert '"今天天气很" +' in chinese and "\n# " in chinese
+    pair = glue_facts(language=None, example=("昨天下了雨", "昨天下过雨"), config=BertConfig())
+    code = code_of(write_and_load(tmp_path, pair))
+    assert code.count("\n# ") == 1 and "trust_remote_code" not in code  # nothing to say about code that is not there
+    for facts in (pretraining_facts(), pretraining_facts(language=["en", "zh"]), pretraining_facts(language=None)):
+        assert "#" not in code_of(write_and_load(tmp_path, facts))
+
+
+def test_japanese_is_not_chinese():
+    assert is_chinese("这部电影真好看,推荐。") and is_chinese("の" + "这部电影真好看推荐" * 9)
+    assert not is_chinese("東京都知事選挙の投票日は七月七日です") and not is_chinese("a good film")
 
 
 @pytest.mark.parametrize(
