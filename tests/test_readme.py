@@ -21,7 +21,8 @@ from modeling_gau.text.arguments import DataArguments
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-CHINESE = (ROOT / "README.zh.md").read_text(encoding="utf-8")
+FILES = (ROOT / "docs/files.md").read_text(encoding="utf-8")
+PAGES = [*sorted(ROOT.glob("README*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 SCRIPT_ARGUMENTS = {
     "run_pretrain.py": (ModelArguments, DataArguments, CardArguments, PretrainingArguments),
     "run_glue.py": (ModelArguments, GlueArguments, CardArguments, StudyArguments, GlueTrainingArguments),
@@ -37,17 +38,14 @@ def commands(text: str = README) -> list[str]:
 
 
 def script_commands() -> list[str]:
-    guides = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))]
-    lines = [line for text in (README, *guides) for line in commands(text)]
+    lines = dict.fromkeys(line for path in PAGES for line in commands(path.read_text(encoding="utf-8")))
     return [line for line in lines if any(f"{name} " in line for name in SCRIPT_ARGUMENTS)]
 
 
-def section(title: str) -> str:
-    return re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", README, flags=re.MULTILINE | re.DOTALL)[1]
-
-
-def first_column(title: str) -> set[str]:
-    rows = section(title).split("\n|---", 1)[1]
+def first_column(page: str, title: str) -> set[str]:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    section = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", text, flags=re.MULTILINE | re.DOTALL)[1]
+    rows = section.split("\n|---", 1)[1]
     cells = re.findall(r"^\|([^|]*)\|", rows, flags=re.MULTILINE)
     return {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
 
@@ -62,24 +60,35 @@ def test_script_commands_parse(command, monkeypatch):
         assert not word.startswith("configuration/") or (ROOT / word).is_file()
 
 
+def anchors(path: Path) -> set[str]:
+    """The names that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_links_lead_somewhere():
-    folders = {"": "README*.md", "docs": "*.md", "benchmarks/results": "*.md"}
-    for path in (path for folder, pattern in folders.items() for path in (ROOT / folder).glob(pattern)):
-        for link in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
-            assert link.startswith("https://") or (path.parent / link).exists(), f"{path.name}: {link}"
+    for path in [*PAGES, *(ROOT / "benchmarks/results").rglob("*.md")]:
+        text = path.read_text(encoding="utf-8")
+        for link in re.findall(r"\]\(([^)]+)\)|src=\"([^\"]+)\"", text):
+            target, _, anchor = "".join(link).partition("#")
+            if target.startswith("https://"):
+                continue
+            linked = path.parent / target if target else path
+            assert linked.exists(), f"{path.name}: {target}"
+            assert not anchor or anchor in anchors(linked), f"{path.name}: {target}#{anchor}"
 
 
-def test_the_chinese_readme_covers_the_same_ground():
-    english, chinese = ([line.partition("#")[0].rstrip() for line in commands(text)] for text in (README, CHINESE))
-    assert chinese == english
-    assert blocks("python", CHINESE) == blocks("python")
-    # The tree of files is not translated.
-    titles = [len(re.findall(r"^## ", text, flags=re.MULTILINE)) for text in (README, CHINESE)]
-    assert titles[0] == titles[1] + 1
-    names, numbers = r"^\| `([\w-]+)`", r"\d+\.\d M"
-    for pattern in (names, numbers, r"\]\(((?:docs|benchmarks|https)[^)]+)\)"):
-        found = re.findall(pattern, CHINESE, flags=re.MULTILINE)
-        assert found == re.findall(pattern, README, flags=re.MULTILINE) and len(found) > 4
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= 150
+
+
+def test_both_readmes_show_the_same_code_and_presets():
+    chinese = (ROOT / "README.zh.md").read_text(encoding="utf-8")
+    presets = {path.name for path in (ROOT / "configuration/models").iterdir()}
+    for text in (README, chinese):
+        assert set(re.findall(r"^\| `([\w-]+)`", text, flags=re.MULTILINE)) >= presets
+    sizes = [re.findall(r"\d+\.\d M", text) for text in (README, chinese)]
+    assert set(sizes[1]) <= set(sizes[0]) and len(set(sizes[1])) > 4
 
 
 def test_make_targets_exist():
@@ -108,17 +117,18 @@ def test_the_quickstart_ends_with_commands_that_work(monkeypatch):
 def test_quickstart_writes_where_the_readme_reads():
     recipe = (ROOT / "configuration" / "recipes" / "pretrain" / "quickstart.yaml").read_text(encoding="utf-8")
     (output_dir,) = re.findall(r"^output_dir: (.+)$", recipe, flags=re.MULTILINE)
-    assert f'from_pretrained("{output_dir}"' in README
+    assert f"`{output_dir}`" in README
 
 
 def test_python_code_compiles():
-    assert blocks("python")
-    for code in blocks("python"):
-        compile(code, "README.md", "exec")
+    codes = [(path.name, code) for path in PAGES for code in blocks("python", path.read_text(encoding="utf-8"))]
+    assert {"README.md", "README.zh.md"} <= {name for name, _ in codes}
+    for name, code in codes:
+        compile(code, name, "exec")
 
 
 def test_files_exist():
-    (tree,) = re.findall(r"^```\n(.*?)^```$", section("Files"), flags=re.MULTILINE | re.DOTALL)
+    (tree,) = blocks("", FILES)
     folder = ""
     for line in tree.splitlines():
         names = re.split(r"  +", line.strip())[0].split(", ")
@@ -132,12 +142,12 @@ def test_every_room_and_module_at_the_top_is_listed():
     package = ROOT / "modeling_gau"
     names = {path.name for path in package.glob("*.py") if not path.stem.startswith("__")}
     names |= {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
-    assert {name for name in names if f"  {name} " not in section("Files")} == set()
+    assert {name for name in names if f"  {name} " not in FILES} == set()
 
 
 def test_tables_list_every_normalization_and_backend():
-    assert first_column("Attention normalizations") == set(ATTENTION_NORMALIZATIONS)
+    assert first_column("docs/normalizations.md", "Attention normalizations") == set(ATTENTION_NORMALIZATIONS)
     # Other tests may have registered backends of their own.
     backends = ATTENTION_BACKENDS.items()
     own = {name for name, backend in backends if backend.forward.__module__.startswith("modeling_gau.")}
-    assert first_column("Attention backends") == own
+    assert first_column("docs/backends.md", "Attention backends") == own
