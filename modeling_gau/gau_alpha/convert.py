@@ -56,12 +56,12 @@ _DESCRIPTION = (
     "Converted from a checkpoint in the format of GAU-α "
     "([ZhuiyiTechnology/GAU-alpha](https://github.com/ZhuiyiTechnology/GAU-alpha), "
     "[kexue.fm/archives/9052](https://kexue.fm/archives/9052); the PyTorch port is "
-    "[JunnYu/GAU-alpha-pytorch](https://github.com/JunnYu/GAU-alpha-pytorch)), from its {source}. How the weights "
-    "were trained, and under which licence they may be used, its authors say."
+    "[JunnYu/GAU-alpha-pytorch](https://github.com/JunnYu/GAU-alpha-pytorch)), from its {source}. Ask its authors how "
+    "the weights were trained and under which licence you may use them."
 )
 _TOKEN_TYPES = (
-    "The tokenizer gives both texts of a pair the token type 0, as the port's does: GAU-α was pretrained with single "
-    "texts, so that the embedding of the other type has learned nothing."
+    "The tokenizer gives both texts of a pair the token type 0, as the port's does. GAU-α was pretrained on single "
+    "texts, so the embedding of the other type has learned nothing."
 )
 
 

@@ -138,7 +138,7 @@ def limits(arguments: Mapping[str, Any], grid_points: int) -> list[str]:
     sentences = []
     if arguments["max_eval_samples"] is not None:
         limit = arguments["max_eval_samples"]
-        sentences.append(f"Evaluated on at most {limit} rows: the results do not compare with others.")
+        sentences.append(f"Evaluated on at most {limit} rows, so the results are not comparable with others.")
     chosen = [f"the training settings, out of {grid_points}"] if grid_points > 1 else []
     if arguments["load_best_model_at_end"]:
         chosen.append("the training step")
@@ -177,10 +177,10 @@ def purpose(record: Mapping[str, Any], task: GlueTask, names: Sequence[str]) -> 
     classes = ", ".join(map(literal_text, names))
     if task.is_regression:
         scores = record.get("rows", {}).get("train", {}).get("scores")
-        known = " Those of the training rows go from {0:g} to {2:g}.".format(*scores) if scores else ""
+        known = " Scores of the training rows range from {0:g} to {2:g}.".format(*scores) if scores else ""
         sentences = [f"Gives {text} a score.{known}"]
     elif task.is_multi_label:
-        sentences = [f"Names the classes that apply to {text}, any number of these {len(names)}: {classes}."]
+        sentences = [f"Gives {text} any number of these {len(names)} classes: {classes}."]
     else:
         sentences = [f"Sorts {text} into one of {len(names)} classes: {classes}."]
     compared = record.get("baselines")
@@ -235,9 +235,11 @@ def _literal(table: Sequence[Sequence[object]]) -> str:
 
 
 def limits_of_data(record: Mapping[str, Any], task: GlueTask) -> list[str]:
-    sentences = ["Trained and measured on rows like those described above: text of another kind may fare worse."]
+    sentences = [
+        "Trained and measured on rows like those described above. Results may be worse on other kinds of text."
+    ]
     if not (task.is_regression or task.is_multi_label):
-        sentences.append("Every input gets one of the classes, even one that none of them fits.")
+        sentences.append("Every input gets one of the classes, even if none fits.")
     counts = {row["class"]: row["train"] for row in record.get("classes", ())}
     few = [name for name, rows in counts.items() if rows is not None and rows < _FEW_ROWS]
     if few:

@@ -225,8 +225,8 @@ def _print_baselines(task: GlueTask, compared: Mapping[str, Mapping[str, float]]
     print(comparison(task, compared))
     if any(name != BAG_OF_WORDS for name in not_beaten(task, compared)):  # an answer that reads no text
         print(
-            "As it is, it is of no use. Check the labels, give it more rows or more epochs (--num_train_epochs), or "
-            "try other rates (--grid learning_rate=...)."
+            "This model has learned nothing useful yet. Check the labels, give it more rows or more epochs "
+            "(--num_train_epochs), or try other rates (--grid learning_rate=...)."
         )
     print()
 

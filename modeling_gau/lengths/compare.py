@@ -311,7 +311,7 @@ def report(study: Study, windows: MaskedWindows, args: argparse.Namespace) -> No
         label = "masked-token loss (nats)"
         written.append(draw_lengths(lines, args.max_seq_length, label, study.output_dir / "comparison.png"))
     else:
-        print("No figure: it needs matplotlib (pip install 'modeling-gau[plot]').")
+        print("To draw a figure, install matplotlib: pip install 'modeling-gau[plot]'.")
     for path in written:
         print(f"Wrote {path}")
 
@@ -327,7 +327,9 @@ def conditions(windows: MaskedWindows, args: argparse.Namespace) -> list[str]:
     ]
     rates = args.learning_rates or [SIZES[args.size][2]]
     if len(rates) == 1:
-        words[0] += f" All models have one learning rate, {rates[0]:g}; with several --learning_rates, each its best."
+        words[0] += (
+            f" Every model has the learning rate {rates[0]:g}; give several --learning_rates to choose one for each."
+        )
     else:
         words.append(
             f"Each learning rate is the best of {len(rates)} on the text that is measured, at "

@@ -82,7 +82,7 @@ def report(
         "length_curve": plot_lengths(table, (trained[0], trained[-1]), output_dir / "length_curve.png"),
     }
     if not is_matplotlib_available():
-        print("No pictures of the losses: they need matplotlib (pip install 'modeling-gau[plot]').")
+        print("To draw the losses, install matplotlib: pip install 'modeling-gau[plot]'.")
     facts = model_card_facts(trainer, data, model_args, data_args, card_args, record)
     write_model_card(output_dir, replace(facts, **{name: path and path.name for name, path in pictures.items()}))
     print_table(table, data_args)
@@ -93,7 +93,7 @@ def report(
     )
     print_losses_of_text(record)
     print_example(output_dir, data, trainer)
-    print(f"\nWrote the model and its results to {output_dir}, which now holds:")
+    print(f"\nWrote the model and its results to {output_dir}:")
     for path in sorted(output_dir.glob("[!_]*")):  # not the lock of this run
         print(f"  {path.name}{'/' if path.is_dir() else ''}")
 
@@ -109,7 +109,7 @@ def print_losses_of_text(record: Mapping[str, Any]) -> None:
         share = totals["left_out"] / (totals["left_out"] + totals["tokens"])
         print(
             f"Left out: {totals['left_out']:,} tokens ({share:.2%}) that did not fit into shorter rows, which need "
-            "more [CLS] and [SEP]; each epoch leaves out others."
+            "more [CLS] and [SEP]; each epoch leaves out different ones."
         )
     bad_rows = packing["bad_rows"] or sum((record["data"].get("bad_rows") or {}).values())
     if bad_rows:

@@ -201,10 +201,10 @@ def summary(facts: ModelCardFacts) -> str:
     size = "" if facts.n_parameters is None else f" with {count(facts.n_parameters)} parameters"
     if facts.is_gau:
         what = (
-            f"An encoder of {config.num_hidden_layers} gated attention units{size}. A unit does the work of "
-            "self-attention and feed-forward network in one layer: a single attention head, "
-            f"{config.attention_key_size} wide in query and key, mixes a value of width {config.intermediate_size}, "
-            "which a gate of the same width multiplies element by element"
+            f"An encoder of {config.num_hidden_layers} gated attention units{size}. Each unit does the work of "
+            "self-attention and feed-forward network: a single attention head with queries and keys of width "
+            f"{config.attention_key_size} mixes values of width {config.intermediate_size}, and a gate of the same "
+            "width multiplies the result element by element"
         )
     else:
         what = f"A `{config.model_type}` model{size}"
@@ -232,18 +232,18 @@ NORMALIZATION_TEXTS = {
     "softmax": ("Attention weights are the softmax of the scaled scores (`softmax`).", "unused"),
     "softmax_plus": (
         "Attention weights are the entropy-invariant softmax (`softmax_plus`): scores are multiplied by "
-        "log n / log {c.reference_length} before the softmax, where n is the number of keys{clamp}, so that "
-        "attention stays about as sharp when sequences get longer.",
+        "log n / log {c.reference_length} before the softmax, where n is the number of keys{clamp}. This keeps "
+        "attention about as sharp when sequences get longer.",
         "scale",
     ),
     "scalable_softmax": (
-        "Attention weights are the scalable softmax (`scalable_softmax`): scores are multiplied by log n, where n is "
-        "the number of keys, and by a number learned in each layer.",
+        "Attention weights are the scalable softmax (`scalable_softmax`): each layer multiplies scores by log n, "
+        "where n is the number of keys, and by a learned number.",
         "scale",
     ),
     "softmax_sink": (
-        "Attention weights are a softmax whose sum has one more, learned term in each layer, so that a token may "
-        "attend to nothing (`softmax_sink`).",
+        "Attention weights are a softmax with one more, learned term in its sum, so that a token may attend to "
+        "nothing (`softmax_sink`). Each layer has its own term.",
         "unused",
     ),
     "sigmoid": (
@@ -271,13 +271,13 @@ NORMALIZATION_TEXTS = {
     ),
 }
 N_UNUSED = (
-    "The number of keys does not enter this formula beyond the sum itself, so the weights mean the same at every "
-    "length. The option `fixed_n`, which replaces that number in other normalizations, does not apply here and is "
-    "refused."
+    "This formula uses the number of keys only through the sum itself, so the weights mean the same at every length. "
+    "The option `fixed_n`, which replaces that number in other normalizations, does not apply here and raises an "
+    "error."
 )
 # The role of n -> what to know if `fixed_n` is not set, and if it is.
-N_DYNAMIC = "`fixed_n` is not set, so n is each sequence's own number of tokens, padding not counted. "
-N_FIXED = "`fixed_n` is {c.fixed_n}, which stands in for n in every sequence whatever its length. "
+N_DYNAMIC = "`fixed_n` is not set, so n is each sequence's own number of tokens, without padding. "
+N_FIXED = "`fixed_n` is {c.fixed_n} and replaces n in every sequence, whatever its length. "
 N_TEXTS = {
     "unused": (N_UNUSED, N_UNUSED),
     "scale": (
@@ -287,9 +287,9 @@ N_TEXTS = {
         "weights.",
     ),
     "divisor": (
-        N_DYNAMIC + "At lengths rare in training this divisor can be far off, because the number of keys that matter "
-        "grows slower than n; compare `from_pretrained(..., fixed_n={c.reference_length})` before fine-tuning.",
-        N_FIXED + "Keep it when fine-tuning: the weights were trained with it, and dividing by each sequence's own n "
+        N_DYNAMIC + "This divisor can be far off at lengths rare in training, because the number of keys that matter "
+        "grows more slowly than n. Before fine-tuning, compare `from_pretrained(..., fixed_n={c.reference_length})`.",
+        N_FIXED + "Keep it for fine-tuning: the weights were trained with it, and dividing by each sequence's own n "
         "would rescale attention.",
     ),
 }
@@ -417,9 +417,9 @@ def evaluated_on(facts: ModelCardFacts) -> str:
 def licence_text(facts: ModelCardFacts) -> str:
     """The licence of the code, which is known, and that of the weights, which only the user knows."""
     weights = (
-        f"That of the weights is `{facts.license}`." if facts.license else "No licence was given for the weights."
+        f"The weights have the licence `{facts.license}`." if facts.license else "The weights came without a licence."
     )
-    return f"The licence of the model's code (the Python files) is Apache-2.0. {weights}"
+    return f"The model's code (the Python files) is licensed under Apache-2.0. {weights}"
 
 
 def limits(facts: ModelCardFacts) -> list[str]:
@@ -429,12 +429,14 @@ def limits(facts: ModelCardFacts) -> list[str]:
         longer = [row["length"] for row in facts.length_results if row["length"] > longest]
         known = f"the table above goes up to {max(longer)}" if longer else "quality there was not measured"
         sentences.append(
-            f"Made for sequences of up to {longest} tokens. Longer ones are accepted, since positions are rotary; "
+            f"Made for sequences of up to {longest} tokens. It accepts longer ones, since positions are rotary; "
             f"{known}."
         )
         sentences.append("An encoder: it reads in both directions and does not generate text.")
     if facts.task == "fill-mask" and facts.n_tokens is not None:
-        sentences.append(f"Knows no more than the {count(facts.n_tokens)} tokens it was pretrained on could teach it.")
+        sentences.append(
+            f"It saw {count(facts.n_tokens)} tokens in pretraining and knows no more than they taught it."
+        )
     return sentences + list(facts.limits)
 
 

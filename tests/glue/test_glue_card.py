@@ -37,7 +37,7 @@ def test_the_example_is_in_the_language_of_the_card(language, is_chinese, expect
 
 def test_what_a_model_is_for():
     several = purpose(record(), task("multi_label"), ("a", "b*"))
-    assert several == "Names the classes that apply to a text, any number of these 2: a, b\\*."
+    assert several == "Gives a text any number of these 2 classes: a, b\\*."
     compared = {
         MODEL: {"pearson": 0.8, "mean_squared_error": 0.5},
         "mean": {"pearson": "NaN", "mean_squared_error": 2.0},
@@ -45,7 +45,7 @@ def test_what_a_model_is_for():
     }
     facts = record(rows={"train": {"scores": [0.0, 2.5, 5.0]}}, baselines=compared)
     assert purpose(facts, task("regression", ("sentence1", "sentence2")), ("score",)) == (
-        "Gives a pair of texts a score. Those of the training rows go from 0 to 5. Its Pearson correlation on the "
+        "Gives a pair of texts a score. Scores of the training rows range from 0 to 5. Its Pearson correlation on the "
         "validation rows is 0.800 (bag of words 0.700). Its mean squared error on the validation rows is 0.500 "
         "(mean 2.000, bag of words 0.750). The model is better than the mean by mean squared error and the bag of "
         "words by Pearson correlation."

@@ -110,7 +110,7 @@ def test_a_comparison_from_end_to_end(small, tmp_path, capsys):
     table = (tmp_path / "out" / "comparison.md").read_text()
     assert "| loss in nats by length | 8 | 16 | 32 |" in table
     assert (
-        "- Trained at 16 tokens, 2 steps of 8 x 16 tokens, seeds: 0. All models have one learning rate, 0.002" in table
+        "- Trained at 16 tokens, 2 steps of 8 x 16 tokens, seeds: 0. Every model has the learning rate 0.002;" in table
     )
     with (tmp_path / "out" / "lengths.csv").open() as file:
         (masked,) = {row["value"] for row in csv.DictReader(file) if row["metric"] == "masked_tokens"}

@@ -137,7 +137,10 @@ def test_what_is_unknown_is_left_out(tmp_path):
 
 
 def test_the_licence_of_the_code_is_known_even_if_that_of_the_weights_is_not(tmp_path):
-    for name, weights in ((None, "No licence was given for the weights."), ("mit", "That of the weights is `mit`.")):
+    for name, weights in (
+        (None, "The weights came without a licence."),
+        ("mit", "The weights have the licence `mit`."),
+    ):
         text = sections(write_and_load(tmp_path, pretraining_facts(license=name)))["Licence"]
         assert "Apache-2.0" in text and weights in text
     assert "## Licence" not in write_and_load(tmp_path, glue_facts(config=BertConfig())).text
