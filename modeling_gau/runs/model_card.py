@@ -348,7 +348,7 @@ def fill_mask_usage(facts: ModelCardFacts, source: str) -> str:
             f"The example of a fill-mask card is one text with one `{facts.mask_token}` in it; got {example!r}."
         )
     before, after = example.split(facts.mask_token)
-    comment = chinese_comment(facts, "遮住一个词元，打印得分最高的几个候选")
+    comment = chinese_comment(facts, "遮住一个 token，打印得分最高的几个候选")
     return f"""\
 from transformers import pipeline
 
@@ -375,7 +375,7 @@ from transformers import pipeline
 
 def feature_extraction_usage(facts: ModelCardFacts, source: str) -> str:
     example = facts.example or DEFAULT_EXAMPLES[usage_language(facts)][1]
-    comment = chinese_comment(facts, "每个词元一个向量，形状为 (句子数, 词元数, 隐层维度)")
+    comment = chinese_comment(facts, "每个 token 一个向量，形状为 (句子数, token 数, 隐层维度)")
     return f"""\
 from transformers import AutoModel, AutoTokenizer
 
