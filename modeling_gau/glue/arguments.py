@@ -69,7 +69,7 @@ class GlueArguments:
     test_file: str | None = field(default=None, metadata={"help": "Rows to predict (mnli: the matched ones)."})
     test_mismatched_file: str | None = field(default=None, metadata={"help": "mnli's mismatched rows to predict."})
     text_column: str | None = field(
-        default=None, metadata={"help": "Column of local files with the text, for pairs with the first one."}
+        default=None, metadata={"help": "Column of local files with the text, or the first text of pairs."}
     )
     text_pair_column: str | None = field(
         default=None, metadata={"help": "Column of local files with the second text of pairs."}
@@ -86,8 +86,8 @@ class GlueArguments:
         metadata={
             "help": "Kind of the labels in local files: one class a row, any number of classes, or a score. By "
             "default, lists and several columns are multi_label, numbers with a decimal point are regression, and "
-            "everything else is single_label. The label -1 hides that of a row, but is a class beside 1 alone, and "
-            "wherever single_label is given."
+            "everything else is single_label. The label -1 means that a row has none, unless 1 is the only other "
+            "label or you give single_label: then it is a class."
         },
     )
     label_separator: str = field(
@@ -99,7 +99,9 @@ class GlueArguments:
     max_train_samples: int | None = field(default=None, metadata={"help": "Use only the first N training rows."})
     max_eval_samples: int | None = field(default=None, metadata={"help": "Use only the first N validation rows."})
     max_predict_samples: int | None = field(default=None, metadata={"help": "Use only the first N test rows."})
-    preprocessing_num_workers: int | None = field(default=None, metadata={"help": "Processes that tokenise."})
+    preprocessing_num_workers: int | None = field(
+        default=None, metadata={"help": "Number of processes that tokenise."}
+    )
     overwrite_cache: bool = field(default=False, metadata={"help": "Tokenise again instead of using the cache."})
     dynamic_n: bool = field(
         default=False,

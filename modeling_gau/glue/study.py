@@ -58,7 +58,7 @@ class StudyArguments:
         default=None,
         metadata={
             "help": "Values to try in all combinations: learning_rate=2e-5,3e-5 per_device_train_batch_size=16,32 "
-            "num_train_epochs=3,5. The combination with the best mean over the seeds on the validation rows counts."
+            "num_train_epochs=3,5. The best mean over the seeds on the validation rows wins."
         },
     )
     data_dir: str | None = field(

@@ -43,22 +43,22 @@ class GlueTrainingArguments(RunArguments):
     weight_decay: float = field(default=0.01, metadata={"help": "Weight decay of matrices and embeddings."})
     eval_strategy: IntervalStrategy | None = field(
         default=None,
-        metadata={"help": "When to evaluate during training; by default once an epoch, where there is a --do_eval."},
+        metadata={"help": "When to evaluate during training; by default once an epoch, if the run evaluates at all."},
     )
     save_strategy: SaveStrategy | None = field(
-        default=None, metadata={"help": "When to save checkpoints; by default whenever evaluations take place."}
+        default=None, metadata={"help": "When to save checkpoints; by default at every evaluation."}
     )
     load_best_model_at_end: bool | None = field(
         default=None,
         metadata={
-            "help": "Keep the model of the best evaluation instead of the last one; by default if evaluations and "
-            "checkpoints take place once an epoch."
+            "help": "Keep the model of the best evaluation instead of the last one; the default if the run evaluates "
+            "and saves once an epoch."
         },
     )
     layerwise_lr_decay: float = field(
         default=1.0,
         metadata={
-            "help": "Factor between the learning rates of one layer and the next one below: the classifier learns at "
+            "help": "Factor from the learning rate of a layer to that of the layer below: the classifier learns at "
             "learning_rate, the embeddings most slowly. 1 turns it off; 0.9 is common for 12 layers of BERT, 0.95 for "
             "the 24 of a GAU of that size."
         },

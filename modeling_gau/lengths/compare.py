@@ -93,7 +93,7 @@ def parse_command_line(argv: Sequence[str] | None = None) -> argparse.Namespace:
         choices=list(NORMALIZATION_USES_N),
         metavar="NAME",
         default=["softmax", "squared_relu", "normalized_squared_relu"],
-        help=f"to compare, of {', '.join(NORMALIZATION_USES_N)}; by default softmax and the two squared ReLUs",
+        help=f"which to compare: {', '.join(NORMALIZATION_USES_N)}; by default softmax and the two squared ReLUs",
     )
     parser.add_argument(
         "--positions",
@@ -112,7 +112,7 @@ def parse_command_line(argv: Sequence[str] | None = None) -> argparse.Namespace:
         nargs="+",
         type=int,
         default=[0],
-        help="every model is trained and measured with each; by default 0 alone",
+        help="seeds to train and measure every model with; by default 0 alone",
     )
     parser.add_argument("--max_seq_length", type=int, default=128, help="tokens of a training row; by default 128")
     parser.add_argument(
@@ -125,7 +125,7 @@ def parse_command_line(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--learning_rates",
         nargs="+",
         type=float,
-        help="one for all models, or several: each is trained with its best; by default 2e-3 for all (small: 1e-3)",
+        help="one for all models, or several to choose the best for each; by default 2e-3 (small: 1e-3)",
     )
     args = parser.parse_args(argv)
     for name, least in {"steps": 1, "max_seq_length": 16}.items():

@@ -68,18 +68,18 @@ class LengthArguments:
     corpus_file: list[str] | None = field(
         default=None,
         metadata={
-            "help": "Text with long documents: files, globs or directories, as run_pretrain.py reads them. Without "
-            "any text, what it holds out of the embedded corpus, joined."
+            "help": "Text with long documents: files, globs or directories, as run_pretrain.py reads them. Default: "
+            "the text that run_pretrain.py holds out of the embedded corpus, joined."
         },
     )
     dataset_name: str | None = field(
         default=None,
         metadata={
-            "help": "Data set of text files on the Hub instead: its validation split, or without one the 5 percent of "
-            "documents that run_pretrain.py holds out."
+            "help": "Dataset of text files on the Hub instead: its validation split, or if it has none, the 5 percent "
+            "of documents that run_pretrain.py holds out."
         },
     )
-    dataset_config_name: str | None = field(default=None, metadata={"help": "Configuration of that data set."})
+    dataset_config_name: str | None = field(default=None, metadata={"help": "Configuration of that dataset."})
     text_column: str = field(default="text", metadata={"help": "Column that holds the text."})
     text_unit: Literal["document", "paragraph", "line"] = field(
         default="document", metadata={"help": "What counts as a document in a txt file."}
@@ -91,7 +91,7 @@ class LengthArguments:
     skip_bad_rows: bool = field(default=False, metadata={"help": "Skip rows that cannot be read."})
     revision: str = field(default="main", metadata={"help": "Branch, tag or commit of checkpoints on the Hub."})
     token: str | None = field(
-        default=None, metadata={"help": "Access token for the Hub; by default that of the login."}
+        default=None, metadata={"help": "Access token for the Hub; by default the one you logged in with."}
     )
     cache_dir: str | None = field(default=None, metadata={"help": "Folder for downloads from the Hub."})
     lengths: list[int] | None = field(
@@ -118,7 +118,7 @@ class LengthArguments:
     )
     context: list[str] = field(
         default_factory=lambda: ["intact"],
-        metadata={"help": "'intact', or 'shuffled': all tokens but those to predict change places."},
+        metadata={"help": "'intact', or 'shuffled': all tokens except those to predict, in random order."},
     )
     trained_length: int | None = field(
         default=None,

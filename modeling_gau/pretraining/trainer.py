@@ -60,11 +60,11 @@ class PretrainingArguments(RunArguments):
         },
     )
     decay_type: Literal["1-sqrt", "linear", "cosine"] = field(
-        default="1-sqrt", metadata={"help": "Form of that decay."}
+        default="1-sqrt", metadata={"help": "Shape of that decay."}
     )
     accept_changed_data: bool = field(
         default=False,
-        metadata={"help": "Let a run resume with other text or another tokenizer than before."},
+        metadata={"help": "Let a run resume with different text or a different tokenizer."},
     )
     fill_mask_example: str | None = field(
         default=None,

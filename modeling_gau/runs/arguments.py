@@ -41,13 +41,13 @@ class ModelArguments:
         default=None,
         metadata={
             "help": "Configuration of a new model: a preset of configuration/models (such as gau-tiny), a directory "
-            "with a config.json or a name on the Hub. A preset's query_key_offset_init serves the softmax family: "
-            "another --attention_normalization takes the preset without it."
+            "with a config.json or a name on the Hub. A preset's query_key_offset_init is for the softmax family: "
+            "another --attention_normalization drops it."
         },
     )
     tokenizer_name: str | None = field(
         default=None,
-        metadata={"help": "Tokenizer: a directory or a name on the Hub; the checkpoint's by default."},
+        metadata={"help": "Tokenizer: a directory or a name on the Hub; by default the checkpoint's."},
     )
     config_overrides: str | None = field(
         default=None,
@@ -70,10 +70,10 @@ class ModelArguments:
     dtype: Literal["auto", "float32", "bfloat16", "float16"] | None = field(
         default=None, metadata={"help": "Precision of the weights; float32 by default."}
     )
-    cache_dir: str | None = field(default=None, metadata={"help": "Cache of downloads from the Hub."})
+    cache_dir: str | None = field(default=None, metadata={"help": "Folder for downloads from the Hub."})
     revision: str = field(default="main", metadata={"help": "Branch, tag or commit of the checkpoint on the Hub."})
     token: str | None = field(
-        default=None, metadata={"help": "Access token for the Hub; that of the login by default."}
+        default=None, metadata={"help": "Access token for the Hub; by default the one you logged in with."}
     )
     trust_remote_code: bool = field(
         default=False, metadata={"help": "Run the model code that comes with the checkpoint."}
@@ -187,8 +187,8 @@ class RunArguments(TrainingArguments):
     optim: _Optimizer = field(
         default=TrainingArguments.default_optim,
         metadata={
-            "help": "Optimizer: adamw_torch_fused, adamw_torch, adafactor, stable_adamw, muon (for the matrices of "
-            "the encoder, beside AdamW) or another one of transformers."
+            "help": "Optimizer: adamw_torch_fused, adamw_torch, adafactor, stable_adamw, muon (for the encoder's "
+            "matrices, with AdamW for the rest) or another one of transformers."
         },
     )
     # The Trainer logs the mean of earlier losses in place of a NaN: a diverged run would look healthy.
@@ -198,7 +198,7 @@ class RunArguments(TrainingArguments):
     overwrite_output_dir: bool = field(
         default=False,
         metadata={
-            "help": "Start anew in an `output_dir` that holds an earlier run; its `checkpoint-*` folders are deleted."
+            "help": "Start over in an `output_dir` that holds an earlier run, and delete its `checkpoint-*` folders."
         },
     )
 

@@ -24,7 +24,7 @@ class DataArguments:
     )
     validation_file: list[str] | None = field(
         default=None,
-        metadata={"help": "Validation text, in the same forms; without it a part is held out of the training text."},
+        metadata={"help": "Validation text, in the same formats; by default a part of the training text is held out."},
     )
     dataset_name: str | None = field(default=None, metadata={"help": "Name of a dataset on the Hub."})
     dataset_config_name: str | None = field(default=None, metadata={"help": "Configuration of that dataset."})
@@ -36,21 +36,22 @@ class DataArguments:
     text_unit: Literal["document", "paragraph", "line"] = field(
         default="document",
         metadata={
-            "help": "What one document of a txt file is: the file, a paragraph (set off by blank lines) or a line."
+            "help": "What counts as a document in a txt file: the file, a paragraph (set off by blank lines) or a "
+            "line."
         },
     )
     streaming: bool = field(
         default=False,
         metadata={
-            "help": "Read the files while training, in a seeded order and without a cache, rather than all of them "
+            "help": "Read the files during training, in a seeded order and without a cache, instead of all of them "
             "beforehand."
         },
     )
     skip_bad_rows: bool = field(
         default=False,
         metadata={
-            "help": "Leave out unreadable rows (not JSON, no text, not UTF-8, wrong number of columns), count and "
-            "report them; by default the first one is an error that names file and line."
+            "help": "Skip unreadable rows (not JSON, no text, not UTF-8, wrong number of columns), count and report "
+            "them; by default the first one is an error that names file and line."
         },
     )
     validation_split_percentage: float = field(
@@ -67,24 +68,24 @@ class DataArguments:
     long_documents: Literal["split", "truncate"] = field(
         default="split",
         metadata={
-            "help": "What happens to a document longer than a row with --packing none or documents: split cuts it "
-            "into parts that count as documents, truncate keeps its first part only. Both are counted and reported."
+            "help": "What to do with a document longer than a row with --packing none or documents: split cuts it "
+            "into parts that count as documents, truncate keeps only the first part. The run reports how many."
         },
     )
     mixed_lengths: list[int] | None = field(
         default=None,
         metadata={
-            "help": "Row lengths that alternate at random from step to step, with as many tokens a step at each. They "
-            "must divide the longest one."
+            "help": "Row lengths; each step takes one at random, with as many tokens at each length. They must divide "
+            "the longest one."
         },
     )
     mixed_length_weights: list[float] | None = field(
-        default=None, metadata={"help": "How often each of mixed_lengths is taken; equally often by default."}
+        default=None, metadata={"help": "How often to take each of mixed_lengths; by default equally often."}
     )
     length_schedule: str | None = field(
         default=None,
         metadata={
-            "help": "Row lengths by stage: '512:0.9,2048:0.1' takes 512 for the first 90 percent of the steps. A "
+            "help": "Row lengths by stage: '512:0.9,2048:0.1' uses 512 for the first 90 percent of the steps. A "
             "third number is the stage's RoPE base: '2048:0.1:160000'. '128+512:0.9' mixes lengths in a stage."
         },
     )
@@ -97,35 +98,37 @@ class DataArguments:
     )
     random_replace_prob: float = field(
         default=0.1,
-        metadata={"help": "Share of them that are replaced by a random token; the rest stays as it is."},
+        metadata={"help": "Share of the tokens to predict that become a random token; the rest stay as they are."},
     )
-    whole_word_masking: bool = field(
-        default=False, metadata={"help": "Choose whole words to predict, not single tokens."}
-    )
+    whole_word_masking: bool = field(default=False, metadata={"help": "Predict whole words, not single tokens."})
     word_segmenter: Literal["jieba", "none"] | None = field(
         default=None,
-        metadata={"help": "Finds the words of Chinese for whole_word_masking (needs the extra `chinese`), or none."},
+        metadata={"help": "How to find Chinese words for whole_word_masking; jieba needs the extra `chinese`."},
     )
     eval_lengths: list[int] | None = field(
         default=None,
         metadata={
-            "help": "Row lengths to evaluate at, besides max_seq_length; 64, 128, ... 2048 by default, as far as the "
+            "help": "Row lengths to evaluate at, besides max_seq_length; by default 64, 128, ... 2048, as far as the "
             "text and the model reach."
         },
     )
     max_train_samples: int | None = field(default=None, metadata={"help": "Use only the first N training documents."})
     max_eval_samples: int | None = field(default=None, metadata={"help": "Use only the first N validation documents."})
     max_eval_tokens: int | None = field(default=None, metadata={"help": "Use only the first N validation tokens."})
-    preprocessing_num_workers: int | None = field(default=None, metadata={"help": "Processes that tokenise."})
-    overwrite_cache: bool = field(default=False, metadata={"help": "Read and tokenise again what is in the cache."})
+    preprocessing_num_workers: int | None = field(
+        default=None, metadata={"help": "Number of processes that tokenise."}
+    )
+    overwrite_cache: bool = field(
+        default=False, metadata={"help": "Read and tokenise again instead of using the cache."}
+    )
     tokenizer_type: Literal["wordpiece", "bpe"] = field(
-        default="wordpiece", metadata={"help": "Kind of tokenizer to train where none is given."}
+        default="wordpiece", metadata={"help": "Kind of tokenizer to train if you give none."}
     )
-    vocab_size: int = field(default=8192, metadata={"help": "Entries of the tokenizer to train."})
+    vocab_size: int = field(default=8192, metadata={"help": "Vocabulary size of the tokenizer to train."})
     tokenizer_characters: int = field(
-        default=50_000_000, metadata={"help": "Train it on at most this many characters of text."}
+        default=50_000_000, metadata={"help": "Train the tokenizer on at most this many characters."}
     )
-    tokenizer_lowercase: bool = field(default=False, metadata={"help": "Lower-case text in the tokenizer to train."})
+    tokenizer_lowercase: bool = field(default=False, metadata={"help": "Train a tokenizer that lower-cases text."})
 
     def __post_init__(self):
         self._check_sources()
