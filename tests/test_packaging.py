@@ -7,6 +7,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -18,21 +19,27 @@ import modeling_gau
 
 
 ROOT = Path(__file__).parents[1]
-BUILD_WHEEL = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
+BUILD = "import sys; from setuptools.build_meta import *; to = sys.argv[1]; build_sdist(to); build_wheel(to)"
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> zipfile.ZipFile:
-    """The wheel, built from a copy: a build leaves files beside the sources."""
+def distributions(tmp_path_factory) -> Path:
+    """The folder of sdist and wheel, built from a copy: a build leaves files beside the sources."""
     copy = tmp_path_factory.mktemp("sources")
-    for name in ("setup.py", "pyproject.toml", "LICENSE", "README.md"):
-        shutil.copy(ROOT / name, copy)
-    for name in ("modeling_gau", "tests", "configuration"):
+    for path in ROOT.iterdir():
+        if path.is_file():
+            shutil.copy(path, copy)
+    for name in ("modeling_gau", "tests", "configuration", "examples"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    output = tmp_path_factory.mktemp("wheel")
-    build = subprocess.run([sys.executable, "-c", BUILD_WHEEL, output], cwd=copy, capture_output=True, text=True)
+    output = tmp_path_factory.mktemp("dist")
+    build = subprocess.run([sys.executable, "-c", BUILD, output], cwd=copy, capture_output=True, text=True)
     assert build.returncode == 0, build.stderr
-    (path,) = output.glob("*.whl")
+    return output
+
+
+@pytest.fixture(scope="module")
+def wheel(distributions) -> zipfile.ZipFile:
+    (path,) = distributions.glob("*.whl")
     with zipfile.ZipFile(path) as archive:
         yield archive
 
@@ -50,6 +57,17 @@ def test_wheel_holds_the_package_its_licence_and_nothing_else(wheel):
     assert contents == sources | {"modeling_gau/py.typed", "modeling_gau/runs/model_card_template.md"}
     (name,) = [name for name in wheel.namelist() if name.endswith("/LICENSE")]
     assert wheel.read(name) == (ROOT / "LICENSE").read_bytes()
+
+
+def test_sdist_holds_what_the_scripts_need(distributions):
+    (path,) = distributions.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    folders = [path for name in ("modeling_gau", "configuration", "examples") for path in (ROOT / name).rglob("*")]
+    files = {path.relative_to(ROOT).as_posix() for path in folders if path.is_file() and path.suffix != ".pyc"}
+    assert {"modeling_gau/py.typed", "configuration/models/gau-tiny/config.json"} <= files
+    assert files | {"LICENSE", "run_pretrain.py", "run_glue.py", "CHANGELOG.md"} <= names
+    assert not any(name.startswith("tests/") for name in names)
 
 
 def test_every_room_and_tool_works_from_the_wheel(wheel, tmp_path, in_fork_without_package):

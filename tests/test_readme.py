@@ -22,7 +22,7 @@ from modeling_gau.text.arguments import DataArguments
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FILES = (ROOT / "docs/files.md").read_text(encoding="utf-8")
-PAGES = [*sorted(ROOT.glob("README*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 SCRIPT_ARGUMENTS = {
     "run_pretrain.py": (ModelArguments, DataArguments, CardArguments, PretrainingArguments),
     "run_glue.py": (ModelArguments, GlueArguments, CardArguments, StudyArguments, GlueTrainingArguments),
