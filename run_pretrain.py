@@ -1,12 +1,12 @@
 #!/usr/bin/env python
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""Pretrain an encoder by masked language modelling, on your own text or on a corpus that every installation has.
+"""Pretrain an encoder with masked language modelling, on your own text or on a corpus that every installation has.
 
     python run_pretrain.py --config configuration/recipes/pretrain/quickstart.yaml
     python run_pretrain.py --config_name gau-tiny --train_file notes/ --output_dir out --max_steps 2000
     accelerate launch run_pretrain.py --config configuration/recipes/pretrain/gau-base.yaml --dataset_path corpus/
 
-Every argument of transformers.TrainingArguments is one here. A run always trains and evaluates: --do_train and
+All arguments of transformers.TrainingArguments work here. A run always trains and evaluates: --do_train and
 --do_eval change nothing.
 """
 

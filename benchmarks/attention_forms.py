@@ -7,8 +7,8 @@ r"""Which normalization learns best with which relative positions?
         --forms rope offsets=1.4 --figure curves.png            # measures nothing, draws the training of these runs
 
 Pretrains a model for every normalization x form of relative positions x learning rate x seed with `run_pretrain.py`,
-one after the other or several at a time (--jobs), and writes a line for each as soon as it ends. Started again, it
-goes on where it was: finished runs are kept, an interrupted one resumes from its last checkpoint.
+one after the other or several at a time (--jobs), and writes a line for each as soon as it ends. To continue, start
+it again: it keeps finished runs and resumes an interrupted one from its last checkpoint.
 
 `roformer` and `modernbert` among the normalizations are models of about the same size for comparison, each with the
 learning rates that are given; a table shows the best.

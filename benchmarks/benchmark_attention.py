@@ -1,12 +1,12 @@
-"""How near to the matrix-product peak and to the memory bandwidth does the attention operation run, by backend?
+"""How close does each attention backend come to the matrix-product peak and the memory bandwidth?
 
     python benchmarks/benchmark_attention.py --output benchmarks/results/attention.csv
     python benchmarks/benchmark_attention.py --lengths 64 --tokens 256 --rounds 2      # does it run? seconds on a CPU
 
-One layer's attention with keys of 128 and values of 1536 columns. In every round each contender, plain matrix products
-and a copy in memory run once, in random order, so that a noisy machine disturbs all alike; medians over rounds are
-compared. On a GPU a measurement repeats its function for some 10 ms between two events: what it takes is then the
-larger of the time of the kernels and that of launching them.
+It measures one layer's attention with keys of 128 and values of 1536 columns. Every round runs each contender, plain
+matrix products and a copy in memory once, in random order, so that a noisy machine disturbs all alike; the table
+compares medians over rounds. On a GPU, a measurement repeats its function for some 10 ms between two events and gives
+the larger of two times: running the kernels or launching them.
 
 Useful operations are 2 n^2 (128 + 1536) per sequence forward and three times that forward and backward: recomputation
 does not count. The least bytes are those of query, key, value and output, read or written once; backward reads query,

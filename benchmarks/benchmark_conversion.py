@@ -2,9 +2,9 @@
 
     python benchmarks/benchmark_conversion.py --output benchmarks/results/conversion.csv
 
-Checkpoints with random weights (24 layers, 12000 tokens) are made in both public formats; each conversion is the
-command as a user gives it, in a process of its own: wall-clock seconds from start to end, Python's start and imports
-included, and the peak resident memory.
+It makes checkpoints with random weights (24 layers, 12000 tokens) in both public formats and converts each with the
+command that a user would give, in a process of its own. It reports wall-clock seconds, with Python's start and
+imports, and the peak resident memory.
 """
 
 import datetime

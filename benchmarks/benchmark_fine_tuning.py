@@ -3,10 +3,10 @@
     python benchmarks/benchmark_fine_tuning.py --train_file sst2/train.jsonl --tokenizer_name <checkpoint> \
         --output benchmarks/results/fine-tuning-speed.csv
 
-Both start from random weights, which cost what trained ones do, with the vocabulary of the tokenizer. They take turns
-in one process, `--rounds` times `--steps` steps each, with the same rows, batches and arguments; compared are the
-seconds of training that run_glue.py reports, pair by pair. Then the share of matrix products in a step of each: two
-models of as many parameters make as many of these.
+Both start from random weights, which cost as much as trained ones, with the vocabulary of the tokenizer. They take
+turns in one process, `--rounds` times `--steps` steps each, with the same rows, batches and arguments. The table
+compares the seconds of training that run_glue.py reports, pair by pair, and the share of matrix products in a step:
+two models with equal numbers of parameters have equally many of these.
 """
 
 import argparse

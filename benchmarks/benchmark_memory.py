@@ -3,9 +3,9 @@
     python benchmarks/benchmark_memory.py --output benchmarks/results/memory.csv
     python benchmarks/benchmark_memory.py --plot benchmarks/results/memory.csv    # draws memory.png from the CSV
 
-One sequence, a forward and a backward pass of a model of base width, each cell in a process of its own. What is
-reported is the peak resident memory beyond that of a step with 64 tokens, so that weights, gradients and libraries do
-not count.
+It runs a forward and a backward pass of a model of base width on one sequence, each cell in a process of its own. It
+reports the peak resident memory beyond that of a step with 64 tokens, which leaves out weights, gradients and
+libraries.
 """
 
 import argparse

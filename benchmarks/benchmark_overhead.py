@@ -1,4 +1,4 @@
-"""What the pretraining engine costs: a step of the trainer against a bare loop with the same model and batches.
+"""What does the trainer cost? A step of pretraining against a bare loop with the same model and batches.
 
     python benchmarks/benchmark_overhead.py --preset gau-small --output benchmarks/results/overhead.csv
 

@@ -1,4 +1,4 @@
-"""What serving fine-tuned classifiers costs: PyTorch in float32 and bfloat16, ONNX in float32 and int8, on the CPU.
+"""What does serving a classifier cost on the CPU? PyTorch in float32 and bfloat16, ONNX in float32 and int8.
 
     python benchmarks/benchmark_serving.py --model_name_or_path gau-sst2 --beside bert-sst2 modernbert-sst2 \\
         --task_name sst2 --validation_file sst2/validation.jsonl --threads 1 2 --output serving.csv
@@ -6,10 +6,10 @@
         --tokenizer_name gau-sst2 --validation_file sst2/validation.jsonl --rounds 3    # random weights, speed alone
 
 GAUs are exported by `modeling_gau.export`, other models as usual: torch.onnx.export, ONNX Runtime's fusions, its
-dynamic int8. Measured are the size of the weights or the program on the disk, the task's metric on the whole file, its
-difference from the same model in PyTorch in float32 and the number of predictions that differ, and the time of a batch
-of 1 and of 32 rows with the lengths of the data, tokenised before. All variants of all models run in one process on
-the same rows, `--rounds` times in random order; quotients are medians, and ranges, of those within a round.
+dynamic int8. The table has the size of the weights or the program on disk, the task's metric on the whole file,
+its difference from the same model in PyTorch float32, the number of predictions that differ, and the time of a
+batch of 1 and of 32 rows with the lengths of the data, tokenised before. All variants of all models run in one process
+on the same rows, `--rounds` times in random order. Ratios are medians, and ranges, of the ratios within a round.
 """
 
 import argparse

@@ -4,9 +4,9 @@
     python benchmarks/compare_pretraining.py --run GAU=runs/gau --run BERT=runs/bert --output losses.csv
     python benchmarks/compare_pretraining.py --plot losses.csv    # draws losses.png from the CSV
 
-Each folder is an --output_dir of run_pretrain.py. Runs are seldom made on machines that do nothing else, so their own
-times do not compare: the models take turns at training steps of that batch here, and a run's time is its number of
-steps times the median. An evaluation amid a run is at a learning rate that is not yet low; ends compare with ends.
+Each folder is an --output_dir of run_pretrain.py. Other programs disturb most runs, so their own times are not
+comparable. Instead, the models take turns at training steps of the same batch here, and a run's time is its number of
+steps times the median. Compare final evaluations only: in the middle of a run the learning rate is still high.
 """
 
 import json

@@ -1,5 +1,5 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-r"""How soon is an encoder how good? Pretraining to a loss, against the clock.
+r"""How long does an encoder take to reach a loss? Pretraining against the clock.
 
     python benchmarks/speedrun.py --text corpus/ --output_dir outputs/speedrun --csv speedrun.csv \
         --models softmax modernbert roformer --learning_rates 1e-3 2e-3 4e-3 --steps 600
@@ -7,14 +7,14 @@ r"""How soon is an encoder how good? Pretraining to a loss, against the clock.
     python benchmarks/speedrun.py --table speedrun.csv        # measures nothing, prints the table of this file
     python benchmarks/speedrun.py --output_dir outputs/speedrun --csv speedrun.csv --figure speedrun.png
 
-The text is that of debian_corpus.py or english_corpus.py, which anybody can fetch: a folder with `train*.jsonl` and
+The text comes from debian_corpus.py or english_corpus.py, which anybody can fetch: a folder with `train*.jsonl` and
 `validation.jsonl`. A run is a model x changes x learning rate x seed x budget, made with `run_pretrain.py` and the
-quick start's recipe; a line is written as soon as it ends, and what was interrupted resumes. A budget counts steps of
-2,048 tokens, so changes of the batch keep the tokens.
+quick start's recipe. Each run adds a line as soon as it ends; interrupted runs resume. A budget counts steps of 2,048
+tokens, so changes of the batch keep the tokens.
 
-Seconds are those of training: the tokens at each row length over the median speed at that length, so that neither
-evaluations nor a minute in which the machine did something else count. Runs that are to be compared belong on one
-machine, one at a time. Losses are of [MASK] alone.
+Seconds count training only: the tokens at each row length divided by the median speed at that length. Evaluations
+and interruptions by other programs do not count. To compare runs, make them on one machine, one at a time. Losses are
+of [MASK] alone.
 
 Models: an attention normalization of a GAU, `modernbert` or `roformer`, of as many parameters in the layers. Changes,
 joined with +: none, or of

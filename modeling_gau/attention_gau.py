@@ -6,10 +6,10 @@ Legend of axes: `batch, seq, query, key`; widths: `hidden, key_dim, value_dim`. 
 and attention weights are `(batch, 1, query, key)`. Backends follow transformers' signature, `(module, query, key,
 value, attention_mask, scaling, dropout, **kwargs) -> (output (batch, query, 1, value_dim), weights or None)`.
 
-What a normalization does with n, the number of real keys, is a factor on the query (`query_factor`), also for the
-squared ReLU: relu(c a)^2 = c^2 relu(a)^2, so c = n^(-1/2) divides the weights by n; or a shift of the query's scores
-(`score_shift`), which two more columns of query and key add. So does a rotary bias. A backend therefore asks for the
-family only: softmax over the scores, or weights made from the scores one by one.
+A normalization uses n, the number of real keys, in one of two ways. A factor multiplies the query (`query_factor`).
+This serves squared ReLU, too: relu(c a)^2 = c^2 relu(a)^2, so c = n^(-1/2) divides the weights by n. Or a shift adds
+to the query's scores (`score_shift`), through two more columns of query and key, as a rotary bias does. A backend
+therefore needs to know only the family: softmax over the scores, or weights made from the scores one by one.
 """
 
 import math

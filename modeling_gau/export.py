@@ -5,8 +5,8 @@
     python -m modeling_gau.export --model_name_or_path my-sst2 --output_dir my-sst2-int8 --quantize int8
 
 The directory holds the program (`model.onnx` or `model.pt2`), `config.json` and the tokenizer's files, where ONNX
-servers of Hugging Face checkpoints look for them. Before anything is written there, the program is loaded, run on
-padded batches of other shapes than the traced one, and compared with the model.
+servers of Hugging Face checkpoints look for them. Before it fills the directory, the tool runs the program on padded
+batches of other shapes than the traced one and compares it with the model.
 """
 
 # transformers.exporters is not used: its interface changed between 5.17 and 5.24, it requires torch 2.11, and it would

@@ -5,9 +5,9 @@
     python -m modeling_gau.gau_alpha --to-port --input gau-alpha --output gau-alpha-port
 
 `--input` is the folder of the PyTorch port (`config.json`, `pytorch_model.bin` or `model.safetensors`, `vocab.txt`),
-that of the TensorFlow release (`bert_config.json`, `bert_model.ckpt.*`, `vocab.txt`; TensorFlow is not needed), or the
-name of the port's repository on the Hub. The output is the configuration, the weights as safetensors, a fast
-tokenizer, the model's code and a model card; or, with `--to-port`, the files that the port reads.
+the folder of the TensorFlow release (`bert_config.json`, `bert_model.ckpt.*`, `vocab.txt`; you do not need
+TensorFlow), or the name of the port's repository on the Hub. The output is the configuration, the weights as
+safetensors, a fast tokenizer, the model's code and a model card; with `--to-port`, the files that the port reads.
 """
 
 import json

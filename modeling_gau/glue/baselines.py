@@ -1,7 +1,7 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """What a model has to beat: a constant answer, and a linear model on a bag of words.
 
-The constant is the majority class, for several labels a row the most frequent ones, for scores the mean.
+The constant is the majority class, the most frequent labels if a row has several, or the mean of scores.
 
 Both learn from the training rows and are measured on the validation rows of the model, with the same metrics. Nothing
 is tuned: these are scikit-learn's own settings on TF-IDF features, with word overlaps added for pairs.

@@ -2,8 +2,8 @@
 """Many fine-tuning runs from one call: tasks x points of a grid x seeds. An interrupted study resumes.
 
 Each run has its own directory, `<output_dir>/[<task>/][<point>/]seed-<seed>`, whose `run.json` says what the run was
-made with. A finished run that was made with the same arguments is not repeated. Files of one's own are one task
-without a name, whose classes and metrics show in the data.
+made with. A finished run with the same arguments is not repeated. Local files are one task without a name; its
+classes and metrics follow from the data.
 """
 
 import copy

@@ -1,15 +1,15 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""Compares attention normalizations and relative positions on your text, with small models, over the length.
+"""Compares attention normalizations and relative positions on your text at several lengths, with small models.
 
     python -m modeling_gau.lengths.compare --output_dir outputs/compare --train_file "my_texts/*.txt"
     python -m modeling_gau.lengths.compare --output_dir outputs/compare --train_file reviews.csv \\
         --text_column review --normalizations softmax sigmoid --positions rotary distance --seeds 0 1 2
 
-Trains one small model for every normalization and kind of positions on rows of one length, measures all of them at
-shorter and longer rows, each with n fixed at the length of training and with each row's own where the normalization
-uses n, and writes one table (comparison.md) and one figure (comparison.png). Without --train_file, on the embedded
-corpus. To continue an interrupted comparison, or to add to a finished one, repeat its command: finished runs are kept.
-It is a study (modeling_gau.lengths.study), whose file study.yaml is in the output folder.
+Trains one small model for every normalization and kind of positions on rows of one length, and measures all of them
+on shorter and longer rows. If a normalization uses n, it is measured with n fixed at the training length and with each
+row's own n. Writes one table (comparison.md) and one figure (comparison.png). Without --train_file, it uses the
+embedded corpus. To continue an interrupted comparison, or to add to a finished one, repeat its command: finished runs
+are kept. The output folder has study.yaml, the same comparison as a file for modeling_gau.lengths.study.
 """
 
 import argparse

@@ -6,8 +6,8 @@
     python -m modeling_gau.lengths.figures lengths.csv
 
 The same tokens of the same documents are masked at every length, so results differ only by the context. A cell is a
-checkpoint at one length in one setting: an n, a normalization, a scaling of the rotary positions, a context. Cells
-that the output file already has are not measured again.
+checkpoint at one length in one setting: an n, a normalization, a scaling of the rotary positions, a context. The
+tool skips cells that the output file already has.
 """
 
 import hashlib

@@ -4,10 +4,10 @@
     python -m modeling_gau.lengths.study_report --study outputs/length-study --results benchmarks/results/NAME
     python -m modeling_gau.lengths.study_report --results benchmarks/results/NAME
 
-With --study the results of the finished runs are collected into the folder --results first. Then all tables are
-printed, written as Markdown into that folder, and the figures drawn, from its files alone. Differences are paired by
-seed, which decides the initial weights and the order of the text; all runs are asked for the same tokens. Intervals
-are 95 % intervals of Student's t over the seeds and do not cover the choice of the text. Needs the extra `plot`.
+With --study, it first collects the results of finished runs into the folder --results. Then it prints all tables,
+writes them there as Markdown, and draws the figures, from the files of that folder alone. Differences are paired by
+seed, which sets the initial weights and the order of the text; all runs predict the same tokens. Intervals are 95 %
+intervals of Student's t over the seeds and do not cover the choice of the text. Needs the extra `plot`.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
 """`--optim muon`: Muon for the matrices of the encoder, AdamW for everything else, as one optimizer.
 
-`torch.optim.Muon` takes matrices only, needs torch 2.9, and orthogonalizes in bfloat16, which a CPU without its
-instructions does far slower than float32, one matrix at a time, a fused projection as one.
+`torch.optim.Muon` will not do: it takes only matrices, needs torch 2.9, treats a fused projection as one matrix, and
+orthogonalizes one matrix at a time in bfloat16, far slower than float32 on a CPU without bfloat16 instructions.
 """
 
 import inspect

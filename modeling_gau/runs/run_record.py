@@ -1,5 +1,5 @@
 # Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
-"""`run.json`: what a run was made with and what came of it; and whether two runs were made with the same.
+"""`run.json`: what went into a run and what it gave; and whether the same went into two runs.
 
 A description has the arguments, digests of the local files they name, the number of processes, and for a record also
 the model, the text, software and hardware. `compare_runs` is the one place that decides which differences count.
