@@ -60,6 +60,16 @@ def test_script_commands_parse(command, monkeypatch):
         assert not word.startswith("configuration/") or (ROOT / word).is_file()
 
 
+def test_commands_of_lengths_parse(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    lines = dict.fromkeys(line for path in PAGES for line in commands(path.read_text(encoding="utf-8")))
+    words = [shlex.split(line, comments=True) for line in lines]
+    compared = [line[3:] for line in words if line[1:3] == ["-m", "modeling_gau.lengths.compare"]]
+    measured = [line[3:] for line in words if line[1:3] == ["-m", "modeling_gau.lengths"]]
+    assert all(parse_command_line(line) for line in compared) and len(compared) > 2
+    assert all(parse_arguments((LengthArguments,), line) for line in measured) and len(measured) > 1
+
+
 def anchors(path: Path) -> set[str]:
     """The names that GitHub gives to the headings of a page."""
     headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
