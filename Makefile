@@ -1,5 +1,6 @@
 # make quickstart   pretrain a small model on this machine and fill a mask
 # make test         the checks that a change must pass
+# make docs         the documentation site
 
 PYTHON ?= python3
 # The release that the tests have run with. On Linux pip's own choice brings CUDA libraries of several GB; PyTorch's index
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 RECIPE ?= configuration/recipes/pretrain/quickstart.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint style clean
+.PHONY: help quickstart test lint style docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -45,6 +46,11 @@ style: $(VENV)/.test ## format the code and repair what can be repaired
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The tools on the page of commands print their help themselves: `python` is to be the one of the environment.
+docs: $(VENV)/.docs ## build the documentation site into build/docs; a link that leads nowhere fails
+	PATH="$(abspath $(BIN)):$$PATH" sphinx-build --fail-on-warning --keep-going -c docs/site -d build/doctrees . build/docs
+	@echo "Open build/docs/index.html"
+
 clean: ## remove the environment
 	rm -rf $(VENV)
 
@@ -67,3 +73,7 @@ $(VENV)/.core: setup.py pyproject.toml $(VENV)/.torch
 $(VENV)/.test: setup.py pyproject.toml $(VENV)/.torch
 	$(BIN)/python -m pip install $(PIP_ARGS) --editable ".[test]"
 	@touch $@ $(VENV)/.core
+
+$(VENV)/.docs: setup.py pyproject.toml $(VENV)/.torch
+	$(BIN)/python -m pip install $(PIP_ARGS) --editable ".[docs]"
+	@touch $@

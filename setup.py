@@ -46,6 +46,15 @@ EXTRAS["test"] = [
     *EXTRAS["optimizers"],
     *EXTRAS["plot"],
 ]
+# What builds the documentation site: `make docs`.
+EXTRAS["docs"] = [
+    "sphinx>=8.2",
+    "furo>=2025.7",
+    "myst-nb>=1.3",
+    "sphinx-copybutton>=0.5.2",
+    "sphinxcontrib-programoutput>=0.18",
+    *EXTRAS["plot"],
+]
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
 
 setup(

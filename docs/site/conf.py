@@ -1,0 +1,88 @@
+# Copyright 2026 The modeling_gau authors. Licensed under the Apache License, Version 2.0.
+"""The documentation site: `make docs` builds it with Sphinx.
+
+Its source is the repository, so the links of a page lead to the same files on the site as on the forge.
+"""
+
+import pkgutil
+import re
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import modeling_gau
+
+
+project = "modeling-gau"
+author = copyright = "The modeling_gau authors"
+release = modeling_gau.__version__
+
+# README.md is the front page. It gets the table of contents here, since a forge would show one as code.
+root_doc = "README"
+include_patterns = ["*.md", "docs/**.md", "notebooks/**.ipynb", "benchmarks/results/**.md"]
+html_extra_path = ["index.html"]
+# Patterns, so that new pages find their place; a page that no pattern matches fails the build.
+CONTENTS = {
+    "Guides": ["docs/guides/*"],
+    "Topics": ["docs/pretraining", "docs/scaling", "docs/fine_tuning", "docs/fine_tuning_heads", "docs/[!c]*"],
+    "Notebooks": ["notebooks/*"],
+    "Reference": ["docs/reference/command_line", "docs/reference/model", "docs/reference/*"],
+    "Measurements": ["benchmarks/results/*", "benchmarks/results/*/*"],
+    "中文": ["README.zh", "docs/chinese", "docs/zh/*"],
+    "Project": ["[!R]*", "RE[!A]*"],
+}
+
+sys.path.append(str(Path(__file__).parent))
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "sphinxcontrib.programoutput",
+    "docstrings",  # beside this file
+]
+nb_execution_mode = "off"  # notebooks are committed with the outputs of a real run
+myst_heading_anchors = 4
+myst_enable_extensions = ["dollarmath"]
+suppress_warnings = ["myst.header"]  # the tables of the study leave out a level
+# Public names of ours in a docstring must lead somewhere. Those of PyTorch would need a network.
+nitpicky = True
+nitpick_ignore_regex = [("py:.*", r"(?!\.|GAU|modeling_gau).*|.*\b_.*")]
+
+autodoc_default_options = {"members": True, "show-inheritance": True, "member-order": "bysource"}
+autodoc_inherit_docstrings = False
+python_maximum_signature_line_length = 100
+toc_object_entries_show_parents = "hide"
+
+html_theme = "furo"
+html_title = f"modeling-gau {release}"
+html_copy_source = False
+copybutton_exclude = ".linenos, .gp, .go"
+
+
+def add_contents(app, docname, source):
+    if docname == root_doc:
+        for caption, entries in CONTENTS.items():
+            lines = "\n".join(
+                f"/{entry}" for entry in entries if any(map(app.srcdir.glob, (f"{entry}.md", f"{entry}.ipynb")))
+            )
+            source[0] += f"\n```{{toctree}}\n:hidden:\n:glob:\n:caption: {caption}\n\n{lines}\n```\n"
+
+
+def add_modules(app, docname, source):
+    """`% modules of modeling_gau.text` becomes the public names of every module of that room."""
+
+    def modules_of(line: re.Match) -> str:
+        room = import_module(line[1])
+        paths = sorted(found.name for found in pkgutil.iter_modules(room.__path__) if found.name != "__main__")
+        names = [f"{line[1]}.{name}" for name in paths]
+        return "\n".join(
+            f"## {name.split('.')[-1]}\n\n```{{eval-rst}}\n.. automodule:: {name}\n```\n" for name in names
+        )
+
+    source[0] = re.sub(r"^% modules of (\S+)$", modules_of, source[0], flags=re.MULTILINE)
+
+
+def setup(app):
+    app.connect("source-read", add_contents)
+    app.connect("source-read", add_modules)
