@@ -418,7 +418,7 @@ def give_usual_permissions(folder: str | os.PathLike) -> None:
             shutil.copymode(usual, weights)
 
 
-@auto_docstring
+@auto_docstring(custom_intro="What the GAU encoder and its heads share: weights at the start, loading and saving.")
 class GAUPreTrainedModel(PreTrainedModel):
     config: GAUConfig
     base_model_prefix = "model"
@@ -512,7 +512,7 @@ class GAUPreTrainedModel(PreTrainedModel):
         init.trunc_normal_(weight, mean=0.0, std=std, a=-2 * std, b=2 * std)
 
 
-@auto_docstring
+@auto_docstring(custom_intro="The GAU encoder: hidden states of every token, without a head.")
 class GAUModel(GAUPreTrainedModel):
     def __init__(self, config: GAUConfig):
         super().__init__(config)

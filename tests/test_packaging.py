@@ -120,7 +120,7 @@ def test_extra_all_holds_every_other_extra(metadata):
     loggers, models = {"tensorboard", "trackio"}, {"peft", "sentence-transformers"}
     assert (
         set(extras)
-        == {"all", "baselines", "chinese", "examples", "onnx", "optimizers", "plot", "test"} | loggers | models
+        == {"all", "baselines", "chinese", "docs", "examples", "onnx", "optimizers", "plot", "test"} | loggers | models
     )
     requirements = [Requirement(text) for text in metadata.get_all("Requires-Dist")]
 

@@ -10,6 +10,8 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+from sphinx.addnodes import pending_xref
+
 import modeling_gau
 
 
@@ -43,13 +45,13 @@ extensions = [
 ]
 nb_execution_mode = "off"  # notebooks are committed with the outputs of a real run
 myst_heading_anchors = 4
-myst_enable_extensions = ["dollarmath"]
+myst_enable_extensions = ["dollarmath", "html_image"]
 suppress_warnings = ["myst.header"]  # the tables of the study leave out a level
 # Public names of ours in a docstring must lead somewhere. Those of PyTorch would need a network.
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", r"(?!\.|GAU|modeling_gau).*|.*\b_.*")]
 
-autodoc_default_options = {"members": True, "show-inheritance": True, "member-order": "bysource"}
+autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_inherit_docstrings = False
 python_maximum_signature_line_length = 100
 toc_object_entries_show_parents = "hide"
@@ -63,9 +65,10 @@ copybutton_exclude = ".linenos, .gp, .go"
 def add_contents(app, docname, source):
     if docname == root_doc:
         for caption, entries in CONTENTS.items():
-            lines = "\n".join(
-                f"/{entry}" for entry in entries if any(map(app.srcdir.glob, (f"{entry}.md", f"{entry}.ipynb")))
-            )
+            there = [
+                entry for entry in entries if [*app.srcdir.glob(f"{entry}.md"), *app.srcdir.glob(f"{entry}.ipynb")]
+            ]
+            lines = "\n".join(f"/{entry}" for entry in there)
             source[0] += f"\n```{{toctree}}\n:hidden:\n:glob:\n:caption: {caption}\n\n{lines}\n```\n"
 
 
@@ -83,6 +86,14 @@ def add_modules(app, docname, source):
     source[0] = re.sub(r"^% modules of (\S+)$", modules_of, source[0], flags=re.MULTILINE)
 
 
+def leave_out_folders(app, doctree):
+    """A link to a folder has a page on a forge only: here its text remains."""
+    for link in list(doctree.findall(pending_xref)):
+        if link["reftype"] == "myst" and (app.srcdir / link["refdoc"]).parent.joinpath(link["reftarget"]).is_dir():
+            link.replace_self(link.children)
+
+
 def setup(app):
     app.connect("source-read", add_contents)
     app.connect("source-read", add_modules)
+    app.connect("doctree-read", leave_out_folders)

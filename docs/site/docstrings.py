@@ -11,7 +11,7 @@ from sphinx.util.docutils import SphinxDirective
 
 
 SECTION = re.compile(r"(Args|Arguments|Parameters|Attributes|Returns|Raises|Yields|Examples?|Notes?):\s*$")
-ITEM = re.compile(r"    (\w[\w.*]*)( \(.*?\))?:(?: (.*))?$")
+ITEM = re.compile(r"    (\w[\w.*]*(?:, \w+)*)( \(.*?\))?:(?: (.*))?$")
 NAME = re.compile(r"\[`~?([\w.]+)`\](?!\()")
 MODULES = sorted((Path(__file__).parents[2] / "modeling_gau").glob("**/*.py"))
 OURS = {
