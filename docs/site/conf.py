@@ -8,7 +8,7 @@ import pkgutil
 import re
 import sys
 from importlib import import_module
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from sphinx.addnodes import pending_xref
 
@@ -23,15 +23,15 @@ release = modeling_gau.__version__
 root_doc = "README"
 include_patterns = ["*.md", "docs/**.md", "notebooks/**.ipynb", "benchmarks/results/**.md"]
 html_extra_path = ["index.html"]
-# Patterns, so that new pages find their place; a page that no pattern matches fails the build.
+# A page goes under the first pattern that it matches; pages in Chinese are called *.zh.
 CONTENTS = {
     "Guides": ["docs/guides/*"],
-    "Topics": ["docs/pretraining", "docs/scaling", "docs/fine_tuning", "docs/fine_tuning_heads", "docs/[!c]*"],
+    "Topics": ["docs/pretraining", "docs/scaling", "docs/fine_tuning", "docs/fine_tuning_heads", "docs/*"],
     "Notebooks": ["notebooks/*"],
     "Reference": ["docs/reference/command_line", "docs/reference/model", "docs/reference/*"],
     "Measurements": ["benchmarks/results/*", "benchmarks/results/*/*"],
-    "中文": ["README.zh", "docs/chinese", "docs/zh/*"],
-    "Project": ["[!R]*", "RE[!A]*"],
+    "中文": ["*.zh"],
+    "Project": ["*"],
 }
 
 sys.path.append(str(Path(__file__).parent))
@@ -63,13 +63,16 @@ copybutton_exclude = ".linenos, .gp, .go"
 
 
 def add_contents(app, docname, source):
-    if docname == root_doc:
-        for caption, entries in CONTENTS.items():
-            there = [
-                entry for entry in entries if [*app.srcdir.glob(f"{entry}.md"), *app.srcdir.glob(f"{entry}.ipynb")]
-            ]
-            lines = "\n".join(f"/{entry}" for entry in there)
-            source[0] += f"\n```{{toctree}}\n:hidden:\n:glob:\n:caption: {caption}\n\n{lines}\n```\n"
+    if docname != root_doc:
+        return
+    pages = [PurePath(page) for page in sorted(app.env.found_docs) if page != root_doc]
+    for caption, patterns in CONTENTS.items():
+        here = [page for page in pages if (page.suffix == ".zh") == (caption == "中文")]
+        chosen = list(dict.fromkeys(page for pattern in patterns for page in here if page.match(pattern)))
+        pages = [page for page in pages if page not in chosen]
+        if chosen:
+            lines = "\n".join(f"/{page}" for page in chosen)
+            source[0] += f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{lines}\n```\n"
 
 
 def add_modules(app, docname, source):
