@@ -31,6 +31,8 @@ def test_one_version():
     version = modeling_gau.__version__
     assert f'version="{version}"' in SETUP  # the wheel's is compared in test_packaging.py
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"] == version
+    for readme in ("README.md", "README.zh.md"):
+        assert f"version = {{{version}}}" in (ROOT / readme).read_text(encoding="utf-8")
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     newest = re.search(r"^## \[(.+?)\].*?(?=^## |\Z)", changelog, flags=re.MULTILINE | re.DOTALL)
     assert newest[1] == version or (newest[1] == "Unreleased" and version in newest[0])
