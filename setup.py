@@ -38,6 +38,8 @@ EXTRAS["test"] = [
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.7",
     "ruff>=0.14",
+    "ipykernel>=6.29",  # with nbclient, runs the notebooks
+    "nbclient>=0.10",
     'triton>=3.3; platform_system == "Linux"',  # its interpreter runs the kernels without a GPU
     *EXTRAS["baselines"],
     *EXTRAS["chinese"],
