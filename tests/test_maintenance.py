@@ -42,7 +42,8 @@ def test_the_workflow_runs_the_same_command_on_supported_versions():
     path = ROOT / ".github/workflows/tests.yml"
     (job,) = yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"].values()
     commands = [step["run"] for step in job["steps"] if "run" in step]
-    assert commands == [".ci/run"] and os.access(ROOT / commands[0], os.X_OK)
+    assert commands == [".ci/run", "make docs"] and os.access(ROOT / ".ci/run", os.X_OK)
+    assert "\ndocs:" in (ROOT / "Makefile").read_text(encoding="utf-8")
     assert set(job["strategy"]["matrix"]["python"]) <= set(re.findall(r"Python :: (3\.\d+)", SETUP))
 
 
