@@ -303,7 +303,7 @@ def _check_edges(edges: object, others: object, shape: tuple[int, int], attentio
     increasing = all(start <= end for start, end in pairwise(ends))
     if shape[0] != 1 or len(ends) < 2 or not increasing or ends[0] != 0 or ends[-1] != shape[1]:
         raise GAUError(
-            "cu_seq_lens_q says where sequences begin that are laid end to end in one row: 0, increasing numbers, and "
+            "cu_seq_lens_q must list where each sequence of a packed row begins: 0, increasing numbers, and "
             f"the length of the row. Got {ends} for a batch of shape {tuple(shape)}."
         )
     if others is not None and others.tolist() != ends:

@@ -140,7 +140,7 @@ def check_lengths(stages: Sequence[Stage], positions: int) -> None:
         raise GAUError(
             f"--mixed_lengths, --length_schedule: every row length must divide the longest one, {longest}, so that "
             f"all steps have equally many tokens; {', '.join(map(str, odd))} {'do' if len(odd) > 1 else 'does'} not. "
-            "Powers of two do."
+            "Powers of two work."
         )
     if positions % longest:
         raise GAUError(

@@ -355,7 +355,7 @@ def _drop_unusable(name: str, documents: Dataset, data_args: DataArguments) -> t
 
 def bad_row_error(problem: str, is_row: bool = True) -> GAUError:
     """Names the way out for a row; a file that cannot be read at all should not go unnoticed."""
-    return GAUError(f"{problem} (--skip_bad_rows leaves such rows out and counts them.)" if is_row else problem)
+    return GAUError(f"{problem} (--skip_bad_rows skips and counts such rows.)" if is_row else problem)
 
 
 def _problems(documents: Dataset, source: str) -> list[str]:

@@ -96,7 +96,9 @@ class _Request(NamedTuple):
     def check_columns(self, names: Sequence[str]) -> None:
         for column in self.columns:
             if column not in names:
-                raise _UnusableFileError(f" has no {column!r}, but {_listed(names)}; choose one with --text_column.")
+                raise _UnusableFileError(
+                    f" has no column {column!r}, but {_listed(names)}; choose one with --text_column."
+                )
 
     def record(self, number: int, place: str, values: object, problem: str | None = None) -> Record:
         """A record of an object, or a bad one where it is something else."""
@@ -121,7 +123,7 @@ def kind_of(path: str | Path) -> str:
     compression = PurePosixPath(str(path)).suffix.lower()
     if suffix_of(path) not in FILE_KINDS:
         raise GAUError(
-            f"{path} is of an unknown kind; allowed are {', '.join(FILE_KINDS)}, each also with "
+            f"{path} has an unknown file type; allowed are {', '.join(FILE_KINDS)}, each also with "
             f"{', '.join(COMPRESSIONS)}."
         )
     if compression == ".zst" and "zstd" not in available_compressions():
@@ -211,7 +213,7 @@ def read_rows(
         if column in record.values:
             text, problem = check_value(record.values[column], column)
         else:
-            problem = f"no {column!r}, but {_listed(record.values)}; choose one with --text_column."
+            problem = f"no column {column!r}, but {_listed(record.values)}; choose one with --text_column."
         yield Row(record.number, text, problem and f"{path}, {record.place}: {problem}")
 
 

@@ -633,7 +633,7 @@ def test_flash_attention_gets_no_padding(make_model, flash, side):
     [
         ({"cu_seq_lens_q": torch.tensor([0, 10, 48])}, r"Got \[0, 10, 48\] for a batch of shape \(1, 49\)"),
         ({"cu_seq_lens_q": torch.tensor([0, 49, 10, 49])}, "increasing numbers"),
-        ({"cu_seq_lens_q": torch.tensor([5, 49])}, "cu_seq_lens_q says where sequences begin"),
+        ({"cu_seq_lens_q": torch.tensor([5, 49])}, "cu_seq_lens_q must list where each sequence"),
         ({"cu_seq_lens_k": torch.tensor([0, 49])}, "cu_seq_lens_k differs from cu_seq_lens_q"),
         (
             {"attention_mask": torch.arange(49)[None].bool()},

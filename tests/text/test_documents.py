@@ -155,7 +155,7 @@ def test_embedded_corpus_is_read_once(story, load, monkeypatch):
     ("name", "content", "message"),
     [
         ("a.txt", b"", "a.txt is empty"),
-        ("a.pdf", "text", "a.pdf is of an unknown kind; allowed are .txt"),
+        ("a.pdf", "text", "a.pdf has an unknown file type; allowed are .txt"),
         ("a.jsonl", GOOD * 2 + '{"text": null}\n' + GOOD, "a.jsonl, line 3: 'text' must be text, got None"),
         ("a.csv", "text,id\na,1\nb\n", "a.csv, line 3: expected 2 cells, as in the header, got 1"),
         ("a.csv", "body,id\na,1\n", "'text', but body, id"),
@@ -237,7 +237,7 @@ def test_bad_rows_are_left_out_and_counted(read, caplog, monkeypatch):
 def test_cached_rows_are_read_again(read, monkeypatch):
     write("a.jsonl", GOOD + "bad\n")
     read(skip_bad_rows=True, train_file=["a.jsonl"], validation_file=["a.jsonl"])
-    with pytest.raises(ValueError, match=r"line 1: no 'body', but text"):
+    with pytest.raises(ValueError, match=r"line 1: no column 'body', but text"):
         read(skip_bad_rows=True, train_file=["a.jsonl"], text_column="body")
     write("a.jsonl", GOOD + "bad\n" * 2)
     documents = read(skip_bad_rows=True, train_file=["a.jsonl"], validation_file=["a.jsonl"])

@@ -208,7 +208,7 @@ BAD_FILES = [
             "a.jsonl, line 3: this is not JSON (Expecting value, column 9).",
             "a.jsonl, line 4: expected an object with a key for each column, got [1, 2].",
             "a.jsonl, line 5: expected an object with a key for each column, got 5.",
-            "a.jsonl, line 6: no 'text', but body, id; choose one with --text_column.",
+            "a.jsonl, line 6: no column 'text', but body, id; choose one with --text_column.",
             "a.jsonl, line 7: 'text' must be text, got None.",
             "a.jsonl, line 8: 'text' must be text, got ['a'].",
             "a.jsonl, line 9: this holds half of a surrogate pair (\\ud800), which is no character.",
@@ -226,7 +226,7 @@ BAD_FILES = [
             "first",
             "a.json, row 2: the key 'text' appears twice.",
             "a.json, row 3: expected an object with a key for each column, got 3.",
-            "a.json, row 4: no 'text', but id; choose one with --text_column.",
+            "a.json, row 4: no column 'text', but id; choose one with --text_column.",
             "a.json, row 5: 'text' must be text, got 5.",
             "a.json, line 2: this is not JSON (Expecting ',' or ']' before another object).",
         ],
@@ -256,7 +256,7 @@ BAD_FILES = [
         ],
     ),
     ("a.tsv", "id\ttext\n1\ta\n2\n", ["a", "a.tsv, line 3: expected 2 cells, as in the header, got 1."]),
-    ("b.csv", "id,body\n1,a\n", ["b.csv has no 'text', but id, body; choose one with --text_column."]),
+    ("b.csv", "id,body\n1,a\n", ["b.csv has no column 'text', but id, body; choose one with --text_column."]),
     ("b.csv", "text,text\na,b\n", ["b.csv, line 1: two columns have the name 'text'."]),
     ("b.csv", "\ntext,id\n", ["b.csv, line 1: this line is empty, but must name the columns."]),
     ("b.csv", "text,id\na,1\n".encode("utf-16"), ["b.csv, line 1: this is not UTF-8 (byte 0xff)."]),
@@ -308,7 +308,7 @@ def test_bad_rows_of_parquet():
         f"a.parquet, row {row}: 'number' must be text, got {row}." for row in (1, 2, 3)
     ]
     assert problems("a.parquet", column="body") == [
-        "a.parquet has no 'body', but text, number; choose one with --text_column."
+        "a.parquet has no column 'body', but text, number; choose one with --text_column."
     ]
     bad = pa.StringArray.from_buffers(2, pa.py_buffer(b"\0\0\0\0\1\0\0\0\3\0\0\0"), pa.py_buffer(b"a\xffb"))
     pq.write_table(pa.table({"text": bad}), "b.parquet")

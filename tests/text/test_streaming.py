@@ -337,7 +337,7 @@ def bad_files():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("a.jsonl", r"a\.jsonl, line 2: 'text' must be text, got 5\. \(--skip_bad_rows leaves"),
+        ("a.jsonl", r"a\.jsonl, line 2: 'text' must be text, got 5\. \(--skip_bad_rows skips"),
         ("b.jsonl.gz", r"b\.jsonl\.gz cannot be read.*: Compressed file ended[^(]*$"),
         ("d.csv", r"d\.csv, line 3: expected 2 cells, as in the header, got 1"),
     ],
@@ -418,7 +418,7 @@ def test_dataset_of_the_hub(hub):
 @pytest.mark.parametrize(
     ("data_files", "message"),
     [
-        ({"train": ["memory://hub/a.tar"]}, r"memory://hub/a\.tar is of an unknown kind; allowed are \.txt"),
+        ({"train": ["memory://hub/a.tar"]}, r"memory://hub/a\.tar has an unknown file type; allowed are \.txt"),
         ({"test": ["a.txt"], "validation": ["b.txt"]}, "someone/some-text has no split 'train', but test, validation"),
         (None, "does not consist of files of text"),
     ],
@@ -439,7 +439,7 @@ def test_datasets_of_the_hub_that_cannot_be_streamed(hub, data_files, message):
             "--max_train_samples is not supported with --streaming",
         ),
         ({"train_file": ["nowhere.txt"]}, "nowhere.txt: there is no such file"),
-        ({"train_file": ["a.pdf"]}, "a.pdf is of an unknown kind"),
+        ({"train_file": ["a.pdf"]}, "a.pdf has an unknown file type"),
         ({"dataset_path": "nowhere"}, "--dataset_path nowhere is not a directory"),
         ({"dataset_path": "saved"}, "--dataset_path saved was written by save_to_disk.*Leave --streaming out"),
     ],
