@@ -6,7 +6,7 @@
     python run_pretrain.py --config_name gau-tiny --train_file notes/ --output_dir out --max_steps 2000
     accelerate launch run_pretrain.py --config configuration/recipes/pretrain/gau-base.yaml --dataset_path corpus/
 
-All arguments of transformers.TrainingArguments work here. A run always trains and evaluates: --do_train and
+Every argument of transformers.TrainingArguments is an option here. A run always trains and evaluates: --do_train and
 --do_eval change nothing.
 """
 
