@@ -29,7 +29,7 @@ def as_markdown(lines: list[str]) -> list[str]:
             line = f"**{section}**\n" if found else line
         elif section in ("Args", "Arguments", "Parameters", "Attributes", "Raises"):
             line = ITEM.sub(lambda item: f"- **{item[1]}**{item[2] or ''}: {item[3] or ''}", line)
-            line = line if line.startswith("- ") else line[2:]
+            line = line if line.startswith("- ") else line[4:]
         elif section:
             line = line[4:]
         markdown += linked(line).split("\n")
