@@ -14,10 +14,10 @@ BIN := $(VENV)/bin
 RECIPE ?= configuration/recipes/pretrain/quickstart.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint style docs clean
+.PHONY: help quickstart test lint style docs docs-check clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 quickstart: $(VENV)/.core ## pretrain a small model on text of this machine, evaluate it at several lengths, fill a mask
 	$(BIN)/python run_pretrain.py --config $(RECIPE)
@@ -50,6 +50,9 @@ style: $(VENV)/.test ## format the code and repair what can be repaired
 docs: $(VENV)/.docs ## build the documentation site into build/docs; a link that leads nowhere fails
 	PATH="$(abspath $(BIN)):$$PATH" sphinx-build --fail-on-warning --keep-going -c docs/site -d build/doctrees . build/docs
 	@echo "Open build/docs/index.html"
+
+docs-check: $(VENV)/.test ## run what the pages tell the reader to run, shortened, each page in a copy of the repository
+	OMP_NUM_THREADS=1 $(BIN)/python tests/pages.py
 
 clean: ## remove the environment
 	rm -rf $(VENV)

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from pages import PAGES, README, ROOT, SETTINGS, blocks, commands, left_out, steps
 
 from modeling_gau.attention_gau import ATTENTION_BACKENDS, ATTENTION_NORMALIZATIONS
 from modeling_gau.glue.arguments import GlueArguments
@@ -19,22 +20,12 @@ from modeling_gau.runs.recipes import parse_arguments
 from modeling_gau.text.arguments import DataArguments
 
 
-ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 FILES = (ROOT / "docs/files.md").read_text(encoding="utf-8")
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+STEPS = list(dict.fromkeys(step for path in PAGES for step in steps(path.read_text(encoding="utf-8"))))
 SCRIPT_ARGUMENTS = {
     "run_pretrain.py": (ModelArguments, DataArguments, CardArguments, PretrainingArguments),
     "run_glue.py": (ModelArguments, GlueArguments, CardArguments, StudyArguments, GlueTrainingArguments),
 }
-
-
-def blocks(language: str, text: str = README) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
-
-
-def commands(text: str = README) -> list[str]:
-    return [line for block in blocks("bash", text) for line in block.replace("\\\n", "").splitlines()]
 
 
 def script_commands() -> list[str]:
@@ -48,6 +39,26 @@ def first_column(page: str, title: str) -> set[str]:
     rows = section.split("\n|---", 1)[1]
     cells = re.findall(r"^\|([^|]*)\|", rows, flags=re.MULTILINE)
     return {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+
+
+def runs_at_once(code: str) -> bool:
+    """Whether a Python block needs nothing but what is in the repository."""
+    names = re.findall(r'(?:from_pretrained\(|model=)"(.*?)"|"([\w.-]+(?:/[\w.-]+)+)"', code)
+    return left_out(code) is None and "outputs/" not in code and all((ROOT / "".join(name)).exists() for name in names)
+
+
+@pytest.mark.parametrize("code", [code for kind, code in STEPS if kind == "python" and runs_at_once(code)])
+def test_python_code_runs(code, tmp_path, monkeypatch):
+    for name in ("checkpoints", "examples"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "page", "exec"), {"__name__": "__main__"})
+
+
+def test_every_reason_to_leave_out_a_step_is_needed():
+    texts = [text for texts in SETTINGS["left_out"].values() for text in texts]
+    unused = [text for text in texts if not any(text in step for _, step in STEPS)]
+    assert unused == []
 
 
 @pytest.mark.parametrize("command", script_commands())
