@@ -5,8 +5,10 @@
 
 Each folder is an --output_dir of run_glue.py with several seeds; an arm may be given several times, for folders that
 hold different tasks. Runs on files of one's own, which know no seeds, are given by a pattern, one folder a seed:
-"GAU=runs/gau/sentiment-*". Prints, per task, mean and standard deviation of the sample over the seeds, and for every
-arm but the first in how many seeds the first one is better; the CSV holds every number.
+"GAU=runs/gau/sentiment-*". --data_dir, the folder of data that the runs had, adds the majority class and a linear
+model on a bag of words, learned from the same training rows. Prints, per task, mean and standard deviation of the
+sample over the seeds, and for every arm but the first in how many seeds the first one is better; the CSV holds every
+number.
 """
 
 import json
@@ -15,6 +17,7 @@ from statistics import fmean
 
 from measurement import make_parser, write_results
 
+from modeling_gau.glue.baselines import BAG_OF_WORDS, measure_baselines
 from modeling_gau.glue.tasks import GLUE_TASKS
 from modeling_gau.runs.model_card import mean_and_deviation
 from modeling_gau.runs.tables import aligned, markdown
@@ -23,6 +26,7 @@ from modeling_gau.runs.tables import aligned, markdown
 def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--arm", action="append", required=True, help="name=folder")
+    parser.add_argument("--data_dir", type=Path, help="GLUE as JSON lines, for the baselines: <task>/train.jsonl, ...")
     parser.add_argument("--markdown", action="store_true", help="print a table of Markdown")
     args = parser.parse_args()
     arms: dict[str, dict[str, dict]] = {}
@@ -33,6 +37,8 @@ def main() -> None:
             if task in arms.setdefault(name, {}):
                 raise SystemExit(f"{task} of {name} is there twice: in {folder} and in a folder before.")
             arms[name][task] = results | {"seeds": summary["seeds"]}
+    if args.data_dir:
+        add_baselines(arms, args.data_dir)
     rows = table(arms)
     print(markdown(rows, left=2) if args.markdown else aligned(rows, left=2))
     write_results(args.output, values_of(arms))
@@ -48,6 +54,24 @@ def runs(pattern: Path) -> dict:
     results = [load(folders[seed] / "eval_results.json") for seed in sorted(folders)]
     metrics = {name: {"values": [result[f"eval_{name}"] for result in results]} for name in ("accuracy", "f1_macro")}
     return {"seeds": sorted(folders), "tasks": {pattern.name.rstrip("-*"): {"metrics": metrics}}}
+
+
+def add_baselines(arms: dict[str, dict[str, dict]], data_dir: Path) -> None:
+    """Adds an arm for each baseline, whose result is the same for every seed."""
+    first = next(iter(arms.values()))
+    for name, results in first.items():
+        task = GLUE_TASKS[name]
+        splits = []
+        for split in ("train", "validation"):
+            rows = [json.loads(line) for line in open(data_dir / name / f"{split}.jsonl", encoding="utf-8")]
+            texts = [[row[column] for row in rows] for column in task.text_columns]
+            splits.append((texts, [row["label"] for row in rows]))
+        for baseline, metrics in measure_baselines(task, task.label_names, *splits).items():
+            if task.is_regression and baseline != BAG_OF_WORDS:
+                continue  # a constant has no correlation
+            kind = baseline if baseline == BAG_OF_WORDS else "constant"
+            values = {metric: {"values": [metrics[metric]] * len(results["seeds"])} for metric in results["metrics"]}
+            arms.setdefault(kind, {})[name] = {"seeds": results["seeds"], "metrics": values}
 
 
 def table(arms: dict[str, dict[str, dict]]) -> list[list[str]]:
