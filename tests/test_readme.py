@@ -148,6 +148,14 @@ def test_python_code_compiles():
         compile(code, name, "exec")
 
 
+def test_the_first_example_prints_what_the_readmes_show(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    exec(blocks("python")[0], {})
+    printed = capsys.readouterr().out
+    for name in ("README.md", "README.zh.md"):
+        assert f"```text\n{printed}```\n" in (ROOT / name).read_text(encoding="utf-8")
+
+
 def test_files_exist():
     (tree,) = blocks("", FILES)
     folder = ""
