@@ -105,6 +105,10 @@ def test_the_readme_is_short():
 
 def test_both_readmes_show_the_same_code_and_presets():
     chinese = (ROOT / "README.zh.md").read_text(encoding="utf-8")
+    english_steps, chinese_steps = (
+        {step.partition(" #")[0].rstrip() for step in commands(text)} for text in (README, chinese)
+    )
+    assert chinese_steps == english_steps  # comments are translated, and GAU-α comes first
     presets = {path.name for path in (ROOT / "configuration/models").iterdir()}
     for text in (README, chinese):
         assert set(re.findall(r"^\| `([\w-]+)`", text, flags=re.MULTILINE)) >= presets
