@@ -790,8 +790,9 @@ class GAUPooler(nn.Module):
         else:
             is_second = real & (token_type_ids != 0)
             is_first = real & (token_type_ids == 0)
-            first = _mean(hidden_states, torch.where(is_first.any(-1, keepdim=True), is_first, real))
-            second = _mean(hidden_states, torch.where(is_second.any(-1, keepdim=True), is_second, real))
+            # A segment without tokens is the whole row. ONNX Runtime has no `where` of booleans.
+            first = _mean(hidden_states, is_first | real & ~is_first.any(-1, keepdim=True))
+            second = _mean(hidden_states, is_second | real & ~is_second.any(-1, keepdim=True))
             first, second = self.norm(first), self.norm(second)
         return torch.cat(((first + second) / 2, (first - second).abs(), first * second), -1)
 
