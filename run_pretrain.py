@@ -105,7 +105,7 @@ def pretrain(
         callbacks=[termination],
     )
     trained = train(trainer, record, termination, checkpoint)
-    repeat_first_token_type(untrained)
+    repeat_first_token_type(trainer.model, untrained)
     save_without_push(trainer)
     trainer.save_state()
 

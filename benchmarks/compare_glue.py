@@ -23,6 +23,10 @@ from modeling_gau.runs.model_card import mean_and_deviation
 from modeling_gau.runs.tables import aligned, markdown
 
 
+CONSTANT = "constant"
+BASELINES = (CONSTANT, BAG_OF_WORDS)
+
+
 def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--arm", action="append", required=True, help="name=folder")
@@ -60,6 +64,8 @@ def add_baselines(arms: dict[str, dict[str, dict]], data_dir: Path) -> None:
     """Adds an arm for each baseline, whose result is the same for every seed."""
     first = next(iter(arms.values()))
     for name, results in first.items():
+        if name not in GLUE_TASKS or not (data_dir / name / "validation.jsonl").is_file():
+            continue
         task = GLUE_TASKS[name]
         splits = []
         for split in ("train", "validation"):
@@ -69,7 +75,7 @@ def add_baselines(arms: dict[str, dict[str, dict]], data_dir: Path) -> None:
         for baseline, metrics in measure_baselines(task, task.label_names, *splits).items():
             if task.is_regression and baseline != BAG_OF_WORDS:
                 continue  # a constant has no correlation
-            kind = baseline if baseline == BAG_OF_WORDS else "constant"
+            kind = baseline if baseline == BAG_OF_WORDS else CONSTANT
             values = {metric: {"values": [metrics[metric]] * len(results["seeds"])} for metric in results["metrics"]}
             arms.setdefault(kind, {})[name] = {"seeds": results["seeds"], "metrics": values}
 
@@ -78,12 +84,14 @@ def table(arms: dict[str, dict[str, dict]]) -> list[list[str]]:
     first, *others = arms
     rows = [["task", "metric", *arms, *(f"better than {name}" for name in others)]]
     names = dict.fromkeys([*(name for name in GLUE_TASKS if name in arms[first]), *arms[first]])
-    for task in [name for name in names if all(name in results for results in arms.values())]:
+    for task in [name for name in names if all(name in arms[arm] for arm in arms if arm not in BASELINES)]:
         metrics = arms[first][task]["metrics"]
         for metric in metrics:
-            values = {name: results[task]["metrics"][metric]["values"] for name, results in arms.items()}
-            cells = [cell_of(one) for one in values.values()]
-            wins = [wins_of(values[first], values[name]) for name in others]
+            values = {
+                name: results[task]["metrics"][metric]["values"] for name, results in arms.items() if task in results
+            }
+            cells = [cell_of(values[name]) if name in values else "-" for name in arms]
+            wins = [wins_of(values[first], values[name]) if name in values else "-" for name in others]
             rows.append([task, metric.replace("_", " "), *cells, *wins])
     return rows
 

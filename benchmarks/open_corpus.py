@@ -104,6 +104,8 @@ def main() -> None:
     parser = corpus_parser(__doc__)
     parser.add_argument("--shards", type=int, default=8, help="files of training text")
     args = parser.parse_args()
+    for path in args.output.glob("train-*.jsonl"):
+        path.unlink()  # of an earlier run with more shards
     write_corpus(documents(args.root), args.output, shards=args.shards)
     path = args.output / "validation.jsonl"
     with open(path, encoding="utf-8") as file:

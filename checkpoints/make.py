@@ -9,6 +9,7 @@ loads them as float32 and nobody fine-tunes in half precision by accident.
 """
 
 import argparse
+import json
 import shutil
 from pathlib import Path
 
@@ -28,9 +29,12 @@ def main() -> None:
     args.target.mkdir(parents=True, exist_ok=True)
     for path in CODE:
         shutil.copy(path, args.target)
-    if args.source != args.target:
+    if args.source.resolve() != args.target.resolve():
         for name in COPIED:
             shutil.copy(args.source / name, args.target)
+        tokenizer = json.loads((args.target / "tokenizer_config.json").read_text(encoding="utf-8"))
+        kept = {key: value for key, value in tokenizer.items() if key not in ("is_local", "local_files_only")}
+        (args.target / "tokenizer_config.json").write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
         weights = load_file(args.source / "model.safetensors")
         halves = {name: tensor.to(torch.float16) for name, tensor in weights.items()}
         save_file(halves, args.target / "model.safetensors", metadata={"format": "pt"})

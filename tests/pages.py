@@ -45,7 +45,11 @@ def steps(text: str) -> list[tuple[str, str]]:
 
 def left_out(step: str) -> str | None:
     """Why a step does not run; None if it does."""
-    reasons = (reason for reason, patterns in SETTINGS["left_out"].items() if any(p in step for p in patterns))
+    reasons = (
+        reason
+        for reason, patterns in SETTINGS["left_out"].items()
+        if any(re.search(rf"(?<!\w){re.escape(p)}", step) for p in patterns)
+    )
     return next(reasons, None)
 
 

@@ -2,6 +2,7 @@
 """checkpoints/: the model that the guides start from."""
 
 import json
+import os
 import runpy
 import subprocess
 import sys
@@ -36,7 +37,7 @@ def test_it_fills_masks_without_the_package(tmp_path):
     )
     words = subprocess.run(
         [sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True,
-        env={"PATH": "", "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)},
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"},
     ).stdout.split()  # fmt: skip
     assert {"door", "house", "gate", "doors", "window", "room"} & set(words)
 
@@ -45,10 +46,16 @@ def test_it_fills_masks_without_the_package(tmp_path):
 def test_it_knows_frequent_words():
     """Above the most frequent token, which is right in 4 percent of the cases."""
     tokenizer, model = AutoTokenizer.from_pretrained(ENGLISH), AutoModelForMaskedLM.from_pretrained(ENGLISH)
-    text = (ROOT / "README.md").read_text("utf-8")
+    text = (
+        "The house stood on a hill above the river, and the old man who lived in it had not left it for years. "
+        "In the morning he opened the door, looked at the sky and said that it would rain before the night. His wife "
+        "did not answer. She put the bread on the table, and they sat down to eat. It was the first day of the year, "
+        "and the people of the town went to the church to hear the word of God. The king had sent a letter to the "
+        "governor, who read it to the people: the war was at an end, and the army would return in the spring."
+    )
     ids = tokenizer(text, return_tensors="pt", truncation=True, max_length=400)["input_ids"]
     chosen = torch.zeros_like(ids, dtype=torch.bool)
-    chosen[:, 5:-1:7] = True
+    chosen[:, 5:-1:3] = True
     masked = ids.masked_fill(chosen, tokenizer.mask_token_id)
     assert (model(masked).logits.argmax(-1) == ids)[chosen].float().mean() > 0.15
 

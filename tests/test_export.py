@@ -112,8 +112,8 @@ def instant(monkeypatch) -> dict:
 # every head and every normalization. The window is longer than the traced inputs and shorter than the longest ones.
 WINDOW = {"num_hidden_layers": 2, "sliding_window": 40, "layer_types": ["full_attention", "sliding_attention"]}
 DEFAULT_CASES = {
-    ("onnx", GAUForQuestionAnswering, "squared_relu", 20),
-    ("torch_export", GAUForMultipleChoice, "softmax", None),
+    ("onnx", GAUForMultipleChoice, "softmax", None),
+    ("torch_export", GAUForQuestionAnswering, "squared_relu", 20),
 }
 OUTPUTS = {
     GAUModel: ["last_hidden_state"],

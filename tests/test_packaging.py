@@ -29,7 +29,7 @@ def distributions(tmp_path_factory) -> Path:
     for path in ROOT.iterdir():
         if path.is_file():
             shutil.copy(path, copy)
-    for name in ("modeling_gau", "tests", "configuration", "examples"):
+    for name in ("modeling_gau", "tests", "checkpoints", "configuration", "examples"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     output = tmp_path_factory.mktemp("dist")
     build = subprocess.run([sys.executable, "-c", BUILD, output], cwd=copy, capture_output=True, text=True)

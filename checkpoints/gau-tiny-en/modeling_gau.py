@@ -777,19 +777,20 @@ class GAUPooler(nn.Module):
             real = split_mask(attention_mask)[1].any(2).squeeze(1).expand(hidden_states.shape[:2])
         else:
             real = attention_mask != 0
+        real = real.to(hidden_states.device)
         if self.pooling == "mean":
             return self.dropout(_mean(hidden_states, real))
         if self.pooling == "pair":
             return self.dropout(self._compared(hidden_states, real, token_type_ids))
         rows = torch.arange(hidden_states.shape[0], device=hidden_states.device)
-        return self.dropout(hidden_states[rows, real.int().argmax(-1).to(hidden_states.device)])
+        return self.dropout(hidden_states[rows, real.int().argmax(-1)])
 
     def _compared(self, hidden_states, real, token_type_ids):
         if token_type_ids is None:
             first = second = self.norm(_mean(hidden_states, real))
         else:
-            is_second = real & (token_type_ids != 0)
-            is_first = real & (token_type_ids == 0)
+            types = token_type_ids.to(real.device)
+            is_first, is_second = real & (types == 0), real & (types != 0)
             # A segment without tokens is the whole row. ONNX Runtime has no `where` of booleans.
             first = _mean(hidden_states, is_first | real & ~is_first.any(-1, keepdim=True))
             second = _mean(hidden_states, is_second | real & ~is_second.any(-1, keepdim=True))
@@ -798,9 +799,9 @@ class GAUPooler(nn.Module):
 
 
 def _mean(hidden_states: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-    """`(batch, hidden)`, the mean over chosen tokens, `(batch, seq)`."""
-    chosen = chosen.to(hidden_states.dtype).unsqueeze(-1)
-    return (hidden_states * chosen).sum(1) / chosen.sum(1).clamp(min=1)
+    """`(batch, hidden)`, the mean over chosen tokens, `(batch, seq)`, computed in float32 or wider."""
+    chosen = chosen.to(_wide_dtype(hidden_states)).unsqueeze(-1)
+    return ((hidden_states * chosen).sum(1) / chosen.sum(1).clamp(min=1)).to(hidden_states.dtype)
 
 
 def _classifier_dropout(config: GAUConfig) -> nn.Dropout:

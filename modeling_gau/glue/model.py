@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
-from ..configuration_gau import GAUError
+from ..configuration_gau import GAUConfig, GAUError
 from ..runs.arguments import ModelArguments
 from ..runs.models import check_encoder, check_fit, resolve_config, start_model, tell_new_head
 from ..runs.run_record import read_record
@@ -39,6 +39,7 @@ def load_model(model_args: ModelArguments, glue_args: GlueArguments, data: GlueD
         ValueError: the checkpoint lacks weights of the encoder, or of a classifier that it claims to have.
     """
     config, name = _task_config(model_args, glue_args, data), model_args.model_name_or_path
+    _check_pooling(config, data)
     model, misfits = start_model(AutoModelForSequenceClassification, model_args, config)
     if name is None:
         return model
@@ -58,6 +59,17 @@ def _task_config(model_args: ModelArguments, glue_args: GlueArguments, data: Glu
     config.label2id = {name: index for index, name in config.id2label.items()}
     config.problem_type = data.task.problem_type
     return config
+
+
+def _check_pooling(config: PreTrainedConfig, data: GlueData) -> None:
+    """Refuses to compare two texts whose tokens cannot be told apart."""
+    if not isinstance(config, GAUConfig) or config.classifier_pooling != "pair" or len(data.task.text_columns) < 2:
+        return
+    if not any(data.tokenizer("a", "a").get("token_type_ids", ())):
+        raise GAUError(
+            'classifier_pooling="pair" needs a tokenizer that gives the second text token type 1, and this one does '
+            "not. Use --config_overrides classifier_pooling=mean."
+        )
 
 
 def describe_base_model(model_args: ModelArguments) -> dict[str, Any] | None:

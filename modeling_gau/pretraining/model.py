@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+from accelerate.utils import broadcast_object_list
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from transformers import (
     AutoModelForMaskedLM,
@@ -196,14 +198,19 @@ def load_model(
 def untrained_token_types(model: PreTrainedModel, is_new: bool) -> list[torch.nn.Embedding]:
     """Embeddings of token types whose later rows nothing has trained: those of a new model, and those that equal the
     first row. A row of text is one segment, so pretraining trains the first row alone."""
-    tables = [module for name, module in model.named_modules() if name.endswith("token_type_embeddings")]
-    return [table for table in tables if is_new or bool((table.weight == table.weight[:1]).all())]
+    tables = {name: module for name, module in model.named_modules() if name.endswith("token_type_embeddings")}
+    names = [name for name, table in tables.items() if is_new or bool((table.weight == table.weight[:1]).all())]
+    # Processes that leave loading to the first one have other weights.
+    return [tables[name] for name in broadcast_object_list([names])[0]]
 
 
 @torch.no_grad()
-def repeat_first_token_type(tables: Sequence[torch.nn.Embedding]) -> None:
+def repeat_first_token_type(model: torch.nn.Module, tables: Sequence[torch.nn.Embedding]) -> None:
     """Gives every token type the embedding of the first, so that fine-tuning on pairs begins with segments that look
     alike. With random rows the second segment is noise that a small model does not unlearn."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()  # after an evaluation the root still holds whole copies, which saving ignores
     for table in tables:
         weight = table.weight
         first = (weight.full_tensor() if isinstance(weight, DTensor) else weight)[:1]

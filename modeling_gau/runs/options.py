@@ -142,7 +142,7 @@ class ArgumentParser(argparse.ArgumentParser):
 
 def program_name() -> str | None:
     """How this program is called where that is by `python -m`; None for a script, whose name argparse knows."""
-    module = sys.modules["__main__"].__spec__
+    module = vars(sys.modules["__main__"]).get("__spec__")  # a debugger leaves it out
     return module and f"python -m {module.name.removesuffix('.__main__')}"
 
 

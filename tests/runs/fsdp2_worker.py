@@ -93,7 +93,9 @@ def train(rank: int, port: int, directory: str, config: dict, run: dict) -> None
     )
     trainer.train(resume_from_checkpoint=resume and str(Path(directory) / resume))
     result = describe(trainer) | {"angles": str(angles[0])}
-    repeat_first_token_type([trainer.model.model.embeddings.token_type_embeddings])
+    with torch.no_grad():  # as an evaluation leaves the model
+        trainer.model.eval()(torch.arange(4, 24)[None])
+    repeat_first_token_type(trainer.model, [trainer.model.model.embeddings.token_type_embeddings])
     trainer.save_model()
     with torch.no_grad():
         logits = trainer.model.eval()(torch.arange(4, 24)[None]).logits
