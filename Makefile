@@ -25,9 +25,9 @@ quickstart: $(VENV)/.core ## pretrain a small model on text of this machine, eva
 		'  fine-tune it on a csv, here of made-up reviews:' \
 		'    python run_glue.py --model_name_or_path outputs/quickstart --train_file examples/reviews.csv \' \
 		'        --validation_file examples/held-out-reviews.csv --text_column review --label_column opinion \' \
-		'        --output_dir outputs/reviews' \
+		'        --output_dir outputs/quickstart-reviews' \
 		'  compare attention normalizations and relative positions (--train_file names a text of yours):' \
-		'    python -m modeling_gau.lengths.compare --output_dir outputs/compare' \
+		'    python -m modeling_gau.lengths.compare --output_dir outputs/quickstart-compare' \
 		'  measure the model at other lengths, with n fixed and dynamic:' \
 		'    python -m modeling_gau.lengths --model_name_or_path outputs/quickstart --lengths 32 128 512 2048 \' \
 		'        --max_tokens 16384 --output_file outputs/lengths.csv'
