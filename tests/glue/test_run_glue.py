@@ -180,16 +180,16 @@ def test_the_card_of_a_file_says_what_a_reader_wants_to_know(tmp_path, reviews, 
 @pytest.mark.parametrize(
     ("name", "metric"), [("csv", "accuracy"), ("pairs", "accuracy"), ("labels", "f1_micro"), ("scores", "pearson")]
 )
-def test_recipes_run_as_they_are_on_the_files_that_they_describe(name, metric, tmp_path, pretrained, monkeypatch):
-    recipe = Path(run_glue.__file__).parent / f"configuration/recipes/glue/my-{name}.yaml"
+def test_recipes_run_as_they_are_on_the_files_that_they_describe(name, metric, tmp_path, monkeypatch):
+    repository = Path(run_glue.__file__).parent
+    recipe = repository / f"configuration/recipes/glue/my-{name}.yaml"
     example = [line[1:].strip() for line in recipe.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
     start = next(number for number, line in enumerate(example) if line.startswith("text,"))
     header, *rows = example[start : start + 3]
     monkeypatch.chdir(tmp_path)
     for split in ("train", "validation"):
         Path(f"{split}.csv").write_text("\n".join([header, *rows * 2]) + "\n", encoding="utf-8")
-    Path("outputs").mkdir()
-    Path("outputs/quickstart").symlink_to(pretrained)
+    Path("checkpoints").symlink_to(repository / "checkpoints")
     results = run_glue.main(
         ["--config", str(recipe), "--use_cpu", "--disable_tqdm", "true", "--num_train_epochs", "2"]
     )
