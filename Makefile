@@ -4,8 +4,9 @@
 
 PYTHON ?= python3
 # The release that the tests have run with. On Linux pip's own choice brings CUDA libraries of several GB; PyTorch's index
-# of CPU wheels avoids them:  make test PIP_ARGS="--extra-index-url <index>"
+# of CPU wheels avoids them:  make test TORCH_ARGS="--index-url https://download.pytorch.org/whl/cpu"
 TORCH ?= torch==2.13.0
+TORCH_ARGS ?=
 PIP_ARGS ?=
 PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -66,7 +67,7 @@ $(VENV)/.created:
 	@touch $@
 
 $(VENV)/.torch: $(VENV)/.created
-	$(BIN)/python -m pip install $(PIP_ARGS) "$(TORCH)"
+	$(BIN)/python -m pip install $(PIP_ARGS) $(TORCH_ARGS) "$(TORCH)"
 	@touch $@
 
 $(VENV)/.core: setup.py pyproject.toml $(VENV)/.torch
