@@ -316,8 +316,8 @@ DEFAULT_EXAMPLES: Mapping[str, tuple[str, str]] = {
 }
 # Problem type -> what a classifier prints; one class unless it says otherwise.
 CHINESE_ANSWERS = {
-    "multi_label_classification": "打印每个类别的得分；各类别独立，可同时成立",
-    "regression": "打印模型给出的分数",
+    "multi_label_classification": "输出每个类别的得分；各类别相互独立，可同时成立",
+    "regression": "输出模型给出的分数",
 }
 _HAN, _KANA = re.compile("[\u3400-\u9fff]"), re.compile("[\u3041-\u30ff]")
 
@@ -348,7 +348,7 @@ def fill_mask_usage(facts: ModelCardFacts, source: str) -> str:
             f"The example of a fill-mask card is one text with one `{facts.mask_token}` in it; got {example!r}."
         )
     before, after = example.split(facts.mask_token)
-    comment = chinese_comment(facts, "遮住一个 token，打印得分最高的几个候选")
+    comment = chinese_comment(facts, "掩码一个 token，输出得分最高的几个候选")
     return f"""\
 from transformers import pipeline
 
@@ -364,7 +364,7 @@ def text_classification_usage(facts: ModelCardFacts, source: str) -> str:
         example = [dict(zip(("text", "text_pair"), example, strict=True))]
     # By default the pipeline returns the first label only.
     all_labels = ", top_k=None" if facts.config.problem_type == "multi_label_classification" else ""
-    comment = chinese_comment(facts, CHINESE_ANSWERS.get(facts.config.problem_type, "打印得分最高的类别及其得分"))
+    comment = chinese_comment(facts, CHINESE_ANSWERS.get(facts.config.problem_type, "输出得分最高的类别及其得分"))
     code, argument = remote_code_comment(facts), remote_code_argument(facts)
     return f"""\
 from transformers import pipeline
@@ -379,8 +379,8 @@ def feature_extraction_usage(facts: ModelCardFacts, source: str) -> str:
     return f"""\
 from transformers import AutoModel, AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained({literal(source)})
-{remote_code_comment(facts)}model = AutoModel.from_pretrained({literal(source)}{remote_code_argument(facts)})
+{remote_code_comment(facts)}tokenizer = AutoTokenizer.from_pretrained({literal(source)}{remote_code_argument(facts)})
+model = AutoModel.from_pretrained({literal(source)}{remote_code_argument(facts)})
 inputs = tokenizer({literal(example)}, return_tensors="pt")
 {comment}print(model(**inputs).last_hidden_state.shape)"""
 
@@ -391,7 +391,8 @@ def literal(value: str | list) -> str:
 
 
 def remote_code_comment(facts: ModelCardFacts) -> str:
-    return chinese_comment(facts, "模型代码随检查点发布，trust_remote_code=True 表示允许执行") if facts.is_gau else ""
+    text = "模型目录自带模型代码，需用 trust_remote_code=True 允许执行，请先检查代码"
+    return chinese_comment(facts, text) if facts.is_gau else ""
 
 
 def remote_code_argument(facts: ModelCardFacts) -> str:
