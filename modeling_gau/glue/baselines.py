@@ -5,6 +5,8 @@ The constant is the majority class, the most frequent labels if a row has severa
 
 Both learn from the training rows and are measured on the validation rows of the model, with the same metrics. Nothing
 is tuned: these are scikit-learn's own settings on TF-IDF features, with word overlaps added for pairs.
+
+A model counts as better or worse only where the difference on the same rows is more than twice its standard error.
 """
 
 import hashlib
@@ -14,6 +16,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from statistics import fmean, variance
+from typing import Any
 
 import numpy as np
 from transformers.utils import is_sklearn_available
@@ -29,6 +33,28 @@ NEEDS_SCIKIT_LEARN = "To compare with a bag of words as well: pip install scikit
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 
 
+def compare_with_baselines(
+    task: GlueTask,
+    label_names: Sequence[str],
+    predictions: np.ndarray,
+    train: tuple[Sequence[Sequence[str]], Sequence],
+    validation: tuple[Sequence[Sequence[str]], Sequence],
+) -> dict[str, dict[str, Any]]:
+    """Returns the metrics of the model, under `MODEL`, and of each baseline with the `lead` of the model over it.
+
+    Args:
+        predictions: of the model for the validation rows.
+        label_names, train, validation: see [`measure_baselines`].
+    """
+    references = np.asarray(validation[1])
+    compared = {MODEL: measure(task, label_names, predictions, references)}
+    for name, others in _predict(task, train, validation[0]).items():
+        metrics = measure(task, label_names, others, references)
+        metric = _deciding_metric(task, compared[MODEL], metrics)
+        compared[name] = metrics | {"lead": _lead(metric, predictions, others, references)}
+    return compared
+
+
 def measure_baselines(
     task: GlueTask,
     label_names: Sequence[str],
@@ -41,13 +67,20 @@ def measure_baselines(
         label_names: the classes by the ids in the labels.
         train, validation: the texts of every text column, and the results of `LabelEncoder`.
     """
-    (texts, labels), (other_texts, references) = train, validation
-    labels, references = np.asarray(labels), np.asarray(references)
-    predictions = {_constant_name(task): _constant(task, labels, len(references))}
+    references = np.asarray(validation[1])
+    found = _predict(task, train, validation[0])
+    return {name: measure(task, label_names, predictions, references) for name, predictions in found.items()}
+
+
+def _predict(
+    task: GlueTask, train: tuple[Sequence[Sequence[str]], Sequence], other_texts: Sequence[Sequence[str]]
+) -> dict[str, np.ndarray]:
+    texts, labels = train[0], np.asarray(train[1])
+    predictions = {_constant_name(task): _constant(task, labels, len(other_texts[0]))}
     if is_sklearn_available() and _is_learnable(task, texts, labels):
         digest = _digest([*texts, *other_texts], labels)
         predictions[BAG_OF_WORDS] = _linear_predictions(_Rows(digest, task.problem_type, texts, labels, other_texts))
-    return {name: measure(task, label_names, values, references) for name, values in predictions.items()}
+    return predictions
 
 
 def measure(task: GlueTask, label_names: Sequence[str], predictions: np.ndarray, references: np.ndarray) -> dict:
@@ -59,28 +92,57 @@ def measure(task: GlueTask, label_names: Sequence[str], predictions: np.ndarray,
     return metrics | error
 
 
-def not_beaten(task: GlueTask, compared: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """Returns the names of the baselines that are at least as good as the model.
+def not_beaten(compared: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Returns the names of the baselines that the model is not clearly better than.
 
     Args:
-        compared: metrics by the name of a baseline, with those of the model under `MODEL`.
+        compared: as [`compare_with_baselines`] returns it, or [`mean_comparison`].
     """
-    model = compared[MODEL]
-    return [name for name, metrics in compared.items() if name != MODEL and not _is_better(task, model, metrics)]
+    return [name for name, metrics in compared.items() if name != MODEL and _verdict(metrics["lead"]) != _BETTER]
 
 
 def in_words(metric: str) -> str:
     return {"pearson": "Pearson correlation", "f1_micro": "micro F1"}.get(metric, metric.replace("_", " "))
 
 
-def comparison(task: GlueTask, compared: Mapping[str, Mapping[str, float]]) -> str:
-    """Says in a sentence whether the model is better than its baselines."""
-    missed, names = not_beaten(task, compared), [name for name in compared if name != MODEL]
-    by_metric: dict[str, list[str]] = {}
-    for name in missed or names:
-        by_metric.setdefault(_deciding_metric(task, compared[name]), []).append(name)
-    parts = [f"the {' and the '.join(those)} by {in_words(metric)}" for metric, those in by_metric.items()]
-    return f"The model is {'no better' if missed else 'better'} than {' and '.join(parts)}."
+_BETTER, _WORSE, _UNCLEAR = (
+    "{} is clearly better than {}.",
+    "{} is clearly worse than {}.",
+    "{} does not differ clearly from {}.",
+)
+LEADS = "(± is one standard error of the difference on the same rows; clear means more than two.)"
+
+
+def comparison(compared: Mapping[str, Mapping[str, Any]], model: str = "The model") -> str:
+    """Says in a sentence for each verdict which baselines the model is better than, and by how much."""
+    by_verdict: dict[str, list[str]] = {}
+    for name, metrics in compared.items():
+        if name != MODEL:
+            lead = metrics["lead"]
+            difference = "{:+.3f} ± {:.3f}".format(*(float(lead[key]) for key in ("difference", "standard_error")))
+            by_verdict.setdefault(_verdict(lead), []).append(f"the {name} ({in_words(lead['metric'])} {difference})")
+    return " ".join(verdict.format(model, " and ".join(names)) for verdict, names in by_verdict.items())
+
+
+def mean_comparison(comparisons: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]] | None:
+    """Returns the mean over seeds of what [`compare_with_baselines`] returns; None if the metrics to compare differ.
+
+    The standard error counts the rows, which all seeds share, and the seeds: the mean of the squared errors, which is
+    at least that of the mean, and the variance of the differences over the number of seeds.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for name in comparisons[0]:
+        several = [compared[name] for compared in comparisons]
+        found[name] = {key: fmean(float(one[key]) for one in several) for key in several[0] if key != "lead"}
+        if name != MODEL:
+            leads = [one["lead"] for one in several]
+            if len({lead["metric"] for lead in leads}) > 1:
+                return None
+            differences, errors = ([float(one[key]) for one in leads] for key in ("difference", "standard_error"))
+            between = variance(differences) / len(differences) if len(differences) > 1 else 0.0
+            error = math.sqrt(fmean(error**2 for error in errors) + between)
+            found[name]["lead"] = leads[0] | {"difference": fmean(differences), "standard_error": error}
+    return found
 
 
 def comparison_rows(compared: Mapping[str, Mapping[str, float]]) -> list[list[object]]:
@@ -91,15 +153,54 @@ def comparison_rows(compared: Mapping[str, Mapping[str, float]]) -> list[list[ob
     return [header, *([name, *("-" if math.isnan(value) else value for value in row)] for name, row in values.items())]
 
 
-def _is_better(task: GlueTask, model: Mapping[str, float], baseline: Mapping[str, float]) -> bool:
-    metric = _deciding_metric(task, baseline)
-    own, other = float(model[metric]), float(baseline[metric])
-    return own < other if metric == _ERROR else own > other
+def _verdict(lead: Mapping[str, Any]) -> str:
+    difference, error = float(lead["difference"]), float(lead["standard_error"])
+    if not abs(difference) > 2 * error:  # or undefined
+        return _UNCLEAR
+    return _BETTER if (difference > 0) != (lead["metric"] == _ERROR) else _WORSE
 
 
-def _deciding_metric(task: GlueTask, baseline: Mapping[str, float]) -> str:
-    """The key metric; the squared error for a constant score, which has no correlation."""
-    return _ERROR if math.isnan(float(baseline[task.key_metric])) else task.key_metric
+def _deciding_metric(task: GlueTask, *compared: Mapping[str, float]) -> str:
+    """The key metric; the squared error where a score is constant and has no correlation."""
+    return _ERROR if any(math.isnan(metrics[task.key_metric]) for metrics in compared) else task.key_metric
+
+
+def _lead(metric: str, predictions: np.ndarray, others: np.ndarray, references: np.ndarray) -> dict[str, Any]:
+    """The difference of a metric between two predictions for the same rows, and its standard error.
+
+    The error is the jackknife's, which is exact for means over rows such as accuracy, around a difference of zero as
+    in McNemar's test: there it is the root of the number of rows that one side alone has right, over all rows. For
+    classes one such row more for each side counts, so that it takes six rows against none to be clear.
+    """
+    (own, own_without), (other, other_without) = (
+        _with_and_without(metric, values, references) for values in (predictions, others)
+    )
+    rows, more = len(references), 0 if metric in (_ERROR, "pearson") else 2
+    shares = rows * (own - other) - (rows - 1) * (own_without - other_without)
+    error = math.sqrt((shares**2).sum() + more) / rows
+    return {"metric": metric, "difference": float(own - other), "standard_error": error}
+
+
+def _with_and_without(metric: str, predictions: np.ndarray, references: np.ndarray) -> tuple[float, np.ndarray]:
+    """A metric of all rows, and `(rows,)` of what it is without each of them."""
+    if metric == "f1_micro":
+        hits = 2.0 * (predictions * references).sum(axis=1)
+        parts, value = (hits, (predictions + references).sum(axis=1)), lambda hit, of: hit / np.maximum(of, 1)
+    elif metric == "pearson":
+        x, y = (values - values.mean(dtype=np.float64) for values in (predictions, references))
+        parts, value = (np.ones(len(x)), x, y, x * x, y * y, x * y), _correlation
+    else:
+        ones = np.ones(len(references))
+        rows = (predictions - references) ** 2 if metric == _ERROR else (predictions == references) * ones
+        parts, value = (rows, ones), lambda total, count: total / count
+    totals = [part.sum() for part in parts]
+    with np.errstate(divide="ignore", invalid="ignore"):  # a single row, or a constant but for one row
+        return value(*totals), value(*(total - part for total, part in zip(totals, parts, strict=True)))
+
+
+def _correlation(rows, x, y, xx, yy, xy):
+    """Pearson's r from sums over rows."""
+    return (xy - x * y / rows) / np.sqrt((xx - x * x / rows) * (yy - y * y / rows))
 
 
 def _constant_name(task: GlueTask) -> str:

@@ -13,7 +13,7 @@ from transformers import PreTrainedConfig
 from ..runs.model_card import ModelCardFacts
 from ..runs.run_record import describe_device, describe_precision
 from ..runs.tables import code_span, literal_text, markdown
-from .baselines import MODEL, comparison, comparison_rows, in_words
+from .baselines import LEADS, MODEL, comparison, comparison_rows, in_words
 from .classes import class_table, confusion_table
 from .tasks import BENCHMARKS, GlueTask
 
@@ -194,7 +194,7 @@ def how_good(compared: Mapping[str, Mapping[str, float]], task: GlueTask) -> lis
         others = [f"{name} {value:.3f}" for name, value in values.items() if name != MODEL and value == value]
         beside = f" ({', '.join(others)})" if others else ""
         sentences.append(f"Its {in_words(metric)} on the validation rows is {values[MODEL]:.3f}{beside}.")
-    return [*sentences, comparison(task, compared)]
+    return [*sentences, comparison(compared), LEADS]
 
 
 def rows_table(record: Mapping[str, Any]) -> str | None:

@@ -22,12 +22,11 @@ from ..runs.state_files import for_json, write_json
 from ..runs.tables import aligned, markdown, write_csv
 from .baselines import (
     BAG_OF_WORDS,
-    MODEL,
+    LEADS,
     NEEDS_SCIKIT_LEARN,
+    compare_with_baselines,
     comparison,
     comparison_rows,
-    measure,
-    measure_baselines,
     not_beaten,
 )
 from .card import CONFUSION_PICTURE, card_facts
@@ -69,7 +68,8 @@ def describe_evaluation(
     """
     found: dict[str, Any] = {}
     if "train" in data.inputs:
-        found["baselines"] = compare_with_baselines(data, split, output)
+        rows = [(data.texts(name), data.inputs[name]["labels"][:]) for name in ("train", split)]
+        found["baselines"] = compare_with_baselines(data.task, data.label_names, output.predictions[0], *rows)
     if data.task.is_regression:
         return found
     train = data.inputs["train"]["labels"][:] if "train" in data.inputs else None
@@ -81,13 +81,6 @@ def describe_evaluation(
     if not data.task.is_multi_label:
         found["confusion"] = confusion_matrix(predictions, references, len(data.label_names)).tolist()
     return found
-
-
-def compare_with_baselines(data: GlueData, split: str, output: PredictionOutput) -> dict[str, dict[str, float]]:
-    """Returns the metrics of the model and of the baselines by name."""
-    known = {name: (data.texts(name), data.inputs[name]["labels"][:]) for name in ("train", split)}
-    own = measure(data.task, data.label_names, output.predictions[0], output.label_ids)
-    return {MODEL: own} | measure_baselines(data.task, data.label_names, known["train"], known[split])
 
 
 def predict(trainer: GlueTrainer, data: GlueData) -> dict[str, float]:
@@ -158,7 +151,7 @@ def report_run(trainer: GlueTrainer, data: GlueData, record: dict[str, Any]) -> 
     if trainer.args.do_eval and record.get("confusion"):
         print(f"{aligned(confusion_table(data.label_names, record['confusion']))}\n")
     if trainer.args.do_eval and "train" in data.inputs and record.get("baselines"):  # not those of before
-        _print_baselines(data.task, record["baselines"])
+        _print_baselines(record["baselines"])
     print(f"Wrote to {output_dir}:")
     for path in sorted(output_dir.glob("[!_]*")):  # not the lock of this run
         print(f"  {path.name}{'/' if path.is_dir() else ''}")
@@ -216,17 +209,17 @@ def _print_results(data: GlueData, results: Mapping[str, float]) -> None:
     print(f"\n{aligned(rows)}\n")
 
 
-def _print_baselines(task: GlueTask, compared: Mapping[str, Mapping[str, float]]) -> None:
+def _print_baselines(compared: Mapping[str, Mapping[str, Any]]) -> None:
     header, *rows = comparison_rows(compared)
     cells = ([f"{value:.4f}" if isinstance(value, float) else value for value in row] for row in rows)
     print(aligned([header, *cells]))
     if BAG_OF_WORDS not in compared and not is_sklearn_available():
         print(NEEDS_SCIKIT_LEARN)
-    print(comparison(task, compared))
-    if any(name != BAG_OF_WORDS for name in not_beaten(task, compared)):  # an answer that reads no text
+    print(comparison(compared), LEADS, sep="\n")
+    if any(name != BAG_OF_WORDS for name in not_beaten(compared)):  # an answer that reads no text
         print(
-            "This model has learned nothing useful yet. Check the labels, give it more rows or more epochs "
-            "(--num_train_epochs), or try other rates (--grid learning_rate=...)."
+            "Nothing shows yet that this model has learned anything useful. Check the labels, give it more rows or "
+            "more epochs (--num_train_epochs), or try other rates (--grid learning_rate=...)."
         )
     print()
 

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from modeling_gau.glue import baselines
-from modeling_gau.glue.baselines import BAG_OF_WORDS, MODEL, comparison, measure_baselines, not_beaten
+from modeling_gau.glue.baselines import (
+    BAG_OF_WORDS,
+    MODEL,
+    compare_with_baselines,
+    comparison,
+    mean_comparison,
+    measure_baselines,
+    not_beaten,
+)
 from modeling_gau.glue.tasks import LOCAL_TASK, PROBLEM_TYPES
 
 
@@ -69,24 +77,100 @@ def test_without_scikit_learn_only_the_majority_is_left(monkeypatch):
     assert list(measure_baselines(task("single_label"), ("bad", "good"), split, split)) == ["majority class"]
 
 
-def test_a_model_that_is_not_better_hears_so():
-    classes, scores = task("single_label"), task("regression", ("score",))
-    compared = {MODEL: {"accuracy": 0.7}, "majority class": {"accuracy": 0.6}, BAG_OF_WORDS: {"accuracy": 0.7}}
-    assert not_beaten(classes, compared) == [BAG_OF_WORDS]
-    assert comparison(classes, compared) == "The model is no better than the bag of words by accuracy."
-    compared[MODEL] = {"accuracy": 0.71}
-    assert (
-        comparison(classes, compared)
-        == "The model is better than the majority class and the bag of words by accuracy."
+def lead(difference: float, error: float, metric: str = "accuracy") -> dict:
+    return {"lead": {"metric": metric, "difference": difference, "standard_error": error}}
+
+
+def test_a_verdict_is_as_strong_as_the_numbers():
+    compared = {MODEL: {}, "majority class": lead(0.236, 0.023), BAG_OF_WORDS: lead(0.003, 0.015)}
+    assert not_beaten(compared) == [BAG_OF_WORDS]
+    assert comparison(compared) == (
+        "The model is clearly better than the majority class (accuracy +0.236 ± 0.023). "
+        "The model does not differ clearly from the bag of words (accuracy +0.003 ± 0.015)."
     )
-    mean = {"pearson": "NaN", "mean_squared_error": 2.0}  # as run.json has it
-    assert not_beaten(scores, {MODEL: {"pearson": math.nan, "mean_squared_error": 2.0}, "mean": mean}) == ["mean"]
-    compared = {MODEL: {"pearson": 0.1, "mean_squared_error": 1.9}, "mean": mean}
-    assert not_beaten(scores, compared) == []
-    compared[BAG_OF_WORDS] = {"pearson": 0.05, "mean_squared_error": 1.0}
-    assert comparison(scores, compared) == (
-        "The model is better than the mean by mean squared error and the bag of words by Pearson correlation."
+    compared = {MODEL: {}, "mean": lead(-0.4, 0.1, "mean_squared_error"), BAG_OF_WORDS: lead(-0.3, 0.1, "pearson")}
+    assert not_beaten(compared) == [BAG_OF_WORDS]
+    assert comparison(compared) == (
+        "The model is clearly better than the mean (mean squared error -0.400 ± 0.100). "
+        "The model is clearly worse than the bag of words (Pearson correlation -0.300 ± 0.100)."
     )
+    undefined = {MODEL: {}, BAG_OF_WORDS: lead("NaN", 0.1), "mean": lead(1.0, "NaN")}  # as run.json has it
+    assert not_beaten(undefined) == [BAG_OF_WORDS, "mean"]
+
+
+def lead_over(metric: str, own, other, references) -> tuple[float, float]:
+    found = baselines._lead(metric, *(np.asarray(values) for values in (own, other, references)))
+    return found["difference"], found["standard_error"]
+
+
+@pytest.mark.parametrize(("wins", "losses", "clear"), [(88, 85, False), (5, 0, False), (6, 0, True), (12, 3, True)])
+def test_accuracies_differ_as_in_an_exact_test_of_pairs(wins, losses, clear):
+    """The binomial test of the rows that only one side has right: p = 0.88, 0.063, 0.031 and 0.035."""
+    references = np.ones(872, dtype=int)
+    own, other = references.copy(), references.copy()
+    other[:wins], own[wins : wins + losses] = 0, 0
+    difference, error = lead_over("accuracy", own, other, references)
+    assert difference == pytest.approx((wins - losses) / 872)
+    assert error == pytest.approx(math.sqrt(wins + losses + 2) / 872)
+    assert (difference > 2 * error) == clear
+
+
+@pytest.mark.parametrize("metric", ["mean_squared_error", "pearson", "f1_micro"])
+def test_the_error_of_a_lead_is_that_of_resampled_rows(metric):
+    random, rows = np.random.default_rng(0), 400
+    if metric == "f1_micro":
+        references = random.integers(0, 2, (rows, 3))
+        own, other = (np.where(random.random((rows, 3)) < 0.3, 1 - references, references) for _ in range(2))
+        kind, names = "multi_label", ("a", "b", "c")
+    else:
+        references = random.normal(size=rows)
+        own, other = (references + random.normal(size=rows) for _ in range(2))
+        kind, names = "regression", ("score",)
+
+    def difference(own, other, references) -> float:
+        measured = [baselines.measure(task(kind, names), names, values, references)[metric] for values in (own, other)]
+        return measured[0] - measured[1]
+
+    samples = [random.integers(0, rows, rows) for _ in range(200)]
+    resampled = np.std([difference(own[rows], other[rows], references[rows]) for rows in samples])
+    found, error = lead_over(metric, own, other, references)
+    assert found == pytest.approx(difference(own, other, references))
+    assert error == pytest.approx(resampled, rel=0.2)
+
+
+def test_too_few_rows_decide_nothing():
+    for rows in (1, 2, 4):
+        references = np.arange(float(rows))
+        compared = {
+            MODEL: {},
+            "mean": {"lead": baselines._lead("mean_squared_error", references, references + 1, references)},
+        }
+        assert not_beaten(compared) == ["mean"]
+
+
+def test_a_model_is_compared_on_the_same_rows():
+    texts, labels = FILMS * 3, LABELS * 3
+    rows = [texts], labels
+    found = compare_with_baselines(task("single_label"), ("bad", "good"), np.array(labels), rows, rows)
+    assert found[MODEL]["accuracy"] == found[BAG_OF_WORDS]["accuracy"] == 1
+    assert not_beaten(found) == [BAG_OF_WORDS]  # the majority class has 9 of 21 rows wrong
+    scores = task("regression", ("score",)), ("score",), np.zeros(21), ([texts], np.float64(labels)), ([texts], labels)
+    # A constant answer has no correlation.
+    assert compare_with_baselines(*scores)[BAG_OF_WORDS]["lead"]["metric"] == "mean_squared_error"
+
+
+def test_the_mean_over_seeds_has_the_error_of_rows_and_of_seeds():
+    runs = [
+        {MODEL: {"accuracy": 0.7 + gain}, BAG_OF_WORDS: {"accuracy": 0.7} | lead(gain, 0.01)}
+        for gain in (0, 0.02, 0.04)
+    ]
+    mean = mean_comparison(runs)
+    assert mean[MODEL] == {"accuracy": pytest.approx(0.72)} and mean[BAG_OF_WORDS]["accuracy"] == pytest.approx(0.7)
+    assert mean[BAG_OF_WORDS]["lead"]["difference"] == pytest.approx(0.02)
+    assert mean[BAG_OF_WORDS]["lead"]["standard_error"] == pytest.approx(math.sqrt(0.01**2 + 0.02**2 / 3))
+    assert not_beaten(mean) == [BAG_OF_WORDS] and mean_comparison(runs[:1])[BAG_OF_WORDS] == runs[0][BAG_OF_WORDS]
+    runs[0][BAG_OF_WORDS]["lead"]["metric"] = "f1_macro"
+    assert mean_comparison(runs) is None
 
 
 def test_the_same_rows_are_fitted_once(capsys):

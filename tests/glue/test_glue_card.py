@@ -40,15 +40,24 @@ def test_what_a_model_is_for():
     assert several == "Gives a text any number of these 2 classes: a, b\\*."
     compared = {
         MODEL: {"pearson": 0.8, "mean_squared_error": 0.5},
-        "mean": {"pearson": "NaN", "mean_squared_error": 2.0},
-        "bag of words": {"pearson": 0.7, "mean_squared_error": 0.75},
+        "mean": {
+            "pearson": "NaN",
+            "mean_squared_error": 2.0,
+            "lead": {"metric": "mean_squared_error", "difference": -1.5, "standard_error": 0.2},
+        },
+        "bag of words": {
+            "pearson": 0.7,
+            "mean_squared_error": 0.75,
+            "lead": {"metric": "pearson", "difference": 0.1, "standard_error": 0.06},
+        },
     }
     facts = record(rows={"train": {"scores": [0.0, 2.5, 5.0]}}, baselines=compared)
     assert purpose(facts, task("regression", ("sentence1", "sentence2")), ("score",)) == (
         "Gives a pair of texts a score. Scores of the training rows range from 0 to 5. Its Pearson correlation on the "
         "validation rows is 0.800 (bag of words 0.700). Its mean squared error on the validation rows is 0.500 "
-        "(mean 2.000, bag of words 0.750). The model is better than the mean by mean squared error and the bag of "
-        "words by Pearson correlation."
+        "(mean 2.000, bag of words 0.750). The model is clearly better than the mean (mean squared error -1.500 ± "
+        "0.200). The model does not differ clearly from the bag of words (Pearson correlation +0.100 ± 0.060). "
+        "(± is one standard error of the difference on the same rows; clear means more than two.)"
     )
 
 
