@@ -27,7 +27,7 @@ from safetensors import SafetensorError
 from ..configuration_gau import GAUConfig, GAUError
 from ..modeling_gau import GAUForMaskedLM, GAUModel, GAUPreTrainedModel
 from ..runs.model_card import ModelCardFacts, write_model_card
-from ..runs.models import load_tokenizer, read_config
+from ..runs.models import load_tokenizer, read_config, why_not_loaded
 from ..runs.options import ArgumentParser
 from .checkpoints import (
     PORT_CONFIG,
@@ -172,9 +172,7 @@ def _directory(source: str | Path) -> Path:
     try:
         return Path(snapshot_download(str(source), allow_patterns=wanted))
     except (HfHubHTTPError, HFValidationError, FileNotFoundError, ConnectionError) as error:
-        raise GAUError(
-            f"--input {source} is not a directory, and cannot be downloaded from the Hub: {error}"
-        ) from error
+        raise GAUError(f"--input {source} cannot be read: {why_not_loaded(source, error)}.") from error
 
 
 def _port_state(model: GAUPreTrainedModel, has_head: bool) -> dict[str, torch.Tensor]:

@@ -14,7 +14,9 @@ from typing import Any
 
 import yaml
 from accelerate import PartialState
-from huggingface_hub.errors import StrictDataclassError
+from huggingface_hub import constants, is_offline_mode
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, StrictDataclassError
+from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError
 from transformers import (
     CONFIG_MAPPING,
@@ -188,7 +190,7 @@ def _class_of_name(model_args: ModelArguments, name: str, presets: Mapping[str, 
     except OSError as error:
         raise GAUError(
             f"{name} is neither a preset ({', '.join(presets) or 'none found'}), nor a directory with a config.json, "
-            f"nor a model that the Hub gives.{did_you_mean(name, presets)} ({' '.join(str(error).split())})"
+            f"nor a model that the Hub gives.{did_you_mean(name, presets)} ({why_not_loaded(name, error)})"
         ) from error
 
 
@@ -201,7 +203,7 @@ def read_config(name: str | Path, **options: Any) -> PreTrainedConfig:
     try:
         return AutoConfig.from_pretrained(name, **options)
     except OSError as error:
-        raise GAUError(f"{name} has no config.json that can be read ({' '.join(str(error).split())})") from error
+        raise GAUError(f"{name} has no config.json that can be read ({why_not_loaded(name, error)})") from error
     except (ValueError, StrictDataclassError) as error:
         raise GAUError(f"{name}: its configuration cannot be used: {' '.join(str(error).split())}") from error
 
@@ -215,8 +217,30 @@ def load_tokenizer(name: str | Path, **options: Any) -> PreTrainedTokenizerBase:
     try:
         return AutoTokenizer.from_pretrained(name, **options)
     except Exception as error:  # tokenizers raises no other type for a damaged file, and transformers nearly all types
-        said = " ".join(str(error).split())
-        raise GAUError(f"{name} has no tokenizer that can be loaded ({type(error).__name__}: {said})") from error
+        said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        why = why_not_loaded(name, error) if isinstance(error, OSError) else said
+        raise GAUError(f"{name} has no tokenizer that can be loaded ({why})") from error
+
+
+def why_not_loaded(name: str | Path, error: Exception) -> str:
+    """Why a name gives no file: there is no such folder, and the Hub does not help. Otherwise what `error` says."""
+    if Path(name).is_dir():
+        return " ".join(str(error).split())
+    try:
+        validate_repo_id(str(name))
+    except HFValidationError:
+        return "there is no such folder"
+    if is_offline_mode():
+        return (
+            "there is no such folder, the cache of the Hub lacks it, and HF_HUB_OFFLINE forbids downloads: give a "
+            "local folder, or unset HF_HUB_OFFLINE"
+        )
+    if isinstance(error, LocalEntryNotFoundError) or isinstance(error.__cause__, LocalEntryNotFoundError):
+        return (
+            f"there is no such folder, and {constants.ENDPOINT} cannot be reached: give a local folder, or name a "
+            "mirror in the environment variable HF_ENDPOINT"
+        )
+    return " ".join(str(error).split())
 
 
 # Weights

@@ -539,6 +539,8 @@ def test_the_command(port, tensorflow, tmp_path, capsys):
         main(["--input", str(port), "--output", str(tmp_path / "c"), "--attention_normalization", "softmax"])
     with pytest.raises(GAUError, match="--input nowhere is not a directory"):
         main(["--input", "nowhere", "--output", str(tmp_path / "c")])
+    with pytest.raises(GAUError, match=r"--input ./nowhere cannot be read: there is no such folder\."):
+        main(["--input", "./nowhere", "--output", str(tmp_path / "c")])
     with pytest.raises(GAUError, match=r"is not empty"):
         main(["--input", str(port), "--output", str(tmp_path / "a")])
     assert not (tmp_path / "c").exists()

@@ -4,6 +4,7 @@
 import sys
 
 import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError
 from transformers import (
     AutoModel,
     AutoModelForMaskedLM,
@@ -15,7 +16,16 @@ from transformers import (
 from modeling_gau import GAUConfig, GAUForMaskedLM, GAUModel
 from modeling_gau.runs import models
 from modeling_gau.runs.arguments import ModelArguments
-from modeling_gau.runs.models import load_with_misfits, load_with_new_head, resolve_config, start_model, stated_fields
+from modeling_gau.runs.models import (
+    load_tokenizer,
+    load_with_misfits,
+    load_with_new_head,
+    read_config,
+    resolve_config,
+    start_model,
+    stated_fields,
+    why_not_loaded,
+)
 
 
 @pytest.fixture
@@ -118,6 +128,27 @@ def test_other_names_are_looked_for_on_the_hub(presets, hub):
         with pytest.raises(ValueError, match=f"{name} is neither a preset"):
             resolve_config(ModelArguments(config_name=name))
     assert hub == ["roberta-base", "someone/small-one"]
+
+
+@pytest.mark.parametrize("load", [read_config, load_tokenizer])
+def test_a_name_without_files_is_told_with_the_way_out(load, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match=r"\(there is no such folder\)"):
+        load("./mistyped")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match="HF_HUB_OFFLINE forbids downloads: give a local folder"):
+        load("someone/not-in-the-cache")
+    with pytest.raises(ValueError) as caught:
+        load(tmp_path)
+    assert "no such folder" not in str(caught.value)
+
+
+def test_without_the_hub_a_mirror_is_named(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    error = OSError("Check your internet connection")
+    assert why_not_loaded("someone/gau", error) == "Check your internet connection"
+    error.__cause__ = LocalEntryNotFoundError("no connection")
+    for unreachable in (error, error.__cause__):
+        assert "HF_ENDPOINT" in why_not_loaded("someone/gau", unreachable)
 
 
 def test_stated_fields_are_those_of_the_file(presets):
