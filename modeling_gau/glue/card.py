@@ -12,7 +12,7 @@ from transformers import PreTrainedConfig
 
 from ..runs.model_card import ModelCardFacts
 from ..runs.run_record import describe_device, describe_precision
-from ..runs.tables import code_span, literal_text, markdown
+from ..runs.tables import cell_text, code_span, literal_text, markdown
 from .baselines import LEADS, MODEL, comparison, comparison_rows, in_words
 from .classes import class_table, confusion_table
 from .tasks import BENCHMARKS, GlueTask
@@ -71,7 +71,7 @@ def card_facts(
         eval_dataset_name=evaluated_file(arguments) if is_local else benchmark.title,
         eval_config=None if is_local else task.name,
         eval_split=task.evaluation_splits["eval"],
-        limits=[*limits(arguments, grid_points), *(limits_of_data(record, task) if task.is_local else ())],
+        limits=[*limits(record, grid_points), *(limits_of_data(record, task) if task.is_local else ())],
         software={
             name: record["software"][name]
             for name in ("transformers", "torch", "accelerate", "datasets", "tokenizers")
@@ -134,13 +134,13 @@ def describe_data(arguments: Mapping[str, Any], names: Sequence[str], task: Glue
     return f"Trained on the local file {code_span(file)}{of} ({what}). {task.input_format}".rstrip()
 
 
-def limits(arguments: Mapping[str, Any], grid_points: int) -> list[str]:
-    sentences = []
+def limits(record: Mapping[str, Any], grid_points: int) -> list[str]:
+    arguments, sentences = record["arguments"], []
     if arguments["max_eval_samples"] is not None:
         limit = arguments["max_eval_samples"]
         sentences.append(f"Evaluated on at most {limit} rows, so the results are not comparable with others.")
     chosen = [f"the training settings, out of {grid_points}"] if grid_points > 1 else []
-    if arguments["load_best_model_at_end"]:
+    if arguments["load_best_model_at_end"] and record.get("evaluations") != 1:
         chosen.append("the training step")
     if chosen:
         sentences.append(
@@ -191,9 +191,9 @@ def how_good(compared: Mapping[str, Mapping[str, float]], task: GlueTask) -> lis
     sentences = []
     for metric in (task.key_metric, "mean_squared_error") if task.is_regression else (task.key_metric,):
         values = {name: float(metrics[metric]) for name, metrics in compared.items()}
-        others = [f"{name} {value:.3f}" for name, value in values.items() if name != MODEL and value == value]
+        others = [f"{name} {cell_text(value)}" for name, value in values.items() if name != MODEL and value == value]
         beside = f" ({', '.join(others)})" if others else ""
-        sentences.append(f"Its {in_words(metric)} on the validation rows is {values[MODEL]:.3f}{beside}.")
+        sentences.append(f"Its {in_words(metric)} on the validation rows is {cell_text(values[MODEL])}{beside}.")
     return [*sentences, comparison(compared), LEADS]
 
 

@@ -139,6 +139,7 @@ def report_run(trainer: GlueTrainer, data: GlueData, record: dict[str, Any]) -> 
     """Describes the rows in `record`, writes the card of a trained model, and prints the results and the files."""
     output_dir = Path(trainer.args.output_dir)
     if trainer.args.do_train:
+        record["evaluations"] = len(_evaluations(trainer))
         if data.task.is_local:
             record["rows"] = describe_rows(data)
         if record.get("confusion"):
@@ -175,12 +176,18 @@ def describe_rows(data: GlueData) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _print_evaluations(trainer: GlueTrainer) -> None:
-    """Prints a line for every evaluation of the training, if there were several."""
+def _evaluations(trainer: GlueTrainer) -> dict[int, Mapping[str, float]]:
+    """What was logged at each step at which the training was evaluated."""
     by_step = {}
     for entry in trainer.state.log_history:
         if "eval_loss" in entry:
             by_step.setdefault(entry["step"], entry)  # the last evaluation, after training, is of the kept model
+    return by_step
+
+
+def _print_evaluations(trainer: GlueTrainer) -> None:
+    """Prints a line for every evaluation of the training, if there were several."""
+    by_step = _evaluations(trainer)
     if not trainer.args.do_train or len(by_step) < 2:
         return
     kept = trainer.state.best_global_step if trainer.args.load_best_model_at_end else None

@@ -31,8 +31,7 @@ class ModelCardFacts:
         model_name: title of the card.
         task: pipeline tag: "fill-mask", "text-classification" or "feature-extraction".
         config: the configuration of the saved model. Model types other than "gau" get no description of the unit.
-        repo_id: Hub id or path for the usage example. Default: the directory of the card, by its name alone if the
-            path is absolute.
+        repo_id: Hub id or path for the usage example. Default: the name of the directory of the card.
         example: text of the usage example, with one `mask_token` in it for fill-mask. A pair is a sentence pair.
         mask_token: the mask token in `example`.
         language, license: Hub identifiers such as "en" and "apache-2.0". There is no default licence. With "zh" the
@@ -116,7 +115,8 @@ class ModelCardFacts:
 def write_model_card(output_dir: str | Path, facts: ModelCardFacts) -> Path:
     """Writes (or replaces) `README.md` in `output_dir`, which is created if missing, and returns its path."""
     output_dir = Path(output_dir)
-    source = facts.repo_id or (output_dir.name if output_dir.is_absolute() else output_dir.as_posix())
+    # The card travels with its folder, and not with the folder that the command ran in.
+    source = facts.repo_id or output_dir.resolve().name
     card = ModelCard.from_template(
         card_data(facts),
         template_path=str(TEMPLATE_PATH),

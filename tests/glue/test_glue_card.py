@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from modeling_gau.glue.baselines import MODEL
-from modeling_gau.glue.card import details, limits_of_data, local_example, purpose, rows_table
+from modeling_gau.glue.card import details, limits, limits_of_data, local_example, purpose, rows_table
 from modeling_gau.glue.tasks import BENCHMARKS, LOCAL_TASK, PROBLEM_TYPES
 
 
@@ -39,7 +39,7 @@ def test_what_a_model_is_for():
     several = purpose(record(), task("multi_label"), ("a", "b*"))
     assert several == "Gives a text any number of these 2 classes: a, b\\*."
     compared = {
-        MODEL: {"pearson": 0.8, "mean_squared_error": 0.5},
+        MODEL: {"pearson": 0.8125, "mean_squared_error": 0.5},
         "mean": {
             "pearson": "NaN",
             "mean_squared_error": 2.0,
@@ -54,11 +54,20 @@ def test_what_a_model_is_for():
     facts = record(rows={"train": {"scores": [0.0, 2.5, 5.0]}}, baselines=compared)
     assert purpose(facts, task("regression", ("sentence1", "sentence2")), ("score",)) == (
         "Gives a pair of texts a score. Scores of the training rows range from 0 to 5. Its Pearson correlation on the "
-        "validation rows is 0.800 (bag of words 0.700). Its mean squared error on the validation rows is 0.500 "
-        "(mean 2.000, bag of words 0.750). The model is clearly better than the mean (mean squared error -1.500 ± "
+        "validation rows is 0.8125 (bag of words 0.7). Its mean squared error on the validation rows is 0.5 "
+        "(mean 2, bag of words 0.75). The model is clearly better than the mean (mean squared error -1.500 ± "
         "0.200). The model does not differ clearly from the bag of words (Pearson correlation +0.100 ± 0.060). "
         "(± is one standard error of the difference on the same rows; clear means more than two.)"
     )
+
+
+def test_one_evaluation_chooses_no_step():
+    facts = {"arguments": {"max_eval_samples": None, "load_best_model_at_end": True}}
+    assert limits(facts | {"evaluations": 1}, 1) == []
+    (sentence,) = limits(facts | {"evaluations": 3}, 1)
+    assert "chose the training step:" in sentence
+    (sentence,) = limits(facts | {"evaluations": 1}, 4)
+    assert "chose the training settings, out of 4:" in sentence
 
 
 def test_names_of_classes_are_no_markup_of_tables(tmp_path):

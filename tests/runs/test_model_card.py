@@ -248,7 +248,7 @@ def test_repo_id_and_example_go_into_the_code(tmp_path):
 def test_without_a_repo_id_the_code_names_the_directory(tmp_path, monkeypatch):
     assert 'model="gau-of-mine"' in code_of(write_and_load(tmp_path / "gau-of-mine", pretraining_facts()))
     monkeypatch.chdir(tmp_path)
-    assert 'model="outputs/run"' in code_of(ModelCard.load(write_model_card("outputs/run", pretraining_facts())))
+    assert 'model="run"' in code_of(ModelCard.load(write_model_card("outputs/run", pretraining_facts())))
 
 
 @pytest.mark.parametrize("language", ["zh", ["zh", "en"], ["zho"]])
