@@ -196,9 +196,8 @@ def _card_facts(
         mask_token=mask_token,
         language="zh",
         n_parameters=model.num_parameters(),
-        origin=_DESCRIPTION.format(source=checkpoint.source),
+        origin=f"{_DESCRIPTION.format(source=checkpoint.source)} {_TOKEN_TYPES}",
         citations=(_CITATION,),
-        limits=(_TOKEN_TYPES,),
     )
 
 

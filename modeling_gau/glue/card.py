@@ -41,7 +41,7 @@ def card_facts(
         repo_id: repository on the Hub, if it is not the record's.
         grid_points: number of points that the point of this run was chosen from.
     """
-    arguments, results, base = record["arguments"], record["results"], record["base_model"]
+    arguments, results, base = record["arguments"], record["results"], record["base_model"] or {}
     repo_id, is_local = repo_id or record["hub_model_id"], bool(arguments["train_file"])
     metrics, benchmark = card_metrics(task, results), BENCHMARKS[task.benchmark]
     names = [name for _, name in sorted((int(index), name) for index, name in config.id2label.items())]
@@ -56,8 +56,10 @@ def card_facts(
         purpose=purpose(record, task, names) if task.is_local else None,
         license=arguments["license"],
         language=arguments["language"],
-        base_model=base and base["name"],
-        base_model_is_local=bool(base and base["is_local"]),
+        base_model=base.get("name"),
+        base_model_is_local=base.get("is_local", False),
+        origin=base.get("origin"),
+        citations=base.get("citations", ()),
         datasets=() if is_local else [benchmark.hub_dataset],
         data_description=describe_data(arguments, names, task),
         data_table=rows_table(record),

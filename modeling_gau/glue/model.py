@@ -9,6 +9,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedConfig, P
 
 from ..configuration_gau import GAUConfig, GAUError
 from ..runs.arguments import ModelArguments
+from ..runs.model_card import inherited_facts
 from ..runs.models import check_encoder, check_fit, resolve_config, start_model, tell_new_head
 from ..runs.run_record import read_record
 from .arguments import GlueArguments
@@ -80,4 +81,5 @@ def describe_base_model(model_args: ModelArguments) -> dict[str, Any] | None:
     path = Path(name)
     parent = read_record(path) if path.is_dir() else None
     own = ((parent or {}).get("arguments") or {}).get("run_name")
-    return {"name": own or (path.resolve().name if path.is_dir() else name), "is_local": path.is_dir()}
+    described = {"name": own or (path.resolve().name if path.is_dir() else name), "is_local": path.is_dir()}
+    return described | inherited_facts(path)

@@ -11,7 +11,7 @@ from transformers.utils import is_matplotlib_available
 
 from ..runs.arguments import CardArguments, ModelArguments
 from ..runs.figures import plot_lengths, plot_loss_curve
-from ..runs.model_card import ModelCardFacts, write_model_card
+from ..runs.model_card import ModelCardFacts, inherited_facts, write_model_card
 from ..runs.run_record import describe_device, describe_precision
 from ..runs.tables import aligned, code_span, write_csv
 from ..text.arguments import DataArguments
@@ -165,6 +165,7 @@ def model_card_facts(
         license=card_args.license,
         language=card_args.language,
         base_model=model_args.model_name_or_path,
+        **(inherited_facts(model_args.model_name_or_path) if model_args.model_name_or_path else {}),
         datasets=[data_args.dataset_name] if data_args.dataset_name else (),
         data_description=None if data_args.dataset_name else describe_data(data_args),
         n_parameters=metrics["train_parameters"],

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import Any
 from urllib.parse import quote
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -37,7 +38,8 @@ class ModelCardFacts:
         language, license: Hub identifiers such as "en" and "apache-2.0". There is no default licence. With "zh" the
             usage example is in Chinese.
         purpose: paragraph of Markdown on what the model is for and how good it is.
-        origin: paragraph of Markdown on weights that this run did not train.
+        origin: paragraph of Markdown on weights that this run did not train. [`inherited_facts`] gives it, and the
+            citations, to the cards of models trained from this one.
         citations: BibTeX entries beside those of the unit and its normalizations.
         base_model: the model that was fine-tuned. A local one (`base_model_is_local`, or a directory of that name) is
             named in the text but not in the front matter.
@@ -138,6 +140,24 @@ def write_model_card(output_dir: str | Path, facts: ModelCardFacts) -> Path:
     path = output_dir / "README.md"
     card.save(path)
     return path
+
+
+_OF_THE_BASE = "The card of the base model says of it: "
+
+
+def inherited_facts(folder: str | Path) -> dict[str, Any]:
+    """`origin` and `citations` of a base model whose card in `folder` tells where its weights come from; or {}."""
+    path = Path(folder) / "README.md"
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    origin = re.search(r"^<!-- origin -->\n(.*?)\n<!-- end of origin -->$", text, flags=re.MULTILINE | re.DOTALL)
+    if origin is None:
+        return {}
+    in_every_card = TEMPLATE_PATH.read_text(encoding="utf-8")
+    entries = re.findall(r"^@.*?^\}$", text, flags=re.MULTILINE | re.DOTALL)
+    return {
+        "origin": _OF_THE_BASE + origin[1].removeprefix(_OF_THE_BASE),
+        "citations": [entry for entry in entries if entry not in in_every_card],
+    }
 
 
 # Front matter

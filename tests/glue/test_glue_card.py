@@ -7,7 +7,9 @@ import pytest
 
 from modeling_gau.glue.baselines import MODEL
 from modeling_gau.glue.card import details, limits, limits_of_data, local_example, purpose, rows_table
+from modeling_gau.glue.model import describe_base_model
 from modeling_gau.glue.tasks import BENCHMARKS, LOCAL_TASK, PROBLEM_TYPES
+from modeling_gau.runs.arguments import ModelArguments
 
 
 def task(kind: str, columns=("sentence",)):
@@ -68,6 +70,14 @@ def test_one_evaluation_chooses_no_step():
     assert "chose the training step:" in sentence
     (sentence,) = limits(facts | {"evaluations": 1}, 4)
     assert "chose the training settings, out of 4:" in sentence
+
+
+def test_the_record_keeps_the_origin_of_the_base_model(tmp_path):
+    described = describe_base_model(ModelArguments(model_name_or_path=str(tmp_path)))
+    assert described == {"name": tmp_path.name, "is_local": True}
+    (tmp_path / "README.md").write_text("# a\n\n<!-- origin -->\nFrom elsewhere.\n<!-- end of origin -->\n")
+    described = describe_base_model(ModelArguments(model_name_or_path=str(tmp_path)))
+    assert described["origin"].endswith("From elsewhere.") and described["citations"] == []
 
 
 def test_names_of_classes_are_no_markup_of_tables(tmp_path):

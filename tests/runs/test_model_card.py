@@ -13,6 +13,7 @@ from modeling_gau.attention_gau import ATTENTION_NORMALIZATIONS
 from modeling_gau.runs.model_card import (
     ModelCardFacts,
     count,
+    inherited_facts,
     is_chinese,
     normalization_text,
     write_model_card,
@@ -176,6 +177,19 @@ def test_local_base_model_is_named_but_not_linked(tmp_path):
     assert card.data.base_model is None
     assert "Fine-tuned from `pretrained`." in card.text
     assert str(base) not in card.text
+
+
+def test_the_origin_of_a_base_model_is_carried_on(tmp_path):
+    citation = "@misc{someone2022,\n  title = {Another {Model}},\n}"
+    write_model_card(tmp_path / "base", pretraining_facts(origin="Converted from elsewhere.", citations=(citation,)))
+    inherited = inherited_facts(tmp_path / "base")
+    assert inherited["origin"].endswith("base model says of it: Converted from elsewhere.")
+    assert inherited["citations"] == [citation]
+    card = write_and_load(tmp_path / "tuned", glue_facts(**inherited))
+    assert card.text.count("Converted from elsewhere.") == card.text.count("someone2022") == 1
+    assert inherited_facts(tmp_path / "tuned") == inherited
+    write_model_card(tmp_path / "own", pretraining_facts())
+    assert inherited_facts(tmp_path / "own") == inherited_facts(tmp_path) == {}
 
 
 def test_results_that_are_not_finite_stay_out_of_the_model_index(tmp_path):
