@@ -98,7 +98,7 @@ def not_beaten(compared: Mapping[str, Mapping[str, Any]]) -> list[str]:
     Args:
         compared: as [`compare_with_baselines`] returns it, or [`mean_comparison`].
     """
-    return [name for name, metrics in compared.items() if name != MODEL and _verdict(metrics["lead"]) != _BETTER]
+    return [name for name, metrics in compared.items() if "lead" in metrics and _verdict(metrics["lead"]) != _BETTER]
 
 
 def in_words(metric: str) -> str:
@@ -110,22 +110,26 @@ _BETTER, _WORSE, _UNCLEAR = (
     "{} is clearly worse than {}.",
     "{} does not differ clearly from {}.",
 )
-LEADS = "(± is one standard error of the difference on the same rows; clear means more than two.)"
+_LEADS = "(± is one standard error of the difference, over {}; clear means more than two.)"
 
 
-def comparison(compared: Mapping[str, Mapping[str, Any]], model: str = "The model") -> str:
-    """Says in a sentence for each verdict which baselines the model is better than, and by how much."""
+def comparison(compared: Mapping[str, Mapping[str, Any]], seeds: int = 1) -> str:
+    """Says in a sentence for each verdict which baselines the model, or the mean of seeds, is better than."""
     by_verdict: dict[str, list[str]] = {}
     for name, metrics in compared.items():
-        if name != MODEL:
+        if "lead" in metrics:
             lead = metrics["lead"]
             difference = "{:+.3f} ± {:.3f}".format(*(float(lead[key]) for key in ("difference", "standard_error")))
             by_verdict.setdefault(_verdict(lead), []).append(f"the {name} ({in_words(lead['metric'])} {difference})")
-    return " ".join(verdict.format(model, " and ".join(names)) for verdict, names in by_verdict.items())
+    if not by_verdict:
+        return ""
+    model, over = (f"The mean of {seeds} seeds", "rows and seeds") if seeds > 1 else ("The model", "the same rows")
+    sentences = [verdict.format(model, " and ".join(names)) for verdict, names in by_verdict.items()]
+    return " ".join([*sentences, _LEADS.format(over)])
 
 
-def mean_comparison(comparisons: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]] | None:
-    """Returns the mean over seeds of what [`compare_with_baselines`] returns; None if the metrics to compare differ.
+def mean_comparison(comparisons: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """Returns the mean over seeds of what [`compare_with_baselines`] returns, without a lead where its metrics differ.
 
     The standard error counts the rows, which all seeds share, and the seeds: the mean of the squared errors, which is
     at least that of the mean, and the variance of the differences over the number of seeds.
@@ -134,10 +138,8 @@ def mean_comparison(comparisons: Sequence[Mapping[str, Mapping[str, Any]]]) -> d
     for name in comparisons[0]:
         several = [compared[name] for compared in comparisons]
         found[name] = {key: fmean(float(one[key]) for one in several) for key in several[0] if key != "lead"}
-        if name != MODEL:
-            leads = [one["lead"] for one in several]
-            if len({lead["metric"] for lead in leads}) > 1:
-                return None
+        leads = [one["lead"] for one in several if "lead" in one]
+        if len(leads) == len(several) and len({lead["metric"] for lead in leads}) == 1:
             differences, errors = ([float(one[key]) for one in leads] for key in ("difference", "standard_error"))
             between = variance(differences) / len(differences) if len(differences) > 1 else 0.0
             error = math.sqrt(fmean(error**2 for error in errors) + between)
@@ -205,7 +207,7 @@ def _correlation(rows, x, y, xx, yy, xy):
 
 def _constant_name(task: GlueTask) -> str:
     if task.is_regression:
-        return "mean"
+        return "mean score"
     return "most frequent labels" if task.is_multi_label else "majority class"
 
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedConfig
 from ..runs.model_card import ModelCardFacts
 from ..runs.run_record import describe_device, describe_precision
 from ..runs.tables import cell_text, code_span, literal_text, markdown
-from .baselines import LEADS, MODEL, comparison, comparison_rows, in_words
+from .baselines import MODEL, comparison, comparison_rows, in_words, mean_comparison
 from .classes import class_table, confusion_table
 from .tasks import BENCHMARKS, GlueTask
 
@@ -27,9 +27,9 @@ def card_facts(
     config: PreTrainedConfig,
     task: GlueTask,
     output_dir: Path,
-    runs: Mapping[int, Mapping[str, float]] | None = None,
+    runs: Mapping[int, Mapping[str, Any]] | None = None,
     repo_id: str | None = None,
-    grid_points: int = 1,
+    choices: Mapping[str, int] | None = None,
 ) -> ModelCardFacts:
     """Returns the facts of a run that trained.
 
@@ -37,15 +37,16 @@ def card_facts(
         record: content of its `run.json`.
         config: configuration of the model.
         output_dir: where the card goes.
-        runs: seed -> results, for this run and those that differ only in the seed.
+        runs: seed -> record, for this run and those that differ only in the seed.
         repo_id: repository on the Hub, if it is not the record's.
-        grid_points: number of points that the point of this run was chosen from.
+        choices: what the evaluation rows chose before training -> how many it was chosen from.
     """
     arguments, results, base = record["arguments"], record["results"], record["base_model"] or {}
     repo_id, is_local = repo_id or record["hub_model_id"], bool(arguments["train_file"])
     metrics, benchmark = card_metrics(task, results), BENCHMARKS[task.benchmark]
     names = [name for _, name in sorted((int(index), name) for index, name in config.id2label.items())]
-    seeds = {seed: card_metrics(task, other) for seed, other in (runs or {}).items()}
+    seeds = {seed: card_metrics(task, other["results"]) for seed, other in (runs or {}).items()}
+    compared = [other.get("baselines") for other in (runs or {}).values()] or [record.get("baselines")]
     by_seed = {name: {seed: values[name] for seed, values in seeds.items() if name in values} for name in metrics}
     return ModelCardFacts(
         model_name=(repo_id or arguments["run_name"] or output_dir.resolve().name).split("/")[-1],
@@ -53,7 +54,7 @@ def card_facts(
         config=config,
         repo_id=repo_id,
         example=local_example(record, task) if task.is_local else benchmark.example_of(task),
-        purpose=purpose(record, task, names) if task.is_local else None,
+        purpose=purpose(record, task, names, compared) if task.is_local else None,
         license=arguments["license"],
         language=arguments["language"],
         base_model=base.get("name"),
@@ -73,7 +74,7 @@ def card_facts(
         eval_dataset_name=evaluated_file(arguments) if is_local else benchmark.title,
         eval_config=None if is_local else task.name,
         eval_split=task.evaluation_splits["eval"],
-        limits=[*limits(record, grid_points), *(limits_of_data(record, task) if task.is_local else ())],
+        limits=[*limits(record, choices or {}), *(limits_of_data(record, task) if task.is_local else ())],
         software={
             name: record["software"][name]
             for name in ("transformers", "torch", "accelerate", "datasets", "tokenizers")
@@ -136,12 +137,12 @@ def describe_data(arguments: Mapping[str, Any], names: Sequence[str], task: Glue
     return f"Trained on the local file {code_span(file)}{of} ({what}). {task.input_format}".rstrip()
 
 
-def limits(record: Mapping[str, Any], grid_points: int) -> list[str]:
+def limits(record: Mapping[str, Any], choices: Mapping[str, int]) -> list[str]:
     arguments, sentences = record["arguments"], []
     if arguments["max_eval_samples"] is not None:
         limit = arguments["max_eval_samples"]
         sentences.append(f"Evaluated on at most {limit} rows, so the results are not comparable with others.")
-    chosen = [f"the training settings, out of {grid_points}"] if grid_points > 1 else []
+    chosen = [f"{what} (of {number})" for what, number in choices.items() if number > 1]
     if arguments["load_best_model_at_end"] and record.get("evaluations") != 1:
         chosen.append("the training step")
     if chosen:
@@ -173,8 +174,14 @@ def local_example(record: Mapping[str, Any], task: GlueTask) -> str | tuple[str,
     return BENCHMARKS["glue"].example_of(task)
 
 
-def purpose(record: Mapping[str, Any], task: GlueTask, names: Sequence[str]) -> str:
-    """What the model is for, and how good it is beside the baselines."""
+def purpose(
+    record: Mapping[str, Any], task: GlueTask, names: Sequence[str], compared: Sequence[Mapping[str, Any] | None]
+) -> str:
+    """What the model is for, and how good it, or the mean of its seeds, is beside the baselines.
+
+    Args:
+        compared: what the records of all seeds have as `baselines`.
+    """
     text = "a pair of texts" if len(task.text_columns) == 2 else "a text"
     classes = ", ".join(map(literal_text, names))
     if task.is_regression:
@@ -185,8 +192,9 @@ def purpose(record: Mapping[str, Any], task: GlueTask, names: Sequence[str]) -> 
         sentences = [f"Gives {text} any number of these {len(names)} classes: {classes}."]
     else:
         sentences = [f"Sorts {text} into one of {len(names)} classes: {classes}."]
-    compared = record.get("baselines")
-    return " ".join([*sentences, *(how_good(compared, task) if compared else ())])
+    if all(compared):
+        sentences += [*how_good(record["baselines"], task), comparison(mean_comparison(compared), len(compared))]
+    return " ".join(filter(None, sentences))
 
 
 def how_good(compared: Mapping[str, Mapping[str, float]], task: GlueTask) -> list[str]:
@@ -196,7 +204,7 @@ def how_good(compared: Mapping[str, Mapping[str, float]], task: GlueTask) -> lis
         others = [f"{name} {cell_text(value)}" for name, value in values.items() if name != MODEL and value == value]
         beside = f" ({', '.join(others)})" if others else ""
         sentences.append(f"Its {in_words(metric)} on the validation rows is {cell_text(values[MODEL])}{beside}.")
-    return [*sentences, comparison(compared), LEADS]
+    return sentences
 
 
 def rows_table(record: Mapping[str, Any]) -> str | None:

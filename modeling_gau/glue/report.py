@@ -22,18 +22,19 @@ from ..runs.state_files import for_json, write_json
 from ..runs.tables import aligned, markdown, write_csv
 from .baselines import (
     BAG_OF_WORDS,
-    LEADS,
+    MODEL,
     NEEDS_SCIKIT_LEARN,
     compare_with_baselines,
     comparison,
     comparison_rows,
+    mean_comparison,
     not_beaten,
 )
 from .card import CONFUSION_PICTURE, card_facts
 from .classes import class_rows, confusion_matrix, confusion_table, plot_confusion, printed_classes
 from .data import GlueData
 from .study import Run, Study, best_run, run_results, run_score
-from .tasks import BENCHMARKS, GlueTask
+from .tasks import BENCHMARKS, LOCAL_TASK, GlueTask
 from .trainer import GlueTrainer
 
 
@@ -155,7 +156,8 @@ def report_run(trainer: GlueTrainer, data: GlueData, record: dict[str, Any]) -> 
         _print_baselines(record["baselines"])
     print(f"Wrote to {output_dir}:")
     for path in sorted(output_dir.glob("[!_]*")):  # not the lock of this run
-        print(f"  {path.name}{'/' if path.is_dir() else ''}")
+        if not path.name.startswith("checkpoint-"):  # a study deletes them
+            print(f"  {path.name}{'/' if path.is_dir() else ''}")
 
 
 def describe_rows(data: GlueData) -> dict[str, dict[str, Any]]:
@@ -208,7 +210,7 @@ def _print_results(data: GlueData, results: Mapping[str, float]) -> None:
     splits = {prefix: split for prefix, split in splits.items() if f"{prefix}_samples" in results}
     if not splits:
         return
-    rows = [(data.task.name, "samples", *columns)]
+    rows = [("split" if data.task.is_local else data.task.name, "samples", *columns)]
     for prefix, split in splits.items():
         values = (results.get(f"{prefix}_{name}") for name in columns)
         cells = ("-" if value is None else f"{value:.4f}" for value in values)
@@ -222,7 +224,7 @@ def _print_baselines(compared: Mapping[str, Mapping[str, Any]]) -> None:
     print(aligned([header, *cells]))
     if BAG_OF_WORDS not in compared and not is_sklearn_available():
         print(NEEDS_SCIKIT_LEARN)
-    print(comparison(compared), LEADS, sep="\n")
+    print(comparison(compared))
     if any(name != BAG_OF_WORDS for name in not_beaten(compared)):  # an answer that reads no text
         print(
             "Nothing shows yet that this model has learned anything useful. Check the labels, give it more rows or "
@@ -243,17 +245,20 @@ def report_study(study: Study) -> dict[str, object]:
     tables, numbers, results = (output_dir / f"{prefix}{ending}" for ending in endings)
     write_json(numbers, for_json(summary))
     write_csv(results, result_rows(study))
-    rows = summary_rows(summary)
+    rows, left = summary_rows(summary), 1 if is_local else 2
     points = [f"- {name}: {_point_text(runs[0])}" for name, runs in study.chosen.items() if runs[0].point]
-    parts = [f"# {title}", markdown(rows, left=2), " ".join(notes(study)), "\n".join(points)]
+    sentences = [*notes(study), *verdicts(summary)]
+    parts = [f"# {title}", markdown(rows, left=left), " ".join(sentences), "\n".join(points)]
     tables.write_text("\n\n".join(filter(None, parts)) + "\n", encoding="utf-8")
     write_cards(study)
-    print(f"\n{aligned(rows, left=2)}\n")
-    print("\n".join(notes(study)))
+    print(f"\n{aligned(rows, left=left)}\n")
+    print("\n".join(sentences))
     submission = [] if is_local else _submit(output_dir / SUBMISSION_FORMATS[benchmark.name].folder, study)
     for best in map(best_run, study.chosen.values()) if is_local else ():
         if math.isfinite(run_score(best)):
-            print(f"Best model on the validation rows: {best.output_dir}")
+            seeds = len(study.seeds)
+            luck = f" (the best of {seeds} seeds there: expect the mean on other rows)" if seeds > 1 else ""
+            print(f"Best model on the validation rows: {best.output_dir}{luck}")
     print("Wrote", ", ".join(map(str, [tables, numbers, results, *submission])), flush=True)
     return summary
 
@@ -274,6 +279,9 @@ def summarize(study: Study) -> dict[str, object]:
             "point": dict(runs[0].point),
             "best_seed": best_run(runs).seed,
         }
+        compared = [read_record(run.output_dir).get("baselines") for run in runs]
+        if all(compared):
+            tasks[name]["baselines"] = mean_comparison(compared)
     averages = {title: _statistics(values) for title, values in glue_averages(study.chosen).items()}
     return {"seeds": study.seeds, "grid_points": len(study.points), "tasks": tasks, "averages": averages}
 
@@ -317,18 +325,36 @@ def _statistics(values: Sequence[float]) -> dict[str, object]:
 
 
 def summary_rows(summary: Mapping) -> list[list[str]]:
-    """Returns the table of a summary, in percent: a header, then a row for every metric and average."""
-    rows = [["task", "metric", "mean", "std", *(f"seed {seed}" for seed in summary["seeds"])]]
+    """Returns the table of a summary, in percent: a header, then a row for every metric and average.
+
+    Files of one's own have a column for each baseline and no column for the task.
+    """
+    local = summary["tasks"].get(LOCAL_TASK.name, {})
+    compared = {name: values for name, values in local.get("baselines", {}).items() if name != MODEL}
+    seeds = [f"seed {seed}" for seed in summary["seeds"]]
+    rows = [[*([] if local else ["task"]), "metric", "mean", "std", *compared, *seeds]]
     for name, task in summary["tasks"].items():
         for metric, statistics in task["metrics"].items():
-            rows.append([name, metric.replace("_", " "), *_cells(statistics)])
+            others = [_percent(values[metric]) for values in compared.values()]
+            mean, deviation, *values = _cells(statistics)
+            rows.append([*([] if local else [name]), metric.replace("_", " "), mean, deviation, *others, *values])
     rows += [[title, "score", *_cells(statistics)] for title, statistics in summary["averages"].items()]
     return rows
 
 
+def verdicts(summary: Mapping) -> list[str]:
+    """Says whether the mean of the seeds is better than the baselines, where there are any."""
+    compared = (task["baselines"] for task in summary["tasks"].values() if "baselines" in task)
+    return [sentence for one in compared if (sentence := comparison(one, len(summary["seeds"])))]
+
+
 def _cells(statistics: Mapping) -> list[str]:
     values = (statistics["mean"], statistics["standard_deviation"], *statistics["values"])
-    return ["-" if math.isnan(value) else f"{100 * value:.2f}" for value in values]
+    return [_percent(value) for value in values]
+
+
+def _percent(value: float) -> str:
+    return "-" if math.isnan(value) else f"{100 * value:.2f}"
 
 
 def notes(study: Study) -> list[str]:
@@ -353,13 +379,15 @@ def notes(study: Study) -> list[str]:
 def write_cards(study: Study) -> None:
     """Rewrites the model cards of the chosen runs with the results of all seeds."""
     for name, runs in study.chosen.items():
-        results = {run.seed: run_results(run) for run in runs}
+        records = {run.seed: read_record(run.output_dir) for run in runs}
         for run in runs:
-            record = read_record(run.output_dir)
+            record = records[run.seed]
             if not record.get("trained"):
                 continue
             config, repo_id = AutoConfig.from_pretrained(run.output_dir), study.repositories.get(name)
-            facts = card_facts(record, config, run.task, run.output_dir, results, repo_id, len(study.points))
+            choices = {"the training settings": len(study.points)}
+            choices |= {"the seed": len(runs)} if run == best_run(runs) else {}
+            facts = card_facts(record, config, run.task, run.output_dir, records, repo_id, choices)
             write_model_card(run.output_dir, facts)
 
 

@@ -38,7 +38,7 @@ def test_the_example_is_in_the_language_of_the_card(language, is_chinese, expect
 
 
 def test_what_a_model_is_for():
-    several = purpose(record(), task("multi_label"), ("a", "b*"))
+    several = purpose(record(), task("multi_label"), ("a", "b*"), [None])
     assert several == "Gives a text any number of these 2 classes: a, b\\*."
     compared = {
         MODEL: {"pearson": 0.8125, "mean_squared_error": 0.5},
@@ -54,22 +54,27 @@ def test_what_a_model_is_for():
         },
     }
     facts = record(rows={"train": {"scores": [0.0, 2.5, 5.0]}}, baselines=compared)
-    assert purpose(facts, task("regression", ("sentence1", "sentence2")), ("score",)) == (
+    assert purpose(facts, task("regression", ("sentence1", "sentence2")), ("score",), [compared]) == (
         "Gives a pair of texts a score. Scores of the training rows range from 0 to 5. Its Pearson correlation on the "
         "validation rows is 0.8125 (bag of words 0.7). Its mean squared error on the validation rows is 0.5 "
         "(mean 2, bag of words 0.75). The model is clearly better than the mean (mean squared error -1.500 ± "
         "0.200). The model does not differ clearly from the bag of words (Pearson correlation +0.100 ± 0.060). "
-        "(± is one standard error of the difference on the same rows; clear means more than two.)"
+        "(± is one standard error of the difference, over the same rows; clear means more than two.)"
     )
+    seeds = purpose(facts, task("regression"), ("score",), [compared] * 3)
+    assert "The mean of 3 seeds is clearly better than the mean (mean squared error -1.500 ± 0.200)." in seeds
 
 
-def test_one_evaluation_chooses_no_step():
-    facts = {"arguments": {"max_eval_samples": None, "load_best_model_at_end": True}}
-    assert limits(facts | {"evaluations": 1}, 1) == []
-    (sentence,) = limits(facts | {"evaluations": 3}, 1)
-    assert "chose the training step:" in sentence
-    (sentence,) = limits(facts | {"evaluations": 1}, 4)
-    assert "chose the training settings, out of 4:" in sentence
+def test_the_limits_name_what_the_rows_chose():
+    facts = {"arguments": {"max_eval_samples": None, "load_best_model_at_end": True}, "evaluations": 3}
+    assert limits(facts, {"the training settings": 1, "the seed": 3}) == [
+        "The evaluation rows also chose the seed (of 3) and the training step: expect slightly worse results on "
+        "other rows."
+    ]
+    one = facts | {"evaluations": 1}  # chooses no step
+    assert limits(one, {}) == []
+    (sentence,) = limits(one, {"the training settings": 4})
+    assert "chose the training settings (of 4):" in sentence
 
 
 def test_the_record_keeps_the_origin_of_the_base_model(tmp_path):

@@ -209,11 +209,17 @@ def test_files_with_several_seeds(tmp_path, pretrained, capsys):
     results = run(output, **files, model_name_or_path=pretrained, seeds=[0, 1], grid=["learning_rate=1e-3,1e-9"])
     runs = sorted(path.parent.relative_to(output).as_posix() for path in output.glob("**/model.safetensors"))
     assert runs == [f"learning_rate-{rate}/seed-{seed}" for rate in ("0.001", "1e-09") for seed in (0, 1)]
-    assert "Learning rate" not in capsys.readouterr().out  # the grid gives it
+    printed = capsys.readouterr().out
+    assert "Learning rate" not in printed  # the grid gives it
+    header, _, pearson = (output / "report.md").read_text(encoding="utf-8").splitlines()[2:5]
+    assert header == "| metric | mean | std | mean score | bag of words | seed 0 | seed 1 |"
+    assert pearson.split(" | ")[3] == "-"
+    assert "(the best of 2 seeds there: expect the mean on other rows)" in printed
     summary = read_json(output / "results.json")["tasks"]["local"]
     assert results["eval_pearson"] == pytest.approx(summary["metrics"]["pearson"]["mean"])
     best = output / f"learning_rate-{summary['point']['learning_rate']}" / f"seed-{summary['best_seed']}"
     card = (best / "README.md").read_text(encoding="utf-8")
+    assert " the mean of 2 seeds " in f" {card}".lower() and "the seed (of 2)" in card
     assert "| Pearson |" in card and "Scores of the training rows range from 1.5 to 3.5." in card
     # The pipeline of the card's example gives scores as they are.
     (first, *_) = read_rows(best / "predictions_validation.tsv")
