@@ -52,6 +52,7 @@ CHANGES = {
     "rope": ("GAU without offsets of query and key", {"config_overrides": "query_key_offset_init=null"}),
     "local": ("two of three layers see 64 tokens to either side", {"config_overrides": "sliding_window=64"}),
     "muon": ("--optim muon", {"optim": "muon"}),
+    "decay": ("a weight decay of 0.1 for 0.01", {"weight_decay": 0.1}),
     "short": ("rows of 128 tokens, of 512 in the last fifth", {"length_schedule": "128:0.8,512:0.2"}),
     "shorter": ("rows of 64, 128, then 512", {"length_schedule": "64:0.4,128:0.4,512:0.2"}),
     "mask30": ("30 percent of the tokens predicted", {"mlm_probability": 0.3, "eval_mlm_probability": 0.15}),

@@ -31,6 +31,7 @@ from transformers.utils import logging
 
 from ..configuration_gau import GAUConfig, GAUError
 from ..runs.arguments import RunArguments
+from ..runs.optimizers import MUON
 from ..runs.progress import ModelFlops, Speedometer
 from ..runs.trainer import RunTrainer, replaced
 from ..text.batches import TrainingLoader, sum_totals
@@ -46,11 +47,15 @@ class PretrainingArguments(RunArguments):
     """[`RunArguments`] plus the schedule and what else a pretraining run needs."""
 
     RATE_AT_768: ClassVar[tuple[float, float]] = (7e-4, 1.0)
+    RATE_OF_MUON: ClassVar[float] = 2.0
 
     warmup_steps: float = field(
         default=0.05, metadata={"help": "Steps of linear warm-up or, below 1, a share of all steps."}
     )
-    weight_decay: float = field(default=0.01, metadata={"help": "Weight decay of matrices and embeddings."})
+    weight_decay: float | None = field(
+        default=None,
+        metadata={"help": "Weight decay of matrices and embeddings. Default: 0.01, and 0.1 with --optim muon."},
+    )
     adam_beta2: float = field(default=0.98, metadata={"help": "AdamW's decay of the mean square of the gradient."})
     decay_steps: float = field(
         default=0.1,
@@ -78,6 +83,9 @@ class PretrainingArguments(RunArguments):
         # Batches know their number, so a resume need not read and discard the ones before.
         self.ignore_data_skip = True
         self.check_steps()
+        if self.weight_decay is None:
+            # With less, Muon's matrices grow for as long as it trains, until nothing can be fine-tuned from them.
+            self.weight_decay = 0.1 if self.optim == MUON else 0.01
         super().__post_init__()
         if self.auto_find_batch_size:
             raise GAUError(

@@ -175,10 +175,11 @@ class RunArguments(TrainingArguments):
     """[`TrainingArguments`] with what every run adds.
 
     Subclasses say in `RATE_AT_768` which learning rate fits a width of 768, and with which power it falls with the
-    width: docs/scaling.md has the measurements.
+    width, and in `RATE_OF_MUON` how many times that fits Muon: docs/scaling.md has the measurements.
     """
 
     RATE_AT_768: ClassVar[tuple[float, float]]
+    RATE_OF_MUON: ClassVar[float] = 1.0
 
     # The Trainer's 5e-5 serves BERT-base; a model of a quarter of its width learns next to nothing from it.
     learning_rate: float | None = field(
@@ -296,11 +297,17 @@ class RunArguments(TrainingArguments):
             ) from None
         rate, exponent = self.RATE_AT_768
         width = max(hidden_size, 128)  # the smallest that was measured
+        reasons = [f"a width of {hidden_size}"]
+        if share != 1:
+            reasons.append("trained weights")
+        if self.optim == MUON and self.RATE_OF_MUON != 1:
+            rate *= self.RATE_OF_MUON
+            reasons.append("Muon")
         self.learning_rate = float(f"{share * rate * (768 / width) ** exponent:.1e}")
         if self.should_log:
             print(
-                f"Learning rate {self.learning_rate:g}, chosen for a width of {hidden_size}"
-                f"{'' if share == 1 else ' and trained weights'} (--learning_rate gives another)."
+                f"Learning rate {self.learning_rate:g}, chosen for {' and '.join(reasons)} (--learning_rate gives "
+                "another)."
             )
 
     def check_steps(self) -> None:

@@ -261,6 +261,20 @@ def test_the_learning_rate_follows_from_the_width(tmp_path, capsys, kind, width,
         assert args.learning_rate == given and capsys.readouterr().out == ""
 
 
+def test_rate_and_weight_decay_of_muon(tmp_path, capsys):
+    args = PretrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    assert args.weight_decay == 0.01
+    args = PretrainingArguments(output_dir=str(tmp_path), use_cpu=True, optim="muon")
+    args.fill_learning_rate(GAUConfig(hidden_size=192))
+    assert args.learning_rate == pytest.approx(5.6e-3) and args.weight_decay == 0.1
+    assert "Learning rate 0.0056, chosen for a width of 192 and Muon" in capsys.readouterr().out
+    args = PretrainingArguments(output_dir=str(tmp_path), use_cpu=True, optim="muon", weight_decay=0.0)
+    assert args.weight_decay == 0.0
+    args = GlueTrainingArguments(output_dir=str(tmp_path), use_cpu=True, optim="muon")  # not measured there
+    args.fill_learning_rate(GAUConfig(hidden_size=192))
+    assert args.learning_rate == pytest.approx(3e-4) and "Muon" not in capsys.readouterr().out
+
+
 def test_the_learning_rate_is_asked_for_where_it_cannot_be_chosen(tmp_path, monkeypatch):
     args = PretrainingArguments(output_dir=str(tmp_path), use_cpu=True)
     with pytest.raises(GAUError, match="--learning_rate is missing: it is chosen by hidden_size, which a perceiver"):
