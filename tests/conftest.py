@@ -5,6 +5,7 @@ import contextlib
 import gc
 import multiprocessing
 import os
+import signal
 import socket
 import sys
 import uuid
@@ -51,6 +52,15 @@ def pytest_collection_finish() -> None:
 
 def pytest_unconfigure() -> None:
     gc.unfreeze()
+
+
+@pytest.fixture(autouse=True)
+def handler_of_sigterm():
+    """Programs that a test runs in its own process set one. A process forked right then can miss the signal with
+    which a pool ends it, and the pool would wait for it forever."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture(scope="session")

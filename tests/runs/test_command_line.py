@@ -31,14 +31,6 @@ PROGRAMS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def handler():
-    """Programs set a handler of SIGTERM."""
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
-
-
 def raising(error: BaseException):
     def main():
         raise error
