@@ -97,7 +97,7 @@ def words_of(folder: Path, tokenizer: Path | None, options: Mapping[str, object]
     fixed = {
         "config_name": None, "output_dir": folder, "max_eval_tokens": 65536, "save_strategy": "steps",
         "save_steps": 200, "save_total_limit": 1, "eval_strategy": "no", "eval_steps": None,
-        "mlm_probability": 0.15, "eval_mlm_probability": None,
+        "mlm_probability": 0.15, "eval_mlm_probability": None, "weight_decay": 0.01,
     }  # fmt: skip
     words = [sys.executable, str(ROOT / "run_pretrain.py")]
     for option, value in (recipe | fixed | options).items():

@@ -135,7 +135,8 @@ def mean_comparison(comparisons: Sequence[Mapping[str, Mapping[str, Any]]]) -> d
     at least that of the mean, and the variance of the differences over the number of seeds.
     """
     found: dict[str, dict[str, Any]] = {}
-    for name in comparisons[0]:
+    # A run from before scikit-learn was installed has no bag of words.
+    for name in (name for name in comparisons[0] if all(name in compared for compared in comparisons)):
         several = [compared[name] for compared in comparisons]
         found[name] = {key: fmean(float(one[key]) for one in several) for key in several[0] if key != "lead"}
         leads = [one["lead"] for one in several if "lead" in one]

@@ -84,7 +84,7 @@ class PretrainingArguments(RunArguments):
         self.ignore_data_skip = True
         self.check_steps()
         if self.weight_decay is None:
-            # With less, Muon's matrices grow for as long as it trains, until nothing can be fine-tuned from them.
+            # With 0.01, Muon's matrices grow for as long as it trains, and a long run's model fine-tuned badly.
             self.weight_decay = 0.1 if self.optim == MUON else 0.01
         super().__post_init__()
         if self.auto_find_batch_size:

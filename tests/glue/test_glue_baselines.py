@@ -188,3 +188,11 @@ def test_there_are_not_more_features_than_are_fitted_quickly(monkeypatch):
     monkeypatch.setattr(baselines, "_MOST_FEATURES", 2)
     features, _ = baselines._features([FILMS], [FILMS])
     assert features.shape == (len(FILMS), 2)
+
+
+def test_a_baseline_that_one_run_lacks_is_left_out_of_the_mean():
+    lead = {"metric": "accuracy", "difference": 0.25, "standard_error": 0.1}
+    first = {MODEL: {"accuracy": 0.75}, "majority class": {"accuracy": 0.5, "lead": lead}}
+    second = first | {"bag of words": {"accuracy": 0.5, "lead": lead}}
+    for comparisons in ([first, second], [second, first]):
+        assert mean_comparison(comparisons).keys() == {MODEL, "majority class"}
